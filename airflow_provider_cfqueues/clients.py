@@ -41,14 +41,16 @@ class RepeatPolicy:
     How long a failed call is repeated, and how long to wait in between.
 
     :param max_seconds: no repeat begins later than this after the first try.
-    :param first_wait: upper bound in seconds of the first wait; it doubles with each, and each is random below it.
+    :param first_wait: seconds of the first wait; it doubles with each.
     :param max_wait: where the doubling ends.
+    :param jitter: up to how many seconds are added to each wait at random.
     :param max_retry_after: a longer ``Retry-After`` is not waited for: the error carries it instead.
     """
 
     max_seconds: float = 60
     first_wait: float = 0.5
-    max_wait: float = 10
+    max_wait: float = 8
+    jitter: float = 1
     max_retry_after: float = 30
 
     def options(self, call: Call[Any], conn_id: str) -> dict[str, Any]:
@@ -58,7 +60,7 @@ class RepeatPolicy:
         :param call: the call to repeat.
         :param conn_id: the connection, for the log.
         """
-        backoff = tenacity.wait_random_exponential(multiplier=self.first_wait, max=self.max_wait)
+        backoff = tenacity.wait_exponential(self.first_wait, max=self.max_wait) + tenacity.wait_random(0, self.jitter)
 
         def may_repeat(error: BaseException) -> bool:
             return (
@@ -77,7 +79,7 @@ class RepeatPolicy:
                 conn_id,
                 state.upcoming_sleep,
                 state.attempt_number + 1,
-                _error_of(state),
+                getattr(_error_of(state), "message", ""),
             )
 
         return {
@@ -109,7 +111,8 @@ def _content(call: Call[Any]) -> bytes | None:
 
 
 def _no_answer(call: Call[Any], error: Exception, *, connected: bool) -> TransportError:
-    failed = TransportError(f"Could not {call.name}: no answer ({type(error).__name__}: {error}).", queue=call.queue)
+    cause = getattr(error.args[0] if error.args else None, "reason", error)  # of requests' nest, the innermost
+    failed = TransportError(f"Could not {call.name}: {type(cause).__name__}: {cause}", queue=call.queue)
     failed.maybe_applied = connected
     return failed
 

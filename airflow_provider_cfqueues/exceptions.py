@@ -116,13 +116,9 @@ class CloudflareQueuesError(Exception):
         self.progress = progress
 
     def __str__(self) -> str:
-        lines = [self.message]
-        if facts := self._facts():
-            lines.append(f"({', '.join(facts)})")
-        lines.append(self.remedy)
-        if self.progress is not None:
-            lines.append(str(self.progress))
-        return " ".join(lines)
+        facts = f" ({', '.join(self._facts())})" if self._facts() else ""
+        progress = "" if self.progress is None else f" {self.progress}"
+        return f"{self.message.rstrip('.')}{facts}. {self.remedy}{progress}"
 
     def _facts(self) -> list[str]:
         named = {

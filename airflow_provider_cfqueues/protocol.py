@@ -108,10 +108,7 @@ class Call(Generic[T]):
 
     def _error(self, answer: Answer, body: Mapping[str, Any]) -> errors.ApiError:
         facts = self._facts(answer, body)
-        if facts["messages"]:
-            said = "; ".join(facts["messages"])
-        else:
-            said = f"the answer was {_excerpt(answer.content)}"
+        said = "; ".join(facts["messages"]) or f"the answer was {_excerpt(answer.content)}"
         kind = _classify(answer.status, facts["codes"], is_envelope="success" in body)
         return kind(f"Could not {self.name}: {said}", **facts)
 

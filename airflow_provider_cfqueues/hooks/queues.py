@@ -201,8 +201,8 @@ class CloudflareQueuesHook(BaseHook):
             )
         elif first_look and result.consumer and result.consumer.dead_letter_queue is None:
             self.log.warning(
-                "Queue %s has no dead-letter queue: Cloudflare DELETES a message that was delivered %s times without an "
-                "ack (max_retries). Set one: npx wrangler queues consumer http add QUEUE --dead-letter-queue NAME",
+                "Queue %s has no dead-letter queue: Cloudflare DELETES a message that was delivered %s times without "
+                "an ack (max_retries). Set one: npx wrangler queues consumer http add QUEUE --dead-letter-queue NAME",
                 queue_id,
                 "max_retries" if result.consumer.max_retries is None else result.consumer.max_retries,
             )

@@ -249,8 +249,8 @@ class QueuePullOperator(_QueueOperator):
         left = min(ends) - datetime.now(timezone.utc)
         if left < needed:
             self.log.warning(
-                "The leases end in %.0f s, but a task downstream may need %.0f s to settle them; after that the messages "
-                "are delivered again. Set visibility_timeout (up to 43200 s) on this operator",
+                "The leases end in %.0f s, but a task downstream may need %.0f s to settle them; after that the "
+                "messages are delivered again. Set visibility_timeout (up to 43200 s) on this operator",
                 left.total_seconds(),
                 needed.total_seconds(),
             )
