@@ -10,9 +10,9 @@ DEFAULT_AIRFLOW=3.3
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 cd "$ROOT"
 
-unset PYTHONHOME PYTHONPATH VIRTUAL_ENV        # of the caller: must not leak into ours
-export UV_PYTHON_DOWNLOADS=never               # run what the machine has, or say what is missing
-export UV_COMPILE_BYTECODE=1                   # each Airflow process starts seconds faster, also where Python may not write .pyc
+unset PYTHONHOME PYTHONPATH VIRTUAL_ENV # of the caller: must not leak into ours
+unset PYTHONDONTWRITEBYTECODE           # without .pyc every Airflow process starts five seconds slower
+export UV_PYTHON_DOWNLOADS=never        # run what the machine has, or say what is missing
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
 fail() {
@@ -29,7 +29,7 @@ pythons_for() {
     esac
 }
 
-# choose_python AIRFLOW [X.Y]: sets PYTHON_EXE and PYTHON_VERSION. Candidates are run, not only looked up: a pyenv
+# choose_python AIRFLOW [X.Y]: sets PYTHON_EXE and PYTHON_VERSION, the interpreter beneath an activated environment. Candidates are run, not only looked up: a pyenv
 # shim may exist and fail, and Debian's python3 lacks ensurepip until python3-venv is installed.
 choose_python() {
     local airflow=$1 wanted=${2:-} supported candidates candidate found version tried=""
@@ -44,10 +44,10 @@ choose_python() {
     else
         candidates=(python3 python3.12 python3.11 python3.13 python3.10)
     fi
-    for candidate in "${candidates[@]}"; do
+    while read -r candidate; do
         if ! found=$("$candidate" -c '
-import sys, venv, ensurepip
-print("%d.%d" % sys.version_info[:2], sys.executable)' 2>/dev/null </dev/null); then
+import ensurepip, os, sys, venv
+print("%d.%d" % sys.version_info[:2], os.path.realpath(sys._base_executable))' 2>/dev/null </dev/null); then
             tried+=$'\n'"  $candidate: does not run, or lacks venv"
             continue
         fi
@@ -58,8 +58,8 @@ print("%d.%d" % sys.version_info[:2], sys.executable)' 2>/dev/null </dev/null); 
             return
         fi
         tried+=$'\n'"  $candidate: is Python $version"
-    done
-    fail "no Python found for Airflow $airflow (wanted: ${wanted:-one of $supported}). Tried:$tried
+    done < <(type -aP "${candidates[@]}") # all of each name: a shim that fails may hide an interpreter that works
+    fail "no Python found for Airflow $airflow (wanted: ${wanted:-one of $supported}). Tried:${tried:- nothing, none of these is there: ${candidates[*]}}
 Install one with its venv module (Debian and Ubuntu: apt-get install python3 python3-venv),
 or name one: PYTHON=/path/to/python $0"
 }
