@@ -1,0 +1,49 @@
+"""How long a retried message waits, by a rule that decides per message."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from airflow_provider_cfqueues.models import Lease, Message
+
+DelayRule: TypeAlias = Callable[[Any], float]
+"""Takes a ``Lease`` or ``Message`` and returns seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExponentialDelay:
+    """
+    A delay that grows with each delivery: ``initial_seconds * factor ** (attempts - 1)``, up to ``max_seconds``.
+
+    :param initial_seconds: the delay after the first delivery.
+    :param factor: by what it grows with each further delivery.
+    :param max_seconds: its cap, at most 86,400.
+    :param jitter: share, 0 to 1, by which it is shortened at random, so that messages do not return all at once.
+    """
+
+    initial_seconds: float = 30
+    factor: float = 2
+    max_seconds: float = 3_600
+    jitter: float = 0
+
+    def __call__(self, message: Lease | Message) -> float:
+        """
+        Return the seconds that this message should wait.
+
+        :param message: a message or lease whose ``attempts`` is known.
+        :raises ValueError: ``attempts`` is not known.
+        """
+        if message.attempts is None:
+            msg = (
+                "ExponentialDelay needs to know how often a message was delivered: give it messages as "
+                "QueuePullOperator returns them (with 'attempts'), not bare lease IDs"
+            )
+            raise ValueError(msg)
+        try:
+            seconds = self.initial_seconds * float(self.factor) ** max(0, message.attempts - 1)
+        except OverflowError:
+            seconds = self.max_seconds
+        return min(seconds, self.max_seconds) * (1 - self.jitter * random.random())  # noqa: S311 - spreads load

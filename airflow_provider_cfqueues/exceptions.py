@@ -1,0 +1,266 @@
+"""
+What can go wrong, one class per decision that a caller can take.
+
+Every class has a ``remedy``: it ends each message, and ``docs/errors.md`` is made from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+_LISTED_IN_TEXT = 100
+
+
+def shorten_lease(lease_id: str) -> str:
+    """
+    Return a lease ID as it is shown to people: its first eight and last twelve characters.
+
+    All leases of Cloudflare begin alike (the same JWE header), so the end is what tells them apart.
+
+    :param lease_id: the lease ID, of any length.
+    """
+    return lease_id if len(lease_id) <= 24 else f"{lease_id[:8]}…{lease_id[-12:]}"
+
+
+def list_leases(lease_ids: Sequence[str]) -> str:
+    """
+    Return lease IDs shortened and joined; after a hundred, how many more there are.
+
+    :param lease_ids: the lease IDs.
+    """
+    shown = ", ".join(shorten_lease(lease_id) for lease_id in lease_ids[:_LISTED_IN_TEXT])
+    more = len(lease_ids) - _LISTED_IN_TEXT
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """
+    How far a call that takes several requests had come when one of them failed for good.
+
+    :param kind: what the items are: ``leases`` (their IDs) or ``messages`` (their positions in the list sent).
+    :param done: items of the requests that the API answered.
+    :param unknown: items of the failed request, where it may have been applied all the same.
+    :param not_done: items that were certainly not settled or sent.
+    :param result: what the answered requests reported, merged (``AckResult`` or ``SendResult``).
+    """
+
+    kind: str
+    done: tuple[Any, ...]
+    unknown: tuple[Any, ...]
+    not_done: tuple[Any, ...]
+    result: Any
+
+    def __str__(self) -> str:
+        open_items = len(self.unknown) + len(self.not_done)
+        total = len(self.done) + open_items
+        parts = [
+            f"{label}: {list_leases([str(item) for item in items])}"
+            for label, items in (("unknown", self.unknown), ("certainly not done", self.not_done))
+            if items
+        ]
+        return f"{open_items} of {total} {self.kind} not confirmed ({'; '.join(parts)})."
+
+
+class CloudflareQueuesError(Exception):
+    """
+    Root of all errors of this provider.
+
+    :param message: what failed.
+    :param conn_id: the Airflow connection in use.
+    :param queue: ID or name of the queue.
+    :param status: HTTP status of the answer.
+    :param codes: the API's error codes (``errors[].code``; 0 occurs).
+    :param messages: the API's error texts (``errors[].message``).
+    :param pointers: what in the request the API objects to (``errors[].source.pointer``).
+    :param documentation_urls: ``errors[].documentation_url``.
+    :param ray_id: the ``cf-ray`` header, which Cloudflare's support asks for.
+    :param retry_after: seconds that the API asked to wait before the next try.
+    :param progress: for a call of several requests: what is done, unknown and not done.
+    """
+
+    remedy: ClassVar[str] = "Read the messages of the API above."
+    repeatable: ClassVar[bool] = False
+    """Whether the same request may work a little later."""
+    maybe_applied: bool = False
+    """Whether the API may have carried out the request although it failed."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        conn_id: str | None = None,
+        queue: str | None = None,
+        status: int | None = None,
+        codes: Sequence[int] = (),
+        messages: Sequence[str] = (),
+        pointers: Sequence[str] = (),
+        documentation_urls: Sequence[str] = (),
+        ray_id: str | None = None,
+        retry_after: float | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.conn_id = conn_id
+        self.queue = queue
+        self.status = status
+        self.codes = tuple(codes)
+        self.messages = tuple(messages)
+        self.pointers = tuple(pointers)
+        self.documentation_urls = tuple(documentation_urls)
+        self.ray_id = ray_id
+        self.retry_after = retry_after
+        self.progress = progress
+
+    def __str__(self) -> str:
+        facts = f" ({', '.join(self._facts())})" if self._facts() else ""
+        progress = "" if self.progress is None else f" {self.progress}"
+        return f"{self.message.rstrip('.')}{facts}. {self.remedy}{progress}"
+
+    def _facts(self) -> list[str]:
+        named = {
+            "connection": self.conn_id and repr(self.conn_id),
+            "queue": self.queue and repr(self.queue),
+            "HTTP": self.status,
+            "code": ", ".join(map(str, self.codes)),
+            "at": ", ".join(self.pointers),
+            "asked to wait": None if self.retry_after is None else f"{self.retry_after:g} s",
+            "see": ", ".join(self.documentation_urls),
+            "cf-ray": self.ray_id,
+        }
+        return [f"{name} {value}" for name, value in named.items() if value]
+
+
+class ConfigurationError(CloudflareQueuesError, ValueError):
+    """The Airflow connection cannot be used as it is: a field is missing, malformed or contradicts another."""
+
+    remedy = "Mend the connection under Admin → Connections, or where your secrets backend keeps it."
+
+
+class TransportError(CloudflareQueuesError):
+    """
+    No complete answer arrived: DNS, connect, TLS, time-out, or a connection that broke.
+
+    ``maybe_applied`` is False only where the connection was never made.
+    """
+
+    remedy = "Check network, proxy and firewall between this worker and the API, then run the task again."
+    repeatable = True
+    maybe_applied = True
+
+
+class ApiError(CloudflareQueuesError):
+    """The API answered, and the answer is not a success."""
+
+
+class AuthenticationError(ApiError):
+    """The API does not accept the credentials (HTTP 401, or 400 with code 6003)."""
+
+    remedy = (
+        "Check the API token (or e-mail and Global API Key) of the connection: is it complete, active, "
+        "not expired, and made for this account?"
+    )
+
+
+class PermissionDeniedError(ApiError):
+    """The credentials are valid, but may not do this (HTTP 403)."""
+
+    remedy = (
+        "Give the API token 'Queues Write' or 'Workers Scripts Write' on this account ('Queues Read' suffices "
+        "for listing and metrics), and check that the account ID is the token's account."
+    )
+
+
+class NotFoundError(ApiError):
+    """The queue or the account does not exist (HTTP 404, codes 7003, 10104, 11000)."""
+
+    remedy = "Check queue_id or queue_name, and the account ID of the connection."
+
+
+class PullNotEnabledError(ApiError):
+    """The queue has no HTTP pull consumer, or not yet (HTTP 405)."""
+
+    remedy = (
+        "Enable it once: `npx wrangler queues consumer http add QUEUE_NAME` (a Worker consumer must be removed "
+        "first). Right after that the API may still answer 405 for some seconds: try again."
+    )
+
+
+class QueuePausedError(ApiError):
+    """Delivery of the queue is paused (HTTP 409, ``queue_delivery_paused``)."""
+
+    remedy = "Resume it: `npx wrangler queues resume-delivery QUEUE_NAME`."
+
+
+class RateLimitedError(ApiError):
+    """Too many requests (HTTP 429); ``retry_after`` says how long the API asked to wait, where it did."""
+
+    remedy = "Wait, then run the task again; ask less often or from fewer tasks at once."
+    repeatable = True
+
+
+class OverQuotaError(ApiError):
+    """A daily or storage quota is used up (HTTP 429, codes 10251 and 10253): repeating does not help."""
+
+    remedy = (
+        "Code 10253: the free plan's operations of today are used up (they count anew at 00:00 UTC); upgrade, or "
+        "poll less. Code 10251: the queue's storage is full; consume or purge messages."
+    )
+
+
+class QueueDisabledError(ApiError):
+    """The queue is disabled (HTTP 429, code 10252): repeating does not help."""
+
+    remedy = "Unpause the queue in the Cloudflare dashboard."
+
+
+class InvalidRequestError(ApiError):
+    """The API objects to the request itself (other HTTP 4xx); ``pointers`` names the part."""
+
+    remedy = "Correct the argument that the message names; repeating the same request does not help."
+
+
+class ServerError(ApiError):
+    """The API or a gateway before it failed or timed out (HTTP 408, 5xx)."""
+
+    remedy = "Run the task again later; https://www.cloudflarestatus.com tells whether it is known."
+    repeatable = True
+    maybe_applied = True
+
+
+class RefusedError(ApiError):
+    """HTTP 2xx, but the envelope says ``success: false``."""
+
+    remedy = "Read the API's messages; whether the request was applied is not known."
+    maybe_applied = True
+
+
+class MalformedResponseError(ApiError):
+    """The answer is not what the API sends: HTML, cut JSON, a redirect, a result of the wrong shape."""
+
+    remedy = (
+        "Something between this worker and the API may have answered instead (proxy, captive portal): check 'host' "
+        "of the connection."
+    )
+    maybe_applied = True
+
+
+class UnconfirmedLeasesError(CloudflareQueuesError):
+    """
+    The API answered, but did not confirm all leases.
+
+    :param message: what failed.
+    :param lease_ids: the leases that are not confirmed.
+    """
+
+    remedy = (
+        "A message whose lease is not settled is delivered again when the lease ends: look for a visibility timeout "
+        "shorter than the time to process, and for another consumer that settled it before."
+    )
+
+    def __init__(self, message: str, *, lease_ids: Sequence[str] = (), **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.lease_ids = tuple(lease_ids)

@@ -1,0 +1,282 @@
+"""
+What takes more than one request, as generators: they yield calls, are sent results, and return the outcome.
+
+A client drives them (``client.run(flow)``), sync or async, so each decision stands here once. The error of a call is
+thrown into the flow that yielded it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import Any, TypeAlias, TypeVar
+
+from airflow_provider_cfqueues import api
+from airflow_provider_cfqueues.exceptions import (
+    AuthenticationError,
+    CloudflareQueuesError,
+    NotFoundError,
+    PermissionDeniedError,
+    Progress,
+)
+from airflow_provider_cfqueues.models import (
+    AckResult,
+    Consumer,
+    Lease,
+    OutgoingMessage,
+    PullResult,
+    Queue,
+    SendResult,
+)
+from airflow_provider_cfqueues.protocol import Call
+from airflow_provider_cfqueues.settings import ApiToken, Credentials
+
+T = TypeVar("T")
+Flow: TypeAlias = Generator[Call[Any], Any, T]
+
+DEFAULT_VISIBILITY_SECONDS = 30
+"""Documentation, pull consumers: how long a lease lasts where neither pull nor consumer says so."""
+
+
+@dataclass
+class Known:
+    """What a hook has looked up, for its life: queue IDs by name, pull consumers by queue ID (None: not to be had)."""
+
+    queue_ids: dict[str, str] = field(default_factory=dict)
+    consumers: dict[str, Consumer | None] = field(default_factory=dict)
+
+
+def once(call: Call[T]) -> Flow[T]:
+    """
+    Make one call.
+
+    :param call: the call.
+    """
+    result: T = yield call
+    return result
+
+
+def ack(queue_id: str, acks: Sequence[Lease], retries: Sequence[Lease]) -> Flow[AckResult]:
+    """
+    Settle leases, at most 100 a request.
+
+    A lease that is given twice is settled once. In both lists it is retried: a message that somebody wants again is
+    not acked. Twice among the retries, the last delay counts.
+
+    :param queue_id: ID of the queue.
+    :param acks: leases of messages that are done.
+    :param retries: leases of messages to deliver again.
+    :raises ValueError: an ack has a delay.
+    :raises CloudflareQueuesError: a request failed for good; ``progress`` has the leases by what is known of them.
+    """
+    if delayed := [lease for lease in acks if lease.delay_seconds is not None]:
+        msg = f"an ack has no delay_seconds ({len(delayed)} of {len(acks)} have one): give these leases as retries"
+        raise ValueError(msg)
+    to_retry = {lease.lease_id: lease for lease in retries}
+    to_ack = {lease.lease_id: None for lease in acks if lease.lease_id not in to_retry}
+    leases: list[str | Lease] = [*to_ack, *to_retry.values()]
+    result = AckResult()
+    for start in range(0, len(leases), api.MAX_LEASES_PER_ACK):
+        batch = leases[start : start + api.MAX_LEASES_PER_ACK]
+        try:
+            part = yield api.ack(
+                queue_id,
+                [lease for lease in batch if isinstance(lease, str)],
+                [lease for lease in batch if isinstance(lease, Lease)],
+            )
+        except CloudflareQueuesError as error:
+            lease_ids = [lease if isinstance(lease, str) else lease.lease_id for lease in leases]
+            error.progress = _progress("leases", lease_ids, start, len(batch), error, result)
+            raise
+        result = result.merge(part)
+    return result
+
+
+def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, known: Known) -> Flow[PullResult]:
+    """
+    Lease messages, at most 100 a request, until enough are there or an answer is empty.
+
+    The first pull of a queue looks at its consumer, once, so that the end of each lease and the lack of a dead-letter
+    queue are known. That look is never repeated, and its failure fails nothing.
+
+    :param queue_id: ID of the queue.
+    :param max_messages: how many messages at the most.
+    :param visibility_timeout: seconds that the leases last; None = the consumer's setting.
+    :param known: what was looked up before; the consumer is added to it.
+    :raises CloudflareQueuesError: the first request failed for good. A later failure is the result's ``error``: the
+        messages leased before it are not hidden behind it.
+    """
+    if queue_id not in known.consumers:
+        known.consumers[queue_id] = yield from _look_at_consumer(queue_id)
+    consumer = known.consumers[queue_id]
+    lease_seconds = visibility_timeout
+    if lease_seconds is None and consumer is not None:
+        lease_seconds = consumer.visibility_timeout
+    if lease_seconds is None:
+        lease_seconds = DEFAULT_VISIBILITY_SECONDS
+    result = PullResult(consumer=consumer)
+    while (missing := max_messages - len(result)) > 0:
+        size = min(missing, api.MAX_MESSAGES_PER_PULL)
+        try:
+            part: PullResult = yield api.pull(queue_id, size, visibility_timeout, lease_seconds)
+        except CloudflareQueuesError as error:
+            if not result.messages:
+                raise
+            return replace(result, error=error)
+        result = replace(result, messages=result.messages + part.messages, backlog=part.backlog or result.backlog)
+        if not part.messages:
+            break
+    return result
+
+
+def _look_at_consumer(queue_id: str) -> Flow[Consumer | None]:
+    try:
+        consumers: list[Consumer] = yield replace(api.list_consumers(queue_id), repeat=False)
+    except CloudflareQueuesError:
+        return None
+    return next((consumer for consumer in consumers if consumer.type == "http_pull"), None)
+
+
+def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous: bool) -> Flow[SendResult]:
+    """
+    Send messages, in requests of at most 100 messages and 256 KB.
+
+    :param queue_id: ID of the queue.
+    :param messages: the messages, with content type and delay as the API gets them.
+    :param repeat_ambiguous: repeat also where the messages may have been accepted (it may duplicate them).
+    :raises ValueError: a message is larger than 128 KB or is no JSON; nothing was sent.
+    :raises CloudflareQueuesError: a request failed for good; ``progress`` has the positions of the messages by what is
+        known of them.
+    """
+    result = SendResult()
+    start = 0
+    for batch in list(_batches(messages)):
+        try:
+            part: SendResult = yield api.send(queue_id, batch, repeat_ambiguous=repeat_ambiguous)
+        except CloudflareQueuesError as error:
+            error.progress = _progress("messages", range(len(messages)), start, len(batch), error, result)
+            raise
+        start += len(batch)
+        result = SendResult(sent_count=start, backlog=part.backlog)
+    return result
+
+
+def _batches(messages: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]:
+    batch: list[OutgoingMessage] = []
+    batch_size = 0
+    for position, message in enumerate(messages):
+        size = _wire_size(message, position)
+        if len(batch) == api.MAX_MESSAGES_PER_SEND or batch_size + size > api.MAX_BYTES_PER_SEND:
+            yield batch
+            batch, batch_size = [], 0
+        batch.append(message)
+        batch_size += size
+    if batch:
+        yield batch
+
+
+def _wire_size(message: OutgoingMessage, position: int) -> int:
+    try:
+        text = message.body if message.content_type == "text" else json.dumps(message.body, allow_nan=False)
+        size = len(text.encode()) + api.MESSAGE_OVERHEAD_BYTES
+    except (TypeError, ValueError, RecursionError) as error:
+        msg = f"messages[{position}]: the body cannot be sent as JSON: {error}. Nothing was sent"
+        raise ValueError(msg) from error
+    if size > api.MAX_BYTES_PER_MESSAGE:
+        msg = (
+            f"messages[{position}] is {size} bytes with its metadata; Cloudflare takes at most "
+            f"{api.MAX_BYTES_PER_MESSAGE}. Nothing was sent. Store the body elsewhere and send a reference"
+        )
+        raise ValueError(msg)
+    return size
+
+
+def _progress(
+    kind: str, items: Sequence[Any], start: int, size: int, error: CloudflareQueuesError, result: Any
+) -> Progress:
+    """Part the items into those before, in and after the failed request."""
+    failed, after = tuple(items[start : start + size]), tuple(items[start + size :])
+    return Progress(
+        kind=kind,
+        done=tuple(items[:start]),
+        unknown=failed if error.maybe_applied else (),
+        not_done=after if error.maybe_applied else failed + after,
+        result=result,
+    )
+
+
+def list_queues(name: str | None = None) -> Flow[list[Queue]]:
+    """
+    Read all pages of the account's queues.
+
+    :param name: only the queue of this name, where the API heeds it.
+    """
+    queues: list[Queue] = []
+    page, more = 1, True
+    while more:
+        part, more = yield api.list_queues(page, name)
+        queues += part
+        page += 1
+    return queues
+
+
+def get_queue_id(name: str, known: Known) -> Flow[str]:
+    """
+    Look up the ID of a queue.
+
+    :param name: the queue's name.
+    :param known: what was looked up before; the ID is added to it.
+    :raises NotFoundError: the account has no queue of this name; the message names similar ones.
+    """
+    if name not in known.queue_ids:
+        queues = yield from list_queues(name)
+        known.queue_ids |= {queue.queue_name: queue.queue_id for queue in queues}
+    if name not in known.queue_ids:
+        queues = yield from list_queues()
+        similar = get_close_matches(name, [queue.queue_name for queue in queues])
+        hint = f"; similar names: {', '.join(similar)}" if similar else ""
+        msg = f"The account has no queue named {name!r} ({len(queues)} queues{hint})."
+        raise NotFoundError(msg, queue=name)
+    return known.queue_ids[name]
+
+
+def test_connection(credentials: Credentials) -> Flow[str]:
+    """
+    Verify the credentials and read the queue list; return one line that says what works.
+
+    :param credentials: what the client authenticates with.
+    :raises CloudflareQueuesError: the credentials are not valid, or may not list queues.
+    """
+    verified = "The Global API Key was not verified by itself"
+    if isinstance(credentials, ApiToken):
+        status = yield from _verify_token(credentials.token)
+        if status != "active":
+            msg = f"The API token is {status}."
+            raise AuthenticationError(msg)
+        verified = "The API token is active"
+    try:
+        queues, more = yield api.list_queues(1)
+    except (AuthenticationError, PermissionDeniedError) as error:
+        error.message = (
+            f"{verified}, but it may not list the queues of this account ('Queues Read' is missing): {error.message}."
+        )
+        raise
+    count = f"{len(queues)}{' or more' if more else ''}"
+    return (
+        f"{verified}, and it can list the account's queues ({count}). Pulling, settling and sending also need "
+        "'Queues Write', which no call can test without touching a queue."
+    )
+
+
+def _verify_token(token: str) -> Flow[str]:
+    """Ask the endpoint of the token's kind; an account's token made before prefixes existed is found by the second."""
+    account_owned = token.startswith("cfat_")
+    try:
+        status: str = yield api.verify_token(account_owned=account_owned)
+    except AuthenticationError:
+        if account_owned or token.startswith("cfut_"):
+            raise
+        status = yield api.verify_token(account_owned=True)
+    return status

@@ -1,0 +1,297 @@
+"""The hook: an Airflow connection in, Cloudflare Queues out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from asgiref.sync import sync_to_async
+
+from airflow_provider_cfqueues import api, arguments, flows
+from airflow_provider_cfqueues._compat import BaseHook, mask_secret
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, ConfigurationError
+from airflow_provider_cfqueues.provider_info import get_provider_info
+from airflow_provider_cfqueues.settings import Settings, parse_settings
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.clients import AsyncClient, Client
+    from airflow_provider_cfqueues.flows import Flow
+    from airflow_provider_cfqueues.models import AckResult, PullResult, Queue, QueueMetrics, SendResult
+
+T = TypeVar("T")
+
+
+class CloudflareQueuesHook(BaseHook):
+    """
+    Pull, settle and send messages of Cloudflare Queues over their REST API.
+
+    Each call has an async twin with an ``a`` prefix. A call that fails for a reason that may pass (connection errors,
+    HTTP 408, 429, 5xx) is repeated for up to a minute, with growing random waits or as ``Retry-After`` asks; what
+    repeating means is said at each call. All failures are a
+    :class:`~airflow_provider_cfqueues.exceptions.CloudflareQueuesError`, wrong arguments a TypeError or ValueError.
+
+    :param cloudflare_conn_id: the Airflow connection, of type ``cloudflare``.
+    """
+
+    conn_name_attr = "cloudflare_conn_id"
+    default_conn_name = "cloudflare_default"
+    conn_type = "cloudflare"
+    hook_name = "Cloudflare"
+
+    def __init__(self, cloudflare_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.cloudflare_conn_id = cloudflare_conn_id
+        self._client: Client | None = None
+        self._async_client: AsyncClient | None = None
+        self._async_loop: asyncio.AbstractEventLoop | None = None
+        self._known = flows.Known()
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the extra fields of the connection form for Airflow 2.11 to 3.1."""
+        from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
+        from flask_babel import lazy_gettext
+        from wtforms import PasswordField, StringField
+
+        def widget(field: dict[str, Any]) -> Any:
+            secret = field["schema"].get("format") == "password"
+            return (PasswordField if secret else StringField)(
+                lazy_gettext(field["label"]),
+                description=field["description"],
+                widget=BS3PasswordFieldWidget() if secret else BS3TextFieldWidget(),
+            )
+
+        return {name: widget(field) for name, field in _connection_type()["conn-fields"].items()}
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return labels and placeholders of the connection form for Airflow 2.11 to 3.1."""
+        behaviour = _connection_type()["ui-field-behaviour"]
+        return {key.replace("-", "_"): value for key, value in behaviour.items()}
+
+    def get_conn(self) -> Client:
+        """
+        Return the sync client: one session with keep-alive for the hook's life.
+
+        :raises ConfigurationError: the connection cannot be used as it is.
+        """
+        if self._client is None:
+            from airflow_provider_cfqueues.clients import Client
+
+            self._client = Client(self._settings())
+        return self._client
+
+    async def aget_conn(self) -> AsyncClient:
+        """
+        Return the async client: one per hook and event loop.
+
+        :raises ConfigurationError: the connection cannot be used as it is.
+        """
+        loop = asyncio.get_running_loop()
+        if self._async_client is None or self._async_loop is not loop:
+            from airflow_provider_cfqueues.clients import AsyncClient
+
+            self._async_client = AsyncClient(await sync_to_async(self._settings)())
+            self._async_loop = loop
+        return self._async_client
+
+    def _settings(self) -> Settings:
+        connection = self.get_connection(self.cloudflare_conn_id)
+        try:
+            extra = connection.extra_dejson
+        except ValueError as error:
+            msg = f"Connection {self.cloudflare_conn_id!r}: 'extra' is not JSON."
+            raise ConfigurationError(msg) from error
+        for secret in (connection.password, extra.get("api_key")):
+            if secret:
+                mask_secret(secret)
+        return parse_settings(
+            self.cloudflare_conn_id,
+            host=connection.host,
+            login=connection.login,
+            password=connection.password,
+            extra=extra,
+        )
+
+    def close(self) -> None:
+        """Close the connections of the sync client."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    async def aclose(self) -> None:
+        """Close the connections of the async client."""
+        if self._async_client is not None:
+            await self._async_client.aclose()
+            self._async_client = None
+
+    def ack(self, queue_id: str, *, acks: Any = (), retries: Any = ()) -> AckResult:
+        """
+        Settle leases: ``POST …/messages/ack``, at most 100 leases a request.
+
+        A lease is a string, a ``Message``, a ``Lease``, a mapping with ``lease_id`` or a tuple of lease ID and delay,
+        as :func:`~airflow_provider_cfqueues.arguments.parse_leases` says. A retry without a delay waits the consumer's
+        ``retry_delay``; delays are 0 to 86,400 seconds, fractions are rounded up. A lease given twice is settled once;
+        in both lists it is retried, never acked; twice among the retries, the last delay counts. Without leases, no
+        request is made and the counts are zero. Repeating is harmless, so every failure that may pass is repeated.
+
+        :param queue_id: ID of the queue.
+        :param acks: leases of messages that are done.
+        :param retries: leases of messages to deliver again, each with an optional ``delay_seconds``.
+        :return: what the API reported; ``unconfirmed`` lists the leases that it did not confirm.
+        :raises CloudflareQueuesError: a request failed for good; ``progress`` has the leases that are settled, unknown
+            and not settled.
+        """
+        return self._run(self._ack(queue_id, acks, retries))
+
+    async def aack(self, queue_id: str, *, acks: Any = (), retries: Any = ()) -> AckResult:
+        """Async twin of :meth:`ack`."""
+        return await self._arun(self._ack(queue_id, acks, retries))
+
+    def _ack(self, queue_id: str, acks: Any, retries: Any) -> Flow[AckResult]:
+        result = yield from flows.ack(
+            arguments.parse_id(queue_id, "queue_id"),
+            arguments.parse_leases(acks, "acks"),
+            arguments.parse_leases(retries, "retries"),
+        )
+        for message in result.messages:
+            self.log.info("The API says of queue %s: %s", queue_id, message)
+        return result
+
+    def pull(
+        self, queue_id: str, *, max_messages: int | str, visibility_timeout: float | str | None = None
+    ) -> PullResult:
+        """
+        Lease messages: ``POST …/messages/pull``, at most 100 a request, until enough are there or none is left.
+
+        The first pull of a queue looks at its consumer, and warns when no dead-letter queue is set: Cloudflare then
+        deletes what was delivered ``max_retries`` times. A failed pull is repeated; where its answer was lost, the
+        messages of that answer stay leased until their lease ends.
+
+        :param queue_id: ID of the queue.
+        :param max_messages: how many messages at the most.
+        :param visibility_timeout: seconds that the leases last, above 0 and up to 43,200 (12 hours); None = the
+            consumer's setting (30 s unless changed).
+        :return: the messages, a sequence; a body that cannot be decoded does not hide the others.
+        :raises CloudflareQueuesError: no message could be pulled. If only a later request fails, the messages pulled
+            before it are returned, with the failure as ``error`` and in the log.
+        """
+        return self._run(self._pull(queue_id, max_messages, visibility_timeout))
+
+    async def apull(
+        self, queue_id: str, *, max_messages: int | str, visibility_timeout: float | str | None = None
+    ) -> PullResult:
+        """Async twin of :meth:`pull`."""
+        return await self._arun(self._pull(queue_id, max_messages, visibility_timeout))
+
+    def _pull(self, queue_id: str, max_messages: Any, visibility_timeout: Any) -> Flow[PullResult]:
+        first_look = queue_id not in self._known.consumers
+        result = yield from flows.pull(
+            arguments.parse_id(queue_id, "queue_id"),
+            arguments.parse_count(max_messages, "max_messages"),
+            arguments.parse_visibility_timeout(visibility_timeout),
+            self._known,
+        )
+        if first_look and result.consumer is None:
+            self.log.warning(
+                "The consumer of queue %s could not be looked at: whether it has a dead-letter queue is not known, and "
+                "without a visibility_timeout its leases are taken to last %d s",
+                queue_id,
+                flows.DEFAULT_VISIBILITY_SECONDS,
+            )
+        elif first_look and result.consumer and result.consumer.dead_letter_queue is None:
+            self.log.warning(
+                "Queue %s has no dead-letter queue: Cloudflare DELETES a message that was delivered %s times without "
+                "an ack (max_retries). Set one: npx wrangler queues consumer http add QUEUE --dead-letter-queue NAME",
+                queue_id,
+                "max_retries" if result.consumer.max_retries is None else result.consumer.max_retries,
+            )
+        for message in result:
+            if message.body_error is not None:
+                self.log.warning("Message %s (its raw body is kept): %s", message.id, message.body_error)
+        if result.error is not None:
+            self.log.warning("Pulled %d messages only, because a later request failed: %s", len(result), result.error)
+        return result
+
+    def send(self, queue_id: str, messages: Any, *, repeat_ambiguous: bool = False) -> SendResult:
+        """
+        Send messages: ``POST …/messages/batch``, cut at 100 messages and 256 KB a request.
+
+        A message is a string (text), a JSON object or array, an ``OutgoingMessage``, or a mapping with ``body`` and
+        optionally ``content_type`` and ``delay_seconds``. All are checked before the first is sent. The API has no
+        idempotency key: a request that may have been accepted is repeated only when asked for.
+
+        :param queue_id: ID of the queue.
+        :param messages: the messages.
+        :param repeat_ambiguous: repeat also after a failure that leaves open whether the messages were accepted; it
+            can duplicate them.
+        :raises ValueError: a message is larger than 128 KB, or malformed; nothing was sent.
+        :raises CloudflareQueuesError: a request failed for good; ``progress`` has the positions of the messages that
+            are sent, unknown and not sent.
+        """
+        return self._run(self._send(queue_id, messages, repeat_ambiguous))
+
+    async def asend(self, queue_id: str, messages: Any, *, repeat_ambiguous: bool = False) -> SendResult:
+        """Async twin of :meth:`send`."""
+        return await self._arun(self._send(queue_id, messages, repeat_ambiguous))
+
+    def _send(self, queue_id: str, messages: Any, repeat_ambiguous: bool) -> Flow[SendResult]:
+        return flows.send(
+            arguments.parse_id(queue_id, "queue_id"),
+            arguments.parse_messages(messages),
+            repeat_ambiguous=repeat_ambiguous,
+        )
+
+    def get_queue_id(self, name: str) -> str:
+        """
+        Return the ID of a queue; all pages of the list are searched, and the answer is kept for the hook's life.
+
+        :param name: the queue's name.
+        :raises NotFoundError: the account has no such queue.
+        """
+        return self._run(flows.get_queue_id(name, self._known))
+
+    async def aget_queue_id(self, name: str) -> str:
+        """Async twin of :meth:`get_queue_id`."""
+        return await self._arun(flows.get_queue_id(name, self._known))
+
+    def list_queues(self) -> list[Queue]:
+        """Return all queues of the account, over all pages of the list."""
+        return self._run(flows.list_queues())
+
+    async def alist_queues(self) -> list[Queue]:
+        """Async twin of :meth:`list_queues`."""
+        return await self._arun(flows.list_queues())
+
+    def get_metrics(self, queue_id: str) -> QueueMetrics:
+        """
+        Return the backlog of a queue, best effort by the API's own account.
+
+        :param queue_id: ID of the queue.
+        """
+        return self._run(self._get_metrics(queue_id))
+
+    async def aget_metrics(self, queue_id: str) -> QueueMetrics:
+        """Async twin of :meth:`get_metrics`."""
+        return await self._arun(self._get_metrics(queue_id))
+
+    def _get_metrics(self, queue_id: str) -> Flow[QueueMetrics]:
+        return flows.once(api.get_metrics(arguments.parse_id(queue_id, "queue_id")))
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Verify the credentials and read the queue list; say in one line what works and what is missing."""
+        try:
+            return True, self._run(flows.test_connection(self._settings().credentials))
+        except CloudflareQueuesError as error:
+            return False, str(error)
+
+    def _run(self, flow: Flow[T]) -> T:
+        return self.get_conn().run(flow)
+
+    async def _arun(self, flow: Flow[T]) -> T:
+        return await (await self.aget_conn()).run(flow)
+
+
+def _connection_type() -> dict[str, Any]:
+    connection_type: dict[str, Any] = get_provider_info()["connection-types"][0]
+    return connection_type

@@ -1,0 +1,242 @@
+"""The values that go in and come out: parsed once, at the edge, and frozen."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, overload
+
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """
+    A pulled message and its lease.
+
+    :param id: the message's ID; the same at each delivery.
+    :param lease_id: the lease of this delivery; what ``ack`` takes.
+    :param body: the decoded body: ``str`` (text), ``bytes`` (bytes), or a JSON value. None where it could not be
+        decoded; then ``body_error`` says why.
+    :param attempts: how often it was delivered, this time included; None if the API did not say.
+    :param timestamp: when it was sent (UTC).
+    :param content_type: ``json``, ``text``, ``bytes`` or ``v8``, from ``metadata["CF-Content-Type"]``.
+    :param metadata: everything that the API gave as metadata.
+    :param lease_expires_at: the lease lasts at least until then (UTC, this machine's clock): counted from just before
+        the pull was sent.
+    :param raw_body: the body as it came over the wire.
+    :param body_error: why the body could not be decoded, else None.
+    """
+
+    id: str
+    lease_id: str
+    body: Any
+    attempts: int | None = None
+    timestamp: datetime | None = None
+    content_type: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    lease_expires_at: datetime | None = None
+    raw_body: Any = None
+    body_error: str | None = None
+
+    def to_xcom(self) -> dict[str, Any]:
+        """
+        Return the message as plain JSON values.
+
+        Times are ISO 8601 strings; a ``bytes`` body is base64. Only a message whose body could not be decoded has
+        the two further keys ``raw_body`` and ``body_error``.
+        """
+        body = base64.b64encode(self.body).decode() if isinstance(self.body, bytes) else self.body
+        plain = {
+            "id": self.id,
+            "lease_id": self.lease_id,
+            "body": body,
+            "attempts": self.attempts,
+            "timestamp": self.timestamp and self.timestamp.isoformat(),
+            "content_type": self.content_type,
+            "metadata": dict(self.metadata),
+            "lease_expires_at": self.lease_expires_at and self.lease_expires_at.isoformat(),
+        }
+        if self.body_error is not None:
+            plain |= {"raw_body": self.raw_body, "body_error": self.body_error}
+        return plain
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lease:
+    """
+    A lease to settle, with what is known about its message.
+
+    :param lease_id: the lease ID.
+    :param delay_seconds: for a retry: seconds until the message is delivered again; None = the consumer's
+        ``retry_delay``.
+    :param attempts: how often the message was delivered.
+    :param lease_expires_at: when the lease ends.
+    """
+
+    lease_id: str
+    delay_seconds: float | None = None
+    attempts: int | None = None
+    lease_expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AckResult:
+    """
+    What the API reported about settled leases, merged over all requests of one call.
+
+    :param ack_count: how many acks it counted; None if it did not say.
+    :param retry_count: how many retries it counted; None if it did not say.
+    :param warnings: text by lease ID; warnings that came as a list are keyed ``#0``, ``#1``, …
+    :param messages: the envelope's messages.
+    :param confirmed_count: how many of the leases given are settled for certain.
+    :param unconfirmed: leases that may not be settled: one with a warning, or, where a count falls short by more
+        than the warnings explain, every lease that was counted there.
+    """
+
+    ack_count: int | None = 0
+    retry_count: int | None = 0
+    warnings: dict[str, str] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+    confirmed_count: int = field(default=0, compare=False)
+    unconfirmed: tuple[str, ...] = field(default=(), compare=False)
+
+    def merge(self, other: AckResult) -> AckResult:
+        """
+        Return both results as one; a count that one of them lacks is None.
+
+        :param other: the result of a later request of the same call.
+        """
+        warnings = dict(self.warnings)
+        unkeyed = sum(key.startswith("#") for key in warnings)
+        for key, text in other.warnings.items():
+            if key.startswith("#"):
+                warnings[f"#{unkeyed}"] = text
+                unkeyed += 1
+            else:
+                warnings[key] = text
+        return AckResult(
+            ack_count=_add(self.ack_count, other.ack_count),
+            retry_count=_add(self.retry_count, other.retry_count),
+            warnings=warnings,
+            messages=self.messages + other.messages,
+            confirmed_count=self.confirmed_count + other.confirmed_count,
+            unconfirmed=self.unconfirmed + other.unconfirmed,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueueMetrics:
+    """
+    What is waiting in a queue; the API calls its numbers best effort.
+
+    :param backlog_count: messages not yet settled.
+    :param backlog_bytes: their size in bytes.
+    :param oldest_message_timestamp: when the oldest was sent (UTC); None if unknown or the queue is empty.
+    """
+
+    backlog_count: int
+    backlog_bytes: int | None = None
+    oldest_message_timestamp: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Consumer:
+    """
+    The settings of a queue's consumer.
+
+    :param type: ``http_pull`` or ``worker``.
+    :param dead_letter_queue: name of its dead-letter queue; None = messages are deleted after ``max_retries``.
+    :param max_retries: deliveries after which a message leaves the queue.
+    :param visibility_timeout: seconds that a lease lasts unless the pull says otherwise.
+    :param retry_delay: seconds that a retry waits unless it says otherwise.
+    :param batch_size: messages per pull unless the pull says otherwise.
+    """
+
+    type: str
+    consumer_id: str | None = None
+    dead_letter_queue: str | None = None
+    max_retries: int | None = None
+    visibility_timeout: float | None = None
+    retry_delay: float | None = None
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Queue:
+    """
+    A queue of the account.
+
+    :param queue_id: its ID.
+    :param queue_name: its name, unique in the account.
+    :param settings: as the API gives them (``delivery_delay``, ``delivery_paused``, ``message_retention_period``).
+    :param consumers_total_count: how many consumers it has, if the API said.
+    :param producers_total_count: how many producers it has, if the API said.
+    """
+
+    queue_id: str
+    queue_name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    consumers_total_count: int | None = None
+    producers_total_count: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PullResult(Sequence[Message]):
+    """
+    The messages of a pull, usable as a sequence of them.
+
+    :param messages: the messages, each with its lease.
+    :param backlog: what the API said is waiting, from the last answer that said so.
+    :param consumer: the queue's pull consumer, where it could be looked at.
+    :param error: the failure of a later request of the same pull; the messages leased before it are here.
+    """
+
+    messages: tuple[Message, ...] = ()
+    backlog: QueueMetrics | None = None
+    consumer: Consumer | None = None
+    error: CloudflareQueuesError | None = None
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Message, ...]: ...
+    def __getitem__(self, index: int | slice) -> Message | tuple[Message, ...]:
+        return self.messages[index]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutgoingMessage:
+    """
+    A message to send.
+
+    :param body: ``str`` (text), or a JSON object or array.
+    :param content_type: ``text`` or ``json``; None = by the type of the body.
+    :param delay_seconds: seconds, 0 to 86,400, before it can be delivered; None = the queue's ``delivery_delay``.
+    """
+
+    body: Any
+    content_type: str | None = None
+    delay_seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SendResult:
+    """
+    What was sent.
+
+    :param sent_count: messages that the API accepted.
+    :param backlog: what is waiting in the queue now, if the API said.
+    """
+
+    sent_count: int = 0
+    backlog: QueueMetrics | None = None
+
+
+def _add(left: int | None, right: int | None) -> int | None:
+    return None if left is None or right is None else left + right

@@ -1,0 +1,287 @@
+"""Operators that pull, settle and send messages of a Cloudflare queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cfqueues import arguments
+from airflow_provider_cfqueues._compat import BaseOperator
+from airflow_provider_cfqueues.exceptions import UnconfirmedLeasesError, list_leases, shorten_lease
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.delays import DelayRule
+    from airflow_provider_cfqueues.models import AckResult, Lease, PullResult
+
+USUAL_TIME_TO_SETTLE = timedelta(minutes=5)
+"""What downstream tasks commonly need until they settle: to be scheduled, started and, for the first one, run."""
+
+
+class _QueueOperator(BaseOperator):
+    """
+    What all operators share: a connection, and a queue by ID or by name.
+
+    :param queue_id: ID of the queue. Exactly one of ``queue_id`` and ``queue_name`` is given.
+    :param queue_name: name of the queue; its ID is looked up when the task runs.
+    :param cloudflare_conn_id: the Airflow connection, of type ``cloudflare``.
+    """
+
+    template_fields: Sequence[str] = ("queue_id", "queue_name", "cloudflare_conn_id")
+    ui_color = "#fbad41"
+
+    def __init__(
+        self,
+        *,
+        queue_id: str | None = None,
+        queue_name: str | None = None,
+        cloudflare_conn_id: str = CloudflareQueuesHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.queue_id = queue_id
+        self.queue_name = queue_name
+        self.cloudflare_conn_id = cloudflare_conn_id
+
+    @cached_property
+    def hook(self) -> CloudflareQueuesHook:
+        """The hook of this task."""
+        return CloudflareQueuesHook(self.cloudflare_conn_id)
+
+    def _find_queue(self) -> str:
+        if bool(self.queue_id) == bool(self.queue_name):
+            msg = f"Give exactly one of queue_id and queue_name, not {self.queue_id!r} and {self.queue_name!r}"
+            raise ValueError(msg)
+        return self.queue_id or self.hook.get_queue_id(str(self.queue_name))
+
+
+class _SettlingOperator(_QueueOperator):
+    """
+    Settles leases and reports what the API confirmed.
+
+    :param fail_on: when the task fails: ``all`` (leases were given and none was confirmed), ``any`` (one was not
+        confirmed) or ``none``.
+    """
+
+    template_fields: Sequence[str] = (*_QueueOperator.template_fields, "fail_on")
+
+    def __init__(self, *, fail_on: str = "all", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.fail_on = fail_on
+
+    def _settle(self, context: Context, *, acks: Any = None, retries: Any = None, delay: Any = None) -> dict[str, Any]:
+        if self.fail_on not in ("all", "any", "none"):
+            msg = f"fail_on must be 'all', 'any' or 'none', not {self.fail_on!r}"
+            raise ValueError(msg)
+        to_ack = arguments.parse_leases(acks)
+        to_retry = arguments.delay_leases(arguments.parse_leases(retries), delay)
+        result = self.hook.ack(self._find_queue(), acks=to_ack, retries=to_retry) if to_ack or to_retry else None
+        return self._report(context, [*to_ack, *to_retry], result)
+
+    def _report(self, context: Context, leases: list[Lease], result: AckResult | None) -> dict[str, Any]:
+        report = {
+            "ack_count": result.ack_count if result else 0,
+            "retry_count": result.retry_count if result else 0,
+            "warnings": result.warnings if result else {},
+        }
+        if "ti" in context and self.do_xcom_push:
+            for key, value in report.items():
+                context["ti"].xcom_push(key=key, value=value)
+        if result is None:
+            self.log.info("No leases were given: nothing to settle")
+            return report
+        self.log.info("The API counted %s acks and %s retries", result.ack_count, result.retry_count)
+        self._log_warnings(leases, result)
+        unconfirmed = bool(result.unconfirmed)
+        if (self.fail_on == "any" and unconfirmed) or (self.fail_on == "all" and not result.confirmed_count):
+            msg = (
+                f"Leases not confirmed ({len(result.unconfirmed)} of {len({lease.lease_id for lease in leases})}): "
+                f"{list_leases(result.unconfirmed)}."
+            )
+            raise UnconfirmedLeasesError(
+                msg,
+                lease_ids=result.unconfirmed,
+                conn_id=self.cloudflare_conn_id,
+                queue=self.queue_id or self.queue_name,
+                messages=list(result.warnings.values()),
+            )
+        if unconfirmed:
+            self.log.warning("Leases not confirmed: %s", list_leases(result.unconfirmed))
+        return report
+
+    def _log_warnings(self, leases: list[Lease], result: AckResult) -> None:
+        now = datetime.now(timezone.utc)
+        ended = {lease.lease_id for lease in leases if lease.lease_expires_at and lease.lease_expires_at < now}
+        for lease_id, text in result.warnings.items():
+            note = " (the lease had ended before it was settled)" if lease_id in ended else ""
+            self.log.warning("Lease %s: %s%s", shorten_lease(lease_id), text, note)
+
+
+class QueueAckOperator(_SettlingOperator):
+    """
+    Ack messages: they are done and leave the queue.
+
+    Returns ``{"ack_count", "retry_count", "warnings"}`` and pushes the three keys as XComs of their own; a count that
+    the API did not report is None.
+
+    :param lease_ids: what XCom holds of leases: a list of lease IDs or of messages as :class:`QueuePullOperator`
+        returns them, one of either, lists of such lists, a mapped task's output, or a string that a template rendered
+        to. None or empty succeeds without a request.
+    """
+
+    template_fields: Sequence[str] = (*_SettlingOperator.template_fields, "lease_ids")
+
+    def __init__(self, *, lease_ids: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.lease_ids = lease_ids
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Ack the leases."""
+        return self._settle(context, acks=self.lease_ids)
+
+
+class QueueRetryOperator(_SettlingOperator):
+    """
+    Give messages back: they are delivered again, now or after a delay.
+
+    Returns and pushes the same as :class:`QueueAckOperator`.
+
+    :param lease_ids: as for :class:`QueueAckOperator`.
+    :param delay_seconds: seconds from 0 to 86,400 until the messages are delivered again, or a rule that takes each
+        one (with its ``attempts``) and returns seconds, such as
+        :class:`~airflow_provider_cfqueues.delays.ExponentialDelay`. None = the consumer's ``retry_delay``. A lease
+        that brings a delay of its own keeps it.
+    """
+
+    template_fields: Sequence[str] = (*_SettlingOperator.template_fields, "lease_ids", "delay_seconds")
+
+    def __init__(self, *, lease_ids: Any, delay_seconds: float | str | DelayRule | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.lease_ids = lease_ids
+        self.delay_seconds = delay_seconds
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Give the leases back."""
+        return self._settle(context, retries=self.lease_ids, delay=self.delay_seconds)
+
+
+class QueueSettleOperator(_SettlingOperator):
+    """
+    Ack some messages and give others back, in as few requests as possible.
+
+    Returns and pushes the same as :class:`QueueAckOperator`. A lease in both lists is retried.
+
+    :param ack_lease_ids: leases of messages that are done, as for :class:`QueueAckOperator`.
+    :param retry_lease_ids: leases of messages to deliver again, likewise.
+    :param delay_seconds: for the retries, as for :class:`QueueRetryOperator`.
+    """
+
+    template_fields: Sequence[str] = (
+        *_SettlingOperator.template_fields,
+        "ack_lease_ids",
+        "retry_lease_ids",
+        "delay_seconds",
+    )
+
+    def __init__(
+        self,
+        *,
+        ack_lease_ids: Any = None,
+        retry_lease_ids: Any = None,
+        delay_seconds: float | str | DelayRule | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.ack_lease_ids = ack_lease_ids
+        self.retry_lease_ids = retry_lease_ids
+        self.delay_seconds = delay_seconds
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Settle the leases."""
+        return self._settle(context, acks=self.ack_lease_ids, retries=self.retry_lease_ids, delay=self.delay_seconds)
+
+
+class QueuePullOperator(_QueueOperator):
+    """
+    Lease messages, for tasks downstream to process and settle.
+
+    Returns a list of ``{"id", "lease_id", "body", "attempts", "timestamp", "content_type", "metadata",
+    "lease_expires_at"}``: times are ISO 8601 strings, a ``bytes`` body is base64, and only a message whose body could
+    not be decoded has ``raw_body`` and ``body_error`` as well. The leases last while tasks downstream are scheduled
+    and run: choose ``visibility_timeout`` accordingly.
+
+    :param max_messages: how many messages at the most.
+    :param visibility_timeout: seconds that the leases last, up to 43,200 (12 hours); None = the consumer's setting
+        (30 s unless changed).
+    """
+
+    template_fields: Sequence[str] = (*_QueueOperator.template_fields, "max_messages", "visibility_timeout")
+
+    def __init__(
+        self, *, max_messages: int | str = 100, visibility_timeout: float | str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.max_messages = max_messages
+        self.visibility_timeout = visibility_timeout
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Pull the messages."""
+        pulled = self.hook.pull(
+            self._find_queue(),
+            max_messages=self.max_messages,
+            visibility_timeout=self.visibility_timeout,
+        )
+        backlog = pulled.backlog.backlog_count if pulled.backlog else "unknown"
+        self.log.info("Pulled %d messages; backlog of the queue: %s", len(pulled), backlog)
+        self._warn_of_short_leases(pulled)
+        return [message.to_xcom() for message in pulled]
+
+    def _warn_of_short_leases(self, pulled: PullResult) -> None:
+        """Compare the first lease to end with what the tasks downstream may take by their own settings."""
+        ends = [message.lease_expires_at for message in pulled if message.lease_expires_at]
+        if not ends:
+            return
+        limits = [task.execution_timeout for task in self.get_direct_relatives() if task.execution_timeout]
+        needed = max([USUAL_TIME_TO_SETTLE, *limits])
+        left = min(ends) - datetime.now(timezone.utc)
+        if left < needed:
+            self.log.warning(
+                "The leases end in %.0f s, but a task downstream may need %.0f s to settle them; after that the "
+                "messages are delivered again. Set visibility_timeout (up to 43200 s) on this operator",
+                left.total_seconds(),
+                needed.total_seconds(),
+            )
+
+
+class QueueSendOperator(_QueueOperator):
+    """
+    Send messages.
+
+    Returns ``{"sent_count", "backlog_count"}``.
+
+    :param messages: a list of strings (text), JSON objects or arrays, or mappings with ``body`` and optionally
+        ``content_type`` (``text`` or ``json``) and ``delay_seconds``; a string or mapping alone is one message. None
+        or empty succeeds without a request.
+    :param repeat_ambiguous: repeat also after a failure that leaves open whether the messages were accepted; it can
+        duplicate them.
+    """
+
+    template_fields: Sequence[str] = (*_QueueOperator.template_fields, "messages")
+
+    def __init__(self, *, messages: Any, repeat_ambiguous: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.messages = messages
+        self.repeat_ambiguous = repeat_ambiguous
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Send the messages."""
+        messages = arguments.parse_messages(self.messages)
+        sent = (
+            self.hook.send(self._find_queue(), messages, repeat_ambiguous=self.repeat_ambiguous) if messages else None
+        )
+        backlog = sent.backlog.backlog_count if sent and sent.backlog else None
+        self.log.info("Sent %d messages", len(messages))
+        return {"sent_count": sent.sent_count if sent else 0, "backlog_count": backlog}

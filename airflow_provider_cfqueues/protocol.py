@@ -1,0 +1,190 @@
+"""
+One REST call as a value: what is asked, how the answer is read, and when it may be asked again.
+
+No socket, no clock, no Airflow: sync and async clients carry these values and decide nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Generic, TypeVar
+
+from airflow_provider_cfqueues import exceptions as errors
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """
+    What came back over the wire.
+
+    :param status: the HTTP status.
+    :param headers: the headers, names in lower case.
+    :param content: the body.
+    :param sent_at: when the request was sent (UTC).
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+    sent_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Envelope:
+    """The parsed answer of a successful call: ``result``, and what stands around it."""
+
+    result: Any
+    messages: list[str]
+    result_info: Mapping[str, Any]
+    sent_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call(Generic[T]):
+    """
+    One REST call.
+
+    :param name: what it does, for errors and logs.
+    :param method: the HTTP method.
+    :param path: below the base URL; ``{account_id}`` is filled in by the client.
+    :param read: turns the envelope of a success into the result.
+    :param queue: ID of the queue concerned.
+    :param params: the query.
+    :param payload: the JSON body.
+    :param repeat: whether a failure that may pass is repeated at all.
+    :param repeat_ambiguous: whether it is also repeated where the failed request may have been applied.
+    """
+
+    name: str
+    method: str
+    path: str
+    read: Callable[[Envelope], T]
+    queue: str | None = None
+    params: Mapping[str, str | int] = field(default_factory=dict)
+    payload: Any = None
+    repeat: bool = True
+    repeat_ambiguous: bool = True
+
+    def read_answer(self, answer: Answer) -> T:
+        """
+        Return the result that an answer holds.
+
+        :param answer: the answer.
+        :raises ApiError: the subclass that fits, if the answer is not a success.
+        """
+        try:
+            document = json.loads(answer.content)
+        except (ValueError, RecursionError):
+            document = None
+        body = document if isinstance(document, dict) else {}
+        if not 200 <= answer.status < 300 or body.get("success") is not True:
+            raise self._error(answer, body)
+        try:
+            return self.read(
+                Envelope(
+                    result=body.get("result"),
+                    messages=[text_of(message) for message in body.get("messages") or ()],
+                    result_info=body.get("result_info") or {},
+                    sent_at=answer.sent_at,
+                )
+            )
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+            msg = f"Could not {self.name}: the API's result has an unexpected shape ({type(error).__name__}: {error})"
+            raise errors.MalformedResponseError(msg, **self._facts(answer, {})) from error
+
+    def may_repeat(self, error: errors.CloudflareQueuesError) -> bool:
+        """
+        Return whether this call may be tried again after an error.
+
+        :param error: the error.
+        """
+        return self.repeat and error.repeatable and (self.repeat_ambiguous or not error.maybe_applied)
+
+    def _error(self, answer: Answer, body: Mapping[str, Any]) -> errors.ApiError:
+        facts = self._facts(answer, body)
+        said = "; ".join(facts["messages"]) or f"the answer was {_excerpt(answer.content)}"
+        kind = _classify(answer.status, facts["codes"], is_envelope="success" in body)
+        return kind(f"Could not {self.name}: {said}", **facts)
+
+    def _facts(self, answer: Answer, body: Mapping[str, Any]) -> dict[str, Any]:
+        listed = body.get("errors")
+        problems = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+        pointers = [item["source"].get("pointer") for item in problems if isinstance(item.get("source"), dict)]
+        return {
+            "queue": self.queue,
+            "status": answer.status,
+            "codes": [item["code"] for item in problems if isinstance(item.get("code"), int)],
+            "messages": [text_of(item) for item in problems],
+            "pointers": [str(pointer) for pointer in pointers if pointer],
+            "documentation_urls": [
+                str(item["documentation_url"]) for item in problems if item.get("documentation_url")
+            ],
+            "ray_id": answer.headers.get("cf-ray"),
+            "retry_after": _retry_after(answer.headers),
+        }
+
+
+_BY_CODE: dict[int, type[errors.ApiError]] = {
+    6003: errors.AuthenticationError,
+    7003: errors.NotFoundError,
+    10104: errors.NotFoundError,
+    11000: errors.NotFoundError,
+    10251: errors.OverQuotaError,
+    10252: errors.QueueDisabledError,
+    10253: errors.OverQuotaError,
+}
+_BY_STATUS: dict[int, type[errors.ApiError]] = {
+    401: errors.AuthenticationError,
+    403: errors.PermissionDeniedError,
+    404: errors.NotFoundError,
+    405: errors.PullNotEnabledError,
+    408: errors.ServerError,
+    409: errors.QueuePausedError,
+    429: errors.RateLimitedError,
+}
+
+
+def _classify(status: int, codes: Sequence[int], *, is_envelope: bool) -> type[errors.ApiError]:
+    """Status first, then code: live codes of 0 occur, and HTTP 429 is not always a rate limit."""
+    if status >= 500:
+        return errors.ServerError
+    if status < 300 and is_envelope:
+        return errors.RefusedError
+    if status < 400:
+        return errors.MalformedResponseError
+    for code in codes:
+        if code in _BY_CODE:
+            return _BY_CODE[code]
+    return _BY_STATUS.get(status, errors.InvalidRequestError)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Read ``Retry-After`` as seconds; where it is a date, against the answer's own ``Date``."""
+    value = headers.get("retry-after", "").strip()
+    if value.isdecimal():
+        return float(value)
+    try:
+        wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
+    except (TypeError, ValueError):
+        return None
+    return max(0.0, wait.total_seconds())
+
+
+def text_of(item: Any) -> str:
+    """
+    Return a message that is a string here and ``{"code", "message"}`` there.
+
+    :param item: the message.
+    """
+    return str(item.get("message", item)) if isinstance(item, Mapping) else str(item)
+
+
+def _excerpt(content: bytes) -> str:
+    text = " ".join(content[:200].decode("utf-8", "replace").split())
+    return repr(text) if text else "empty"

@@ -1,0 +1,67 @@
+"""What Airflow asks a provider about itself; it is read by every Airflow process, so it imports nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's metadata, the one table of its connection form included."""
+    return {
+        "package-name": "airflow-provider-cfqueues",
+        "name": "Cloudflare Queues",
+        "description": "Pull, process, settle and send messages of Cloudflare Queues.",
+        "integrations": [
+            {
+                "integration-name": "Cloudflare Queues",
+                "external-doc-url": "https://developers.cloudflare.com/queues/",
+                "tags": ["service"],
+            }
+        ],
+        "hooks": [
+            {
+                "integration-name": "Cloudflare Queues",
+                "python-modules": ["airflow_provider_cfqueues.hooks.queues"],
+            }
+        ],
+        "operators": [
+            {
+                "integration-name": "Cloudflare Queues",
+                "python-modules": ["airflow_provider_cfqueues.operators.queues"],
+            }
+        ],
+        "connection-types": [
+            {
+                "connection-type": "cloudflare",
+                "hook-class-name": "airflow_provider_cfqueues.hooks.queues.CloudflareQueuesHook",
+                "hook-name": "Cloudflare",
+                "conn-fields": {
+                    "account_id": {
+                        "label": "Account ID",
+                        "description": "The Cloudflare account that owns the queues.",
+                        "schema": {"type": "string", "minLength": 1, "maxLength": 32},
+                    },
+                    "api_key": {
+                        "label": "Global API Key",
+                        "description": "Only for the legacy scheme, with the account e-mail and without an API token.",
+                        "schema": {"type": ["string", "null"], "format": "password"},
+                    },
+                },
+                "ui-field-behaviour": {
+                    # 'port' stays visible: without one, Airflow 3.3's "Test connection" fails (apache/airflow#73298).
+                    "hidden-fields": [],
+                    "relabeling": {
+                        "password": "API token",
+                        "login": "Account e-mail (only with a Global API Key)",
+                        "host": "API base URL (only when it is not Cloudflare's)",
+                        "port": "Port (ignored)",
+                        "schema": "Schema (ignored)",
+                    },
+                    "placeholders": {
+                        "password": "needs Queues Write",
+                        "host": "https://api.cloudflare.com/client/v4",
+                    },
+                },
+            }
+        ],
+    }

@@ -1,0 +1,174 @@
+"""What an Airflow connection says, checked once: where the API is, for which account, with which credentials."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+from airflow_provider_cfqueues.arguments import is_id
+from airflow_provider_cfqueues.exceptions import ConfigurationError
+
+DEFAULT_BASE_URL = "https://api.cloudflare.com/client/v4"
+_EXTRA_KEYS = {"account_id", "api_key"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ApiToken:
+    """An API token, of a user or of an account (prefix ``cfat_``)."""
+
+    token: str = field(repr=False)
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers that authenticate a request."""
+        return {"Authorization": f"Bearer {self.token}"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GlobalApiKey:
+    """The legacy scheme: account e-mail and Global API Key."""
+
+    email: str
+    api_key: str = field(repr=False)
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers that authenticate a request."""
+        return {"X-Auth-Email": self.email, "X-Auth-Key": self.api_key}
+
+
+Credentials: TypeAlias = "ApiToken | GlobalApiKey"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """
+    A checked connection.
+
+    :param conn_id: its ID, for errors.
+    :param base_url: where the API is, without a trailing slash.
+    :param account_id: the Cloudflare account.
+    :param credentials: what authenticates requests.
+    """
+
+    conn_id: str
+    base_url: str
+    account_id: str
+    credentials: Credentials
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the API is on this machine (an emulator): then no proxy is asked."""
+        return _is_loopback(urlsplit(self.base_url).hostname)
+
+    def url(self, path: str) -> str:
+        """
+        Return the URL of a call.
+
+        :param path: the path of a call, which may hold ``{account_id}``.
+        """
+        return self.base_url + path.format(account_id=self.account_id)
+
+
+def parse_settings(
+    conn_id: str,
+    *,
+    host: str | None,
+    login: str | None,
+    password: str | None,
+    extra: Mapping[str, Any],
+) -> Settings:
+    """
+    Check the fields of a connection.
+
+    :param conn_id: its ID.
+    :param host: API base URL; empty = Cloudflare's.
+    :param login: account e-mail, only beside a Global API Key.
+    :param password: API token.
+    :param extra: ``account_id``, and ``api_key`` for a Global API Key.
+    :raises ConfigurationError: a field is missing, malformed or contradicts another.
+    """
+    try:
+        return Settings(
+            conn_id=conn_id,
+            base_url=_base_url(host),
+            account_id=_account_id(extra),
+            credentials=_credentials(login, password, extra.get("api_key")),
+        )
+    except ValueError as error:
+        msg = f"Connection {conn_id!r}: {error}."
+        raise ConfigurationError(msg) from None
+
+
+def _account_id(extra: Mapping[str, Any]) -> str:
+    if unknown := sorted(extra.keys() - _EXTRA_KEYS):
+        raise ValueError(f"extra has unknown keys {unknown}: only account_id and api_key are read; remove the others")
+    account_id = extra.get("account_id")
+    if not account_id:
+        raise ValueError("'account_id' (Account ID, in extra) is missing: copy it from the Cloudflare dashboard")
+    if not is_id(account_id):
+        raise ValueError(
+            "'account_id' (Account ID, in extra) must be 1 to 32 letters, digits, '-' or '_': copy it from the "
+            "Cloudflare dashboard"
+        )
+    return str(account_id)
+
+
+def _credentials(login: str | None, password: str | None, api_key: Any) -> Credentials:
+    if password and (login or api_key):
+        other = "'login'" if login else "'api_key'"
+        raise ValueError(
+            f"it has both 'password' (API token) and {other}: keep the API token alone, or 'login' (e-mail) with "
+            "'api_key' (Global API Key)"
+        )
+    if password:
+        return ApiToken(token=_secret(password, "'password' (API token)"))
+    if login and api_key:
+        return GlobalApiKey(
+            email=_secret(login, "'login' (account e-mail)"),
+            api_key=_secret(api_key, "'api_key' (Global API Key, in extra)"),
+        )
+    if login:
+        raise ValueError("'api_key' (Global API Key, in extra) is missing beside 'login': add it, or use an API token")
+    if api_key:
+        raise ValueError("'login' (account e-mail) is missing beside 'api_key': add it, or use an API token")
+    raise ValueError("it has no credentials: set 'password' to an API token that has 'Queues Write'")
+
+
+def _secret(value: Any, what: str) -> str:
+    """Return a value that is safe in a header; an error never shows it."""
+    if not isinstance(value, str):
+        raise ValueError(f"{what} must be text, not {type(value).__name__}")  # noqa: TRY004 - one error for the field
+    if any(char.isspace() for char in value):
+        raise ValueError(f"{what} contains white space or a newline: paste it again, without 'Bearer' or line breaks")
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError(f"{what} contains characters that a header cannot carry: paste it again as plain text")
+    return value
+
+
+def _base_url(host: str | None) -> str:
+    if not host:
+        return DEFAULT_BASE_URL
+    try:
+        parts = urlsplit(host)
+        parts.port  # noqa: B018 - raises ValueError where it is not a port
+    except ValueError:
+        raise ValueError("'host' (API base URL) is not a URL: leave it empty for Cloudflare itself") from None
+    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname)):
+        raise ValueError(
+            "'host' (API base URL) must begin with https:// (http:// only for this machine, as for the emulator): "
+            "leave it empty for Cloudflare itself"
+        )
+    if not parts.hostname or parts.username or parts.password or parts.query or parts.fragment or "\\" in host:
+        raise ValueError("'host' (API base URL) must be a plain URL such as https://api.cloudflare.com/client/v4")
+    return host.rstrip("/")
+
+
+def _is_loopback(hostname: str | None) -> bool:
+    if hostname == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(hostname or "").is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,75 @@
+"""
+Fixtures for all tests: an Airflow of its own, the emulator, and one suite for the sync and the async calls.
+
+``cloudflare_queues`` (an emulator, fresh for each test) comes from the package's own pytest plugin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+from typing import Any
+
+import pytest
+
+_HOME = tempfile.mkdtemp(prefix="cfqueues-airflow-")
+os.environ.update(  # before the first import of Airflow
+    AIRFLOW_HOME=_HOME,
+    AIRFLOW__CORE__DAGS_FOLDER=os.path.join(os.path.dirname(os.path.dirname(__file__)), "example_dags"),
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__CORE__UNIT_TEST_MODE="False",
+    AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{_HOME}/airflow.db",
+)
+
+CONN_ENV = "AIRFLOW_CONN_CLOUDFLARE_DEFAULT"
+
+
+def connection(emulator: Any, **fields: Any) -> str:
+    """Return the JSON of a connection to the emulator."""
+    given = {
+        "conn_type": "cloudflare",
+        "host": emulator.base_url,
+        "password": emulator.api_token,
+        "extra": {"account_id": emulator.account_id},
+        **fields,
+    }
+    return json.dumps(given)
+
+
+@pytest.fixture
+def cf(cloudflare_queues, monkeypatch):
+    """The emulator, behind Airflow's default connection for this provider."""
+    monkeypatch.setenv(CONN_ENV, connection(cloudflare_queues))
+    return cloudflare_queues
+
+
+class Hook:
+    """The hook's calls by their sync names, made sync or async."""
+
+    def __init__(self, *, is_async: bool) -> None:
+        from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+
+        self.hook = CloudflareQueuesHook()
+        self._loop = asyncio.new_event_loop() if is_async else None
+
+    def __getattr__(self, name: str) -> Any:
+        if self._loop is None:
+            return getattr(self.hook, name)
+        twin = getattr(self.hook, f"a{name}")
+        return lambda *args, **kwargs: self._loop.run_until_complete(twin(*args, **kwargs))
+
+    def end(self) -> None:
+        self.hook.close()
+        if self._loop is not None:
+            self._loop.run_until_complete(self.hook.aclose())
+            self._loop.close()
+
+
+@pytest.fixture(params=["sync", "async"])
+def hook(request, cf):
+    """A hook on the emulator; each test that takes it runs twice."""
+    hook = Hook(is_async=request.param == "async")
+    yield hook
+    hook.end()

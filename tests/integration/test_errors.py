@@ -1,0 +1,119 @@
+"""Each failure of the API is the class that says what to do, with the facts as attributes."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from airflow_provider_cfqueues import exceptions as errors
+
+
+@pytest.fixture
+def queue(cf):
+    return next(iter(cf.queues.values()))
+
+
+def failure(code, message, **more):
+    return {"success": False, "errors": [{"code": code, "message": message, **more}], "messages": [], "result": None}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (400, failure(6003, "Invalid request headers"), errors.AuthenticationError),
+        (401, failure(10000, "Authentication error"), errors.AuthenticationError),
+        (403, failure(10000, "Authentication error"), errors.PermissionDeniedError),
+        (403, "<html>blocked</html>", errors.PermissionDeniedError),
+        (404, failure(0, "Queue does not exist"), errors.NotFoundError),
+        (400, failure(7003, "Could not route"), errors.NotFoundError),
+        (400, failure(11000, "queue not found"), errors.NotFoundError),
+        (405, failure(0, "messages cannot be pulled unless http_pull mode is enabled"), errors.PullNotEnabledError),
+        (409, failure(0, "queue_delivery_paused"), errors.QueuePausedError),
+        (429, failure(10251, "StorageLimitExceeded"), errors.OverQuotaError),
+        (429, failure(10252, "QueueDisabled"), errors.QueueDisabledError),
+        (429, failure(10253, "FreeTierLimitExceeded"), errors.OverQuotaError),
+        (400, failure(10207, "Expected object"), errors.InvalidRequestError),
+        (418, failure(1, "teapot"), errors.InvalidRequestError),
+        (200, failure(15000, "Unknown"), errors.RefusedError),
+        (200, "<html>log in</html>", errors.MalformedResponseError),
+        (200, '{"success": true, "result": {"mess', errors.MalformedResponseError),
+        (200, "[]", errors.MalformedResponseError),
+        (200, '"text"', errors.MalformedResponseError),
+        (200, {"success": True, "result": [1, 2]}, errors.MalformedResponseError),
+        (200, {"success": True, "result": {"messages": 7}}, errors.MalformedResponseError),
+        (302, "", errors.MalformedResponseError),
+    ],
+)
+def test_a_failure_that_will_not_pass_is_raised_at_once(hook, cf, queue, status, body, kind):
+    cf.add_fault(path="pull", status=status, body=body, headers={"cf-ray": "8f-CDG"})
+    with pytest.raises(errors.CloudflareQueuesError) as caught:
+        hook.pull(queue, max_messages=1)
+    error = caught.value
+    assert type(error) is kind
+    assert error.status == status
+    assert error.ray_id == "8f-CDG"
+    assert error.conn_id == "cloudflare_default"
+    assert error.queue == queue
+    for fact in ("'cloudflare_default'", repr(queue), f"HTTP {status}", "8f-CDG", error.remedy):
+        assert fact in str(error)
+    assert len([request for request in cf.requests() if request["path"].endswith("/pull")]) == 1
+
+
+def test_the_facts_of_the_api_are_attributes(hook, cf, queue):
+    body = failure(
+        10207,
+        "Expected object, received string",
+        source={"pointer": "/messages/0/body"},
+        documentation_url="https://developers.example.com/10207",
+    )
+    cf.add_fault(path="pull", status=400, body=body)
+    with pytest.raises(errors.InvalidRequestError, match="/messages/0/body") as caught:
+        hook.pull(queue, max_messages=1)
+    assert caught.value.codes == (10207,)
+    assert caught.value.messages == ("Expected object, received string",)
+    assert caught.value.pointers == ("/messages/0/body",)
+    assert caught.value.documentation_urls == ("https://developers.example.com/10207",)
+
+
+def test_permission_errors_name_the_groups_that_would_do(hook, cf, queue):
+    cf.add_fault(path="pull", status=403, body=failure(10000, "no"))
+    with pytest.raises(errors.PermissionDeniedError, match="'Queues Write' or 'Workers Scripts Write'"):
+        hook.pull(queue, max_messages=1)
+
+
+@pytest.mark.parametrize("malformed", [{"errors": 5}, {"errors": [5, {"code": "x", "source": 7}]}, {"errors": None}])
+def test_a_failure_of_an_odd_shape_is_still_told_by_its_status(hook, cf, queue, malformed):
+    cf.add_fault(path="pull", status=404, body={"success": False, **malformed})
+    with pytest.raises(errors.NotFoundError):
+        hook.pull(queue, max_messages=1)
+
+
+def test_a_queue_without_pull_consumer_and_an_unknown_queue_are_told_apart_by_the_emulator_too(hook):
+    with pytest.raises(errors.NotFoundError):
+        hook.pull("0" * 32, max_messages=1)
+
+
+def test_wrong_credentials_are_an_authentication_error(hook, cf, monkeypatch):
+    from tests.conftest import CONN_ENV, connection
+
+    monkeypatch.setenv(CONN_ENV, connection(cf, password="wrong-token"))
+    with pytest.raises((errors.AuthenticationError, errors.PermissionDeniedError)) as caught:
+        hook.list_queues()
+    assert "wrong-token" not in str(caught.value)
+
+
+def test_credentials_never_follow_a_redirect(hook, cf, queue):
+    cf.add_fault(path="pull", status=307, headers={"Location": f"{cf.base_url}/elsewhere"}, body="")
+    with pytest.raises(errors.MalformedResponseError):
+        hook.pull(queue, max_messages=1)
+    assert not [request for request in cf.requests() if request["path"].endswith("/elsewhere")]
+
+
+def test_errors_survive_pickling(hook, cf, queue):
+    cf.add_fault(path="ack", status=404, body=failure(0, "Queue does not exist"))
+    with pytest.raises(errors.NotFoundError) as caught:
+        hook.ack(queue, acks=["a1"])
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value)
+    assert again.progress == caught.value.progress

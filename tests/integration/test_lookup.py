@@ -1,0 +1,52 @@
+"""Queues by name, over all pages of the list; metrics."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+
+from airflow_provider_cfqueues.exceptions import NotFoundError
+
+
+def create(cf, *names):
+    url = f"{cf.base_url}/accounts/{cf.account_id}/queues"
+    for name in names:
+        answer = requests.post(
+            url, json={"queue_name": name}, headers={"Authorization": f"Bearer {cf.api_token}"}, timeout=5
+        )
+        answer.raise_for_status()
+
+
+def lists(cf):
+    return [request for request in cf.requests() if request["method"] == "GET" and request["path"].endswith("/queues")]
+
+
+def test_all_pages_of_the_list_are_read(hook, cf):
+    names = [f"queue-{number:03}" for number in range(130)]
+    create(cf, *names)
+    assert {queue.queue_name for queue in hook.list_queues()} == {*names, *cf.queues}
+    assert len(lists(cf)) > 1
+
+
+def test_a_queue_is_found_by_name_and_remembered(hook, cf):
+    (name, queue_id) = next(iter(cf.queues.items()))
+    assert hook.get_queue_id(name) == queue_id
+    assert hook.get_queue_id(name) == queue_id
+    assert len(lists(cf)) == 1
+
+
+def test_a_missing_queue_is_an_error_that_names_similar_ones(hook, cf):
+    create(cf, "orders-eu")
+    with pytest.raises(NotFoundError, match=r"'order-eu'.*similar names: orders-eu") as caught:
+        hook.get_queue_id("order-eu")
+    assert "cloudflare_default" in str(caught.value)
+
+
+def test_metrics_tell_the_backlog(hook, cf):
+    queue = next(iter(cf.queues.values()))
+    assert hook.get_metrics(queue).backlog_count == 0
+    hook.send(queue, ["a", "b"])
+    metrics = hook.get_metrics(queue)
+    assert metrics.backlog_count == 2
+    assert metrics.backlog_bytes > 0
+    assert metrics.oldest_message_timestamp is not None

@@ -1,0 +1,149 @@
+"""Which failures are repeated and after how long; the clients' clock is moved, never waited for."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from airflow_provider_cfqueues import api
+from airflow_provider_cfqueues.clients import AsyncClient, Client, RepeatPolicy
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, RateLimitedError, ServerError, TransportError
+from airflow_provider_cfqueues.settings import parse_settings
+
+FAILED = {"success": False, "errors": [{"code": 15000, "message": "Unknown"}]}
+
+
+def settings_of(cf, **fields):
+    given = {
+        "host": cf.base_url,
+        "login": None,
+        "password": cf.api_token,
+        "extra": {"account_id": cf.account_id},
+        **fields,
+    }
+    return parse_settings("c", **given)
+
+
+class Caller:
+    """Makes calls, sync or async, and notes the waits instead of waiting."""
+
+    def __init__(self, settings, *, is_async, policy=None):
+        self.waits = []
+        self.settings, self.is_async, self.policy = settings, is_async, policy
+
+    def __call__(self, call):
+        return asyncio.run(self._async(call)) if self.is_async else self._sync(call)
+
+    def _sync(self, call):
+        client = Client(self.settings, policy=self.policy, sleep=self.waits.append)
+        try:
+            return client.call(call)
+        finally:
+            client.close()
+
+    async def _async(self, call):
+        async def sleep(seconds):
+            self.waits.append(seconds)
+
+        client = AsyncClient(self.settings, policy=self.policy, sleep=sleep)
+        try:
+            return await client.call(call)
+        finally:
+            await client.aclose()
+
+
+@pytest.fixture(params=["sync", "async"])
+def caller(request, cloudflare_queues):
+    return Caller(settings_of(cloudflare_queues), is_async=request.param == "async")
+
+
+@pytest.fixture
+def queue(cloudflare_queues):
+    return next(iter(cloudflare_queues.queues.values()))
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 520])
+def test_failures_that_may_pass_are_repeated(caller, cloudflare_queues, queue, status):
+    cloudflare_queues.add_fault(path="metrics", status=status, body=FAILED, times=3)
+    assert caller(api.get_metrics(queue)).backlog_count == 0
+    assert len(caller.waits) == 3
+    assert caller.waits[0] <= 1.5
+    assert caller.waits == sorted(caller.waits) or max(caller.waits) <= 9
+
+
+@pytest.mark.parametrize("fault", [{"drop": "before"}, {"drop": "after"}, {"truncate": True}])
+def test_connections_that_break_are_repeated(caller, cloudflare_queues, queue, fault):
+    cloudflare_queues.add_fault(path="ack", times=2, **fault)
+    caller(api.ack(queue, ["unheard-of"], []))
+    assert len(caller.waits) == 2
+
+
+def test_a_refused_connection_is_repeated_and_then_told(cloudflare_queues, queue, caller):
+    caller.settings = settings_of(cloudflare_queues, host="http://127.0.0.1:1/client/v4")
+    caller.policy = RepeatPolicy(max_seconds=0)
+    with pytest.raises(TransportError, match=r"[Rr]efused|connect") as caught:
+        caller(api.send(queue, [], repeat_ambiguous=False))
+    assert not caught.value.maybe_applied
+
+
+def test_retry_after_is_waited_for(caller, cloudflare_queues, queue):
+    cloudflare_queues.add_fault(path="metrics", status=429, headers={"Retry-After": "7"}, body=FAILED)
+    caller(api.get_metrics(queue))
+    assert caller.waits == [7]
+
+
+def test_a_date_in_retry_after_counts_from_the_date_of_the_answer(caller, cloudflare_queues, queue):
+    headers = {"Date": "Sun, 01 Nov 2026 10:00:00 GMT", "Retry-After": "Sun, 01 Nov 2026 10:00:09 GMT"}
+    cloudflare_queues.add_fault(path="metrics", status=503, headers=headers, body=FAILED)
+    caller(api.get_metrics(queue))
+    assert caller.waits == [9]
+
+
+def test_a_long_retry_after_is_the_callers_to_wait(caller, cloudflare_queues, queue):
+    cloudflare_queues.add_fault(path="metrics", status=429, headers={"Retry-After": "300"}, body=FAILED)
+    with pytest.raises(RateLimitedError, match="asked to wait 300 s") as caught:
+        caller(api.get_metrics(queue))
+    assert caught.value.retry_after == 300
+    assert caller.waits == []
+
+
+def test_the_total_time_is_bounded(caller, cloudflare_queues, queue):
+    caller.policy = RepeatPolicy(max_seconds=0)
+    cloudflare_queues.add_fault(path="metrics", status=500, body=FAILED, times=100)
+    with pytest.raises(ServerError):
+        caller(api.get_metrics(queue))
+    assert caller.waits == []
+
+
+def test_a_send_that_may_have_been_accepted_is_not_repeated(caller, cloudflare_queues, queue):
+    cloudflare_queues.add_fault(path="batch", status=500, body=FAILED)
+    with pytest.raises(ServerError):
+        caller(api.send(queue, [], repeat_ambiguous=False))
+    assert caller.waits == []
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409])
+def test_failures_that_will_not_pass_are_not_repeated(caller, cloudflare_queues, queue, status):
+    cloudflare_queues.add_fault(path="metrics", status=status, body=FAILED)
+    with pytest.raises(CloudflareQueuesError):
+        caller(api.get_metrics(queue))
+    assert caller.waits == []
+
+
+@pytest.mark.parametrize("code", [10251, 10252, 10253])
+def test_quotas_are_not_rate_limits(caller, cloudflare_queues, queue, code):
+    body = {"success": False, "errors": [{"code": code, "message": "no"}]}
+    cloudflare_queues.add_fault(path="metrics", status=429, body=body)
+    with pytest.raises(CloudflareQueuesError):
+        caller(api.get_metrics(queue))
+    assert caller.waits == []
+
+
+def test_one_connection_is_kept_alive(cloudflare_queues, queue, caplog):
+    client = Client(settings_of(cloudflare_queues))
+    with caplog.at_level("DEBUG", "urllib3"):
+        for _ in range(3):
+            client.call(api.get_metrics(queue))
+    client.close()
+    assert caplog.text.count("Starting new HTTP connection") == 1

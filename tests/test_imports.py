@@ -1,0 +1,99 @@
+"""Who may import whom, and what an import costs: each in a fresh interpreter."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "airflow_provider_cfqueues"
+LAYERS = [
+    {"exceptions"},
+    {"models"},
+    {"delays", "bodies", "arguments", "protocol"},
+    {"api", "settings"},
+    {"flows"},
+    {"clients"},
+    {"hooks.queues"},
+    {"operators.queues"},
+]
+"""Each module may import from those above it and beside it; ``_compat`` and ``provider_info`` import none of them."""
+
+
+def modules_loaded_by(statement):
+    code = f"import sys; {statement}; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def imports_of(path):
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "airflow_provider_cfqueues":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("airflow_provider_cfqueues."):
+            yield node.module.removeprefix("airflow_provider_cfqueues.")
+
+
+def test_operators_load_no_http_library_that_airflow_did_not():
+    try:
+        import airflow.sdk  # noqa: F401
+
+        base = "from airflow.sdk import BaseOperator, BaseHook"
+    except ImportError:
+        base = "from airflow.models import BaseOperator; from airflow.hooks.base import BaseHook"
+    extra = modules_loaded_by("import airflow_provider_cfqueues.operators.queues") - modules_loaded_by(base)
+    assert "airflow_provider_cfqueues.operators.queues" in extra
+    heavy = {"requests", "httpx", "tenacity", "urllib3", "aiohttp", "starlette", "uvicorn"}
+    assert {module.partition(".")[0] for module in extra} & heavy == set()
+
+
+@pytest.mark.parametrize("module", ["provider_info", "exceptions", "models", "protocol", "api", "flows", "settings"])
+def test_the_core_loads_neither_airflow_nor_an_http_library(module):
+    loaded = modules_loaded_by(f"import airflow_provider_cfqueues.{module}")
+    assert {name.partition(".")[0] for name in loaded} & {"airflow", "requests", "httpx", "tenacity"} == set()
+
+
+def test_provider_info_loads_nothing_of_ours():
+    loaded = modules_loaded_by("import airflow_provider_cfqueues.provider_info")
+    assert {name for name in loaded if name.startswith("airflow_provider_cfqueues")} == {
+        "airflow_provider_cfqueues",
+        "airflow_provider_cfqueues.provider_info",
+    }
+
+
+def test_the_pytest_plugin_costs_nothing_until_it_is_used():
+    loaded = modules_loaded_by("import airflow_provider_cfqueues.emulator.pytest_plugin")
+    assert {name.partition(".")[0] for name in loaded} & {"starlette", "uvicorn", "sqlite3", "airflow"} == set()
+
+
+def test_each_layer_imports_only_those_below():
+    allowed = {"__version__", "_compat", "provider_info"}
+    for layer in LAYERS:
+        allowed |= layer
+        for module in layer:
+            path = PACKAGE / f"{module.replace('.', '/')}.py"
+            assert set(imports_of(path)) <= allowed, module
+    assert set(imports_of(PACKAGE / "provider_info.py")) == set()
+    assert set(imports_of(PACKAGE / "_compat.py")) == set()
+
+
+def test_the_emulator_and_the_client_share_no_code():
+    emulator = list((PACKAGE / "emulator").glob("*.py"))
+    assert emulator
+    for path in emulator:
+        assert {name for name in imports_of(path) if not name.startswith("emulator")} <= {"__version__"}, path
+    for path in PACKAGE.rglob("*.py"):
+        if path not in emulator:
+            assert not [name for name in imports_of(path) if name.startswith("emulator")], path
+
+
+def test_all_modules_stand_in_the_layers():
+    standing = {module for layer in LAYERS for module in layer} | {"provider_info", "_compat"}
+    for path in PACKAGE.rglob("*.py"):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        if path.name != "__init__.py" and not name.startswith("emulator"):
+            assert name in standing
