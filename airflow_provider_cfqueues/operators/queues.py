@@ -244,7 +244,8 @@ class QueuePullOperator(_QueueOperator):
         ends = [message.lease_expires_at for message in pulled if message.lease_expires_at]
         if not ends:
             return
-        limits = [task.execution_timeout for task in self.get_direct_relatives() if task.execution_timeout]
+        downstream = self.get_direct_relatives() if self.has_dag() else ()
+        limits = [task.execution_timeout for task in downstream if task.execution_timeout]
         needed = max([USUAL_TIME_TO_SETTLE, *limits])
         left = min(ends) - datetime.now(timezone.utc)
         if left < needed:
