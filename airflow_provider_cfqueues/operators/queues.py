@@ -150,9 +150,8 @@ class QueueRetryOperator(_SettlingOperator):
     Returns and pushes the same as :class:`QueueAckOperator`.
 
     :param lease_ids: as for :class:`QueueAckOperator`.
-    :param delay_seconds: seconds from 0 to 86,400 until the messages are delivered again, or a rule that takes each
-        one (with its ``attempts``) and returns seconds, such as
-        :class:`~airflow_provider_cfqueues.delays.ExponentialDelay`. None = the consumer's ``retry_delay``. A lease
+    :param delay_seconds: seconds from 0 to 86,400 until the messages are delivered again, or a rule that decides
+        per message, such as :class:`~airflow_provider_cfqueues.delays.ExponentialDelay`. None = the consumer's ``retry_delay``. A lease
         that brings a delay of its own keeps it.
     """
 
