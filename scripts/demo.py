@@ -93,12 +93,12 @@ def look_into_queue(cloudflare: dict[str, Any]) -> dict[str, int]:
     control = cloudflare["base_url"].removesuffix("/client/v4")
     state = requests.get(f"{control}/_emulator/state", timeout=10).json()
     (queue,) = (queue for queue in state["queues"] if queue["name"] == "orders")
-    counts = queue["counts"]
+    totals = queue["totals"]
     return {
-        "pulled": counts["delivered"],
-        "acked": counts["acked"],
-        "retried": counts["retried"],
-        "left": counts["ready"] + counts["delayed"] + counts["leased"],
+        "pulled": totals["delivered"],
+        "acked": totals["acked"],
+        "retried": totals["retried"],
+        "left": queue["backlog_count"],
     }
 
 

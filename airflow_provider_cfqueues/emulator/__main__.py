@@ -36,9 +36,7 @@ def parser() -> argparse.ArgumentParser:
         default="127.0.0.1",
         help="address to listen on (%(default)s); control paths need no credentials",
     )
-    made.add_argument(
-        "--port", type=_port, default=8787, help="port to listen on (%(default)s); 0 picks a free one"
-    )
+    made.add_argument("--port", type=_port, default=8787, help="port to listen on (%(default)s); 0 picks a free one")
     made.add_argument(
         "--queue",
         action="append",

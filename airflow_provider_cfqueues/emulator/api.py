@@ -177,9 +177,7 @@ def pull(call: Call) -> wire.JSON:
 def ack(call: Call) -> wire.JSON:
     """POST /queues/{queue_id}/messages/ack."""
     request = call.fields
-    done = call.service.broker.settle(
-        call.queue_id, parsing.leases(request, "acks"), parsing.retries(request)
-    )
+    done = call.service.broker.settle(call.queue_id, parsing.leases(request, "acks"), parsing.retries(request))
     return wire.success({"ackCount": done.acked, "retryCount": done.retried, "warnings": done.warnings})
 
 

@@ -99,9 +99,7 @@ class Endpoint:
     def _handle(self, request: Request, data: bytes) -> wire.JSON:
         path = request.url.path
         if not self._handlers:
-            raise wire.ApiError(
-                404, 7003, f"Could not route to {path}, perhaps your object identifier is invalid?"
-            )
+            raise wire.ApiError(404, 7003, f"Could not route to {path}, perhaps your object identifier is invalid?")
         auth.check(self._service, request.headers, path, request.path_params.get("account_id"))
         handler = self._handlers.get(request.method)
         if handler is None:

@@ -48,9 +48,7 @@ class Broker:
     :param random: the only source of ids.
     """
 
-    def __init__(
-        self, path: str = ":memory:", *, clock: Clock | None = None, random: Random | None = None
-    ) -> None:
+    def __init__(self, path: str = ":memory:", *, clock: Clock | None = None, random: Random | None = None) -> None:
         self.clock = clock or Clock()
         random = random or Random()  # noqa: S311 -- ids, not secrets
         self.store = Store(path)
@@ -60,9 +58,7 @@ class Broker:
         self._sealer = Sealer(self.store.get("secret"))
         self._lifecycle = Lifecycle(self.store, self.queues)
 
-    def send(
-        self, queue_id: str, messages: Sequence[Outgoing], delay_seconds: float | None = None
-    ) -> list[str]:
+    def send(self, queue_id: str, messages: Sequence[Outgoing], delay_seconds: float | None = None) -> list[str]:
         """
         Put messages into a queue and return their ids.
 
@@ -101,9 +97,7 @@ class Broker:
             if queue.settings.delivery_paused:
                 raise DeliveryPaused(queue.name)
             settings = queue.consumer.settings
-            lease_ms = (
-                settings.visibility_timeout_ms if visibility_timeout_ms is None else visibility_timeout_ms
-            )
+            lease_ms = settings.visibility_timeout_ms if visibility_timeout_ms is None else visibility_timeout_ms
             limit = settings.batch_size if batch_size is None else batch_size
             rows = views.ready(self.store.db, queue, now, limit)
             self.store.db.executemany(

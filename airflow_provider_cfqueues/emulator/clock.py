@@ -31,7 +31,5 @@ class Clock:
         :param seconds: how far; never back, since nothing that has ended may begin again.
         """
         if not 0 <= seconds < float("inf"):
-            raise ValueError(
-                f"the clock only moves forward: advance_seconds must be 0 or more, not {seconds}"
-            )
+            raise ValueError(f"the clock only moves forward: advance_seconds must be 0 or more, not {seconds}")
         self.offset_ms += round(seconds * 1000)

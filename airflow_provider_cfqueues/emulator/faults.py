@@ -95,9 +95,7 @@ class Faults:
         """Return the first rule for this path, used up once more, or one that does nothing."""
         for index, rule in enumerate(self._rules):
             if rule.path == path:
-                self._rules[index : index + 1] = (
-                    [replace(rule, times=rule.times - 1)] if rule.times > 1 else []
-                )
+                self._rules[index : index + 1] = [replace(rule, times=rule.times - 1)] if rule.times > 1 else []
                 return rule
         return NO_FAULT
 

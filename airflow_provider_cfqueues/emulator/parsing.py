@@ -28,9 +28,7 @@ def queue_name(fields: Fields, key: str = "queue_name") -> str:
     """Return the name of a queue."""
     name = fields.string(key)
     if not QUEUE_NAME.fullmatch(name):
-        raise ApiError(
-            400, 11003, f"Invalid queue name '{name}': use 1 to 63 lower-case letters, digits and hyphens"
-        )
+        raise ApiError(400, 11003, f"Invalid queue name '{name}': use 1 to 63 lower-case letters, digits and hyphens")
     return name
 
 
@@ -79,9 +77,7 @@ def consumer(fields: Fields, own_queue: str) -> tuple[str, ConsumerSettings]:
         batch_size=given.integer("batch_size", 1, MAX_BATCH, base.batch_size),
         max_retries=given.integer("max_retries", 0, 100, base.max_retries),
         retry_delay=given.number("retry_delay", 0, MAX_DELAY, base.retry_delay),
-        visibility_timeout_ms=given.integer(
-            "visibility_timeout_ms", 1, MAX_LEASE_MS, base.visibility_timeout_ms
-        ),
+        visibility_timeout_ms=given.integer("visibility_timeout_ms", 1, MAX_LEASE_MS, base.visibility_timeout_ms),
     )
     name = queue_name(fields, "dead_letter_queue") if fields.get("dead_letter_queue") else ""
     if name == own_queue:

@@ -139,9 +139,7 @@ class Store:
         version = self.db.execute("PRAGMA user_version").fetchone()[0]
         empty = not self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if empty:
-            self.db.executescript(
-                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            )
+            self.db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         elif version != SCHEMA_VERSION:
             raise StateFileError(
                 f"{path} is not a state file of this emulator (schema {version}, not {SCHEMA_VERSION});"

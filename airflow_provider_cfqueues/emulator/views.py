@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 def ready(db: sqlite3.Connection, queue: Queue, now: int, limit: int) -> list[sqlite3.Row]:
     """Return the rows a pull would take, longest waiting first."""
     return db.execute(
-        "SELECT * FROM messages WHERE queue = ? AND NOT leased AND visible_ms <= ?"
-        " ORDER BY visible_ms, number LIMIT ?",
+        "SELECT * FROM messages WHERE queue = ? AND NOT leased AND visible_ms <= ? ORDER BY visible_ms, number LIMIT ?",
         (queue.number, now, limit),
     ).fetchall()
 
@@ -55,8 +54,7 @@ def report(db: sqlite3.Connection, queue: Queue, now: int, limit: int) -> Report
     totals = db.execute("SELECT * FROM queues WHERE number = ?", (queue.number,)).fetchone()
     states = {"ready": 0, "delayed": 0, "leased": 0}
     for row in db.execute(
-        "SELECT leased, visible_ms > ? AS later, count(*) AS amount FROM messages WHERE queue = ?"
-        " GROUP BY 1, 2",
+        "SELECT leased, visible_ms > ? AS later, count(*) AS amount FROM messages WHERE queue = ? GROUP BY 1, 2",
         (now, queue.number),
     ):
         states[_state(row["leased"], row["later"])] += row["amount"]

@@ -63,9 +63,7 @@ def api_error(error: model.BrokerError, *, data_plane: bool) -> ApiError:
         case model.QueueNotFound():
             return ApiError(404, 10104 if data_plane else 11000, "Queue does not exist")
         case model.QueueExists():
-            return ApiError(
-                409, 11009, f"Queue name '{error}' is already taken. Please use a different name."
-            )
+            return ApiError(409, 11009, f"Queue name '{error}' is already taken. Please use a different name.")
         case model.ConsumerNotFound():
             return ApiError(404, 11006, "Consumer does not exist")
         case model.ConsumerExists():

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from airflow import DAG
-from airflow_provider_cfqueues.emulator import Emulator
 
+from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import (
     QueueAckOperator,
