@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,17 @@ def connection(cloudflare: dict[str, Any]) -> dict[str, Any]:
         "password": cloudflare["api_token"],
         "extra": {"account_id": cloudflare["account_id"]},
     }
+
+
+def set_dead_letter_queue(cloudflare: dict[str, Any]) -> None:
+    """Give the queue what every queue should have: a place for messages that fail again and again."""
+    import requests
+
+    url = f"{cloudflare['base_url']}/accounts/{cloudflare['account_id']}/queues/{cloudflare['queues']['orders']}/consumers"
+    headers = {"Authorization": f"Bearer {cloudflare['api_token']}"}
+    (consumer,) = requests.get(url, headers=headers, timeout=10).json()["result"]
+    wanted = {"type": "http_pull", "dead_letter_queue": "orders-failed", "settings": {"max_retries": 5}}
+    requests.put(f"{url}/{consumer['consumer_id']}", json=wanted, headers=headers, timeout=10).raise_for_status()
 
 
 def send_orders(queue_id: str, conn_id: str = "cloudflare_default") -> None:
@@ -117,6 +129,7 @@ def run_in_terminal() -> int:
     """Run the DAG once and compare."""
     with emulator(port=0) as cloudflare:
         os.environ["AIRFLOW_CONN_CLOUDFLARE_DEFAULT"] = json.dumps(connection(cloudflare))
+        set_dead_letter_queue(cloudflare)
         send_orders(cloudflare["queues"]["orders"])
         of_tasks = run_dag()
         of_queue = look_into_queue(cloudflare)
@@ -143,8 +156,11 @@ def main() -> int:
             AIRFLOW__CORE__DAGS_FOLDER=str(ROOT / "example_dags"),
             AIRFLOW__CORE__LOAD_EXAMPLES="False",
             AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{home}/airflow.db",
+            # Show what this provider logs, and of Airflow itself only what is wrong.
             AIRFLOW__LOGGING__LOGGING_LEVEL="WARNING",
+            AIRFLOW__LOGGING__NAMESPACE_LEVELS="airflow.task.operators.airflow_provider_cfqueues=INFO",
         )
+        warnings.simplefilter("ignore")  # deprecations inside Airflow
         if arguments.ui:
             from demo_ui import serve
 

@@ -117,6 +117,7 @@ def configure(port: int) -> None:
         AIRFLOW__CORE__TEST_CONNECTION="Enabled",
         AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL="5",
         AIRFLOW__LOGGING__LOGGING_LEVEL="INFO",
+        AIRFLOW__LOGGING__NAMESPACE_LEVELS="",
     )
 
 
@@ -147,6 +148,7 @@ def show(api: Api, cloudflare: dict[str, Any]) -> int:
     api.until("Airflow's web page", api.log_in)
     path = f"/dags/{demo.DAG_ID}"
     api.until("the example DAG", lambda: api.call("GET", path).ok)
+    demo.set_dead_letter_queue(cloudflare)
     demo.send_orders(cloudflare["queues"]["orders"], "cloudflare_demo")
     run = api.call("POST", f"{path}/dagRuns", logical_date=None).json()["dag_run_id"]
     state = api.until(

@@ -7,14 +7,17 @@ Fixtures for all tests: an Airflow of its own, the emulator, and one suite for t
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import os
+import shutil
 import tempfile
 from typing import Any
 
 import pytest
 
 _HOME = tempfile.mkdtemp(prefix="cfqueues-airflow-")
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 os.environ.update(  # before the first import of Airflow
     AIRFLOW_HOME=_HOME,
     AIRFLOW__CORE__DAGS_FOLDER=os.path.join(os.path.dirname(os.path.dirname(__file__)), "example_dags"),
