@@ -17,6 +17,7 @@ from datetime import datetime
 from reprlib import Repr
 from typing import Any
 
+from airflow_provider_cfqueues.delays import DelayRule
 from airflow_provider_cfqueues.models import Lease, Message, OutgoingMessage
 
 MAX_DELAY_SECONDS = 86_400
@@ -237,14 +238,16 @@ def delay_leases(leases: list[Lease], delay: Any) -> list[Lease]:
     Return the leases with a delay, where they bring none of their own.
 
     :param leases: leases to retry.
-    :param delay: seconds, text that holds them, a rule that takes a lease and returns seconds, or None.
+    :param delay: seconds, text that holds them, a :class:`~airflow_provider_cfqueues.delays.DelayRule`, or None.
     :raises TypeError: it is none of these.
     :raises ValueError: a delay is out of range, or the rule needs what a bare lease ID does not tell.
     """
-    rule = delay if callable(delay) else lambda _: delay
+
+    def delay_of(lease: Lease) -> int | None:
+        return parse_delay(delay.seconds(lease) if isinstance(delay, DelayRule) else delay)
+
     return [
-        lease if lease.delay_seconds is not None else replace(lease, delay_seconds=parse_delay(rule(lease)))
-        for lease in leases
+        lease if lease.delay_seconds is not None else replace(lease, delay_seconds=delay_of(lease)) for lease in leases
     ]
 
 

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Protocol, runtime_checkable
 
 from airflow_provider_cfqueues.models import Lease, Message
 
-DelayRule: TypeAlias = Callable[[Any], float]
-"""Takes a ``Lease`` or ``Message`` and returns seconds."""
+
+@runtime_checkable
+class DelayRule(Protocol):
+    """
+    Decides per message how long it waits.
+
+    A method, not a callable: Airflow calls what it finds callable in a template field.
+    """
+
+    def seconds(self, message: Lease | Message) -> float:
+        """
+        Return the seconds, 0 to 86,400, that this message should wait.
+
+        :param message: the message, or its lease with what is known of the message.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +41,7 @@ class ExponentialDelay:
     max_seconds: float = 3_600
     jitter: float = 0
 
-    def __call__(self, message: Lease | Message) -> float:
+    def seconds(self, message: Lease | Message) -> float:
         """
         Return the seconds that this message should wait.
 

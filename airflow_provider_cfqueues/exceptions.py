@@ -206,7 +206,7 @@ class OverQuotaError(ApiError):
     """A daily or storage quota is used up (HTTP 429, codes 10251 and 10253): repeating does not help."""
 
     remedy = (
-        "Code 10253: the free plan's operations of today are used up (they count anew at 00:00 UTC); upgrade, or "
+        "Code 10253: the operations that the free plan has for a day are used up; upgrade, or "
         "poll less. Code 10251: the queue's storage is full; consume or purge messages."
     )
 

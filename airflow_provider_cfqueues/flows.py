@@ -259,9 +259,7 @@ def test_connection(credentials: Credentials) -> Flow[str]:
     try:
         queues, more = yield api.list_queues(1)
     except (AuthenticationError, PermissionDeniedError) as error:
-        error.message = (
-            f"{verified}, but it may not list the queues of this account ('Queues Read' is missing): {error.message}."
-        )
+        error.message = f"{verified}, but may not list the account's queues ('Queues Read' is missing): {error.message}"
         raise
     count = f"{len(queues)}{' or more' if more else ''}"
     return (

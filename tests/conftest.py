@@ -23,26 +23,48 @@ os.environ.update(  # before the first import of Airflow
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{_HOME}/airflow.db",
 )
 
-CONN_ENV = "AIRFLOW_CONN_CLOUDFLARE_DEFAULT"
 
+@pytest.fixture
+def connect(monkeypatch):
+    """Point Airflow's default connection for this provider at an emulator; fields can be replaced."""
 
-def connection(emulator: Any, **fields: Any) -> str:
-    """Return the JSON of a connection to the emulator."""
-    given = {
-        "conn_type": "cloudflare",
-        "host": emulator.base_url,
-        "password": emulator.api_token,
-        "extra": {"account_id": emulator.account_id},
-        **fields,
-    }
-    return json.dumps(given)
+    def connect(emulator: Any, **fields: Any) -> None:
+        given = {
+            "conn_type": "cloudflare",
+            "host": emulator.base_url,
+            "password": emulator.api_token,
+            "extra": {"account_id": emulator.account_id},
+            **fields,
+        }
+        monkeypatch.setenv("AIRFLOW_CONN_CLOUDFLARE_DEFAULT", json.dumps(given))
+
+    return connect
 
 
 @pytest.fixture
-def cf(cloudflare_queues, monkeypatch):
-    """The emulator, behind Airflow's default connection for this provider."""
-    monkeypatch.setenv(CONN_ENV, connection(cloudflare_queues))
+def cf(cloudflare_queues, connect):
+    """The emulator, behind the default connection."""
+    connect(cloudflare_queues)
     return cloudflare_queues
+
+
+@pytest.fixture
+def queue(cf):
+    """ID of the emulator's queue."""
+    return next(iter(cf.queues.values()))
+
+
+@pytest.fixture
+def logged(caplog, capsys):
+    """What was logged so far: Airflow 2 logs through logging, Airflow 3 through structlog to stdout."""
+    caplog.set_level("INFO")
+    seen = []
+
+    def logged() -> str:
+        seen.append(capsys.readouterr().out)
+        return caplog.text + "".join(seen)
+
+    return logged
 
 
 class Hook:

@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "airflow_provider_cfqueues"
 LAYERS = [
     {"exceptions"},
     {"models"},
-    {"delays", "bodies", "arguments", "protocol"},
+    {"delays", "bodies", "protocol"},
+    {"arguments"},
     {"api", "settings"},
     {"flows"},
     {"clients"},

@@ -150,10 +150,9 @@ class QueueRetryOperator(_SettlingOperator):
     Returns and pushes the same as :class:`QueueAckOperator`.
 
     :param lease_ids: as for :class:`QueueAckOperator`.
-    :param delay_seconds: seconds from 0 to 86,400 until the messages are delivered again, or a rule that takes each
-        one (with its ``attempts``) and returns seconds, such as
-        :class:`~airflow_provider_cfqueues.delays.ExponentialDelay`. None = the consumer's ``retry_delay``. A lease
-        that brings a delay of its own keeps it.
+    :param delay_seconds: seconds from 0 to 86,400 until the messages are delivered again, or a rule that decides
+        per message, such as :class:`~airflow_provider_cfqueues.delays.ExponentialDelay`. None = the consumer's
+        ``retry_delay``. A lease that brings a delay of its own keeps it.
     """
 
     template_fields: Sequence[str] = (*_SettlingOperator.template_fields, "lease_ids", "delay_seconds")
@@ -244,7 +243,8 @@ class QueuePullOperator(_QueueOperator):
         ends = [message.lease_expires_at for message in pulled if message.lease_expires_at]
         if not ends:
             return
-        limits = [task.execution_timeout for task in self.get_direct_relatives() if task.execution_timeout]
+        downstream = self.get_direct_relatives() if self.has_dag() else ()  # type: ignore[no-untyped-call]
+        limits = [task.execution_timeout for task in downstream if task.execution_timeout]
         needed = max([USUAL_TIME_TO_SETTLE, *limits])
         left = min(ends) - datetime.now(timezone.utc)
         if left < needed:

@@ -8,11 +8,6 @@ from airflow_provider_cfqueues.exceptions import AuthenticationError, ServerErro
 from airflow_provider_cfqueues.models import AckResult, Lease
 
 
-@pytest.fixture
-def queue(cf):
-    return next(iter(cf.queues.values()))
-
-
 def pulled(hook, queue, count, **kwargs):
     hook.send(queue, [f"message {number}" for number in range(count)])
     return hook.pull(queue, max_messages=count, **kwargs)
@@ -141,11 +136,10 @@ def test_warnings_that_name_no_lease_and_no_count_leave_all_leases_open(hook, cf
     assert (result.confirmed_count, result.unconfirmed) == (0, ("a1",))
 
 
-def test_the_messages_of_the_envelope_are_kept_and_logged(hook, cf, queue, caplog):
+def test_the_messages_of_the_envelope_are_kept_and_logged(hook, cf, queue, logged):
     answer_to_ack(cf, {"ackCount": 1, "retryCount": 0}, messages=["heads up"])
-    with caplog.at_level("INFO"):
-        assert hook.ack(queue, acks=["a1"]).messages == ["heads up"]
-    assert "heads up" in caplog.text
+    assert hook.ack(queue, acks=["a1"]).messages == ["heads up"]
+    assert "heads up" in logged()
 
 
 def test_results_of_several_requests_are_merged(hook, cf, queue):

@@ -10,7 +10,6 @@ from airflow_provider_cfqueues.exceptions import ConfigurationError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import QueuePullOperator
 from airflow_provider_cfqueues.provider_info import get_provider_info
-from tests.conftest import CONN_ENV, connection
 
 
 def denied(cf, path, status=403):
@@ -25,9 +24,9 @@ def test_a_good_token_is_said_to_work(cf):
     assert "\n" not in message
 
 
-def test_the_legacy_scheme_works_too(cf, monkeypatch):
+def test_the_legacy_scheme_works_too(cf, connect):
     extra = {"account_id": cf.account_id, "api_key": cf.api_token}
-    monkeypatch.setenv(CONN_ENV, connection(cf, password=None, login="me@example.com", extra=extra))
+    connect(cf, password=None, login="me@example.com", extra=extra)
     works, message = CloudflareQueuesHook().test_connection()
     assert works, message
     assert "Global API Key" in message
@@ -41,8 +40,8 @@ def test_a_token_that_is_not_active_is_said_so(cf):
     assert "The API token is expired" in message
 
 
-def test_a_wrong_token_is_said_so_without_showing_it(cf, monkeypatch):
-    monkeypatch.setenv(CONN_ENV, connection(cf, password="wr0ng-t0ken"))
+def test_a_wrong_token_is_said_so_without_showing_it(cf, connect):
+    connect(cf, password="wr0ng-t0ken")
     works, message = CloudflareQueuesHook().test_connection()
     assert not works
     assert "Check the API token" in message
@@ -68,25 +67,25 @@ def test_a_token_of_the_account_is_verified_there(cf):
     ]
 
 
-def test_a_connection_that_cannot_be_used_is_a_failed_test_not_a_traceback(cf, monkeypatch):
-    monkeypatch.setenv(CONN_ENV, connection(cf, extra={}))
+def test_a_connection_that_cannot_be_used_is_a_failed_test_not_a_traceback(cf, connect):
+    connect(cf, extra={})
     works, message = CloudflareQueuesHook().test_connection()
     assert not works
     assert "'account_id'" in message
 
 
-def test_an_extra_that_is_no_json_is_named(cf, monkeypatch):
-    monkeypatch.setenv(CONN_ENV, connection(cf, extra="no json"))
+def test_an_extra_that_is_no_json_is_named(cf, connect):
+    connect(cf, extra="no json")
     with pytest.raises(ConfigurationError):
         CloudflareQueuesHook().get_conn()
 
 
 @pytest.mark.parametrize("scheme", ["token", "key"])
-def test_no_secret_reaches_log_repr_error_or_template(hook, cf, monkeypatch, caplog, scheme):
+def test_no_secret_reaches_log_repr_error_or_template(hook, cf, connect, caplog, scheme):
     secret = cf.api_token
     if scheme == "key":
         extra = {"account_id": cf.account_id, "api_key": secret}
-        monkeypatch.setenv(CONN_ENV, connection(cf, password=None, login="me@example.com", extra=extra))
+        connect(cf, password=None, login="me@example.com", extra=extra)
     caplog.set_level(logging.DEBUG)
     for name in ("urllib3", "httpx", "httpcore", "requests", "airflow_provider_cfqueues"):
         caplog.set_level(logging.DEBUG, logger=name)

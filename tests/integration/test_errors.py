@@ -9,11 +9,6 @@ import pytest
 from airflow_provider_cfqueues import exceptions as errors
 
 
-@pytest.fixture
-def queue(cf):
-    return next(iter(cf.queues.values()))
-
-
 def failure(code, message, **more):
     return {"success": False, "errors": [{"code": code, "message": message, **more}], "messages": [], "result": None}
 
@@ -94,10 +89,9 @@ def test_a_queue_without_pull_consumer_and_an_unknown_queue_are_told_apart_by_th
         hook.pull("0" * 32, max_messages=1)
 
 
-def test_wrong_credentials_are_an_authentication_error(hook, cf, monkeypatch):
-    from tests.conftest import CONN_ENV, connection
+def test_wrong_credentials_are_an_authentication_error(hook, cf, connect):
 
-    monkeypatch.setenv(CONN_ENV, connection(cf, password="wrong-token"))
+    connect(cf, password="wrong-token")
     with pytest.raises((errors.AuthenticationError, errors.PermissionDeniedError)) as caught:
         hook.list_queues()
     assert "wrong-token" not in str(caught.value)

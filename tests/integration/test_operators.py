@@ -32,11 +32,6 @@ class TaskInstance:
 
 
 @pytest.fixture
-def queue(cf):
-    return next(iter(cf.queues.values()))
-
-
-@pytest.fixture
 def run(queue):
     def run(kind, context=None, **arguments):
         if "queue_name" not in arguments:
@@ -162,11 +157,11 @@ def test_a_wrong_fail_on_is_named_before_anything_is_sent(cf, run):
     assert cf.requests() == []
 
 
-def test_warnings_are_logged_one_line_a_lease_and_late_ones_said_as_such(run, pulled, caplog):
+def test_warnings_are_logged_one_line_a_lease_and_late_ones_said_as_such(run, pulled, logged):
     late = {"lease_id": "x" * 100, "lease_expires_at": "2020-01-01T00:00:00+00:00"}
     soon = {"lease_id": "y" * 100, "lease_expires_at": pulled[0]["lease_expires_at"]}
     run(QueueAckOperator, lease_ids=[*pulled, late, soon])
-    lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("Lease ")]
+    lines = [line for line in logged().splitlines() if "Lease " in line]
     assert len(lines) == 2
     assert "xxxxxxxx…xxxxxxxxxxxx" in lines[0]
     assert "had ended" in lines[0]
@@ -204,18 +199,17 @@ def test_a_send_that_may_have_been_accepted_fails_unless_asked_to_repeat(cf, run
     assert run(QueueSendOperator, messages="x", repeat_ambiguous=True)["sent_count"] == 1
 
 
-def test_leases_that_end_too_soon_are_warned_of(run, caplog):
+def test_leases_that_end_too_soon_are_warned_of(run, logged):
     run(QueueSendOperator, messages=["x", "y"])
     run(QueuePullOperator, max_messages=1)
-    assert "Set visibility_timeout" in caplog.text
-    caplog.clear()
+    assert logged().count("Set visibility_timeout") == 1
     run(QueuePullOperator, max_messages=1, visibility_timeout=600)
-    assert "Set visibility_timeout" not in caplog.text
+    assert logged().count("Set visibility_timeout") == 1
 
 
-def test_a_missing_dead_letter_queue_is_warned_of(run, caplog):
+def test_a_missing_dead_letter_queue_is_warned_of(run, logged):
     run(QueuePullOperator)
-    assert "has no dead-letter queue" in caplog.text
+    assert "has no dead-letter queue" in logged()
 
 
 @pytest.mark.parametrize("kind", OPERATORS)

@@ -10,11 +10,6 @@ import pytest
 from airflow_provider_cfqueues.exceptions import MalformedResponseError, QueuePausedError, RateLimitedError
 
 
-@pytest.fixture
-def queue(cf):
-    return next(iter(cf.queues.values()))
-
-
 def sent_to(cf, path):
     return [request["body"] for request in cf.requests() if request["path"].endswith(f"/{path}")]
 
@@ -93,10 +88,10 @@ def test_bodies_of_each_kind_are_decoded_and_the_undecodable_keep_their_raw_body
     assert "Worker" in pulled[5].body_error
 
 
-def test_undecodable_bodies_are_logged_by_message(hook, cf, queue, caplog):
+def test_undecodable_bodies_are_logged_by_message(hook, cf, queue, logged):
     answer_to_pull(cf, {"id": "odd-one", "lease_id": "l", "body": "x", "metadata": {"CF-Content-Type": "v8"}})
     hook.pull(queue, max_messages=1)
-    assert "Message odd-one" in caplog.text
+    assert "Message odd-one" in logged()
 
 
 def test_what_the_api_leaves_out_is_none(hook, cf, queue):
@@ -119,29 +114,29 @@ def test_a_lease_ends_as_the_consumer_says(hook, cf, queue):
     assert timedelta(seconds=20) < left < timedelta(seconds=31)
 
 
-def test_the_consumer_is_looked_at_once_and_a_missing_dead_letter_queue_is_said_once(hook, cf, queue, caplog):
+def test_the_consumer_is_looked_at_once_and_a_missing_dead_letter_queue_is_said_once(hook, cf, queue, logged):
     hook.pull(queue, max_messages=1)
     hook.pull(queue, max_messages=1)
     assert len(sent_to(cf, "consumers")) == 1
-    assert caplog.text.count("has no dead-letter queue") == 1
-    assert "DELETES" in caplog.text
+    assert logged().count("has no dead-letter queue") == 1
+    assert "DELETES" in logged()
 
 
-def test_a_pull_works_where_the_consumer_may_not_be_looked_at(hook, cf, queue, caplog):
+def test_a_pull_works_where_the_consumer_may_not_be_looked_at(hook, cf, queue, logged):
     hook.send(queue, ["x"])
     cf.add_fault(path="consumers", status=403, body={"success": False, "errors": []})
     assert len(hook.pull(queue, max_messages=1)) == 1
-    assert "could not be looked at" in caplog.text
+    assert "could not be looked at" in logged()
 
 
-def test_a_later_failure_does_not_hide_the_messages_pulled_before(hook, cf, queue, caplog):
+def test_a_later_failure_does_not_hide_the_messages_pulled_before(hook, cf, queue, logged):
     hook.send(queue, [f"{number}" for number in range(150)])
     cf.add_fault(path="pull", delay_ms=0)
     cf.add_fault(path="pull", status=429, headers={"Retry-After": "300"}, body={"success": False, "errors": []})
     pulled = hook.pull(queue, max_messages=150)
     assert len(pulled) == 100
     assert isinstance(pulled.error, RateLimitedError)
-    assert "Pulled 100 messages only" in caplog.text
+    assert "Pulled 100 messages only" in logged()
 
 
 def test_a_paused_queue_is_told_apart(hook, cf, queue):

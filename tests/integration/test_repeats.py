@@ -93,13 +93,6 @@ def test_retry_after_is_waited_for(caller, cloudflare_queues, queue):
     assert caller.waits == [7]
 
 
-def test_a_date_in_retry_after_counts_from_the_date_of_the_answer(caller, cloudflare_queues, queue):
-    headers = {"Date": "Sun, 01 Nov 2026 10:00:00 GMT", "Retry-After": "Sun, 01 Nov 2026 10:00:09 GMT"}
-    cloudflare_queues.add_fault(path="metrics", status=503, headers=headers, body=FAILED)
-    caller(api.get_metrics(queue))
-    assert caller.waits == [9]
-
-
 def test_a_long_retry_after_is_the_callers_to_wait(caller, cloudflare_queues, queue):
     cloudflare_queues.add_fault(path="metrics", status=429, headers={"Retry-After": "300"}, body=FAILED)
     with pytest.raises(RateLimitedError, match="asked to wait 300 s") as caught:

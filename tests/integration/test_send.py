@@ -7,11 +7,6 @@ import pytest
 from airflow_provider_cfqueues.exceptions import ServerError, TransportError
 
 
-@pytest.fixture
-def queue(cf):
-    return next(iter(cf.queues.values()))
-
-
 def batches(cf):
     return [request["body"]["messages"] for request in cf.requests() if request["path"].endswith("/messages/batch")]
 

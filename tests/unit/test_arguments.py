@@ -154,7 +154,7 @@ def test_an_exponential_delay_grows_with_the_attempts_up_to_its_cap():
 
 def test_jitter_only_shortens():
     rule = ExponentialDelay(initial_seconds=100, jitter=0.5)
-    drawn = {rule(Lease(lease_id="l", attempts=1)) for _ in range(100)}
+    drawn = {rule.seconds(Lease(lease_id="l", attempts=1)) for _ in range(100)}
     assert min(drawn) >= 50
     assert max(drawn) <= 100
     assert len(drawn) > 1

@@ -1,0 +1,153 @@
+"""The ASGI application: every call of the API goes through faults, credentials, its handler and the log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from airflow_provider_cfqueues.emulator import auth, control, wire
+from airflow_provider_cfqueues.emulator.api import ROUTES, Call, Handler
+from airflow_provider_cfqueues.emulator.model import BrokerError
+from airflow_provider_cfqueues.emulator.parsing import QUEUE_ID
+from airflow_provider_cfqueues.emulator.service import LoggedRequest, Service
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from airflow_provider_cfqueues.emulator.faults import Fault
+
+BASE_PATH = "/client/v4"
+Hangup = Callable[["Scope"], None]
+
+log = logging.getLogger(__name__)
+
+
+def make_app(service: Service, hang_up: Hangup) -> Starlette:
+    """
+    Return the application of a service.
+
+    :param service: what it serves.
+    :param hang_up: closes the connection of a request, which ASGI has no word for.
+    """
+    routes: list[BaseRoute] = [
+        Route(BASE_PATH + path, Endpoint(service, hang_up, handlers)) for path, handlers in ROUTES.items()
+    ]
+    routes += control.routes(service)
+    routes.append(Route("/{path:path}", Endpoint(service, hang_up, {})))
+    return Starlette(routes=routes)
+
+
+class Endpoint:
+    """
+    One path of the API, all its methods.
+
+    :param service: what it serves.
+    :param hang_up: closes the connection of a request.
+    :param handlers: what each method does; none of them for a path that the API does not have.
+    """
+
+    def __init__(self, service: Service, hang_up: Hangup, handlers: dict[str, Handler]) -> None:
+        self._service = service
+        self._hang_up = hang_up
+        self._handlers = handlers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or break off as a fault says."""
+        request = Request(scope, receive)
+        try:
+            data = await request.body()
+        except ClientDisconnect:
+            return
+        fault = self._service.faults.take(request.url.path.rpartition("/")[2])
+        if fault.delay_ms:
+            await asyncio.sleep(fault.delay_ms / 1000)
+        response = None if fault.drop == "before" else self._response(request, data, fault)
+        if fault.drop:
+            response = None
+        self._log(request, data, response)
+        if response is None:
+            await self._break_off(scope, receive)
+        elif fault.truncate is True:
+            await self._send_half(response, scope, receive, send)
+        else:
+            if fault.truncate is not False:
+                response = _copy(response, response.body[: fault.truncate])
+            await response(scope, receive, send)
+
+    def _response(self, request: Request, data: bytes, fault: Fault) -> Response:
+        status, content = (0, None) if fault.answers else self._apply(request, data)
+        headers = {"cf-ray": f"{self._service.random.getrandbits(64):016x}-EMU"}
+        if fault.status is not None:
+            return _canned(fault, headers)
+        return Response(json.dumps(content, separators=(",", ":")), status, headers, "application/json")
+
+    def _apply(self, request: Request, data: bytes) -> tuple[int, wire.JSON]:
+        try:
+            return 200, self._handle(request, data)
+        except wire.ApiError as error:
+            return error.status, wire.failure(error)
+
+    def _handle(self, request: Request, data: bytes) -> wire.JSON:
+        path = request.url.path
+        if not self._handlers:
+            raise wire.ApiError(404, 7003, f"Could not route to {path}, perhaps your object identifier is invalid?")
+        auth.check(self._service, request.headers, path, request.path_params.get("account_id"))
+        handler = self._handlers.get(request.method)
+        if handler is None:
+            raise wire.ApiError(405, 7001, f"Method {request.method} not available for that URI.")
+        if not QUEUE_ID.fullmatch(request.path_params.get("queue_id", "none")):
+            raise wire.ApiError(400, 10107, "Queue ID is malformed")
+        query = parse_qs(request.url.query, keep_blank_values=True)
+        call = Call(service=self._service, path=request.path_params, query=query, data=data)
+        try:
+            return handler(call)
+        except BrokerError as error:
+            raise wire.api_error(error, data_plane="/messages" in path) from error
+
+    def _log(self, request: Request, data: bytes, response: Response | None) -> None:
+        status = response.status_code if response else None
+        log.info("%s %s -> %s", request.method, request.url.path, status or "connection closed")
+        self._service.log.append(
+            LoggedRequest(
+                method=request.method,
+                path=request.url.path,
+                query=request.url.query,
+                body=data,
+                status=status,
+                time_ms=self._service.broker.clock.now_ms(),
+            )
+        )
+
+    async def _break_off(self, scope: Scope, receive: Receive) -> None:
+        self._hang_up(scope)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def _send_half(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = response.raw_headers
+        half = response.body[: len(response.body) // 2]
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": bytes(half), "more_body": True})
+        await self._break_off(scope, receive)
+
+
+def _canned(fault: Fault, headers: dict[str, str]) -> Response:
+    body: Any = fault.body
+    text = body if isinstance(body, str) else "" if body is None else json.dumps(body)
+    headers["content-type"] = "text/html" if isinstance(body, str) else "application/json"
+    headers |= {key.lower(): value for key, value in fault.headers.items()}
+    return Response(text, fault.status or 200, headers)
+
+
+def _copy(response: Response, body: bytes | memoryview) -> Response:
+    headers = {key: value for key, value in response.headers.items() if key != "content-length"}
+    return Response(bytes(body), response.status_code, headers)

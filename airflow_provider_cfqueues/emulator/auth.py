@@ -1,0 +1,64 @@
+"""Credentials: both schemes of the API."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from typing import TYPE_CHECKING
+
+from airflow_provider_cfqueues.emulator.wire import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_provider_cfqueues.emulator.service import Service
+
+_BEARER = re.compile(r"Bearer ([!-~]+)")
+_ACCOUNT_TOKEN = "cfat_"  # noqa: S105 -- a prefix
+
+
+def check(service: Service, headers: Mapping[str, str], path: str, account_id: str | None) -> None:
+    """
+    Refuse a call whose credentials or account are wrong.
+
+    :param service: knows the right ones.
+    :param headers: of the request.
+    :param path: of the request.
+    :param account_id: the account in the path, None where there is none.
+    """
+    token = _token(headers)
+    if path.endswith("/tokens/verify"):
+        _check_verify(service, token, account_id)
+    if not _same(token or _key(headers), service.api_token):
+        raise ApiError(401, 10000, "Authentication error")
+    if account_id is not None and account_id != service.account_id:
+        raise ApiError(403, 10000, "Authentication error")
+
+
+def _check_verify(service: Service, token: str | None, account_id: str | None) -> None:
+    # Only tokens can be verified, and one that an account owns only under that account.
+    if (
+        token is None
+        or not _same(token, service.api_token)
+        or (account_id is None and token.startswith(_ACCOUNT_TOKEN))
+    ):
+        raise ApiError(401, 1000, "Invalid API Token")
+
+
+def _token(headers: Mapping[str, str]) -> str | None:
+    authorization = headers.get("authorization")
+    if authorization is None:
+        return None
+    match = _BEARER.fullmatch(authorization)
+    if match is None:
+        chain = [{"code": 6111, "message": "Invalid format for Authorization header"}]
+        raise ApiError(400, 6003, "Invalid request headers", chain)
+    return match[1]
+
+
+def _key(headers: Mapping[str, str]) -> str | None:
+    return headers.get("x-auth-key") if "@" in headers.get("x-auth-email", "") else None
+
+
+def _same(given: str | None, right: str) -> bool:
+    return given is not None and hmac.compare_digest(given.encode(), right.encode())

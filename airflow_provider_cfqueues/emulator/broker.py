@@ -1,0 +1,229 @@
+"""
+The model of Cloudflare Queues: what a consumer and a producer can see, without HTTP.
+
+Every call is one transaction that first catches up with the clock. Given the same clock, the same ``random``
+and the same calls, the broker gives the same answers, ids and leases included.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import replace
+from random import Random
+from typing import TYPE_CHECKING
+
+from airflow_provider_cfqueues.emulator import views
+from airflow_provider_cfqueues.emulator.clock import Clock
+from airflow_provider_cfqueues.emulator.lifecycle import Lifecycle
+from airflow_provider_cfqueues.emulator.model import (
+    DeliveryPaused,
+    Message,
+    Metrics,
+    Outgoing,
+    PullNotEnabled,
+    Queue,
+    Report,
+    Retry,
+    Settlement,
+)
+from airflow_provider_cfqueues.emulator.registry import Registry
+from airflow_provider_cfqueues.emulator.settling import Settling
+from airflow_provider_cfqueues.emulator.store import Store
+from airflow_provider_cfqueues.emulator.tickets import Kind, Sealer, Ticket
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator, Sequence
+
+PEEK_SIZE = 5
+
+
+class Broker:
+    """
+    Queues, consumers and messages of one account; not thread-safe.
+
+    :param path: the SQLite file that keeps them.
+    :param clock: the only time there is.
+    :param random: the only source of ids.
+    """
+
+    def __init__(self, path: str = ":memory:", *, clock: Clock | None = None, random: Random | None = None) -> None:
+        self.clock = clock or Clock()
+        random = random or Random()  # noqa: S311 -- ids, not secrets
+        self.store = Store(path)
+        self.queues = Registry(self.store, self.clock, random)
+        if self.store.get("secret") is None:
+            self.store.put("secret", random.randbytes(32))
+        self._sealer = Sealer(self.store.get("secret"))
+        self._lifecycle = Lifecycle(self.store, self.queues)
+
+    def send(self, queue_id: str, messages: Sequence[Outgoing], delay_seconds: float | None = None) -> list[str]:
+        """
+        Put messages into a queue and return their ids.
+
+        :param queue_id: which queue.
+        :param messages: what to send.
+        :param delay_seconds: for messages without a delay of their own; the queue's delay where it is None.
+        """
+        with self._at(queue_id) as (queue, now):
+            default = queue.settings.delivery_delay if delay_seconds is None else delay_seconds
+            expires = now + round(queue.settings.message_retention_period * 1000)
+            ids = [self.queues.new_id() for _ in messages]
+            self.store.db.executemany(
+                "INSERT INTO messages (queue, id, body, content_type, base64, metadata, timestamp_ms,"
+                " expires_ms, visible_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (queue.number, id_, *_columns(message), now, expires, now + _delay_ms(message, default))
+                    for id_, message in zip(ids, messages, strict=True)
+                ],
+            )
+            self._lifecycle.count(queue.number, "received", len(ids))
+            return ids
+
+    def pull(
+        self, queue_id: str, batch_size: int | None = None, visibility_timeout_ms: int | None = None
+    ) -> list[Message]:
+        """
+        Lease the messages that have waited longest.
+
+        :param queue_id: which queue.
+        :param batch_size: at most so many; the consumer's setting where it is None.
+        :param visibility_timeout_ms: how long; the consumer's setting where it is None.
+        """
+        with self._at(queue_id) as (queue, now):
+            if queue.consumer is None:
+                raise PullNotEnabled(queue.name)
+            if queue.settings.delivery_paused:
+                raise DeliveryPaused(queue.name)
+            settings = queue.consumer.settings
+            lease_ms = settings.visibility_timeout_ms if visibility_timeout_ms is None else visibility_timeout_ms
+            limit = settings.batch_size if batch_size is None else batch_size
+            rows = views.ready(self.store.db, queue, now, limit)
+            self.store.db.executemany(
+                "UPDATE messages SET leased = 1, lease = lease + 1, attempts = attempts + 1, visible_ms = ?"
+                " WHERE number = ?",
+                [(now + lease_ms, row["number"]) for row in rows],
+            )
+            self._lifecycle.count(queue.number, "delivered", len(rows))
+            return [self._leased(row, queue, now + lease_ms) for row in rows]
+
+    def settle(self, queue_id: str, acks: Sequence[str] = (), retries: Sequence[Retry] = ()) -> Settlement:
+        """
+        Acknowledge and give back; in that order, so the second use of a lease in one call is refused.
+
+        :param queue_id: the queue the leases were pulled from.
+        :param acks: leases of messages that are done.
+        :param retries: leases of messages to deliver again.
+        """
+        with self._at(queue_id) as (queue, now):
+            default = queue.consumer.settings.retry_delay if queue.consumer else 0
+            settling = self._settling(queue, [*acks, *(retry.lease_id for retry in retries)])
+            acked = settling.each(acks, settling.ack)
+            retried = 0
+            for retry in retries:
+                delay = default if retry.delay_seconds is None else retry.delay_seconds
+                retried += settling.each([retry.lease_id], settling.retry, now, delay)
+            settling.finish("acked")
+            return Settlement(acked, retried, settling.warnings)
+
+    def extend(
+        self, queue_id: str, leases: Sequence[str], visibility_timeout_ms: int | None = None
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """
+        Let leases end later; return the new id of each and why each other one was refused.
+
+        :param queue_id: the queue they were pulled from.
+        :param leases: the leases.
+        :param visibility_timeout_ms: counted from now; the consumer's setting where it is None.
+        """
+        with self._at(queue_id) as (queue, now):
+            if queue.consumer is None:
+                raise PullNotEnabled(queue.name)
+            default = queue.consumer.settings.visibility_timeout_ms
+            lease_ms = default if visibility_timeout_ms is None else visibility_timeout_ms
+            settling = self._settling(queue, leases)
+            renewed: dict[str, str] = {}
+
+            def extend(lease: str) -> None:
+                renewed[lease] = settling.extend(lease, now + lease_ms)
+
+            settling.each(leases, extend)
+            return renewed, settling.warnings
+
+    def peek(self, queue_id: str, batch_size: int | None = None, kind: Kind = "ref") -> list[Message]:
+        """
+        Show messages that a pull would give, and leave them there.
+
+        :param queue_id: which queue.
+        :param batch_size: at most so many.
+        :param kind: what names them: a ``ref`` or the lease of a ``preview``.
+        """
+        with self._at(queue_id) as (queue, now):
+            rows = views.ready(self.store.db, queue, now, PEEK_SIZE if batch_size is None else batch_size)
+            tickets = (self._sealer.seal(Ticket(kind, queue.number, row["number"])) for row in rows)
+            return [views.message(row, "ready", ticket) for row, ticket in zip(rows, tickets, strict=True)]
+
+    def remove(self, queue_id: str, tickets: Sequence[str], kind: Kind = "ref") -> dict[str, str]:
+        """
+        Delete messages that were peeked or previewed; return why each other one was refused.
+
+        :param queue_id: which queue.
+        :param tickets: what the peek or preview named them.
+        :param kind: which of the two.
+        """
+        with self._at(queue_id) as (queue, _):
+            settling = self._settling(queue, tickets)
+            settling.each(tickets, settling.purge, kind)
+            settling.finish("purged")
+            return settling.warnings
+
+    def purge(self, queue_id: str) -> Queue:
+        """Delete all messages of a queue, leased and delayed ones included."""
+        with self._at(queue_id) as (queue, now):
+            done = self.store.db.execute("DELETE FROM messages WHERE queue = ?", (queue.number,))
+            self._lifecycle.count(queue.number, "purged", done.rowcount)
+            self.store.db.execute("UPDATE queues SET purged_ms = ? WHERE number = ?", (now, queue.number))
+            return self.queues.get(queue_id)
+
+    def metrics(self, queue_id: str) -> Metrics:
+        """Return the backlog of a queue."""
+        with self._at(queue_id) as (queue, _):
+            return views.metrics(self.store.db, queue)
+
+    def report(self, queue_id: str, limit: int = 1000) -> Report:
+        """Return all there is to know of a queue, with its ``limit`` oldest messages."""
+        with self._at(queue_id) as (queue, now):
+            return views.report(self.store.db, queue, now, limit)
+
+    def clear(self) -> None:
+        """Forget every queue, consumer and message."""
+        self.store.clear()
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+    def _leased(self, row: sqlite3.Row, queue: Queue, ends_ms: int) -> Message:
+        lease = Ticket("lease", queue.number, row["number"], row["lease"] + 1, ends_ms)
+        message = views.message(row, "leased", self._sealer.seal(lease))
+        return replace(message, attempts=message.attempts + 1, visible_ms=ends_ms)
+
+    def _settling(self, queue: Queue, tickets: Iterable[str]) -> Settling:
+        return Settling(self._lifecycle, self._sealer, queue, tickets)
+
+    @contextmanager
+    def _at(self, queue_id: str) -> Iterator[tuple[Queue, int]]:
+        with self.store.transaction():
+            now = self.clock.now_ms()
+            self._lifecycle.catch_up(now)
+            yield self.queues.get(queue_id), now
+
+
+def _columns(message: Outgoing) -> tuple[bytes, str, bool, str | None]:
+    metadata = None if message.metadata is None else json.dumps(message.metadata)
+    return message.body, message.content_type, message.base64, metadata
+
+
+def _delay_ms(message: Outgoing, default: float) -> int:
+    return round((default if message.delay_seconds is None else message.delay_seconds) * 1000)

@@ -1,0 +1,132 @@
+"""Reading the JSON of a request: every value is checked where it is taken, and a wrong one is a 4xx."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from airflow_provider_cfqueues.emulator.wire import JSON, ApiError
+
+BAD_SCHEMA = 10207
+_NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
+
+
+def parse(data: bytes) -> Fields:
+    """Read a request's body, which has to be a JSON object."""
+    try:
+        value = json.loads(data, parse_constant=_no_constant)
+        # A lone surrogate is legal in JSON but is no text: it cannot be stored, and must not fail later.
+        if b"\\u" in data:
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise ApiError(400, 10208, "Request body is not valid JSON") from error
+    return Fields.of(value, "body")
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+class Fields:
+    """
+    A JSON object of a request; unknown keys are ignored, as the API does.
+
+    :param values: the object.
+    :param path: where it is, for the message of an error.
+    :param code: the code of an error in it.
+    """
+
+    def __init__(self, values: JSON, path: str = "", code: int = BAD_SCHEMA) -> None:
+        self._values = values
+        self._path = path
+        self._code = code
+
+    @classmethod
+    def of(cls, value: Any, path: str, code: int = BAD_SCHEMA) -> Fields:
+        """Take a value that has to be an object."""
+        if not isinstance(value, dict):
+            raise _mismatch("object", value, path, code)
+        return cls(value, "" if path == "body" else f"{path}.", code)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._values:
+            raise ApiError(400, self._code, f'Required at "{self._path}{key}"')
+        return self._values[key]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a value of any type."""
+        return self._values.get(key, default)
+
+    def string(self, key: str) -> str:
+        """Return a string that has to be there."""
+        value: str = self._typed(key, str, "string")
+        return value
+
+    def boolean(self, key: str, default: bool) -> bool:
+        """Return true or false."""
+        return self._typed(key, bool, "boolean") if key in self else default
+
+    def number(self, key: str, low: float, high: float, default: Any, code: int | None = None) -> Any:
+        """
+        Return a number.
+
+        :param key: its key.
+        :param low: the least it may be.
+        :param high: the most it may be.
+        :param default: what holds where it is not given.
+        :param code: the code of an error, where it has one of its own.
+        """
+        if key not in self:
+            return default
+        value = self._values[key]
+        code = code or self._code
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise _mismatch("number", value, self._path + key, code)
+        if not low <= value <= high:
+            raise ApiError(400, code, f'Number must be between {low} and {high} at "{self._path}{key}"')
+        return value
+
+    def integer(self, key: str, low: int, high: int, default: Any) -> Any:
+        """
+        Return a whole number; 5.0 is one.
+
+        :param key: its key.
+        :param low: the least it may be.
+        :param high: the most it may be.
+        :param default: what holds where it is not given.
+        """
+        value = self.number(key, low, high, default)
+        if value is not None and value != int(value):
+            raise ApiError(400, self._code, f'Expected integer, received float at "{self._path}{key}"')
+        return None if value is None else int(value)
+
+    def object(self, key: str, code: int) -> Fields:
+        """
+        Return an object, empty where it is not given.
+
+        :param key: its key.
+        :param code: the code of an error in it.
+        """
+        return Fields.of(self._values.get(key, {}), self._path + key, code)
+
+    def objects(self, key: str) -> list[Fields]:
+        """Return a list of objects, empty where it is not given."""
+        values = self._typed(key, list, "array") if key in self else []
+        return [Fields.of(value, f"{self._path}{key}[{index}]") for index, value in enumerate(values)]
+
+    def mismatch(self, expected: str, key: str) -> ApiError:
+        """Return the error for a value of the wrong type."""
+        return _mismatch(expected, self._values[key], self._path + key, self._code)
+
+    def _typed(self, key: str, kind: type, name: str) -> Any:
+        if not isinstance(self[key], kind):
+            raise self.mismatch(name, key)
+        return self._values[key]
+
+
+def _mismatch(expected: str, value: Any, path: str, code: int) -> ApiError:
+    received = _NAMES.get(type(value), "number")
+    return ApiError(400, code, f'Expected {expected}, received {received} at "{path}"')

@@ -1,0 +1,207 @@
+"""The emulator as an object: uvicorn in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import uvicorn
+
+from airflow_provider_cfqueues.emulator.app import BASE_PATH, make_app
+from airflow_provider_cfqueues.emulator.service import ACCOUNT_ID, API_TOKEN, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from random import Random
+    from types import TracebackType
+
+    from starlette.types import Scope
+
+    from airflow_provider_cfqueues.emulator.clock import Clock
+
+T = TypeVar("T")
+
+
+class Emulator:
+    """
+    A local Cloudflare Queues that serves HTTP while its ``with`` block runs.
+
+    :param queues: queues that exist from the start, each with an http_pull consumer: names, or a mapping of
+        names to ids; one queue ``my-queue`` where this is None.
+    :param account_id: the only account.
+    :param api_token: the only token; with any e-mail address also the only API key.
+    :param host: address to listen on; everybody who reaches it can use the control paths.
+    :param port: port to listen on, 0 for a free one.
+    :param state: SQLite file that keeps queues and messages, None for memory.
+    :param json_encoding: how pulls show JSON bodies, ``base64`` or ``plain``.
+    :param clock: what time it is.
+    :param random: where ids come from.
+    """
+
+    base_url: str
+
+    def __init__(
+        self,
+        *,
+        queues: Iterable[str] | Mapping[str, str | None] | None = None,
+        account_id: str = ACCOUNT_ID,
+        api_token: str = API_TOKEN,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        state: str | None = None,
+        json_encoding: str = "base64",
+        clock: Clock | None = None,
+        random: Random | None = None,
+    ) -> None:
+        self.account_id = account_id
+        self.api_token = api_token
+        self._address = (host, port)
+        self._options: dict[str, Any] = {
+            "queues": queues,
+            "account_id": account_id,
+            "api_token": api_token,
+            "state": state,
+            "json_encoding": json_encoding,
+            "clock": clock,
+            "random": random,
+        }
+
+    def __enter__(self) -> Emulator:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start serving; it accepts connections when this returns."""
+        self._service = Service(**self._options)
+        try:
+            listener = _listen(*self._address)
+        except OSError:
+            self._service.close()
+            raise
+        self.base_url = f"http://{_url_host(self._address[0])}:{listener.getsockname()[1]}{BASE_PATH}"
+        self._server = _Server(self._service)
+        self._thread = threading.Thread(
+            target=self._server.serve_until_told, args=(listener,), name="cfqueues-emulator", daemon=True
+        )
+        self._thread.start()
+        self._server.accepts.wait()
+
+    def stop(self) -> None:
+        """Stop serving; what is not in a state file is gone."""
+        self._server.should_exit = True
+        self._thread.join()
+        self._service.close()
+
+    @property
+    def queues(self) -> dict[str, str]:
+        """The id of every queue by its name."""
+        return self._do(self._service.queues)
+
+    def create_queue(self, name: str, **settings: Any) -> str:
+        """
+        Make a queue with an http_pull consumer and return its id.
+
+        :param name: its name.
+        :param settings: ``queue_id``, ``dead_letter_queue`` (a name) and those of a consumer: ``batch_size``,
+            ``max_retries``, ``retry_delay``, ``visibility_timeout_ms``.
+        """
+        return self._do(self._service.create_queue, name, **settings)
+
+    def send(self, queue_id: str, body: Any, **options: Any) -> str:
+        """
+        Send what the API cannot, since Workers can, and return the message's id.
+
+        :param queue_id: id of the queue.
+        :param body: a string for ``text``, base64 for ``bytes`` and ``v8``, any JSON value for ``json``.
+        :param options: ``content_type`` (else ``json``), ``json_encoding``, ``metadata``, ``delay_seconds``.
+        """
+        return self._do(self._service.send, queue_id, body, **options)
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock forward."""
+        self._do(self._service.advance, seconds)
+
+    def add_fault(self, path: str, **rule: Any) -> None:
+        """
+        Make the next call of a path fail.
+
+        :param path: last segment of the path, such as ``pull``.
+        :param rule: any other key of a rule of ``POST /_emulator/faults``.
+        """
+        self._do(self._service.faults.add, [{"path": path, **rule}])
+
+    def set_json_encoding(self, encoding: str) -> None:
+        """Let pulls show JSON bodies sent from now on as ``base64`` or ``plain``."""
+        self._do(self._service.set_json_encoding, encoding)
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Return the latest calls, oldest first, without their credentials."""
+        return self._do(self._service.requests)
+
+    def state(self) -> dict[str, Any]:
+        """Return every queue with its settings, what became of its messages, and those it has."""
+        return self._do(self._service.state)
+
+    def reset(self) -> None:
+        """Go back to the start: its queues with their ids, real time, no messages, faults or logged calls."""
+        self._do(self._service.reset)
+
+    def _do(self, action: Callable[..., T], *args: Any, **options: Any) -> T:
+        # In the thread of the server, where every call runs: so nothing here needs a lock.
+        async def run() -> T:
+            return action(*args, **options)
+
+        return asyncio.run_coroutine_threadsafe(run(), self._server.loop).result()
+
+
+class _Server(uvicorn.Server):
+    loop: asyncio.AbstractEventLoop
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(
+            uvicorn.Config(
+                make_app(service, self._hang_up),
+                http="h11",  # the one that uvicorn always has, so that every machine sees the same
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=60,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self.accepts = threading.Event()
+
+    def serve_until_told(self, listener: socket.socket) -> None:
+        asyncio.run(self.serve([listener]))
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.loop = asyncio.get_running_loop()
+        self.accepts.set()
+
+    def _hang_up(self, scope: Scope) -> None:
+        # By its address: ASGI has no way to close a connection, and each version of uvicorn keeps these.
+        connections: set[Any] = set(self.server_state.connections)
+        for connection in connections:
+            if connection.client == scope["client"]:
+                connection.transport.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=128)
+
+
+def _url_host(host: str) -> str:
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 -- asked for
+    return f"[{reachable}]" if ":" in reachable else reachable

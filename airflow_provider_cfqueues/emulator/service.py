@@ -1,0 +1,246 @@
+"""One emulated account: its broker, its credentials and what a test can do to it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cfqueues.emulator import wire
+from airflow_provider_cfqueues.emulator.broker import Broker
+from airflow_provider_cfqueues.emulator.faults import Faults
+from airflow_provider_cfqueues.emulator.model import ConsumerSettings, Outgoing
+from airflow_provider_cfqueues.emulator.parsing import QUEUE_ID, QUEUE_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from airflow_provider_cfqueues.emulator.clock import Clock
+    from airflow_provider_cfqueues.emulator.model import Message, Report
+
+ACCOUNT_ID = "0" * 31 + "1"
+API_TOKEN = "emulator-token"  # noqa: S105 -- opens nothing but an emulator
+QUEUES: dict[str, str | None] = {"my-queue": None}
+CONTENT_TYPES = ("json", "text", "bytes", "v8")
+JSON_ENCODINGS = ("base64", "plain")
+LOGGED_REQUESTS = 1000
+
+_ACCOUNT_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+
+
+@dataclass(frozen=True)
+class LoggedRequest:
+    """A call that came in; ``status`` None means it got no answer."""
+
+    method: str
+    path: str
+    query: str
+    body: bytes
+    status: int | None
+    time_ms: int
+
+
+class Service:
+    """
+    Everything behind the HTTP; not thread-safe.
+
+    :param queues: queues with an http_pull consumer that exist from the start: names, or names to ids.
+    :param account_id: the only account.
+    :param api_token: the only token; with any e-mail address also the only API key.
+    :param state: SQLite file, or None to keep everything in memory.
+    :param json_encoding: how pulls show JSON bodies, ``base64`` or ``plain``.
+    :param clock: what time it is.
+    :param random: where ids come from.
+    """
+
+    def __init__(
+        self,
+        *,
+        queues: Iterable[str] | Mapping[str, str | None] | None = None,
+        account_id: str = ACCOUNT_ID,
+        api_token: str = API_TOKEN,
+        state: str | None = None,
+        json_encoding: str = "base64",
+        clock: Clock | None = None,
+        random: Random | None = None,
+    ) -> None:
+        if not _ACCOUNT_ID.fullmatch(account_id):
+            raise ValueError(f"account id must be 1 to 32 letters, digits, '-' or '_', not {account_id!r}")
+        if not api_token or not api_token.isascii() or any(c.isspace() or not c.isprintable() for c in api_token):
+            raise ValueError("API token must be printable ASCII without white space")
+        self.account_id = account_id
+        self.api_token = api_token
+        self.random = random or Random()  # noqa: S311 -- ids, not secrets
+        self.faults = Faults()
+        self.log: deque[LoggedRequest] = deque(maxlen=LOGGED_REQUESTS)
+        self._start_encoding = self.json_encoding = _one_of(JSON_ENCODINGS, json_encoding, "json_encoding")
+        self._start_queues = _by_name(QUEUES if queues is None else queues)
+        for name, queue_id in self._start_queues.items():
+            _check_queue(name, queue_id)
+        self.broker = Broker(state or ":memory:", clock=clock, random=self.random)
+        self.broker.clock.offset_ms += self.broker.store.get("clock_offset_ms", 0)
+        self._make_queues()
+
+    def queues(self) -> dict[str, str]:
+        """Return the id of every queue by its name."""
+        return {queue.name: queue.id for queue in self.broker.queues.all()}
+
+    def create_queue(
+        self, name: str, *, queue_id: str | None = None, dead_letter_queue: str = "", **settings: Any
+    ) -> str:
+        """
+        Make a queue with an http_pull consumer and return its id.
+
+        :param name: its name.
+        :param queue_id: its id; made up where it is not given.
+        :param dead_letter_queue: name of the queue for messages that fail too often; made now if missing.
+        :param settings: fields of ``ConsumerSettings``.
+        """
+        _check_queue(name, queue_id)
+        queue = self.broker.queues.create(name, queue_id=queue_id)
+        consumer = ConsumerSettings(**settings)
+        self.broker.queues.add_consumer(queue.id, dead_letter_queue=dead_letter_queue, settings=consumer)
+        return queue.id
+
+    def send(
+        self,
+        queue_id: str,
+        body: Any,
+        *,
+        content_type: str = "json",
+        json_encoding: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        delay_seconds: float | None = None,
+    ) -> str:
+        """
+        Send what REST cannot: any content type, either encoding, any metadata. Return the message's id.
+
+        :param queue_id: id of the queue.
+        :param body: a string for ``text``, base64 for ``bytes`` and ``v8``, any JSON value for ``json``.
+        :param content_type: one of these four.
+        :param json_encoding: how a pull shows a JSON body; what the emulator is set to where it is None.
+        :param metadata: instead of the ``CF-Content-Type`` that says the content type.
+        :param delay_seconds: as for any message.
+        """
+        encoding = _one_of(JSON_ENCODINGS, json_encoding or self.json_encoding, "json_encoding")
+        message = Outgoing(
+            body=_encoded(body, _one_of(CONTENT_TYPES, content_type, "content_type")),
+            content_type=content_type,
+            base64=content_type in ("bytes", "v8") or (content_type == "json" and encoding == "base64"),
+            metadata=metadata,
+            delay_seconds=delay_seconds,
+        )
+        return self.broker.send(queue_id, [message])[0]
+
+    def set_json_encoding(self, encoding: str) -> None:
+        """Let pulls show JSON bodies sent from now on as ``base64`` or ``plain``."""
+        self.json_encoding = _one_of(JSON_ENCODINGS, encoding, "json_encoding")
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock forward; a state file remembers how far."""
+        self.broker.clock.advance(seconds)
+        self.broker.store.put("clock_offset_ms", self.broker.clock.offset_ms)
+
+    def requests(self) -> list[wire.JSON]:
+        """Return the latest calls, oldest first."""
+        return [_shown(request) for request in self.log]
+
+    def state(self, limit: int = 1000) -> wire.JSON:
+        """Return every queue with what became of its messages, and its ``limit`` oldest ones."""
+        reports = [self.broker.report(queue_id, limit) for queue_id in self.queues().values()]
+        return {
+            "now_ms": self.broker.clock.now_ms(),
+            "json_encoding": self.json_encoding,
+            "faults": self.faults.active(),
+            "queues": [_queue_state(report) for report in reports],
+        }
+
+    def reset(self) -> None:
+        """Go back to the start: its queues with their ids, real time, no messages, faults or logged calls."""
+        self.faults.clear()
+        self.log.clear()
+        self.json_encoding = self._start_encoding
+        self.broker.clear()
+        self.broker.clock.offset_ms = 0
+        self.broker.store.put("clock_offset_ms", 0)
+        self._make_queues()
+
+    def close(self) -> None:
+        """Close the state file."""
+        self.broker.close()
+
+    def _make_queues(self) -> None:
+        for name, queue_id in self._start_queues.items():
+            queue = self.broker.queues.find(name)
+            if queue and queue_id and queue.id != queue_id:
+                raise ValueError(f"queue {name!r} has the id {queue.id} in the state file, not {queue_id}")
+            self._start_queues[name] = queue.id if queue else self.create_queue(name, queue_id=queue_id)
+
+
+def _by_name(queues: Iterable[str] | Mapping[str, str | None]) -> dict[str, str | None]:
+    if isinstance(queues, str):
+        raise TypeError(f"queues are names or a mapping of names to ids, not the string {queues!r}")
+    return dict(queues) if isinstance(queues, Mapping) else dict.fromkeys(queues)
+
+
+def _check_queue(name: str, queue_id: str | None) -> None:
+    if not QUEUE_NAME.fullmatch(name):
+        raise ValueError(f"queue name must be 1 to 63 lower-case letters, digits and hyphens, not {name!r}")
+    if queue_id is not None and not QUEUE_ID.fullmatch(queue_id):
+        raise ValueError(f"id of queue {name!r} must be 1 to 32 letters and digits, not {queue_id!r}")
+
+
+def _one_of(choices: tuple[str, ...], value: str, name: str) -> str:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+    return value
+
+
+def _encoded(body: Any, content_type: str) -> bytes:
+    if content_type == "json":
+        return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+    if not isinstance(body, str):
+        raise ValueError(f"a {content_type} body must be a string")  # noqa: TRY004 -- one error for all
+    return body.encode() if content_type == "text" else base64.b64decode(body, validate=True)
+
+
+def _shown(request: LoggedRequest) -> wire.JSON:
+    shape = asdict(request)
+    text = request.body.decode(errors="replace")
+    try:
+        shape["body"] = json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        shape["body"] = text
+    return shape
+
+
+def _queue_state(report: Report) -> wire.JSON:
+    queue = wire.queue(report.queue)
+    return {
+        "name": report.queue.name,
+        "id": report.queue.id,
+        "settings": queue["settings"],
+        "consumer": queue["consumers"][0] if queue["consumers"] else None,
+        **asdict(report.metrics),
+        "states": report.states,
+        "totals": report.totals,
+        "messages": [_message_state(message) for message in report.messages],
+    }
+
+
+def _message_state(message: Message) -> wire.JSON:
+    body: Any = wire.body(replace(message, base64=message.content_type not in ("text", "json")))
+    return {
+        "id": message.id,
+        "state": message.state,
+        "attempts": message.attempts,
+        "content_type": message.content_type,
+        "body": json.loads(body) if message.content_type == "json" else body,
+        "timestamp_ms": message.timestamp_ms,
+        "visible_ms": message.visible_ms,
+    }

@@ -1,0 +1,155 @@
+"""
+Leases: which ones count, and what settling one does.
+
+A lease can be used once, however late: an acknowledgement that comes after its lease has ended, or after the
+message went to somebody else, still ends the message. Anything else is refused with a reason, lease by lease.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cfqueues.emulator.store import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from airflow_provider_cfqueues.emulator.lifecycle import Lifecycle
+    from airflow_provider_cfqueues.emulator.model import Queue
+    from airflow_provider_cfqueues.emulator.tickets import Kind, Sealer, Ticket
+
+
+_MESSAGES = "SELECT number, queue, leased, lease, attempts FROM messages WHERE number IN"
+_USED = "SELECT message, lease, outcome FROM used_leases WHERE message IN"
+
+
+class TicketRefused(Exception):
+    """A lease or ref that changes nothing; its text says why."""
+
+
+class Settling:
+    """
+    The leases or refs of one call, inside the transaction of that call.
+
+    What they name is read once for all of them, since a call has a hundred.
+
+    :param lifecycle: moves the messages.
+    :param sealer: opens the tickets.
+    :param queue: the queue the call is about.
+    :param texts: every lease or ref of the call.
+    """
+
+    def __init__(self, lifecycle: Lifecycle, sealer: Sealer, queue: Queue, texts: Iterable[str]) -> None:
+        self.warnings: dict[str, str] = {}
+        self._ended: list[int] = []
+        self._uses: list[tuple[int, int, str]] = []
+        self._db = lifecycle.db
+        self._lifecycle = lifecycle
+        self._sealer = sealer
+        self._queue = queue
+        self._tickets = {text: sealer.open(text) for text in texts}
+        numbers = {ticket.message for ticket in self._tickets.values() if ticket}
+        found = self._db.execute(f"{_MESSAGES} {listed(numbers)}")
+        self._messages = {row["number"]: row for row in found if row["queue"] == queue.number}
+        self._outcomes: dict[int, dict[int, str]] = {number: {} for number in numbers}
+        for message, lease, outcome in self._db.execute(f"{_USED} {listed(numbers)}"):
+            self._outcomes[message][lease] = outcome
+
+    def each(self, texts: Iterable[str], action: Callable[..., object], *args: Any) -> int:
+        """
+        Apply an action to each of these leases or refs and return how many were honoured.
+
+        :param texts: some of those of the call.
+        :param action: a method of this object; the reasons it refuses for become ``warnings``.
+        :param args: what else it takes.
+        """
+        honoured = 0
+        for text in texts:
+            try:
+                action(text, *args)
+            except TicketRefused as refused:
+                self.warnings[text] = str(refused)
+            else:
+                honoured += 1
+        return honoured
+
+    def ack(self, text: str) -> None:
+        """End the message of a lease; where another lease has ended it already, that counts as well."""
+        ticket = self._unused(text)
+        if ticket.message in self._messages:
+            self._end(ticket)
+        elif "acknowledged" not in self._outcomes[ticket.message].values():
+            raise TicketRefused("message is no longer in this queue (dead-lettered, expired or purged)")
+        self._use(ticket, "acknowledged")
+
+    def retry(self, text: str, now: int, delay_seconds: float) -> None:
+        """
+        Give the message of a lease back; where it has been delivered again, that has happened already.
+
+        :param text: the lease.
+        :param now: the time.
+        :param delay_seconds: how long the message may not be pulled.
+        """
+        ticket = self._unused(text)
+        message = self._messages.get(ticket.message)
+        if message is None:
+            raise TicketRefused("message is no longer in this queue (acknowledged, dead-lettered or purged)")
+        self._use(ticket, "retried")
+        if message["lease"] == ticket.lease:
+            self._lifecycle.give_back(message, self._queue, now, delay_seconds)
+            self._lifecycle.count(self._queue.number, "retried")
+
+    def extend(self, text: str, ends_ms: int) -> str:
+        """
+        Move the end of a lease that has not ended, and return a new id for it; the old one goes on naming it.
+
+        :param text: the lease.
+        :param ends_ms: its new end.
+        """
+        ticket = self._unused(text)
+        message = self._messages.get(ticket.message)
+        if message is None or not message["leased"] or message["lease"] != ticket.lease:
+            raise TicketRefused("lease has ended")
+        self._db.execute("UPDATE messages SET visible_ms = ? WHERE number = ?", (ends_ms, ticket.message))
+        return self._sealer.seal(ticket._replace(ends_ms=ends_ms))
+
+    def purge(self, text: str, kind: Kind) -> None:
+        """
+        Delete the message of a ref or of the lease of a preview; no delivery has taken place.
+
+        :param text: the ref or lease.
+        :param kind: which of the two it has to be.
+        """
+        ticket = self._valid(text, kind)
+        if ticket.message not in self._messages:
+            raise TicketRefused("message is no longer in this queue")
+        self._end(ticket)
+
+    def finish(self, counter: str) -> None:
+        """Write down what has ended, all at once; ``counter`` says how."""
+        self._lifecycle.remove(self._ended, self._queue.number, counter)
+        self._db.executemany("INSERT INTO used_leases VALUES (?, ?, ?)", self._uses)
+
+    def _valid(self, text: str, kind: Kind) -> Ticket:
+        ticket = self._tickets[text]
+        what = "ref" if kind == "ref" else "lease"
+        if ticket is None or ticket.kind != kind:
+            raise TicketRefused(f"{what} is unknown or malformed")
+        if ticket.queue != self._queue.number:
+            raise TicketRefused(f"{what} is of another queue")
+        return ticket
+
+    def _unused(self, text: str) -> Ticket:
+        ticket = self._valid(text, "lease")
+        outcome = self._outcomes[ticket.message].get(ticket.lease)
+        if outcome:
+            raise TicketRefused(f"lease is used up: {outcome} before")
+        return ticket
+
+    def _use(self, ticket: Ticket, outcome: str) -> None:
+        self._uses.append((ticket.message, ticket.lease, outcome))
+        self._outcomes[ticket.message][ticket.lease] = outcome
+
+    def _end(self, ticket: Ticket) -> None:
+        self._ended.append(ticket.message)
+        del self._messages[ticket.message]

@@ -1,0 +1,180 @@
+"""
+The SQLite database behind the broker.
+
+The law of the tables: a message is one row from its arrival to its end, so nothing that moves it can lose or
+double it; ``backlog_*`` is kept by triggers, so it cannot disagree with the rows; the other counters say how
+each message that is no longer there has left, so ``received`` is always the backlog plus those.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cfqueues.emulator.model import StateFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+SCHEMA_VERSION = 1
+COUNTERS = ("received", "delivered", "acked", "retried", "dead_lettered", "exhausted", "expired", "purged")
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+
+CREATE TABLE queues (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL UNIQUE,
+    jurisdiction TEXT,
+    created_ms INTEGER NOT NULL,
+    modified_ms INTEGER NOT NULL,
+    purged_ms INTEGER,
+    delivery_delay NUMERIC NOT NULL,
+    delivery_paused INTEGER NOT NULL,
+    message_retention_period NUMERIC NOT NULL,
+    backlog_count INTEGER NOT NULL DEFAULT 0,
+    backlog_bytes INTEGER NOT NULL DEFAULT 0,
+    received INTEGER NOT NULL DEFAULT 0,
+    delivered INTEGER NOT NULL DEFAULT 0,
+    acked INTEGER NOT NULL DEFAULT 0,
+    retried INTEGER NOT NULL DEFAULT 0,
+    dead_lettered INTEGER NOT NULL DEFAULT 0,
+    exhausted INTEGER NOT NULL DEFAULT 0,
+    expired INTEGER NOT NULL DEFAULT 0,
+    purged INTEGER NOT NULL DEFAULT 0
+);
+
+CREATE TABLE consumers (
+    id TEXT PRIMARY KEY,
+    queue INTEGER NOT NULL UNIQUE REFERENCES queues ON DELETE CASCADE,
+    created_ms INTEGER NOT NULL,
+    dead_letter_queue TEXT NOT NULL,
+    batch_size INTEGER NOT NULL,
+    max_retries INTEGER NOT NULL,
+    retry_delay NUMERIC NOT NULL,
+    visibility_timeout_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- visible_ms is when a waiting message can be pulled, or when the lease of a leased one ends.
+CREATE TABLE messages (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    queue INTEGER NOT NULL REFERENCES queues ON DELETE CASCADE,
+    id TEXT NOT NULL,
+    body BLOB NOT NULL,
+    content_type TEXT NOT NULL,
+    base64 INTEGER NOT NULL,
+    metadata TEXT,
+    timestamp_ms INTEGER NOT NULL,
+    expires_ms INTEGER NOT NULL,
+    visible_ms INTEGER NOT NULL,
+    leased INTEGER NOT NULL DEFAULT 0,
+    lease INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX messages_waiting ON messages (queue, visible_ms, number) WHERE NOT leased;
+CREATE INDEX messages_leased ON messages (visible_ms) WHERE leased;
+CREATE INDEX messages_by_age ON messages (queue, expires_ms);
+
+CREATE TABLE used_leases (
+    message INTEGER NOT NULL,
+    lease INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    PRIMARY KEY (message, lease)
+) WITHOUT ROWID;
+
+CREATE TRIGGER message_arrives AFTER INSERT ON messages BEGIN
+    UPDATE queues SET backlog_count = backlog_count + 1, backlog_bytes = backlog_bytes + length(new.body)
+    WHERE number = new.queue;
+END;
+CREATE TRIGGER message_leaves AFTER DELETE ON messages BEGIN
+    UPDATE queues SET backlog_count = backlog_count - 1, backlog_bytes = backlog_bytes - length(old.body)
+    WHERE number = old.queue;
+END;
+CREATE TRIGGER message_moves AFTER UPDATE OF queue ON messages BEGIN
+    UPDATE queues SET backlog_count = backlog_count - 1, backlog_bytes = backlog_bytes - length(old.body)
+    WHERE number = old.queue;
+    UPDATE queues SET backlog_count = backlog_count + 1, backlog_bytes = backlog_bytes + length(new.body)
+    WHERE number = new.queue;
+END;
+"""
+
+
+def listed(numbers: Iterable[int]) -> str:
+    """
+    Return an SQL list of row numbers.
+
+    Written out, because SQLite bounds the parameters of a statement, and the API not the leases of a call.
+    """
+    return f"({', '.join(map(str, numbers))})"
+
+
+class Store:
+    """
+    One SQLite connection; whoever holds it sees to it that one call runs at a time.
+
+    :param path: a file that survives the death of the process, or ``:memory:``.
+    """
+
+    def __init__(self, path: str = ":memory:") -> None:
+        self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1)
+        self.db.row_factory = sqlite3.Row
+        try:
+            self._prepare(path)
+        except sqlite3.Error as error:
+            self.db.close()
+            raise StateFileError(f"cannot use the state file {path}: {error}") from error
+        except StateFileError:
+            self.db.close()
+            raise
+
+    def _prepare(self, path: str) -> None:
+        self.db.execute("PRAGMA foreign_keys = ON")
+        # Exclusive: two emulators on one file would each believe in a clock and a backlog of their own.
+        self.db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        # With a write-ahead log, NORMAL keeps every committed call through a kill -9 (not a power cut).
+        self.db.execute("PRAGMA journal_mode = WAL")
+        self.db.execute("PRAGMA synchronous = NORMAL")
+        version = self.db.execute("PRAGMA user_version").fetchone()[0]
+        empty = not self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if empty:
+            self.db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        elif version != SCHEMA_VERSION:
+            raise StateFileError(
+                f"{path} is not a state file of this emulator (schema {version}, not {SCHEMA_VERSION});"
+                " name another file or delete this one"
+            )
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection; keep all that happens to it, or nothing where the outermost block raises."""
+        if self.db.in_transaction:
+            yield self.db
+            return
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.db
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
+        self.db.execute("COMMIT")
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a value that is neither queue nor message."""
+        row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return default if row is None else row[0]
+
+    def put(self, key: str, value: Any) -> None:
+        """Keep a value that is neither queue nor message."""
+        self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def clear(self) -> None:
+        """Forget every queue and message; numbers go on counting, so no old lease can name a new message."""
+        with self.transaction() as db:
+            for table in ("messages", "used_leases", "consumers", "queues"):
+                db.execute(f"DELETE FROM {table}")  # noqa: S608 -- the names are right above
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.db.close()

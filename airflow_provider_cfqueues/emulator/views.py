@@ -1,0 +1,74 @@
+"""Reading the messages of a queue without touching them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from airflow_provider_cfqueues.emulator.model import Message, Metrics, Report
+from airflow_provider_cfqueues.emulator.store import COUNTERS
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from airflow_provider_cfqueues.emulator.model import Queue
+
+
+def ready(db: sqlite3.Connection, queue: Queue, now: int, limit: int) -> list[sqlite3.Row]:
+    """Return the rows a pull would take, longest waiting first."""
+    return db.execute(
+        "SELECT * FROM messages WHERE queue = ? AND NOT leased AND visible_ms <= ? ORDER BY visible_ms, number LIMIT ?",
+        (queue.number, now, limit),
+    ).fetchall()
+
+
+def message(row: sqlite3.Row, state: str, ticket: str = "") -> Message:
+    """Return the message of a row."""
+    return Message(
+        id=row["id"],
+        body=row["body"],
+        content_type=row["content_type"],
+        base64=bool(row["base64"]),
+        metadata=json.loads(row["metadata"]) if row["metadata"] else {"CF-Content-Type": row["content_type"]},
+        timestamp_ms=row["timestamp_ms"],
+        visible_ms=row["visible_ms"],
+        attempts=row["attempts"],
+        state=state,
+        ticket=ticket,
+    )
+
+
+def metrics(db: sqlite3.Connection, queue: Queue) -> Metrics:
+    """Return the backlog of a queue."""
+    row = db.execute(
+        "SELECT backlog_count, backlog_bytes,"
+        " (SELECT timestamp_ms FROM messages WHERE queue = ?1 ORDER BY expires_ms LIMIT 1)"
+        " FROM queues WHERE number = ?1",
+        (queue.number,),
+    ).fetchone()
+    return Metrics(backlog_count=row[0], backlog_bytes=row[1], oldest_message_timestamp_ms=row[2] or 0)
+
+
+def report(db: sqlite3.Connection, queue: Queue, now: int, limit: int) -> Report:
+    """Return all there is to know of a queue, with its oldest messages."""
+    totals = db.execute("SELECT * FROM queues WHERE number = ?", (queue.number,)).fetchone()
+    states = {"ready": 0, "delayed": 0, "leased": 0}
+    for row in db.execute(
+        "SELECT leased, visible_ms > ? AS later, count(*) AS amount FROM messages WHERE queue = ? GROUP BY 1, 2",
+        (now, queue.number),
+    ):
+        states[_state(row["leased"], row["later"])] += row["amount"]
+    rows = db.execute("SELECT * FROM messages WHERE queue = ? ORDER BY number LIMIT ?", (queue.number, limit))
+    return Report(
+        queue=queue,
+        metrics=metrics(db, queue),
+        states=states,
+        totals={name: totals[name] for name in COUNTERS},
+        messages=[message(row, _state(row["leased"], row["visible_ms"] > now)) for row in rows],
+    )
+
+
+def _state(leased: int, later: int) -> str:
+    if leased:
+        return "leased"
+    return "delayed" if later else "ready"

@@ -1,0 +1,141 @@
+"""What answers look like: the envelope, the objects in it, and which status and code an error has."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cfqueues.emulator import model
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.emulator.model import Consumer, Message, Metrics, Queue
+
+JSON = dict[str, Any]
+
+
+class ApiError(Exception):
+    """
+    A refusal as the API words it.
+
+    :param status: HTTP status.
+    :param code: Cloudflare's code, 0 where it has none.
+    :param message: Cloudflare's text.
+    :param chain: the ``error_chain`` of an older gateway.
+    """
+
+    def __init__(self, status: int, code: int, message: str, chain: list[JSON] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.error: JSON = {"code": code, "message": message}
+        if chain:
+            self.error["error_chain"] = chain
+
+
+def success(result: Any, *, messages: list[Any] | None = None, info: JSON | None = None) -> JSON:
+    """
+    Wrap a result.
+
+    :param result: what the call is about.
+    :param messages: what else there is to say.
+    :param info: the ``result_info`` of a list.
+    """
+    envelope: JSON = {"success": True, "errors": [], "messages": messages or [], "result": result}
+    if info is not None:
+        envelope["result_info"] = info
+    return envelope
+
+
+def failure(error: ApiError) -> JSON:
+    """Wrap a refusal."""
+    return {"success": False, "errors": [error.error], "messages": [], "result": None}
+
+
+def api_error(error: model.BrokerError, *, data_plane: bool) -> ApiError:
+    """
+    Word a refusal of the broker.
+
+    :param error: the refusal.
+    :param data_plane: whether the call is about messages, which knows a missing queue by another code.
+    """
+    match error:
+        case model.QueueNotFound():
+            return ApiError(404, 10104 if data_plane else 11000, "Queue does not exist")
+        case model.QueueExists():
+            return ApiError(409, 11009, f"Queue name '{error}' is already taken. Please use a different name.")
+        case model.ConsumerNotFound():
+            return ApiError(404, 11006, "Consumer does not exist")
+        case model.ConsumerExists():
+            return ApiError(409, 11004, f"Queue '{error}' already has a consumer")
+        case model.PullNotEnabled():
+            return ApiError(405, 0, "messages cannot be pulled unless http_pull mode is enabled")
+        case model.DeliveryPaused():
+            return ApiError(409, 0, "queue_delivery_paused")
+    raise error
+
+
+def queue(value: Queue) -> JSON:
+    """Return a queue as JSON; nothing but REST calls produces here, so it has no producers."""
+    consumers = [consumer(value.consumer)] if value.consumer else []
+    shape: JSON = {
+        "queue_id": value.id,
+        "queue_name": value.name,
+        "created_on": timestamp(value.created_ms),
+        "modified_on": timestamp(value.modified_ms),
+        "producers_total_count": 0,
+        "producers": [],
+        "consumers_total_count": len(consumers),
+        "consumers": consumers,
+        "settings": asdict(value.settings),
+    }
+    if value.jurisdiction:
+        shape["jurisdiction"] = value.jurisdiction
+    return shape
+
+
+def consumer(value: Consumer) -> JSON:
+    """Return a consumer as JSON."""
+    return {
+        "consumer_id": value.id,
+        "type": "http_pull",
+        "created_on": timestamp(value.created_ms),
+        "queue_name": value.queue_name,
+        "dead_letter_queue": value.dead_letter_queue,
+        "settings": asdict(value.settings),
+    }
+
+
+def message(value: Message, ticket: str) -> JSON:
+    """
+    Return a message as JSON.
+
+    :param value: the message.
+    :param ticket: the key of its lease or ref.
+    """
+    return {
+        "id": value.id,
+        "timestamp_ms": value.timestamp_ms,
+        "body": body(value),
+        "attempts": value.attempts,
+        "metadata": value.metadata,
+        ticket: value.ticket,
+    }
+
+
+def body(value: Message) -> str:
+    """Return the body as a pull shows it."""
+    if value.base64:
+        return base64.b64encode(value.body).decode("ascii")
+    return value.body.decode("utf-8")
+
+
+def metrics(value: Metrics) -> JSON:
+    """Return a backlog as JSON."""
+    return asdict(value)
+
+
+def timestamp(milliseconds: int) -> str:
+    """Return a point in time as the API writes it."""
+    moment = datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

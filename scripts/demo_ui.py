@@ -1,0 +1,170 @@
+"""The demo in a real Airflow: web page, scheduler, DAG processor and triggerer, on this machine only."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import demo
+import requests
+
+COMPONENTS = {
+    "scheduler": ["--skip-serve-logs"],
+    "dag-processor": [],
+    "triggerer": ["--skip-serve-logs"],
+}
+
+
+def free_port(wanted: int) -> int:
+    """Return the wanted port, or a free one where it is taken."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    sys.exit("No free port on 127.0.0.1")
+
+
+def airflow(*arguments: str) -> list[str]:
+    """Return an Airflow command of this environment."""
+    return [sys.executable, "-m", "airflow", *arguments]
+
+
+def start(home: Path, port: int) -> list[subprocess.Popen[bytes]]:
+    """Start all components, each in a process group of its own; their output goes to files."""
+    commands = {"api-server": ["--host", "127.0.0.1", "--port", str(port)], **COMPONENTS}
+    processes = []
+    for name, options in commands.items():
+        with (home / f"{name}.log").open("wb") as log:
+            command = airflow(name, *options)
+            processes.append(subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True))
+    return processes
+
+
+def stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    """End all components with all that they started."""
+    for end in (signal.SIGTERM, signal.SIGKILL):
+        for process in processes:
+            try:
+                os.killpg(process.pid, end)
+            except ProcessLookupError:
+                continue
+        deadline = time.monotonic() + 10
+        for process in processes:
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                continue
+
+
+class Api:
+    """Airflow's REST API, asked until it answers."""
+
+    def __init__(self, url: str, processes: list[subprocess.Popen[bytes]], home: Path) -> None:
+        self.url, self.processes, self.home = url, processes, home
+        self.headers: dict[str, str] = {}
+
+    def until(self, what: str, ask: Any, seconds: float = 180) -> Any:
+        """Ask until the answer is true; end the demo where that takes too long or a component dies."""
+        print(f"Waiting for {what} ...", flush=True)
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if any(process.poll() is not None for process in self.processes):
+                break
+            try:
+                if answer := ask():
+                    return answer
+            except requests.RequestException:
+                pass
+            time.sleep(1)
+        for log in sorted(self.home.glob("*.log")):
+            print(f"--- {log.name}\n{log.read_text()[-2000:]}", file=sys.stderr)
+        sys.exit(f"Gave up waiting for {what}")
+
+    def log_in(self) -> bool:
+        """Fetch a token: the demo's Airflow takes everybody for an admin."""
+        answer = requests.get(f"{self.url}/auth/token", timeout=5)
+        if answer.ok:
+            self.headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+        return answer.ok
+
+    def call(self, method: str, path: str, **body: Any) -> requests.Response:
+        """Make one call."""
+        options: dict[str, Any] = {"json": body} if body else {}
+        return requests.request(method, f"{self.url}/api/v2{path}", headers=self.headers, timeout=10, **options)
+
+
+def configure(port: int) -> None:
+    """Set up Airflow by environment variables, for all components alike."""
+    os.environ.update(
+        AIRFLOW__API__BASE_URL=f"http://127.0.0.1:{port}",
+        AIRFLOW__API__WORKERS="1",
+        AIRFLOW__API_AUTH__JWT_SECRET=secrets.token_hex(64),
+        AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION="False",
+        AIRFLOW__CORE__EXECUTION_API_SERVER_URL=f"http://127.0.0.1:{port}/execution/",
+        AIRFLOW__CORE__PARALLELISM="4",
+        AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS="True",
+        AIRFLOW__CORE__TEST_CONNECTION="Enabled",
+        AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL="5",
+        AIRFLOW__LOGGING__LOGGING_LEVEL="INFO",
+    )
+
+
+def serve(home: Path) -> int:
+    """Serve the demo until Ctrl-C."""
+    port = free_port(8080)
+    configure(port)
+    with demo.emulator(port=0) as cloudflare:
+        # Port 443 is not used; without any, Airflow 3.3's "Test" button fails (apache/airflow#73298).
+        conn = json.dumps({**demo.connection(cloudflare), "port": 443})
+        print("Setting up Airflow's database ...", flush=True)
+        subprocess.run(airflow("db", "migrate"), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        add = airflow("connections", "add", "cloudflare_default", "--conn-json", conn)
+        subprocess.run(add, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        os.environ["AIRFLOW_CONN_CLOUDFLARE_DEMO"] = conn  # the same, for this process alone
+        processes = start(home, port)
+        try:
+            return show(Api(f"http://127.0.0.1:{port}", processes, home), cloudflare)
+        except KeyboardInterrupt:
+            print("\nStopping ...")
+            return 0
+        finally:
+            stop(processes)
+
+
+def show(api: Api, cloudflare: dict[str, Any]) -> int:
+    """Run the DAG once, say where to look, and go on until Ctrl-C."""
+    api.until("Airflow's web page", api.log_in)
+    path = f"/dags/{demo.DAG_ID}"
+    api.until("the example DAG", lambda: api.call("GET", path).ok)
+    demo.send_orders(cloudflare["queues"]["orders"], "cloudflare_demo")
+    run = api.call("POST", f"{path}/dagRuns", logical_date=None).json()["dag_run_id"]
+    state = api.until(
+        "the first run of the DAG",
+        lambda: {"success": "success", "failed": "failed"}.get(
+            api.call("GET", f"{path}/dagRuns/{run}").json()["state"]
+        ),
+    )
+    print(
+        f"""
+The first run: {state}. Look at
+  the DAG         {api.url}/dags/{demo.DAG_ID}
+  its run         {api.url}/dags/{demo.DAG_ID}/runs/{run}   (task 'ack' → XCom: what the API counted)
+  the connection  {api.url}/connections   (cloudflare_default: edit and test it)
+  the queue       {cloudflare["base_url"].removesuffix("/client/v4")}/_emulator/state
+No log-in is needed. Press Ctrl-C to stop.""",
+        flush=True,
+    )
+    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    print("\nStopping ...")
+    return 0 if state == "success" else 1

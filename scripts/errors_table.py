@@ -1,0 +1,47 @@
+"""Write ``docs/errors.md`` from the exception classes: which error means what, and what to do."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+from airflow_provider_cfqueues import exceptions
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "errors.md"
+HEAD = """\
+# Errors and what to do
+
+All errors of this provider are a `CloudflareQueuesError` from `airflow_provider_cfqueues.exceptions`. Each message
+names what failed, the connection, the queue, what the API said, and the remedy below; the facts are attributes too:
+`conn_id`, `queue`, `status`, `codes`, `messages`, `pointers`, `documentation_urls`, `ray_id`, `retry_after`, and, for a
+call that takes several requests, `progress` (what is done, unknown and not done).
+
+"Repeated" says whether the hook tries again by itself, for up to a minute. A `send` is repeated only where the API
+cannot have accepted the messages, unless `repeat_ambiguous=True`.
+
+| error | what it means | repeated | what to do |
+|---|---|---|---|
+"""
+
+
+def kinds(root: type[exceptions.CloudflareQueuesError]) -> Iterator[type[exceptions.CloudflareQueuesError]]:
+    """Yield the classes below one, in the order of the module."""
+    for kind in root.__subclasses__():
+        if kind is not exceptions.ApiError:
+            yield kind
+        yield from kinds(kind)
+
+
+def render() -> str:
+    """Return the page."""
+    rows = []
+    for kind in kinds(exceptions.CloudflareQueuesError):
+        meaning = inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0].replace("\n", " ").replace("``", "`")
+        repeated = "yes" if kind.repeatable else "no"
+        rows.append(f"| `{kind.__name__}` | {meaning} | {repeated} | {kind.remedy} |")
+    return HEAD + "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render())
