@@ -77,7 +77,7 @@ def parse_settings(
     host: str | None,
     login: str | None,
     password: str | None,
-    extra: Mapping[str, Any],
+    extra: Any,
 ) -> Settings:
     """
     Check the fields of a connection.
@@ -90,6 +90,8 @@ def parse_settings(
     :raises ConfigurationError: a field is missing, malformed or contradicts another.
     """
     try:
+        if not isinstance(extra, Mapping):
+            raise ValueError(f"extra must be a JSON object, not {type(extra).__name__}")  # noqa: TRY004, TRY301
         return Settings(
             conn_id=conn_id,
             base_url=_base_url(host),

@@ -56,7 +56,8 @@ def set_dead_letter_queue(cloudflare: dict[str, Any]) -> None:
     """Give the queue what every queue should have: a place for messages that fail again and again."""
     import requests
 
-    url = f"{cloudflare['base_url']}/accounts/{cloudflare['account_id']}/queues/{cloudflare['queues']['orders']}/consumers"
+    queue = f"accounts/{cloudflare['account_id']}/queues/{cloudflare['queues']['orders']}"
+    url = f"{cloudflare['base_url']}/{queue}/consumers"
     headers = {"Authorization": f"Bearer {cloudflare['api_token']}"}
     (consumer,) = requests.get(url, headers=headers, timeout=10).json()["result"]
     wanted = {"type": "http_pull", "dead_letter_queue": "orders-failed", "settings": {"max_retries": 5}}

@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 
 from airflow_provider_cfqueues import api, arguments, flows
 from airflow_provider_cfqueues._compat import BaseHook, mask_secret
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, ConfigurationError
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.provider_info import get_provider_info
 from airflow_provider_cfqueues.settings import Settings, parse_settings
 
@@ -97,12 +97,8 @@ class CloudflareQueuesHook(BaseHook):
 
     def _settings(self) -> Settings:
         connection = self.get_connection(self.cloudflare_conn_id)
-        try:
-            extra = connection.extra_dejson
-        except ValueError as error:
-            msg = f"Connection {self.cloudflare_conn_id!r}: 'extra' is not JSON."
-            raise ConfigurationError(msg) from error
-        for secret in (connection.password, extra.get("api_key")):
+        extra = connection.extra_dejson
+        for secret in (connection.password, extra.get("api_key") if isinstance(extra, dict) else None):
             if secret:
                 mask_secret(secret)
         return parse_settings(

@@ -6,7 +6,6 @@ import logging
 
 import pytest
 
-from airflow_provider_cfqueues.exceptions import ConfigurationError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import QueuePullOperator
 from airflow_provider_cfqueues.provider_info import get_provider_info
@@ -72,12 +71,6 @@ def test_a_connection_that_cannot_be_used_is_a_failed_test_not_a_traceback(cf, c
     works, message = CloudflareQueuesHook().test_connection()
     assert not works
     assert "'account_id'" in message
-
-
-def test_an_extra_that_is_no_json_is_named(cf, connect):
-    connect(cf, extra="no json")
-    with pytest.raises(ConfigurationError):
-        CloudflareQueuesHook().get_conn()
 
 
 @pytest.mark.parametrize("scheme", ["token", "key"])

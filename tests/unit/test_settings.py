@@ -45,6 +45,7 @@ def test_a_base_url_is_https_or_on_this_machine(host):
         ({"password": None, "login": "me@example.com"}, "'api_key'.*missing"),
         ({"password": None, "extra": {"account_id": "a", "api_key": SECRET}}, "'login'.*missing"),
         ({"extra": {}}, "'account_id'.*missing"),
+        ({"extra": [SECRET]}, "must be a JSON object, not list"),
         ({"extra": {"account_id": "a/b"}}, "'account_id'"),
         ({"extra": {"account_id": "x" * 33}}, "'account_id'"),
         ({"extra": {"account_id": SECRET * 3}}, "'account_id'"),
