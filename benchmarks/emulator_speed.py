@@ -133,7 +133,9 @@ def show(rows: list[list[str]], write: Callable[[str], Any] = print) -> None:
 
 def main() -> int:
     """Measure, print, and compare with the goal."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--state", metavar="FILE", help="keep the backlog in this file instead of in memory")
     options = parser.parse_args()
