@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 from airflow_provider_cfqueues.emulator import auth, control, wire
 from airflow_provider_cfqueues.emulator.api import ROUTES, Call, Handler
 from airflow_provider_cfqueues.emulator.model import BrokerError
-from airflow_provider_cfqueues.emulator.parsing import QUEUE_ID
+from airflow_provider_cfqueues.emulator.parsing import ACCOUNT_ID, QUEUE_ID
 from airflow_provider_cfqueues.emulator.service import LoggedRequest, Service
 
 if TYPE_CHECKING:
@@ -98,9 +98,10 @@ class Endpoint:
 
     def _handle(self, request: Request, data: bytes) -> wire.JSON:
         path = request.url.path
-        if not self._handlers:
+        account_id = request.path_params.get("account_id")
+        if not self._handlers or (account_id and not ACCOUNT_ID.fullmatch(account_id)):
             raise wire.ApiError(404, 7003, f"Could not route to {path}, perhaps your object identifier is invalid?")
-        auth.check(self._service, request.headers, path, request.path_params.get("account_id"))
+        auth.check(self._service, request.headers, path, account_id)
         handler = self._handlers.get(request.method)
         if handler is None:
             raise wire.ApiError(405, 7001, f"Method {request.method} not available for that URI.")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -207,7 +206,7 @@ class Broker:
     def _leased(self, row: sqlite3.Row, queue: Queue, ends_ms: int) -> Message:
         lease = Ticket("lease", queue.number, row["number"], row["lease"] + 1, ends_ms)
         message = views.message(row, "leased", self._sealer.seal(lease))
-        return replace(message, attempts=message.attempts + 1, visible_ms=ends_ms)
+        return message._replace(attempts=message.attempts + 1, visible_ms=ends_ms)
 
     def _settling(self, queue: Queue, tickets: Iterable[str]) -> Settling:
         return Settling(self._lifecycle, self._sealer, queue, tickets)

@@ -12,8 +12,8 @@ class Fault:
     One rule.
 
     Its parts happen in this order: wait ``delay_ms``; ``drop`` the connection ``before`` the call is applied;
-    apply the call, or, with ``status``, answer that with ``headers`` and ``body`` instead (with ``apply``, after
-    the call was applied); ``drop`` the connection ``after`` that; ``truncate`` the answer.
+    apply the call, or, where there is a ``status``, answer that with ``headers`` and ``body`` (``apply``: do
+    both); ``drop`` the connection ``after`` that; ``truncate`` the answer.
 
     ``truncate`` true promises the whole answer and closes the connection half-way; a number answers, complete
     as HTTP, with that many bytes of it.

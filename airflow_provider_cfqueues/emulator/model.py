@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 RETENTION_DEFAULT = 4 * 86_400
 
@@ -68,8 +68,7 @@ class Outgoing:
     delay_seconds: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Message:
+class Message(NamedTuple):
     """A message in a queue; ``ticket`` is its lease id or ref, by the call that returned it."""
 
     id: str

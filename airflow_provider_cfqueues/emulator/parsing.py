@@ -18,6 +18,7 @@ MIN_RETENTION = 60
 MAX_RETENTION = 14 * 86_400
 JURISDICTIONS = ("eu", "us", "fedramp")
 
+ACCOUNT_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 QUEUE_ID = re.compile(r"[A-Za-z0-9]{1,32}")
 QUEUE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _BAD_SETTINGS_OF_CONSUMER = 100127

@@ -92,6 +92,9 @@ class Emulator:
         )
         self._thread.start()
         self._server.accepts.wait()
+        if not self._server.started:
+            self._service.close()
+            raise RuntimeError("the emulator did not start; its thread has reported why")
 
     def stop(self) -> None:
         """Stop serving; what is not in a state file is gone."""
@@ -182,7 +185,10 @@ class _Server(uvicorn.Server):
         self.accepts = threading.Event()
 
     def serve_until_told(self, listener: socket.socket) -> None:
-        asyncio.run(self.serve([listener]))
+        try:
+            asyncio.run(self.serve([listener]))
+        finally:
+            self.accepts.set()  # or whoever waits for a start that failed would wait for ever
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -199,7 +205,15 @@ class _Server(uvicorn.Server):
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=128)
+    # Not socket.create_server: asyncio turns Nagle off, 40 ms a call, only where the protocol is named.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _url_host(host: str) -> str:

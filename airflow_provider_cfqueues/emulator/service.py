@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues.emulator import wire
+from airflow_provider_cfqueues.emulator import parsing, wire
 from airflow_provider_cfqueues.emulator.broker import Broker
 from airflow_provider_cfqueues.emulator.faults import Faults
 from airflow_provider_cfqueues.emulator.model import ConsumerSettings, Outgoing
-from airflow_provider_cfqueues.emulator.parsing import QUEUE_ID, QUEUE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,8 +27,6 @@ QUEUES: dict[str, str | None] = {"my-queue": None}
 CONTENT_TYPES = ("json", "text", "bytes", "v8")
 JSON_ENCODINGS = ("base64", "plain")
 LOGGED_REQUESTS = 1000
-
-_ACCOUNT_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ class Service:
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
-        if not _ACCOUNT_ID.fullmatch(account_id):
+        if not parsing.ACCOUNT_ID.fullmatch(account_id):
             raise ValueError(f"account id must be 1 to 32 letters, digits, '-' or '_', not {account_id!r}")
         if not api_token or not api_token.isascii() or any(c.isspace() or not c.isprintable() for c in api_token):
             raise ValueError("API token must be printable ASCII without white space")
@@ -189,9 +185,9 @@ def _by_name(queues: Iterable[str] | Mapping[str, str | None]) -> dict[str, str 
 
 
 def _check_queue(name: str, queue_id: str | None) -> None:
-    if not QUEUE_NAME.fullmatch(name):
+    if not parsing.QUEUE_NAME.fullmatch(name):
         raise ValueError(f"queue name must be 1 to 63 lower-case letters, digits and hyphens, not {name!r}")
-    if queue_id is not None and not QUEUE_ID.fullmatch(queue_id):
+    if queue_id is not None and not parsing.QUEUE_ID.fullmatch(queue_id):
         raise ValueError(f"id of queue {name!r} must be 1 to 32 letters and digits, not {queue_id!r}")
 
 
@@ -234,7 +230,7 @@ def _queue_state(report: Report) -> wire.JSON:
 
 
 def _message_state(message: Message) -> wire.JSON:
-    body: Any = wire.body(replace(message, base64=message.content_type not in ("text", "json")))
+    body: Any = wire.body(message._replace(base64=message.content_type not in ("text", "json")))
     return {
         "id": message.id,
         "state": message.state,

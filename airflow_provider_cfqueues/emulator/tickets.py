@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import binascii
+import base64
 import hashlib
 import struct
 from typing import Literal, NamedTuple
@@ -10,8 +10,6 @@ from typing import Literal, NamedTuple
 # {"alg":"dir","enc":"A256CBC-HS512"}, then the empty key segment of direct encryption.
 _PREFIX = "eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2Q0JDLUhTNTEyIn0.."
 _PAYLOAD = struct.Struct(">cIQIQ7x")
-_TO_URL = str.maketrans("+/", "-_")
-_FROM_URL = str.maketrans("-_", "+/")
 
 Kind = Literal["lease", "ref", "preview"]
 _KINDS: dict[Kind, bytes] = {"lease": b"L", "ref": b"R", "preview": b"P"}
@@ -71,12 +69,11 @@ class Sealer:
 
 # Padded to groups of three bytes the segments share one base64 run: a pull seals and an ack opens 100.
 def _join(nonce: bytes, sealed: bytes, tag: bytes) -> str:
-    run = binascii.b2a_base64(nonce + b"\0\0" + sealed + b"\0" + tag, newline=False).decode("ascii")
-    run = run.translate(_TO_URL)
+    run = base64.urlsafe_b64encode(nonce + b"\0\0" + sealed + b"\0" + tag).decode("ascii")
     return f"{_PREFIX}{run[:22]}.{run[24:67]}.{run[68:111]}"
 
 
 def _split(text: str) -> tuple[bytes, bytes, bytes]:
     nonce, sealed, tag = text.removeprefix(_PREFIX).split(".")
-    run = binascii.a2b_base64(f"{nonce}AA{sealed}A{tag}A".translate(_FROM_URL))
+    run = base64.urlsafe_b64decode(f"{nonce}AA{sealed}A{tag}A")
     return run[:16], run[18:50], run[51:83]

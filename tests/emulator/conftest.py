@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import pytest
+
+from airflow_provider_cfqueues.emulator import Clock, Emulator
+from airflow_provider_cfqueues.emulator.broker import Broker
+from airflow_provider_cfqueues.emulator.model import ConsumerSettings, Message, Outgoing, Retry, Settlement
+
+
+class Api:
+    """The HTTP API as curl would see it: one connection, JSON in and out."""
+
+    def __init__(self, cf: Emulator, http: httpx.Client) -> None:
+        self.http = http
+        self.cf = cf
+        self.account = f"/accounts/{cf.account_id}"
+        self.queue = f"{self.account}/queues/{cf.queues['my-queue']}"
+
+    def call(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        return self.http.request(method, self.cf.base_url + path, json=body)
+
+    def post(self, action: str, body: Any) -> httpx.Response:
+        return self.call("POST", f"{self.queue}/{action}", body)
+
+    def result(self, method: str, path: str, body: Any = None) -> Any:
+        response = self.call(method, path, body)
+        assert response.status_code == 200, response.text
+        return response.json()["result"]
+
+    def refused(self, method: str, path: str, body: Any = None) -> tuple[int, int, str]:
+        response = self.call(method, path, body)
+        envelope = response.json()
+        assert envelope["success"] is False
+        assert envelope["result"] is None
+        error = envelope["errors"][0]
+        return response.status_code, error["code"], error["message"]
+
+    def push(self, *bodies: Any) -> None:
+        for body in bodies:
+            content_type = "text" if isinstance(body, str) else "json"
+            message = {"body": body, "content_type": content_type}
+            self.result("POST", f"{self.queue}/messages", message)
+
+    def pull(self, **request: Any) -> list[dict[str, Any]]:
+        return self.result("POST", f"{self.queue}/messages/pull", request)["messages"]
+
+    def ack(self, acks: Sequence[str] = (), retries: Sequence[Any] = ()) -> dict[str, Any]:
+        body = {
+            "acks": [{"lease_id": lease} for lease in acks],
+            "retries": [{"lease_id": item} if isinstance(item, str) else item for item in retries],
+        }
+        return self.result("POST", f"{self.queue}/messages/ack", body)
+
+
+@pytest.fixture
+def cf(cloudflare_queues: Emulator) -> Emulator:
+    return cloudflare_queues
+
+
+@pytest.fixture
+def api(cf: Emulator) -> Iterator[Api]:
+    with httpx.Client(headers={"Authorization": f"Bearer {cf.api_token}"}) as http:
+        yield Api(cf, http)
+
+
+class Model:
+    """A broker in virtual time with one queue."""
+
+    def __init__(self) -> None:
+        self.clock = Clock(lambda: 1_800_000_000)
+        self.broker = Broker(clock=self.clock, random=random.Random(7))
+        self.queue = self.add_queue("work", dead_letter_queue="dead", max_retries=2)
+
+    def add_queue(self, name: str, *, dead_letter_queue: str = "", **settings: Any) -> str:
+        queue = self.broker.queues.create(name)
+        self.broker.queues.add_consumer(
+            queue.id, dead_letter_queue=dead_letter_queue, settings=ConsumerSettings(**settings)
+        )
+        return queue.id
+
+    def send(self, *bodies: str, queue: str | None = None, **options: Any) -> None:
+        messages = [Outgoing(body=body.encode(), **options) for body in bodies]
+        self.broker.send(queue or self.queue, messages)
+
+    def pull(self, queue: str | None = None, **options: Any) -> list[Message]:
+        return self.broker.pull(queue or self.queue, **{"batch_size": 100, **options})
+
+    def one(self, **options: Any) -> Message:
+        [message] = self.pull(**options)
+        return message
+
+    def ack(self, *leases: str) -> Settlement:
+        return self.broker.settle(self.queue, acks=leases)
+
+    def retry(self, lease: str, delay_seconds: float | None = None) -> Settlement:
+        return self.broker.settle(self.queue, retries=[Retry(lease, delay_seconds)])
+
+    def totals(self, name: str = "work") -> dict[str, int]:
+        queue = self.broker.queues.find(name)
+        assert queue
+        return {key: value for key, value in self.broker.report(queue.id).totals.items() if value}
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    model = Model()
+    yield model
+    model.broker.close()
+
+
+class Running:
+    """An emulator in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        assert process.stdout
+        self.first_line = process.stdout.readline()
+
+    def end(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
+        """Send a signal; return exit code, the rest of stdout, and stderr."""
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=20)
+        return self.process.returncode, out, err
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Running]]:
+    with ExitStack() as stack:
+
+        def run(*arguments: str) -> Running:
+            process = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-m", "airflow_provider_cfqueues.emulator", *arguments],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    env={**os.environ, "PYTHONWARNINGS": "error"},
+                )
+            )
+            stack.callback(process.kill)
+            return Running(process)
+
+        yield run
