@@ -257,8 +257,9 @@ class UnconfirmedLeasesError(CloudflareQueuesError):
     """
 
     remedy = (
-        "A message whose lease is not settled is delivered again when the lease ends: look for a visibility timeout "
-        "shorter than the time to process, and for another consumer that settled it before."
+        "A message whose lease is not settled is delivered again when the lease ends. Look for a visibility timeout "
+        "shorter than the time to process, for another consumer that settled it before, and for an earlier try of this "
+        "task whose answer was lost."
     )
 
     def __init__(self, message: str, *, lease_ids: Sequence[str] = (), **facts: Any) -> None:
