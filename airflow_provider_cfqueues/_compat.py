@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from airflow.sdk import BaseHook, BaseOperator
     from airflow.sdk import Context as Context
+    from airflow.sdk.bases.decorator import determine_kwargs
     from airflow.sdk.log import mask_secret
+    from airflow.sdk.module_loading import import_string  # type: ignore[attr-defined]
 else:
     try:
         from airflow.sdk import BaseHook, BaseOperator
@@ -18,5 +20,13 @@ else:
         from airflow.sdk.log import mask_secret
     except ImportError:  # Airflow 2
         from airflow.utils.log.secrets_masker import mask_secret
+    try:
+        from airflow.sdk.bases.decorator import determine_kwargs
+    except ImportError:  # Airflow 2.11 and 3.0
+        from airflow.utils.operator_helpers import determine_kwargs
+    try:
+        from airflow.sdk.module_loading import import_string
+    except ImportError:  # before 3.2
+        from airflow.utils.module_loading import import_string
 
-__all__ = ["BaseHook", "BaseOperator", "mask_secret"]
+__all__ = ["BaseHook", "BaseOperator", "determine_kwargs", "import_string", "mask_secret"]

@@ -108,9 +108,7 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, kno
     :raises CloudflareQueuesError: the first request failed for good. A later failure is the result's ``error``: the
         messages leased before it are not hidden behind it.
     """
-    if queue_id not in known.consumers:
-        known.consumers[queue_id] = yield from _look_at_consumer(queue_id)
-    consumer = known.consumers[queue_id]
+    consumer = yield from get_pull_consumer(queue_id, known)
     lease_seconds = visibility_timeout
     if lease_seconds is None and consumer is not None:
         lease_seconds = consumer.visibility_timeout
@@ -131,12 +129,20 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, kno
     return result
 
 
-def _look_at_consumer(queue_id: str) -> Flow[Consumer | None]:
-    try:
-        consumers: list[Consumer] = yield replace(api.list_consumers(queue_id), repeat=False)
-    except CloudflareQueuesError:
-        return None
-    return next((consumer for consumer in consumers if consumer.type == "http_pull"), None)
+def get_pull_consumer(queue_id: str, known: Known) -> Flow[Consumer | None]:
+    """
+    Look at a queue's pull consumer, once; None where it cannot be had.
+
+    :param queue_id: ID of the queue.
+    :param known: what was looked up before; the consumer is added to it.
+    """
+    if queue_id not in known.consumers:
+        try:
+            consumers: list[Consumer] = yield replace(api.list_consumers(queue_id), repeat=False)
+        except CloudflareQueuesError:
+            consumers = []
+        known.consumers[queue_id] = next((consumer for consumer in consumers if consumer.type == "http_pull"), None)
+    return known.consumers[queue_id]
 
 
 def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous: bool) -> Flow[SendResult]:
@@ -161,6 +167,19 @@ def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous
         start += len(batch)
         result = SendResult(sent_count=start, backlog=part.backlog)
     return result
+
+
+def fits(message: OutgoingMessage) -> bool:
+    """
+    Return whether a message can be sent: it is JSON or text of at most 128 KB.
+
+    :param message: the message, with its content type.
+    """
+    try:
+        _wire_size(message, 0)
+    except ValueError:
+        return False
+    return True
 
 
 def _batches(messages: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]:

@@ -16,7 +16,7 @@ from airflow_provider_cfqueues.settings import Settings, parse_settings
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.clients import AsyncClient, Client
     from airflow_provider_cfqueues.flows import Flow
-    from airflow_provider_cfqueues.models import AckResult, PullResult, Queue, QueueMetrics, SendResult
+    from airflow_provider_cfqueues.models import AckResult, Consumer, PullResult, Queue, QueueMetrics, SendResult
 
 T = TypeVar("T")
 
@@ -181,33 +181,48 @@ class CloudflareQueuesHook(BaseHook):
         return await self._arun(self._pull(queue_id, max_messages, visibility_timeout))
 
     def _pull(self, queue_id: str, max_messages: Any, visibility_timeout: Any) -> Flow[PullResult]:
-        first_look = queue_id not in self._known.consumers
-        result = yield from flows.pull(
-            arguments.parse_id(queue_id, "queue_id"),
-            arguments.parse_count(max_messages, "max_messages"),
-            arguments.parse_visibility_timeout(visibility_timeout),
-            self._known,
-        )
-        if first_look and result.consumer is None:
-            self.log.warning(
-                "The consumer of queue %s could not be looked at: whether it has a dead-letter queue is not known, and "
-                "without a visibility_timeout its leases are taken to last %d s",
-                queue_id,
-                flows.DEFAULT_VISIBILITY_SECONDS,
-            )
-        elif first_look and result.consumer and result.consumer.dead_letter_queue is None:
-            self.log.warning(
-                "Queue %s has no dead-letter queue: Cloudflare DELETES a message that was delivered %s times without "
-                "an ack (max_retries). Set one: npx wrangler queues consumer http add QUEUE --dead-letter-queue NAME",
-                queue_id,
-                "max_retries" if result.consumer.max_retries is None else result.consumer.max_retries,
-            )
+        queue_id = arguments.parse_id(queue_id, "queue_id")
+        size = arguments.parse_count(max_messages, "max_messages")
+        timeout = arguments.parse_visibility_timeout(visibility_timeout)
+        yield from self._get_pull_consumer(queue_id)
+        result = yield from flows.pull(queue_id, size, timeout, self._known)
         for message in result:
             if message.body_error is not None:
                 self.log.warning("Message %s (its raw body is kept): %s", message.id, message.body_error)
         if result.error is not None:
             self.log.warning("Pulled %d messages only, because a later request failed: %s", len(result), result.error)
         return result
+
+    def get_pull_consumer(self, queue_id: str) -> Consumer | None:
+        """
+        Return the pull consumer of a queue, looked at once in the hook's life; None where it cannot be had.
+
+        :param queue_id: ID of the queue.
+        """
+        return self._run(self._get_pull_consumer(arguments.parse_id(queue_id, "queue_id")))
+
+    async def aget_pull_consumer(self, queue_id: str) -> Consumer | None:
+        """Async twin of :meth:`get_pull_consumer`."""
+        return await self._arun(self._get_pull_consumer(arguments.parse_id(queue_id, "queue_id")))
+
+    def _get_pull_consumer(self, queue_id: str) -> Flow[Consumer | None]:
+        first_look = queue_id not in self._known.consumers
+        consumer = yield from flows.get_pull_consumer(queue_id, self._known)
+        if first_look and consumer is None:
+            self.log.warning(
+                "The consumer of queue %s could not be looked at: whether it has a dead-letter queue is not known, and "
+                "without a visibility_timeout its leases are taken to last %d s",
+                queue_id,
+                flows.DEFAULT_VISIBILITY_SECONDS,
+            )
+        elif first_look and consumer and consumer.dead_letter_queue is None:
+            self.log.warning(
+                "Queue %s has no dead-letter queue: Cloudflare DELETES a message that was delivered %s times without "
+                "an ack (max_retries). Set one: npx wrangler queues consumer http add QUEUE --dead-letter-queue NAME",
+                queue_id,
+                "max_retries" if consumer.max_retries is None else consumer.max_retries,
+            )
+        return consumer
 
     def send(self, queue_id: str, messages: Any, *, repeat_ambiguous: bool = False) -> SendResult:
         """

@@ -4,61 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues import arguments
-from airflow_provider_cfqueues._compat import BaseOperator
 from airflow_provider_cfqueues.exceptions import UnconfirmedLeasesError, list_leases, shorten_lease
-from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.operators.base import QueueOperator
+from airflow_provider_cfqueues.operators.process import QueueProcessOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
     from airflow_provider_cfqueues.delays import DelayRule
     from airflow_provider_cfqueues.models import AckResult, Lease, PullResult
 
+__all__ = [
+    "QueueAckOperator",
+    "QueueProcessOperator",
+    "QueuePullOperator",
+    "QueueRetryOperator",
+    "QueueSendOperator",
+    "QueueSettleOperator",
+]
+
 USUAL_TIME_TO_SETTLE = timedelta(minutes=5)
 """What downstream tasks commonly need until they settle: to be scheduled, started and, for the first one, run."""
 
 
-class _QueueOperator(BaseOperator):
-    """
-    What all operators share: a connection, and a queue by ID or by name.
-
-    :param queue_id: ID of the queue. Exactly one of ``queue_id`` and ``queue_name`` is given.
-    :param queue_name: name of the queue; its ID is looked up when the task runs.
-    :param cloudflare_conn_id: the Airflow connection, of type ``cloudflare``.
-    """
-
-    template_fields: Sequence[str] = ("queue_id", "queue_name", "cloudflare_conn_id")
-    ui_color = "#fbad41"
-
-    def __init__(
-        self,
-        *,
-        queue_id: str | None = None,
-        queue_name: str | None = None,
-        cloudflare_conn_id: str = CloudflareQueuesHook.default_conn_name,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.queue_id = queue_id
-        self.queue_name = queue_name
-        self.cloudflare_conn_id = cloudflare_conn_id
-
-    @cached_property
-    def hook(self) -> CloudflareQueuesHook:
-        """The hook of this task."""
-        return CloudflareQueuesHook(self.cloudflare_conn_id)
-
-    def _find_queue(self) -> str:
-        if bool(self.queue_id) == bool(self.queue_name):
-            msg = f"Give exactly one of queue_id and queue_name, not {self.queue_id!r} and {self.queue_name!r}"
-            raise ValueError(msg)
-        return self.queue_id or self.hook.get_queue_id(str(self.queue_name))
-
-
-class _SettlingOperator(_QueueOperator):
+class _SettlingOperator(QueueOperator):
     """
     Settles leases and reports what the API confirmed.
 
@@ -66,7 +37,7 @@ class _SettlingOperator(_QueueOperator):
         confirmed) or ``none``.
     """
 
-    template_fields: Sequence[str] = (*_QueueOperator.template_fields, "fail_on")
+    template_fields: Sequence[str] = (*QueueOperator.template_fields, "fail_on")
 
     def __init__(self, *, fail_on: str = "all", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -78,7 +49,7 @@ class _SettlingOperator(_QueueOperator):
             raise ValueError(msg)
         to_ack = arguments.parse_leases(acks)
         to_retry = arguments.delay_leases(arguments.parse_leases(retries), delay)
-        result = self.hook.ack(self._find_queue(), acks=to_ack, retries=to_retry) if to_ack or to_retry else None
+        result = self.hook.ack(self.find_queue(), acks=to_ack, retries=to_retry) if to_ack or to_retry else None
         return self._report(context, [*to_ack, *to_retry], result)
 
     def _report(self, context: Context, leases: list[Lease], result: AckResult | None) -> dict[str, Any]:
@@ -203,7 +174,7 @@ class QueueSettleOperator(_SettlingOperator):
         return self._settle(context, acks=self.ack_lease_ids, retries=self.retry_lease_ids, delay=self.delay_seconds)
 
 
-class QueuePullOperator(_QueueOperator):
+class QueuePullOperator(QueueOperator):
     """
     Lease messages, for tasks downstream to process and settle.
 
@@ -217,7 +188,7 @@ class QueuePullOperator(_QueueOperator):
         (30 s unless changed).
     """
 
-    template_fields: Sequence[str] = (*_QueueOperator.template_fields, "max_messages", "visibility_timeout")
+    template_fields: Sequence[str] = (*QueueOperator.template_fields, "max_messages", "visibility_timeout")
 
     def __init__(
         self, *, max_messages: int | str = 100, visibility_timeout: float | str | None = None, **kwargs: Any
@@ -229,7 +200,7 @@ class QueuePullOperator(_QueueOperator):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Pull the messages."""
         pulled = self.hook.pull(
-            self._find_queue(),
+            self.find_queue(),
             max_messages=self.max_messages,
             visibility_timeout=self.visibility_timeout,
         )
@@ -256,7 +227,7 @@ class QueuePullOperator(_QueueOperator):
             )
 
 
-class QueueSendOperator(_QueueOperator):
+class QueueSendOperator(QueueOperator):
     """
     Send messages.
 
@@ -269,7 +240,7 @@ class QueueSendOperator(_QueueOperator):
         duplicate them.
     """
 
-    template_fields: Sequence[str] = (*_QueueOperator.template_fields, "messages")
+    template_fields: Sequence[str] = (*QueueOperator.template_fields, "messages")
 
     def __init__(self, *, messages: Any, repeat_ambiguous: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -279,9 +250,7 @@ class QueueSendOperator(_QueueOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Send the messages."""
         messages = arguments.parse_messages(self.messages)
-        sent = (
-            self.hook.send(self._find_queue(), messages, repeat_ambiguous=self.repeat_ambiguous) if messages else None
-        )
+        sent = self.hook.send(self.find_queue(), messages, repeat_ambiguous=self.repeat_ambiguous) if messages else None
         backlog = sent.backlog.backlog_count if sent and sent.backlog else None
         self.log.info("Sent %d messages", len(messages))
         return {"sent_count": sent.sent_count if sent else 0, "backlog_count": backlog}
