@@ -27,7 +27,7 @@ from airflow_provider_cfqueues.processing.options import Options
 from airflow_provider_cfqueues.processing.report import Failure, Report
 from airflow_provider_cfqueues.processing.settling import QueuePort, Settlement, Settler
 
-MAX_WINDOW = 10_000
+MAX_WINDOW = 4_000
 MAX_OPEN_BYTES = 64_000_000
 LEASE_SHARE = 0.25
 """Messages are pulled ahead for at most this share of their lease, by the pace of the handlers so far."""
