@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -85,8 +85,8 @@ class QueueProcessOperator(QueueOperator):
         self,
         *,
         handler: Callable[..., Any] | str,
-        op_args: Sequence[Any] = (),
-        op_kwargs: dict[str, Any] | None = None,
+        op_args: Collection[Any] = (),
+        op_kwargs: Mapping[str, Any] | None = None,
         batch: bool = False,
         batch_size: int = 100,
         max_messages: int | str | None = None,
@@ -109,7 +109,7 @@ class QueueProcessOperator(QueueOperator):
         super().__init__(**kwargs)
         self.handler = handler
         self.op_args = op_args
-        self.op_kwargs = op_kwargs
+        self.op_kwargs = op_kwargs or {}
         self.batch = batch
         self.batch_size = batch_size
         self.max_messages = max_messages
@@ -182,7 +182,7 @@ class QueueProcessOperator(QueueOperator):
     def _bind_handler(self, context: Context) -> Callable[[Any], Any]:
         """Return the handler as a function of the message alone."""
         handler: Callable[..., Any] = import_string(self.handler) if isinstance(self.handler, str) else self.handler
-        kwargs = {**context, **(self.op_kwargs or {})}
+        kwargs = {**context, **self.op_kwargs}
         bound = partial(handler, **determine_kwargs(handler, (None, *self.op_args), kwargs))
         if not self.op_args:
             return bound

@@ -275,13 +275,11 @@ class Engine:
         try:
             while messages := await self._next_messages():
                 began = self._clock()
-                done = await self._handling.run(messages, lambda: self._stopping)
+                await self._handling.run(messages, lambda: self._stopping, self._settle)
                 self._busy_seconds += self._clock() - began
-                for handled in done:
-                    self._settle(handled)
-                    del self._running[handled.message.lease_id]
-                for message in reversed(messages[len(done) :]):
-                    self._buffer.appendleft(self._running.pop(message.lease_id))
+                for message in reversed(messages):
+                    if self._running.pop(message.lease_id, None):  # its turn did not come
+                        self._buffer.appendleft(message)
                 if self._handling.error is not None:
                     self._on_error(self._handling.error)
                 self._notify()
@@ -311,8 +309,8 @@ class Engine:
 
     def _settle(self, handled: Handled) -> None:
         message = handled.message
-        self._open_bytes -= _size(message)
         if handled.outcome is None:
+            self._close(message)
             self.report.expired += 1
             self._on_settled(1)
             return
@@ -327,11 +325,16 @@ class Engine:
             self._log.warning(
                 "Message %s (attempt %s) is %s: %s", message.id, message.attempts, settlement.kind, handled.reason
             )
+        self._close(message)
         if self._options.dry_run:
             self._held.append(Settlement(message=message, kind="retried", delay_seconds=0))
             self._open -= 1  # it waits for the end, not for the window
         else:
             self._settler.stage(settlement)
+
+    def _close(self, message: Message) -> None:
+        self._open_bytes -= _size(message)
+        del self._running[message.lease_id]
 
     def _note_lease(self, handled: Handled) -> None:
         if (expires := handled.message.lease_expires_at) is None:

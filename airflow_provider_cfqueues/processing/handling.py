@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import inspect
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.outcomes import Ack, Outcome, Reject, Retry
 
 SLICE_SECONDS = 0.02
-"""How long a sync handler's thread takes further messages before it reports: a hop costs more than a quick handler."""
+"""How long a sync handler's thread takes further messages before it gives way: a hop costs more than a handler."""
+REPORT_SECONDS = 0.25
+"""How often what such a thread has done so far is settled, while it is busy with a slow message."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,30 +81,42 @@ class Handling:
         """How many messages it can be given at once."""
         return self._batch_size or (1 if self._is_async else 256)
 
-    async def run(self, messages: Sequence[Message], stopping: Callable[[], bool]) -> list[Handled]:
+    async def run(
+        self, messages: Sequence[Message], stopping: Callable[[], bool], on_done: Callable[[Handled], None]
+    ) -> None:
         """
         Handle messages, or a first part of them where time is up or the engine stops.
 
         :param messages: messages whose turn it is, at most ``takes``.
         :param stopping: whether to begin no further one.
+        :param on_done: gets each message that is done, soon after it is: a slow one does not hold up those before it.
         """
         if self._is_async:
-            done: list[Handled] = []
-            if ready := self._sort_out(messages, done):
-                done += self._judge(ready, *await self._acall(ready))
-            return done
-        run = partial(contextvars.copy_context().run, self._run_sync, messages, stopping)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, run)
+            if ready := self._sort_out(messages, on_done):
+                for handled in self._judge(ready, *await self._acall(ready)):
+                    on_done(handled)
+            return
+        finished: deque[Handled] = deque()
+        run = partial(contextvars.copy_context().run, self._run_sync, messages, stopping, finished.append)
+        call = asyncio.get_running_loop().run_in_executor(self._executor, run)
+        try:
+            while not call.done():
+                await asyncio.wait({call}, timeout=REPORT_SECONDS)
+                _hand_over(finished, on_done)
+        finally:
+            _hand_over(finished, on_done)
+        call.result()
 
-    def _run_sync(self, messages: Sequence[Message], stopping: Callable[[], bool]) -> list[Handled]:
-        done: list[Handled] = []
+    def _run_sync(
+        self, messages: Sequence[Message], stopping: Callable[[], bool], on_done: Callable[[Handled], None]
+    ) -> None:
         end = time.monotonic() + SLICE_SECONDS
         for unit in self._units(messages):
-            if ready := self._sort_out(unit, done):
-                done += self._judge(ready, *self._call(ready))
+            if ready := self._sort_out(unit, on_done):
+                for handled in self._judge(ready, *self._call(ready)):
+                    on_done(handled)
             if time.monotonic() >= end or stopping():
-                break
-        return done
+                return
 
     def _units(self, messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
         if self._batch_size:
@@ -109,17 +124,17 @@ class Handling:
         else:
             yield from ([message] for message in messages)
 
-    def _sort_out(self, messages: Sequence[Message], done: list[Handled]) -> list[Message]:
-        """Return the messages that a handler should see; note the others as done."""
+    def _sort_out(self, messages: Sequence[Message], on_done: Callable[[Handled], None]) -> list[Message]:
+        """Return the messages that a handler should see; the others are done."""
         ready = []
         for message in messages:
             if message.lease_expires_at and message.lease_expires_at <= self._now():
-                done.append(self._done(message, None))
+                on_done(self._done(message, None))
             elif self._max_attempts is not None and (message.attempts or 0) > self._max_attempts:
                 reason = f"delivered {message.attempts} times (max_attempts={self._max_attempts})"
-                done.append(self._done(message, Reject(reason), failed=True, reason=reason))
+                on_done(self._done(message, Reject(reason), failed=True, reason=reason))
             elif message.body_error is not None:
-                done.append(self._done(message, Reject(message.body_error), failed=True, reason=message.body_error))
+                on_done(self._done(message, Reject(message.body_error), failed=True, reason=message.body_error))
             else:
                 ready.append(message)
         return ready
@@ -182,6 +197,11 @@ def is_async(handler: Callable[..., Any]) -> bool:
     while hasattr(function, "func"):  # a functools.partial
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _hand_over(finished: deque[Handled], on_done: Callable[[Handled], None]) -> None:
+    while finished:
+        on_done(finished.popleft())
 
 
 def _describe(value: Any) -> str:
