@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_cfqueues.emulator import parsing, wire
 from airflow_provider_cfqueues.emulator.broker import Broker
 from airflow_provider_cfqueues.emulator.faults import Faults
-from airflow_provider_cfqueues.emulator.model import ConsumerSettings, Outgoing
+from airflow_provider_cfqueues.emulator.model import ConsumerSettings, Outgoing, QueueExists
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,7 +84,11 @@ class Service:
             _check_queue(name, queue_id)
         self.broker = Broker(state or ":memory:", clock=clock, random=self.random)
         self.broker.clock.offset_ms += self.broker.store.get("clock_offset_ms", 0)
-        self._make_queues()
+        try:
+            self._make_queues()
+        except BaseException:
+            self.close()
+            raise
 
     def queues(self) -> dict[str, str]:
         """Return the id of every queue by its name."""
@@ -128,6 +132,10 @@ class Service:
         :param delay_seconds: as for any message.
         """
         encoding = _one_of(JSON_ENCODINGS, json_encoding or self.json_encoding, "json_encoding")
+        if metadata is not None and not isinstance(metadata, dict):
+            raise ValueError(f"metadata must be an object, not {metadata!r}")
+        if delay_seconds is not None and not _is_delay(delay_seconds):
+            raise ValueError(f"delay_seconds must be from 0 to {parsing.MAX_DELAY}, not {delay_seconds!r}")
         message = Outgoing(
             body=_encoded(body, _one_of(CONTENT_TYPES, content_type, "content_type")),
             content_type=content_type,
@@ -179,7 +187,10 @@ class Service:
             queue = self.broker.queues.find(name)
             if queue and queue_id and queue.id != queue_id:
                 raise ValueError(f"queue {name!r} has the id {queue.id} in the state file, not {queue_id}")
-            self._start_queues[name] = queue.id if queue else self.create_queue(name, queue_id=queue_id)
+            try:
+                self._start_queues[name] = queue.id if queue else self.create_queue(name, queue_id=queue_id)
+            except QueueExists as error:
+                raise ValueError(f"another queue than {name!r} has the id {queue_id!r}") from error
 
 
 def _by_name(queues: Iterable[str] | Mapping[str, str | None]) -> dict[str, str | None]:
@@ -199,6 +210,11 @@ def _one_of(choices: tuple[str, ...], value: str, name: str) -> str:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
     return value
+
+
+def _is_delay(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and 0 <= value <= parsing.MAX_DELAY
 
 
 def _encoded(body: Any, content_type: str) -> bytes:
