@@ -6,6 +6,8 @@ import base64
 import json
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 
 def test_a_pull_has_the_shape_of_the_real_one(api):
@@ -247,3 +249,49 @@ def test_a_missing_queue_has_another_code_for_messages(api):
     assert api.refused("GET", missing)[:2] == (404, 11000)
     assert api.refused("POST", f"{missing}/messages/pull", {})[:2] == (404, 10104)
     assert api.refused("POST", f"{api.account}/queues/my-queue/messages/pull", {})[:2] == (400, 10107)
+
+
+KEYS = ["body", "content_type", "delay_seconds", "messages", "batch_size", "visibility_timeout_ms", "acks"]
+KEYS += ["retries", "lease_id", "extend", "refs", "ref", "delete_messages_permanently", "settings", "type"]
+KEYS += ["queue_name", "delivery_delay", "dead_letter_queue", "max_retries", "jurisdiction"]
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.sampled_from(KEYS), values, max_size=4),
+    max_leaves=12,
+)
+ACTIONS = [
+    "",
+    "messages",
+    "messages/batch",
+    "messages/pull",
+    "messages/ack",
+    "messages/extend",
+    "messages/peek",
+]
+ACTIONS += ["messages/purge", "messages/preview", "messages/preview/ack", "purge", "consumers"]
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(action=st.sampled_from(ACTIONS), body=VALUES)
+def test_nothing_that_is_sent_is_a_500(api, action, body):
+    method = "PATCH" if action == "" else "POST"
+    response = api.call(method, f"{api.queue}/{action}".rstrip("/"), body)
+    assert response.status_code < 500
+    assert response.json()["success"] is (response.status_code == 200)
+
+
+def test_a_number_that_cannot_be_kept_is_refused(api, cf):
+    url = f"{cf.base_url}{api.queue}/messages"
+    response = api.http.post(url, content=b'{"body":{"a":1e999}}', headers=api.headers)
+    assert (response.status_code, response.json()["errors"][0]["code"]) == (400, 10207)
+
+
+@pytest.mark.parametrize("depth", [500, 900, 990, 2000, 9000])
+def test_deep_nesting_is_taken_or_refused(api, cf, depth):
+    data = b'{"body":' + b"[" * depth + b"]" * depth + b"}"
+    response = api.http.post(f"{cf.base_url}{api.queue}/messages", content=data, headers=api.headers)
+    assert response.status_code in (200, 400)
