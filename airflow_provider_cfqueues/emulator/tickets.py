@@ -35,6 +35,9 @@ class Sealer:
     """
     Turns tickets into opaque strings and back, so that a lease needs no row of its own.
 
+    The nonce is a keyed digest of the ticket, and so its signature; it gives the mask that hides the ticket, and
+    a tag that is there for the looks.
+
     :param secret: 16 to 64 random bytes; a string sealed with another secret does not open.
     """
 
@@ -45,26 +48,28 @@ class Sealer:
         """Return the string of a ticket; the same ticket always gives the same string."""
         plain = _PAYLOAD.pack(_KINDS[ticket.kind], *ticket[1:])
         nonce = self._digest(plain, 16)
-        sealed = self._mask(plain, nonce)
-        return _join(nonce, sealed, self._digest(nonce + sealed, 32))
+        stream = self._digest(nonce, 64)
+        return _join(nonce, _xor(plain, stream[:32]), stream[32:])
 
     def open(self, text: str) -> Ticket | None:
         """Return the ticket of a string, or None where this sealer never made that string."""
         try:
-            nonce, sealed, tag = _split(text)
-            if tag != self._digest(nonce + sealed, 32) or _join(nonce, sealed, tag) != text:
+            nonce, sealed = _split(text)
+            stream = self._digest(nonce, 64)
+            plain = _xor(sealed, stream[:32])
+            if self._digest(plain, 16) != nonce or _join(nonce, sealed, stream[32:]) != text:
                 return None
-            kind, *numbers = _PAYLOAD.unpack(self._mask(sealed, nonce))
+            kind, *numbers = _PAYLOAD.unpack(plain)
             return Ticket(_KIND_OF[kind], *numbers)
         except ValueError:
             return None
 
-    def _mask(self, data: bytes, nonce: bytes) -> bytes:
-        stream = int.from_bytes(self._digest(nonce, len(data)), "big")
-        return (int.from_bytes(data, "big") ^ stream).to_bytes(len(data), "big")
-
     def _digest(self, data: bytes, size: int) -> bytes:
         return hashlib.blake2b(data, digest_size=size, key=self._secret).digest()
+
+
+def _xor(left: bytes, right: bytes) -> bytes:
+    return (int.from_bytes(left, "big") ^ int.from_bytes(right, "big")).to_bytes(32, "big")
 
 
 # Padded to groups of three bytes the segments share one base64 run: a pull seals and an ack opens 100.
@@ -73,7 +78,7 @@ def _join(nonce: bytes, sealed: bytes, tag: bytes) -> str:
     return f"{_PREFIX}{run[:22]}.{run[24:67]}.{run[68:111]}"
 
 
-def _split(text: str) -> tuple[bytes, bytes, bytes]:
-    nonce, sealed, tag = text.removeprefix(_PREFIX).split(".")
-    run = base64.urlsafe_b64decode(f"{nonce}AA{sealed}A{tag}A")
-    return run[:16], run[18:50], run[51:83]
+def _split(text: str) -> tuple[bytes, bytes]:
+    nonce, sealed, _ = text.removeprefix(_PREFIX).split(".")
+    run = base64.urlsafe_b64decode(f"{nonce}AA{sealed}A")
+    return run[:16], run[18:50]

@@ -45,7 +45,7 @@ def test_the_defaults_are_one_queue_and_known_credentials(start):
         (["--account-id", "a b"], "account id must be"),
         (["--api-token", "a b"], "API token must be"),
         (["--state", "/nowhere/state.db"], "/nowhere/state.db"),
-        (["--host", "no such host"], ""),
+        (["--host", "no such host"], "cannot listen on no such host port 0"),
         (["--json-encoding", "hex"], "invalid choice"),
         (["extra"], "unrecognized arguments"),
     ],
@@ -98,6 +98,18 @@ def test_a_queue_of_the_state_file_keeps_its_id(tmp_path):
         assert cf.queues == {"orders": "abc"}
     with pytest.raises(ValueError, match="has the id abc in the state file"):
         Emulator(queues={"orders": "def"}, state=state).start()
+
+
+def test_reset_empties_the_state_file_too(tmp_path):
+    state = str(tmp_path / "state.db")
+    with Emulator(queues={"orders": "abc"}, state=state) as cf:
+        cf.create_queue("other")
+        cf.send("abc", [1])
+        cf.advance(60)
+        cf.reset()
+    with Emulator(queues=["orders"], state=state) as cf:
+        assert cf.queues == {"orders": "abc"}
+        assert cf.state()["queues"][0]["backlog_count"] == 0
 
 
 def test_help_names_every_option(start):

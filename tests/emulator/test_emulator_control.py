@@ -281,5 +281,5 @@ def test_an_emulator_can_live_in_virtual_time(http):
 
 def test_a_port_that_is_taken_is_an_error(cf):
     port = int(cf.base_url.split(":")[2].split("/")[0])
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(OSError, match=rf"cannot listen on 127.0.0.1 port {port}: Address already in use"):
         Emulator(port=port).start()
