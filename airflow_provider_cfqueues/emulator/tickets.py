@@ -36,7 +36,7 @@ class Sealer:
     Turns tickets into opaque strings and back, so that a lease needs no row of its own.
 
     The nonce is a keyed digest of the ticket, and so its signature; it gives the mask that hides the ticket, and
-    a tag that is there for the looks.
+    a tag for the looks.
 
     :param secret: 16 to 64 random bytes; a string sealed with another secret does not open.
     """
