@@ -35,8 +35,8 @@ class Sealer:
     """
     Turns tickets into opaque strings and back, so that a lease needs no row of its own.
 
-    The nonce is a keyed digest of the ticket, and so its signature; it gives the mask that hides the ticket, and
-    a tag for the looks.
+    Nonce and tag are a keyed digest of the ticket, and the nonce masks the ticket: the string looks real and
+    cannot be made up, and what it says is no secret.
 
     :param secret: 16 to 64 random bytes; a string sealed with another secret does not open.
     """
@@ -46,35 +46,36 @@ class Sealer:
 
     def seal(self, ticket: Ticket) -> str:
         """Return the string of a ticket; the same ticket always gives the same string."""
-        plain = _PAYLOAD.pack(_KINDS[ticket.kind], *ticket[1:])
-        nonce = self._digest(plain, 16)
-        stream = self._digest(nonce, 64)
-        return _join(nonce, _xor(plain, stream[:32]), stream[32:])
+        kind, *numbers = ticket
+        plain = _PAYLOAD.pack(_KINDS[kind], *numbers)
+        signature = self._sign(plain)
+        return _join(signature, _xor(plain, signature))
 
     def open(self, text: str) -> Ticket | None:
         """Return the ticket of a string, or None where this sealer never made that string."""
         try:
             nonce, sealed = _split(text)
-            stream = self._digest(nonce, 64)
-            plain = _xor(sealed, stream[:32])
-            if self._digest(plain, 16) != nonce or _join(nonce, sealed, stream[32:]) != text:
+            plain = _xor(sealed, nonce)
+            if _join(self._sign(plain), sealed) != text:
                 return None
             kind, *numbers = _PAYLOAD.unpack(plain)
             return Ticket(_KIND_OF[kind], *numbers)
         except ValueError:
             return None
 
-    def _digest(self, data: bytes, size: int) -> bytes:
-        return hashlib.blake2b(data, digest_size=size, key=self._secret).digest()
+    def _sign(self, data: bytes) -> bytes:
+        return hashlib.blake2b(data, digest_size=48, key=self._secret).digest()
 
 
-def _xor(left: bytes, right: bytes) -> bytes:
-    return (int.from_bytes(left, "big") ^ int.from_bytes(right, "big")).to_bytes(32, "big")
+def _xor(data: bytes, nonce: bytes) -> bytes:
+    mask = nonce[:16] * 2
+    return (int.from_bytes(data, "big") ^ int.from_bytes(mask, "big")).to_bytes(32, "big")
 
 
 # Padded to groups of three bytes the segments share one base64 run: a pull seals and an ack opens 100.
-def _join(nonce: bytes, sealed: bytes, tag: bytes) -> str:
-    run = base64.urlsafe_b64encode(nonce + b"\0\0" + sealed + b"\0" + tag).decode("ascii")
+def _join(signature: bytes, sealed: bytes) -> str:
+    padded = signature[:16] + b"\0\0" + sealed + b"\0" + signature[16:]
+    run = base64.urlsafe_b64encode(padded).decode("ascii")
     return f"{_PREFIX}{run[:22]}.{run[24:67]}.{run[68:111]}"
 
 
