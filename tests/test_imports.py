@@ -11,15 +11,22 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "airflow_provider_cfqueues"
 LAYERS = [
-    {"exceptions"},
+    {"exceptions", "outcomes"},
     {"models"},
     {"delays", "bodies", "protocol"},
     {"arguments"},
     {"api", "settings"},
     {"flows"},
+    {"processing.report", "processing.options"},
+    {"processing.handling", "processing.settling"},
+    {"processing.engine"},
     {"clients"},
     {"hooks.queues"},
+    {"processing.port", "processing.progress"},
+    {"operators.base"},
+    {"operators.process"},
     {"operators.queues"},
+    {"decorators.queues"},
 ]
 """Each module may import from those above it and beside it; ``_compat`` and ``provider_info`` import none of them."""
 

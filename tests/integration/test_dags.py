@@ -19,6 +19,12 @@ from airflow_provider_cfqueues.operators.queues import (
     QueueSendOperator,
     QueueSettleOperator,
 )
+from airflow_provider_cfqueues.outcomes import Reject
+
+try:
+    from airflow.sdk import task
+except ImportError:  # Airflow 2
+    from airflow.decorators import task
 
 # What Airflow's own modules warn of while a DAG runs is not ours to mend; a warning in ours is still an error.
 pytestmark = [
@@ -135,3 +141,35 @@ def test_a_template_that_rendered_to_text_is_read(cf, run_dag):
         )
         pull >> ack
     assert run_dag(dag)("ack", "ack_count") == 2
+
+
+def test_the_decorator_processes_a_queue_with_further_arguments_and_context(cf, run_dag):
+    CloudflareQueuesHook().send(cf.queues["orders"], ["a", "b", "reject"])
+    with DAG("decorated", start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), schedule=None) as dag:
+
+        @task.cloudflare_queue(queue_name="orders", idle_timeout=0, keep_results=10, delay_seconds=60)
+        def handle(message, table, *, ti=None, upper=False):
+            if message.body == "reject":
+                raise Reject("no such thing")
+            return [table, ti.task_id, message.body.upper() if upper else message.body]
+
+        handle("orders", upper=True)
+    report = run_dag(dag)("handle")
+    assert sorted(report["results"]) == [["orders", "handle", "A"], ["orders", "handle", "B"]]
+    assert (report["acked"], report["retried"], report["failed"]) == (2, 1, 1)
+
+
+def test_the_decorator_can_be_mapped_and_takes_async_functions(cf, run_dag):
+    CloudflareQueuesHook().send(cf.queues["orders"], ["a", "b", "c"])
+    with DAG("decorated_mapped", start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), schedule=None) as dag:
+
+        @task.cloudflare_queue(queue_name="orders", idle_timeout=0, max_messages=2, keep_results=2)
+        async def handle(message, number):
+            return number
+
+        handle.expand(number=[10, 20])
+    xcom = run_dag(dag)
+    reports = [xcom("handle", map_index=index) for index in (0, 1)]
+    assert sorted(report["acked"] for report in reports) == [1, 2]
+    assert {result for report in reports for result in report["results"]} == {10, 20}
+    assert in_queue(cf, "ready", "leased", "delayed") == []
