@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, determine_kwargs, task_decorator_factory
     from airflow.sdk.log import mask_secret
     from airflow.sdk.module_loading import import_string  # type: ignore[attr-defined]
+    from airflow.sdk.observability.stats import Stats
 else:
     try:
         from airflow.sdk import BaseHook, BaseOperator
@@ -29,6 +30,10 @@ else:
     except ImportError:  # Airflow 2.11 and 3.0
         from airflow.utils.operator_helpers import determine_kwargs
     try:
+        from airflow.sdk.observability.stats import Stats
+    except ImportError:  # before 3.2
+        from airflow.stats import Stats
+    try:
         from airflow.sdk.module_loading import import_string
     except ImportError:  # before 3.2
         from airflow.utils.module_loading import import_string
@@ -37,6 +42,7 @@ __all__ = [
     "BaseHook",
     "BaseOperator",
     "DecoratedOperator",
+    "Stats",
     "TaskDecorator",
     "determine_kwargs",
     "import_string",

@@ -22,6 +22,7 @@ LAYERS = [
     {"processing.engine"},
     {"clients"},
     {"hooks.queues"},
+    {"processing.metrics"},
     {"processing.port", "processing.progress"},
     {"operators.base"},
     {"operators.process"},

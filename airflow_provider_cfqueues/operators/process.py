@@ -15,9 +15,10 @@ from airflow_provider_cfqueues.delays import DelayRule, ExponentialDelay
 from airflow_provider_cfqueues.exceptions import ProcessingFailedError
 from airflow_provider_cfqueues.operators.base import QueueOperator
 from airflow_provider_cfqueues.processing.engine import Engine
+from airflow_provider_cfqueues.processing.metrics import Metrics
 from airflow_provider_cfqueues.processing.options import Options, choose_visibility_timeout
 from airflow_provider_cfqueues.processing.port import HookPort
-from airflow_provider_cfqueues.processing.progress import log_report, log_while_running
+from airflow_provider_cfqueues.processing.progress import log_report, tell_while_running
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
@@ -135,14 +136,16 @@ class QueueProcessOperator(QueueOperator):
         share = parse_fail_on(self.fail_on)
         handler = self._bind_handler(context)
         queue_id = self.find_queue()
+        metrics = Metrics(queue_id)
         port = HookPort(
             self.hook,
             queue_id,
             visibility_timeout=options.visibility_timeout,
             dead_letter_queue_id=self._find_dead_letter_queue(queue_id),
+            metrics=metrics,
         )
         self._engine = Engine(port, handler, options, log=self.log)
-        self._run_in_thread(self._engine)
+        self._run_in_thread(self._engine, metrics)
         report = self._engine.report
         log_report(self.log, report, options)
         self._judge(report, share)
@@ -205,13 +208,13 @@ class QueueProcessOperator(QueueOperator):
             )
         return self.hook.get_queue_id(name) if name else None
 
-    def _run_in_thread(self, engine: Engine) -> None:
+    def _run_in_thread(self, engine: Engine, metrics: Metrics) -> None:
         """
         Run the engine beside this thread, which stays free for signals.
 
         Whatever is raised here meanwhile (a time-out, Airflow 2's SIGTERM) stops the engine and waits for it to settle.
         """
-        run = partial(contextvars.copy_context().run, asyncio.run, self._process(engine))
+        run = partial(contextvars.copy_context().run, asyncio.run, self._process(engine, metrics))
         with ThreadPoolExecutor(1, "cloudflare-queue") as pool:
             future = pool.submit(run)
             try:
@@ -222,9 +225,9 @@ class QueueProcessOperator(QueueOperator):
         if engine.error is not None:
             raise engine.error
 
-    async def _process(self, engine: Engine) -> None:
+    async def _process(self, engine: Engine, metrics: Metrics) -> None:
         try:
-            async with log_while_running(self.log, engine):
+            async with tell_while_running(self.log, engine, metrics):
                 await engine.run()
         finally:
             await self.hook.aclose()

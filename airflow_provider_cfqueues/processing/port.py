@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from airflow_provider_cfqueues.flows import fits
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import AckResult, Lease, Message, OutgoingMessage, PullResult
+from airflow_provider_cfqueues.processing.metrics import Metrics
 
 
 class HookPort:
@@ -17,6 +18,7 @@ class HookPort:
     :param queue_id: ID of the queue.
     :param visibility_timeout: seconds that leases last.
     :param dead_letter_queue_id: ID of the queue that gets copies of rejected messages.
+    :param metrics: times the requests.
     """
 
     def __init__(
@@ -26,11 +28,13 @@ class HookPort:
         *,
         visibility_timeout: float,
         dead_letter_queue_id: str | None,
+        metrics: Metrics,
     ) -> None:
         self._hook = hook
         self._queue_id = queue_id
         self._visibility_timeout = visibility_timeout
         self._dead_letter_queue_id = dead_letter_queue_id
+        self._metrics = metrics
 
     @property
     def can_dead_letter(self) -> bool:
@@ -43,9 +47,10 @@ class HookPort:
 
         :param max_messages: 1 to 100.
         """
-        return await self._hook.apull(
-            self._queue_id, max_messages=max_messages, visibility_timeout=self._visibility_timeout
-        )
+        with self._metrics.timed("pull"):
+            return await self._hook.apull(
+                self._queue_id, max_messages=max_messages, visibility_timeout=self._visibility_timeout
+            )
 
     async def ack(self, acks: Sequence[str], retries: Sequence[Lease]) -> AckResult:
         """
@@ -54,7 +59,8 @@ class HookPort:
         :param acks: leases of messages that are done.
         :param retries: leases of messages to deliver again.
         """
-        return await self._hook.aack(self._queue_id, acks=acks, retries=retries)
+        with self._metrics.timed("ack"):
+            return await self._hook.aack(self._queue_id, acks=acks, retries=retries)
 
     async def dead_letter(self, rejected: Sequence[tuple[Message, str]]) -> set[str]:
         """
@@ -66,7 +72,8 @@ class HookPort:
         """
         copies = {message.lease_id: self._copy(message, reason) for message, reason in rejected}
         copies = {lease_id: copy for lease_id, copy in copies.items() if fits(copy)}
-        await self._hook.asend(str(self._dead_letter_queue_id), list(copies.values()))
+        with self._metrics.timed("dead_letter"):
+            await self._hook.asend(str(self._dead_letter_queue_id), list(copies.values()))
         return set(copies)
 
     def _copy(self, message: Message, reason: str) -> OutgoingMessage:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from airflow_provider_cfqueues.processing.engine import Engine
+from airflow_provider_cfqueues.processing.metrics import Metrics
 from airflow_provider_cfqueues.processing.options import Options
 from airflow_provider_cfqueues.processing.report import Report
 
@@ -15,26 +16,29 @@ INTERVAL_SECONDS = 10
 
 
 @asynccontextmanager
-async def log_while_running(log: Any, engine: Engine) -> AsyncIterator[None]:
+async def tell_while_running(log: Any, engine: Engine, metrics: Metrics) -> AsyncIterator[None]:
     """
-    Log a line every few seconds: how many are handled, how fast, how many wait, how long that may take.
+    Log a line and send metrics every few seconds: how many are handled, how fast, how many wait, how long it may take.
 
     :param log: where to.
     :param engine: the engine that runs meanwhile.
+    :param metrics: where the numbers go as well.
     """
-    task = asyncio.get_running_loop().create_task(_log_progress(log, engine.report))
+    task = asyncio.get_running_loop().create_task(_tell_progress(log, engine.report, metrics))
     try:
         yield
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+        metrics.send(engine.report)
 
 
-async def _log_progress(log: Any, report: Report) -> None:
+async def _tell_progress(log: Any, report: Report, metrics: Metrics) -> None:
     before = 0
     while True:
         await asyncio.sleep(INTERVAL_SECONDS)
+        metrics.send(report)
         rate = (report.handled - before) / INTERVAL_SECONDS
         before = report.handled
         left = f", about {report.backlog / rate:.0f} s left" if report.backlog and rate else ""

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from airflow_provider_cfqueues._compat import Stats
 from airflow_provider_cfqueues.delays import ExponentialDelay
 from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.exceptions import AuthenticationError, ProcessingFailedError
@@ -371,3 +372,17 @@ def test_many_messages_are_acked_in_few_requests(cf, send, process):
     sizes = [len(body["acks"]) for body in requests_to(cf, "ack")]
     assert len(sizes) <= 12
     assert max(sizes) == 100
+
+
+def test_the_numbers_go_to_airflows_metrics(cf, send, process, monkeypatch):
+    sent = []
+    for kind in ("incr", "gauge", "timing"):
+        monkeypatch.setattr(Stats, kind, lambda name, value, *, tags, kind=kind: sent.append((kind, name, value, tags)))
+    send("a", "b")
+    process(lambda message: Retry() if message.body == "a" else None)
+    queue = {"queue": cf.queues["orders"]}
+    assert ("incr", "cloudflare_queues.pulled", 2, queue) in sent
+    assert ("incr", "cloudflare_queues.acked", 1, queue) in sent
+    assert ("incr", "cloudflare_queues.retried", 1, queue) in sent
+    assert [name for kind, name, *_ in sent if kind == "gauge"] == ["cloudflare_queues.backlog"]
+    assert {tags["call"] for kind, *_, tags in sent if kind == "timing"} == {"pull", "ack"}
