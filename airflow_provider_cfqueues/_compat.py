@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from airflow.sdk.observability.stats import Stats
 else:
     try:
-        from airflow.sdk import BaseHook, BaseOperator
+        from airflow.sdk import BaseOperator
     except ImportError:  # Airflow 2
-        from airflow.hooks.base import BaseHook
         from airflow.models import BaseOperator
+    try:
+        from airflow.sdk import BaseHook
+    except ImportError:  # Airflow 2.11 and 3.0
+        from airflow.hooks.base import BaseHook
     try:
         from airflow.sdk.log import mask_secret
     except ImportError:  # Airflow 2

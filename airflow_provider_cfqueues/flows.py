@@ -88,7 +88,7 @@ def ack(queue_id: str, acks: Sequence[Lease], retries: Sequence[Lease]) -> Flow[
             )
         except CloudflareQueuesError as error:
             lease_ids = [lease if isinstance(lease, str) else lease.lease_id for lease in leases]
-            error.progress = _progress("leases", lease_ids, start, len(batch), error, result)
+            error.progress = _progress("leases", lease_ids, start, len(batch), error, result, result.unconfirmed)
             raise
         result = result.merge(part)
     return result
@@ -123,7 +123,12 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, kno
             if not result.messages:
                 raise
             return replace(result, error=error)
-        result = replace(result, messages=result.messages + part.messages, backlog=part.backlog or result.backlog)
+        result = replace(
+            result,
+            messages=result.messages + part.messages,
+            backlog=part.backlog or result.backlog,
+            without_lease=result.without_lease + part.without_lease,
+        )
         if not part.messages:
             break
     return result
@@ -198,7 +203,11 @@ def _batches(messages: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMessa
 
 def _wire_size(message: OutgoingMessage, position: int) -> int:
     try:
-        text = message.body if message.content_type == "text" else json.dumps(message.body, allow_nan=False)
+        text = (
+            message.body
+            if message.content_type == "text"
+            else json.dumps(message.body, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        )
         size = len(text.encode()) + api.MESSAGE_OVERHEAD_BYTES
     except (TypeError, ValueError, RecursionError) as error:
         msg = f"messages[{position}]: the body cannot be sent as JSON: {error}. Nothing was sent"
@@ -213,13 +222,21 @@ def _wire_size(message: OutgoingMessage, position: int) -> int:
 
 
 def _progress(
-    kind: str, items: Sequence[Any], start: int, size: int, error: CloudflareQueuesError, result: Any
+    kind: str,
+    items: Sequence[Any],
+    start: int,
+    size: int,
+    error: CloudflareQueuesError,
+    result: Any,
+    unconfirmed: tuple[Any, ...] = (),
 ) -> Progress:
     """Part the items into those before, in and after the failed request."""
     failed, after = tuple(items[start : start + size]), tuple(items[start + size :])
+    not_confirmed = set(unconfirmed)
     return Progress(
         kind=kind,
-        done=tuple(items[:start]),
+        done=tuple(item for item in items[:start] if item not in not_confirmed),
+        unconfirmed=unconfirmed,
         unknown=failed if error.maybe_applied else (),
         not_done=after if error.maybe_applied else failed + after,
         result=result,
@@ -233,11 +250,15 @@ def list_queues(name: str | None = None) -> Flow[list[Queue]]:
     :param name: only the queue of this name, where the API heeds it.
     """
     queues: list[Queue] = []
+    known: set[str] = set()
     page, more = 1, True
     while more:
         part, more = yield api.list_queues(page, name)
-        queues += part
+        fresh = [queue for queue in part if queue.queue_id not in known]
+        known |= {queue.queue_id for queue in fresh}
+        queues += fresh
         page += 1
+        more = more and bool(fresh)  # an API that ignores the page would give the first one for ever
     return queues
 
 

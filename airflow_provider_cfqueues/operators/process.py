@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues._compat import determine_kwargs, import_string
-from airflow_provider_cfqueues.delays import DelayRule, ExponentialDelay
+from airflow_provider_cfqueues.delays import DelayRule, ExponentialDelay, is_rule
 from airflow_provider_cfqueues.exceptions import ProcessingFailedError
 from airflow_provider_cfqueues.operators.base import QueueOperator
 from airflow_provider_cfqueues.processing.engine import Engine
@@ -165,7 +165,7 @@ class QueueProcessOperator(QueueOperator):
         if timeout is None and self.expected_seconds_per_message is not None:
             timeout = choose_visibility_timeout(self.expected_seconds_per_message, batch_size)
         given = {} if timeout is None else {"visibility_timeout": timeout}
-        delay = self.delay_seconds
+        delay: Any = self.delay_seconds
         return Options(
             max_messages=_optional(arguments.parse_count, self.max_messages, "max_messages"),
             max_duration=_optional(arguments.parse_number, self.max_duration, "max_duration"),
@@ -174,7 +174,7 @@ class QueueProcessOperator(QueueOperator):
             batch_size=batch_size,
             expected_seconds_per_message=self.expected_seconds_per_message,
             settle_interval=self.settle_interval,
-            delay=delay if isinstance(delay, DelayRule) else arguments.parse_delay(delay),
+            delay=delay if is_rule(delay) else arguments.parse_delay(delay),
             max_attempts=_optional(arguments.parse_count, self.max_attempts, "max_attempts"),
             grace=self.grace,
             dry_run=self.is_dry_run,

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues.exceptions import UnconfirmedLeasesError, list_leases, shorten_lease
+from airflow_provider_cfqueues.models import AckResult
 from airflow_provider_cfqueues.operators.base import QueueOperator
 from airflow_provider_cfqueues.operators.process import QueueProcessOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
     from airflow_provider_cfqueues.delays import DelayRule
-    from airflow_provider_cfqueues.models import AckResult, Lease, PullResult
+    from airflow_provider_cfqueues.models import Lease, PullResult
 
 __all__ = [
     "QueueAckOperator",
@@ -25,6 +26,7 @@ __all__ = [
     "QueueSettleOperator",
 ]
 
+LEASES_PER_LINE = 50
 USUAL_TIME_TO_SETTLE = timedelta(minutes=5)
 """What downstream tasks commonly need until they settle: to be scheduled, started and, for the first one, run."""
 
@@ -43,34 +45,25 @@ class _SettlingOperator(QueueOperator):
         super().__init__(**kwargs)
         self.fail_on = fail_on
 
-    def _settle(self, context: Context, *, acks: Any = None, retries: Any = None, delay: Any = None) -> dict[str, Any]:
+    def _settle(
+        self, context: Context, *, acks: Any = None, retries: Any = None, delay: Any = None, prefix: bool = False
+    ) -> dict[str, Any]:
         if self.fail_on not in ("all", "any", "none"):
             msg = f"fail_on must be 'all', 'any' or 'none', not {self.fail_on!r}"
             raise ValueError(msg)
-        to_ack = arguments.parse_leases(acks)
-        to_retry = arguments.delay_leases(arguments.parse_leases(retries), delay)
-        result = self.hook.ack(self.find_queue(), acks=to_ack, retries=to_retry) if to_ack or to_retry else None
-        return self._report(context, [*to_ack, *to_retry], result)
-
-    def _report(self, context: Context, leases: list[Lease], result: AckResult | None) -> dict[str, Any]:
-        report = {
-            "ack_count": result.ack_count if result else 0,
-            "retry_count": result.retry_count if result else 0,
-            "warnings": result.warnings if result else {},
-        }
-        if "ti" in context and self.do_xcom_push:
-            for key, value in report.items():
-                context["ti"].xcom_push(key=key, value=value)
-        if result is None:
+        to_ack = arguments.parse_leases(acks, "ack_lease_ids" if prefix else "lease_ids")
+        to_retry = arguments.parse_leases(retries, "retry_lease_ids" if prefix else "lease_ids")
+        to_retry = arguments.delay_leases(to_retry, delay)
+        if not to_ack and not to_retry:
             self.log.info("No leases were given: nothing to settle")
-            return report
-        self.log.info("The API counted %s acks and %s retries", result.ack_count, result.retry_count)
-        self._log_warnings(leases, result)
-        unconfirmed = bool(result.unconfirmed)
-        if (self.fail_on == "any" and unconfirmed) or (self.fail_on == "all" and not result.confirmed_count):
+            return self._push(context, AckResult())
+        result = self.hook.ack(self.find_queue(), acks=to_ack, retries=to_retry)
+        leases = {lease.lease_id: lease for lease in [*to_ack, *to_retry]}
+        self._log_result(leases, result)
+        report = self._push(context, result)
+        if (self.fail_on == "any" and result.unconfirmed) or (self.fail_on == "all" and not result.confirmed_count):
             msg = (
-                f"Leases not confirmed ({len(result.unconfirmed)} of {len({lease.lease_id for lease in leases})}): "
-                f"{list_leases(result.unconfirmed)}."
+                f"Leases not confirmed ({len(result.unconfirmed)} of {len(leases)}): {list_leases(result.unconfirmed)}"
             )
             raise UnconfirmedLeasesError(
                 msg,
@@ -79,16 +72,29 @@ class _SettlingOperator(QueueOperator):
                 queue=self.queue_id or self.queue_name,
                 messages=list(result.warnings.values()),
             )
-        if unconfirmed:
-            self.log.warning("Leases not confirmed: %s", list_leases(result.unconfirmed))
         return report
 
-    def _log_warnings(self, leases: list[Lease], result: AckResult) -> None:
+    def _push(self, context: Context, result: AckResult) -> dict[str, Any]:
+        report = {"ack_count": result.ack_count, "retry_count": result.retry_count, "warnings": result.warnings}
+        if "ti" in context and self.do_xcom_push:
+            for key, value in report.items():
+                context["ti"].xcom_push(key=key, value=value)
+        return report
+
+    def _log_result(self, leases: Mapping[str, Lease], result: AckResult) -> None:
+        """Log all there is to know, before anything else can fail."""
+        self.log.info("The API counted %s acks and %s retries", result.ack_count, result.retry_count)
         now = datetime.now(timezone.utc)
-        ended = {lease.lease_id for lease in leases if lease.lease_expires_at and lease.lease_expires_at < now}
         for lease_id, text in result.warnings.items():
-            note = " (the lease had ended before it was settled)" if lease_id in ended else ""
+            lease = leases.get(lease_id)
+            ended = lease is not None and lease.lease_expires_at is not None and lease.lease_expires_at < now
+            note = " (the lease had ended before it was settled)" if ended else ""
             self.log.warning("Lease %s: %s%s", shorten_lease(lease_id), text, note)
+        for start in range(0, len(result.unconfirmed), LEASES_PER_LINE):
+            line = result.unconfirmed[start : start + LEASES_PER_LINE]
+            self.log.warning("Leases not confirmed: %s", list_leases(line))
+        if result.unconfirmed and result.repeated:
+            self.log.warning("An earlier try of the request got no answer: it may have settled these leases")
 
 
 class QueueAckOperator(_SettlingOperator):
@@ -171,7 +177,13 @@ class QueueSettleOperator(_SettlingOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Settle the leases."""
-        return self._settle(context, acks=self.ack_lease_ids, retries=self.retry_lease_ids, delay=self.delay_seconds)
+        return self._settle(
+            context,
+            acks=self.ack_lease_ids,
+            retries=self.retry_lease_ids,
+            delay=self.delay_seconds,
+            prefix=True,
+        )
 
 
 class QueuePullOperator(QueueOperator):
@@ -214,7 +226,7 @@ class QueuePullOperator(QueueOperator):
         ends = [message.lease_expires_at for message in pulled if message.lease_expires_at]
         if not ends:
             return
-        downstream = self.get_direct_relatives() if self.has_dag() else ()  # type: ignore[no-untyped-call]
+        downstream = self.get_flat_relatives(upstream=False) if self.has_dag() else ()  # type: ignore[no-untyped-call]
         limits = [task.execution_timeout for task in downstream if task.execution_timeout]
         needed = max([USUAL_TIME_TO_SETTLE, *limits])
         left = min(ends) - datetime.now(timezone.utc)

@@ -14,11 +14,11 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, cast
 
 from airflow_provider_cfqueues.api import MAX_MESSAGES_PER_PULL
 from airflow_provider_cfqueues.arguments import parse_delay
-from airflow_provider_cfqueues.delays import DelayRule
+from airflow_provider_cfqueues.delays import is_rule
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import Message, PullResult
 from airflow_provider_cfqueues.outcomes import Reject, Retry
@@ -356,7 +356,7 @@ class Engine:
     def _delay(self, message: Message, asked: float | None) -> int | None:
         rule = self._options.delay
         if asked is None:
-            asked = rule.seconds(message) if isinstance(rule, DelayRule) else rule
+            asked = rule.seconds(message) if is_rule(rule) else cast("int | None", rule)
         try:
             return parse_delay(asked)
         except (TypeError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import runpy
 from datetime import datetime, timezone
@@ -173,3 +174,16 @@ def test_the_decorator_can_be_mapped_and_takes_async_functions(cf, run_dag):
     assert sorted(report["acked"] for report in reports) == [1, 2]
     assert {result for report in reports for result in report["results"]} == {10, 20}
     assert in_queue(cf, "ready", "leased", "delayed") == []
+
+
+def test_a_body_that_airflow_cannot_store_does_not_take_the_batch_with_it(cf, run_dag):
+    bodies = ["good", {"__classname__": "builtins.tuple"}, {"deep": json.loads("[" * 300 + "]" * 300)}, {"n": 2**70}]
+    CloudflareQueuesHook().send(cf.queues["orders"], bodies)
+    with DAG("poison", start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), schedule=None) as dag:
+        pull = QueuePullOperator(task_id="pull", queue_name="orders", visibility_timeout=600)
+        QueueAckOperator(task_id="ack", queue_name="orders", lease_ids=pull.output)
+    xcom = run_dag(dag)
+    assert xcom("ack", "ack_count") == 4
+    pulled = xcom("pull")
+    assert [message["body"] for message in pulled if "body_error" not in message] == ["good"]
+    assert len([message for message in pulled if message.get("raw_body")]) == 3
