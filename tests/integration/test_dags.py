@@ -81,7 +81,7 @@ def _serialize(dag):
 @pytest.fixture
 def cf(connect):
     """An emulator with the queue of the example DAGs."""
-    with Emulator(queues=["orders"]) as emulator:
+    with Emulator(queues=["orders", "orders-failed"]) as emulator:
         connect(emulator)
         yield emulator
 
@@ -100,6 +100,20 @@ def test_the_example_acks_what_it_could_ship_and_gives_the_rest_back(cf, run_dag
     assert (xcom("ack", "ack_count"), xcom("retry", "retry_count")) == (6, 3)
     assert [message["attempts"] for message in in_queue(cf, "delayed")] == [1, 1, 1]
     assert in_queue(cf, "ready", "leased") == []
+
+
+def test_the_example_of_processing_ships_retries_and_rejects(cf, run_dag):
+    CloudflareQueuesHook().send(cf.queues["orders"], [{"quantity": 1}, {"quantity": 2}, {"quantity": 0}, {"name": "?"}])
+    example = runpy.run_path(str(EXAMPLES / "cloudflare_queues_process.py"))
+    report = run_dag(example["cloudflare_queues_process"]())("ship")
+    assert {key: report[key] for key in ("acked", "retried", "rejected", "failed")} == {
+        "acked": 2,
+        "retried": 1,
+        "rejected": 1,
+        "failed": 2,
+    }
+    (copy,) = CloudflareQueuesHook().pull(cf.queues["orders-failed"], max_messages=10)
+    assert copy.body["body"] == {"name": "?"}
 
 
 def test_each_operator_can_be_mapped_and_reads_what_mapped_tasks_left(cf, run_dag):
