@@ -30,6 +30,7 @@ from airflow_provider_cfqueues.settings import Settings
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+R = TypeVar("R", requests.PreparedRequest, httpx.Request)
 
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 30
@@ -145,7 +146,20 @@ async def _ignore_redirect(response: httpx.Response) -> None:
     response.headers.pop("location", None)
 
 
-class Client:
+class _AnyClient:
+    """What both clients are made of."""
+
+    def __init__(self, settings: Settings, policy: RepeatPolicy | None, sleep: Callable[[float], Any]) -> None:
+        self.settings = settings
+        self._policy = policy or RepeatPolicy()
+        self._sleep = sleep
+
+    def _authenticate(self, request: R) -> R:
+        request.headers.update(_headers(self.settings))
+        return request
+
+
+class Client(_AnyClient):
     """
     Carries calls over one ``requests.Session``: keep-alive, time-outs, no redirects.
 
@@ -155,23 +169,13 @@ class Client:
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        *,
-        policy: RepeatPolicy | None = None,
-        sleep: Callable[[float], Any] = time.sleep,
+        self, settings: Settings, *, policy: RepeatPolicy | None = None, sleep: Callable[[float], Any] = time.sleep
     ) -> None:
-        self.settings = settings
-        self._policy = policy or RepeatPolicy()
-        self._sleep = sleep
+        super().__init__(settings, policy, sleep)
         self._session = _Session()
         self._session.trust_env = not settings.is_loopback
         # As auth, not as headers of the session: a .netrc would replace them.
         self._session.auth = self._authenticate
-
-    def _authenticate(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers.update(_headers(self.settings))
-        return request
 
     def run(self, flow: Flow[T]) -> T:
         """
@@ -243,7 +247,7 @@ def _never_connected(error: Exception) -> bool:
 _NEVER_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.InvalidURL)
 
 
-class AsyncClient:
+class AsyncClient(_AnyClient):
     """
     Carries calls over one ``httpx.AsyncClient``: the same as :class:`Client`, awaited.
 
@@ -259,9 +263,7 @@ class AsyncClient:
         policy: RepeatPolicy | None = None,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     ) -> None:
-        self.settings = settings
-        self._policy = policy or RepeatPolicy()
-        self._sleep = sleep
+        super().__init__(settings, policy, sleep)
         try:
             self._client = httpx.AsyncClient(
                 auth=self._authenticate,
@@ -274,10 +276,6 @@ class AsyncClient:
         except (ValueError, ImportError) as error:
             msg = f"Connection {settings.conn_id!r}: the proxy settings of the environment do not work: {error}"
             raise ConfigurationError(msg) from error
-
-    def _authenticate(self, request: httpx.Request) -> httpx.Request:
-        request.headers.update(_headers(self.settings))
-        return request
 
     async def run(self, flow: Flow[T]) -> T:
         """

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import warnings
 
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 
 def test_a_hook_outlives_an_event_loop(queue):
     hook = CloudflareQueuesHook()
+
+    async def measure():
+        metrics = await hook.aget_metrics(queue)
+        await hook.aclose()
+        return metrics
+
     for _ in range(2):
-        assert asyncio.run(hook.aget_metrics(queue)).backlog_count == 0
-    asyncio.run(hook.aclose())
+        assert asyncio.run(measure()).backlog_count == 0
+
+
+def test_what_an_ended_event_loop_left_open_does_not_fail_the_next(queue):
+    hook = CloudflareQueuesHook()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of the connection left open on purpose
+        asyncio.run(hook.aget_metrics(queue))
+        asyncio.run(hook.aget_metrics(queue))
+        asyncio.run(hook.aclose())
+        del hook
+        gc.collect()
 
 
 def test_first_calls_at_once_share_a_client(cf, queue):
