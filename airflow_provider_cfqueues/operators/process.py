@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues._compat import determine_kwargs, import_string
@@ -185,7 +186,8 @@ class QueueProcessOperator(QueueOperator):
     def _bind_handler(self, context: Context) -> Callable[[Any], Any]:
         """Return the handler as a function of the message alone."""
         handler: Callable[..., Any] = import_string(self.handler) if isinstance(self.handler, str) else self.handler
-        kwargs = {**context, **self.op_kwargs}
+        # A view, not a copy: Airflow 2 warns of each deprecated key that is looked at.
+        kwargs: Mapping[str, Any] = ChainMap(dict(self.op_kwargs), cast("dict[str, Any]", context))
         bound = partial(handler, **determine_kwargs(handler, (None, *self.op_args), kwargs))
         if not self.op_args:
             return bound
