@@ -16,6 +16,7 @@ from airflow_provider_cfqueues.delays import DelayRule, ExponentialDelay, is_rul
 from airflow_provider_cfqueues.exceptions import ProcessingFailedError
 from airflow_provider_cfqueues.operators.base import QueueOperator
 from airflow_provider_cfqueues.processing.engine import Engine
+from airflow_provider_cfqueues.processing.handling import is_async
 from airflow_provider_cfqueues.processing.metrics import Metrics
 from airflow_provider_cfqueues.processing.options import Options, choose_visibility_timeout
 from airflow_provider_cfqueues.processing.port import HookPort
@@ -146,9 +147,11 @@ class QueueProcessOperator(QueueOperator):
             metrics=metrics,
         )
         self._engine = Engine(port, handler, options, log=self.log)
-        self._run_in_thread(self._engine, metrics)
         report = self._engine.report
-        log_report(self.log, report, options)
+        try:
+            self._run_in_thread(self._engine, metrics)
+        finally:
+            log_report(self.log, report, options)
         self._judge(report, share)
         return report.to_xcom()
 
@@ -187,11 +190,15 @@ class QueueProcessOperator(QueueOperator):
         """Return the handler as a function of the message alone."""
         handler: Callable[..., Any] = import_string(self.handler) if isinstance(self.handler, str) else self.handler
         # A view, not a copy: Airflow 2 warns of each deprecated key that is looked at.
-        kwargs: Mapping[str, Any] = ChainMap(dict(self.op_kwargs), cast("dict[str, Any]", context))
-        bound = partial(handler, **determine_kwargs(handler, (None, *self.op_args), kwargs))
-        if not self.op_args:
-            return bound
-        return partial(_call_with, bound, tuple(self.op_args))
+        known: Mapping[str, Any] = ChainMap(dict(self.op_kwargs), cast("dict[str, Any]", context))
+        args, kwargs = tuple(self.op_args), determine_kwargs(handler, (None, *self.op_args), known)
+        if is_async(handler):
+
+            async def handle_async(message: Any) -> Any:
+                return await handler(message, *args, **kwargs)
+
+            return handle_async
+        return lambda message: handler(message, *args, **kwargs)
 
     def _find_dead_letter_queue(self, queue_id: str) -> str | None:
         consumer = self.hook.get_pull_consumer(queue_id)
@@ -268,7 +275,3 @@ def parse_fail_on(value: Any) -> float | None:
 
 def _optional(parse: Callable[[Any, str], Any], value: Any, what: str) -> Any:
     return None if value is None else parse(value, what)
-
-
-def _call_with(handler: Callable[..., Any], args: tuple[Any, ...], message: Any) -> Any:
-    return handler(message, *args)

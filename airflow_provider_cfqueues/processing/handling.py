@@ -45,7 +45,7 @@ class Handled:
 
 
 class BrokenHandlerError(TypeError):
-    """A handler of batches returned something else than None or one outcome per message."""
+    """A handler returned what is no verdict: of a batch, not one outcome per message; or something to await."""
 
 
 class Handling:
@@ -161,6 +161,10 @@ class Handling:
             verdict = error if isinstance(error, (Retry, Reject)) else Retry(reason=f"{type(error).__name__}: {error}")
             asked = isinstance(error, Retry)
             return [self._verdict(message, verdict, failed=not asked) for message in messages]
+        if inspect.isawaitable(returned):
+            if inspect.iscoroutine(returned):
+                returned.close()
+            return self._broken(messages, "The handler returned something to await: make it an `async def` function")
         if not self._batch_size:
             return [self._verdict(messages[0], returned)]
         outcomes = [Ack()] * len(messages) if returned is None else returned
@@ -169,12 +173,16 @@ class Handling:
             or len(outcomes) != len(messages)
             or not all(isinstance(outcome, (Ack, Retry, Reject)) for outcome in outcomes)
         ):
-            self.error = BrokenHandlerError(
+            return self._broken(
+                messages,
                 f"The handler must return None or a list of one Ack(), Retry() or Reject() for each of its "
-                f"{len(messages)} messages, not {_describe(outcomes)}. They are given back"
+                f"{len(messages)} messages, not {_describe(outcomes)}",
             )
-            return [self._verdict(message, Retry(reason=str(self.error)), failed=True) for message in messages]
         return [self._verdict(message, outcome) for message, outcome in zip(messages, outcomes, strict=True)]
+
+    def _broken(self, messages: list[Message], reason: str) -> list[Handled]:
+        self.error = BrokenHandlerError(f"{reason}. Its messages are given back")
+        return [self._verdict(message, Retry(reason=str(self.error)), failed=True) for message in messages]
 
     def _verdict(self, message: Message, returned: Any, *, failed: bool = False) -> Handled:
         if isinstance(returned, Reject):

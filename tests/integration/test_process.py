@@ -329,6 +329,29 @@ def test_further_arguments_come_from_the_task_and_the_context(send, process):
     assert seen == {"table": "orders", "ds": "2026-11-22", "limit": 5}
 
 
+def test_an_async_handler_with_further_arguments_is_awaited(cf, send, process):
+    send("a")
+    seen = []
+
+    async def handle(message, table, *, limit):
+        await asyncio.sleep(0)
+        seen.append((message.body, table, limit))
+
+    assert process(handle, op_args=["orders"], op_kwargs={"limit": 5})["acked"] == 1
+    assert seen == [("a", "orders", 5)]
+
+
+def test_a_coroutine_that_nobody_awaited_is_never_acked(cf, send, process):
+    send("a")
+
+    async def handle(message):
+        raise AssertionError("never awaited")
+
+    with pytest.raises(BrokenHandlerError, match="async def"):
+        process(lambda message: handle(message))
+    assert state(cf)["backlog_count"] == 1
+
+
 def test_a_handler_can_be_a_dotted_path(send, process):
     send("a")
     assert process("math.isnan", fail_on="none")["failed"] == 1  # math.isnan takes no message
