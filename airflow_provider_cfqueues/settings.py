@@ -120,7 +120,7 @@ def _credentials(login: str | None, password: str | None, api_key: Any) -> Crede
     if password and (login or api_key):
         other = "'login'" if login else "'api_key'"
         raise ValueError(
-            f"the connection has both 'password' (API token) and {other}: keep the API token alone, or 'login' "
+            f"The connection has both 'password' (API token) and {other}: keep the API token alone, or 'login' "
             "(e-mail) with 'api_key' (Global API Key)"
         )
     if password:
@@ -134,7 +134,7 @@ def _credentials(login: str | None, password: str | None, api_key: Any) -> Crede
         raise ValueError("'api_key' (Global API Key, in extra) is missing beside 'login': add it, or use an API token")
     if api_key:
         raise ValueError("'login' (account e-mail) is missing beside 'api_key': add it, or use an API token")
-    raise ValueError("the connection has no credentials: set 'password' to an API token that has 'Queues Write'")
+    raise ValueError("The connection has no credentials: set 'password' to an API token that has 'Queues Write'")
 
 
 def _secret(value: Any, what: str) -> str:

@@ -147,13 +147,15 @@ def serve(home: Path) -> int:
     port = free_port(8080)
     configure(port)
     with demo.emulator(port=0) as cloudflare:
-        # Port 443 is not used; without any, Airflow 3.3's "Test" button fails (apache/airflow#73298).
-        conn = json.dumps({**demo.connection(cloudflare), "port": 443})
+        # Port 443 is not used; without any, Airflow 3.3's "Test" button fails (apache/airflow#73298). Without an empty
+        # api_key, which the form itself saves, editing shows no field for it.
+        conn = demo.connection(cloudflare)
+        as_json = json.dumps({**conn, "port": 443, "extra": {**conn["extra"], "api_key": None}})
         print("Setting up Airflow's database ...", flush=True)
         subprocess.run(airflow("db", "migrate"), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        add = airflow("connections", "add", "cloudflare_default", "--conn-json", conn)
+        add = airflow("connections", "add", "cloudflare_default", "--conn-json", as_json)
         subprocess.run(add, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        os.environ["AIRFLOW_CONN_CLOUDFLARE_DEMO"] = conn  # the same, for this process alone
+        os.environ["AIRFLOW_CONN_CLOUDFLARE_DEMO"] = as_json  # the same, for this process alone
         processes: list[subprocess.Popen[bytes]] = []
         try:
             start(home, port, processes)

@@ -30,7 +30,7 @@ def test_the_legacy_scheme_works_too(cf, connect):
     connect(cf, password=None, login="me@example.com", extra=extra)
     works, message = CloudflareQueuesHook().test_connection()
     assert works, message
-    assert "Global API Key" in message
+    assert "The e-mail and Global API Key can list the account's queues" in message
 
 
 def test_a_token_that_is_not_active_is_said_so(cf):
