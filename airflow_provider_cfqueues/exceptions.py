@@ -163,7 +163,7 @@ class TransportError(CloudflareQueuesError):
     ``maybe_applied`` is False only where the connection was never made.
     """
 
-    remedy = "Check network, proxy and firewall between this worker and the API, then run the task again."
+    remedy = "Check network, proxy and firewall between this machine and the API, then try again."
     repeatable = True
     maybe_applied = True
 

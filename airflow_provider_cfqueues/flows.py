@@ -289,22 +289,23 @@ def test_connection(credentials: Credentials) -> Flow[str]:
     :param credentials: what the client authenticates with.
     :raises CloudflareQueuesError: the credentials are not valid, or may not list queues.
     """
-    verified = "The Global API Key was not verified by itself"
+    # No call verifies an e-mail and a key by themselves.
+    may, may_not = "The e-mail and Global API Key can", "The e-mail and Global API Key may not"
     if isinstance(credentials, ApiToken):
         status = yield from _verify_token(credentials.token)
         if status != "active":
             msg = f"The API token is {status}."
             raise AuthenticationError(msg)
-        verified = "The API token is active"
+        may, may_not = "The API token is active, and it can", "The API token is active, but may not"
     try:
         queues, more = yield api.list_queues(1)
     except (AuthenticationError, PermissionDeniedError) as error:
-        error.message = f"{verified}, but may not list the account's queues ('Queues Read' is missing): {error.message}"
+        error.message = f"{may_not} list the account's queues ('Queues Read' is missing): {error.message}"
         raise
     count = f"{len(queues)}{' or more' if more else ''}"
     return (
-        f"{verified}, and it can list the account's queues ({count}). Pulling, settling and sending also need "
-        "'Queues Write', which no call can test without touching a queue."
+        f"{may} list the account's queues ({count}). Pulling, settling and sending also need 'Queues Write', which no "
+        "call can test without touching a queue."
     )
 
 

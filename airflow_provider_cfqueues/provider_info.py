@@ -44,12 +44,12 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": {
                     "account_id": {
                         "label": "Account ID",
-                        "description": "The Cloudflare account that owns the queues.",
+                        "description": "The account that owns the queues: the ID in the dashboard's address.",
                         "schema": {"type": "string", "minLength": 1, "maxLength": 32},
                     },
                     "api_key": {
                         "label": "Global API Key",
-                        "description": "Only for the legacy scheme, with the account e-mail and without an API token.",
+                        "description": "Only without an API token, and together with the account e-mail.",
                         "schema": {"type": ["string", "null"], "format": "password"},
                     },
                 },
@@ -58,13 +58,15 @@ def get_provider_info() -> dict[str, Any]:
                     "hidden-fields": [],
                     "relabeling": {
                         "password": "API token",
-                        "login": "Account e-mail (only with a Global API Key)",
-                        "host": "API base URL (only when it is not Cloudflare's)",
+                        "login": "Account e-mail",
+                        "host": "API base URL",
                         "port": "Port (ignored)",
                         "schema": "Schema (ignored)",
                     },
                     "placeholders": {
-                        "password": "needs Queues Write",
+                        "password": "with the permission Queues Write",
+                        "login": "only with a Global API Key",
+                        "port": "443, so that Airflow 3.3 can test it",
                         "host": "https://api.cloudflare.com/client/v4",
                     },
                 },

@@ -109,8 +109,7 @@ def parse_settings(
             credentials=_credentials(login, password, extra.get("api_key")),
         )
     except ValueError as error:
-        msg = f"Connection {conn_id!r}: {error}."
-        raise ConfigurationError(msg) from None
+        raise ConfigurationError(str(error), conn_id=conn_id) from None
 
 
 def _account_id(extra: Mapping[str, Any]) -> str:
@@ -131,8 +130,8 @@ def _credentials(login: str | None, password: str | None, api_key: Any) -> Crede
     if password and (login or api_key):
         other = "'login'" if login else "'api_key'"
         raise ValueError(
-            f"it has both 'password' (API token) and {other}: keep the API token alone, or 'login' (e-mail) with "
-            "'api_key' (Global API Key)"
+            f"The connection has both 'password' (API token) and {other}: keep the API token alone, or 'login' "
+            "(e-mail) with 'api_key' (Global API Key)"
         )
     if password:
         return ApiToken(token=_secret(password, "'password' (API token)"))
@@ -145,7 +144,7 @@ def _credentials(login: str | None, password: str | None, api_key: Any) -> Crede
         raise ValueError("'api_key' (Global API Key, in extra) is missing beside 'login': add it, or use an API token")
     if api_key:
         raise ValueError("'login' (account e-mail) is missing beside 'api_key': add it, or use an API token")
-    raise ValueError("it has no credentials: set 'password' to an API token that has 'Queues Write'")
+    raise ValueError("The connection has no credentials: set 'password' to an API token that has 'Queues Write'")
 
 
 def _secret(value: Any, what: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -147,11 +148,23 @@ def run_in_terminal() -> int:
 
 
 def main() -> int:
-    """Read the command line and set up an Airflow home of its own."""
+    """Read the command line; end in order on Ctrl-C and on what ends processes elsewhere."""
     parser = argparse.ArgumentParser(prog="./scripts/demo", description=__doc__)
     parser.add_argument("--ui", action="store_true", help="serve the same in a real Airflow with its web page")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="cfqueues-demo-") as home:
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C: else what the demo started would outlive it
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(ending, signal.default_int_handler)
+    try:
+        return run(ui=arguments.ui)
+    except KeyboardInterrupt:
+        print("\nStopped", file=sys.stderr)
+        return 130
+
+
+def run(*, ui: bool) -> int:
+    """Run the demo with an Airflow home that lasts as long."""
+    with tempfile.TemporaryDirectory(prefix="cfqueues-demo-", ignore_cleanup_errors=True) as home:
         os.environ.update(
             AIRFLOW_HOME=home,
             AIRFLOW__CORE__DAGS_FOLDER=str(ROOT / "example_dags"),
@@ -162,7 +175,7 @@ def main() -> int:
             AIRFLOW__LOGGING__NAMESPACE_LEVELS="airflow.task.operators.airflow_provider_cfqueues=INFO",
         )
         warnings.simplefilter("ignore")  # deprecations inside Airflow
-        if arguments.ui:
+        if ui:
             from demo_ui import serve
 
             return serve(Path(home))

@@ -10,12 +10,14 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import demo
 import requests
 
+FIRST_RUN = "first_run"
 COMPONENTS = {
     "scheduler": ["--skip-serve-logs"],
     "dag-processor": [],
@@ -27,9 +29,11 @@ def free_port(wanted: int) -> int:
     """Return the wanted port, or a free one where it is taken."""
     for port in (wanted, 0):
         with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections do not take it
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
+                print(f"Port {port} is taken: using another", flush=True)
                 continue
             return int(probe.getsockname()[1])
     sys.exit("No free port on 127.0.0.1")
@@ -40,19 +44,26 @@ def airflow(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "airflow", *arguments]
 
 
-def start(home: Path, port: int) -> list[subprocess.Popen[bytes]]:
-    """Start all components, each in a process group of its own; their output goes to files."""
+def start(home: Path, port: int, processes: list[subprocess.Popen[bytes]]) -> None:
+    """
+    Start all components, each in a process group of its own; their output goes to files.
+
+    :param home: where the files are.
+    :param port: of the web page.
+    :param processes: gets each one at once, so that whoever is interrupted here can end them.
+    """
     commands = {"api-server": ["--host", "127.0.0.1", "--port", str(port)], **COMPONENTS}
-    processes = []
     for name, options in commands.items():
         with (home / f"{name}.log").open("wb") as log:
             command = airflow(name, *options)
             processes.append(subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True))
-    return processes
 
 
 def stop(processes: list[subprocess.Popen[bytes]]) -> None:
-    """End all components with all that they started."""
+    """End all components with all that they started; it takes at most some twenty seconds."""
+    print("\nStopping ...", flush=True)
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.SIG_IGN)  # a second Ctrl-C would leave half of them behind
     for end in (signal.SIGTERM, signal.SIGKILL):
         for process in processes:
             try:
@@ -87,9 +98,19 @@ class Api:
             except requests.RequestException:
                 pass
             time.sleep(1)
+        return self.give_up(f"Gave up waiting for {what}")
+
+    def until_one_dies(self) -> None:
+        """Wait; end the demo where a component dies."""
+        while all(process.poll() is None for process in self.processes):
+            time.sleep(1)
+        self.give_up("One of Airflow's components ended")
+
+    def give_up(self, why: str) -> NoReturn:
+        """End the demo with the last lines of all logs."""
         for log in sorted(self.home.glob("*.log")):
             print(f"--- {log.name}\n{log.read_text()[-2000:]}", file=sys.stderr)
-        sys.exit(f"Gave up waiting for {what}")
+        sys.exit(why)
 
     def log_in(self) -> bool:
         """Fetch a token: the demo's Airflow takes everybody for an admin."""
@@ -126,19 +147,19 @@ def serve(home: Path) -> int:
     port = free_port(8080)
     configure(port)
     with demo.emulator(port=0) as cloudflare:
-        # Port 443 is not used; without any, Airflow 3.3's "Test" button fails (apache/airflow#73298).
-        conn = json.dumps({**demo.connection(cloudflare), "port": 443})
+        # Port 443 is not used; without any, Airflow 3.3's "Test" button fails (apache/airflow#73298). Without an empty
+        # api_key, which the form itself saves, editing shows no field for it.
+        conn = demo.connection(cloudflare)
+        as_json = json.dumps({**conn, "port": 443, "extra": {**conn["extra"], "api_key": None}})
         print("Setting up Airflow's database ...", flush=True)
         subprocess.run(airflow("db", "migrate"), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        add = airflow("connections", "add", "cloudflare_default", "--conn-json", conn)
+        add = airflow("connections", "add", "cloudflare_default", "--conn-json", as_json)
         subprocess.run(add, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        os.environ["AIRFLOW_CONN_CLOUDFLARE_DEMO"] = conn  # the same, for this process alone
-        processes = start(home, port)
+        os.environ["AIRFLOW_CONN_CLOUDFLARE_DEMO"] = as_json  # the same, for this process alone
+        processes: list[subprocess.Popen[bytes]] = []
         try:
+            start(home, port, processes)
             return show(Api(f"http://127.0.0.1:{port}", processes, home), cloudflare)
-        except KeyboardInterrupt:
-            print("\nStopping ...")
-            return 0
         finally:
             stop(processes)
 
@@ -150,23 +171,25 @@ def show(api: Api, cloudflare: dict[str, Any]) -> int:
     api.until("the example DAG", lambda: api.call("GET", path).ok)
     demo.set_dead_letter_queue(cloudflare)
     demo.send_orders(cloudflare["queues"]["orders"], "cloudflare_demo")
-    run = api.call("POST", f"{path}/dagRuns", logical_date=None).json()["dag_run_id"]
+    api.call("POST", f"{path}/dagRuns", dag_run_id=FIRST_RUN, logical_date=None).raise_for_status()
     state = api.until(
         "the first run of the DAG",
         lambda: {"success": "success", "failed": "failed"}.get(
-            api.call("GET", f"{path}/dagRuns/{run}").json()["state"]
+            api.call("GET", f"{path}/dagRuns/{FIRST_RUN}").json()["state"]
         ),
     )
     print(
         f"""
 The first run: {state}. Look at
   the DAG         {api.url}/dags/{demo.DAG_ID}
-  its run         {api.url}/dags/{demo.DAG_ID}/runs/{run}   (task 'ack' → XCom: what the API counted)
-  the connection  {api.url}/connections   (cloudflare_default: edit and test it)
+  its run         {api.url}/dags/{demo.DAG_ID}/runs/{FIRST_RUN}
+  what was acked  {api.url}/dags/{demo.DAG_ID}/runs/{FIRST_RUN}/tasks/ack/xcom
+  the connection  {api.url}/connections   (its icons: test, edit)
   the queue       {cloudflare["base_url"].removesuffix("/client/v4")}/_emulator/state
+The orders that could not be shipped are back in the queue after a minute: trigger the DAG again to see them.
 No log-in is needed. Press Ctrl-C to stop.""",
         flush=True,
     )
-    signal.sigwait({signal.SIGINT, signal.SIGTERM})
-    print("\nStopping ...")
+    with suppress(KeyboardInterrupt):
+        api.until_one_dies()
     return 0 if state == "success" else 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import sync_to_async
@@ -314,9 +315,15 @@ class CloudflareQueuesHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Verify the credentials and read the queue list; say in one line what works and what is missing."""
+        from airflow_provider_cfqueues.clients import Client, RepeatPolicy
+
         try:
-            return True, self._run(flows.test_connection(self._settings().credentials))
+            settings = self._settings()
+            client = Client(settings, policy=RepeatPolicy(max_seconds=0))  # somebody waits, and can press again
+            with closing(client):
+                return True, client.run(flows.test_connection(settings.credentials))
         except CloudflareQueuesError as error:
+            error.conn_id = None  # a form tests a copy of the connection, under an ID that means nothing to its reader
             return False, str(error)
 
     def _run(self, flow: Flow[T]) -> T:

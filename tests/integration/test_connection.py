@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
 
 import pytest
 
@@ -28,7 +30,7 @@ def test_the_legacy_scheme_works_too(cf, connect):
     connect(cf, password=None, login="me@example.com", extra=extra)
     works, message = CloudflareQueuesHook().test_connection()
     assert works, message
-    assert "Global API Key" in message
+    assert "The e-mail and Global API Key can list the account's queues" in message
 
 
 def test_a_token_that_is_not_active_is_said_so(cf):
@@ -71,6 +73,24 @@ def test_a_connection_that_cannot_be_used_is_a_failed_test_not_a_traceback(cf, c
     works, message = CloudflareQueuesHook().test_connection()
     assert not works
     assert "'account_id'" in message
+
+
+@pytest.mark.parametrize("fields", [{"password": "wr0ng-t0ken"}, {"extra": {}}])
+def test_a_failed_test_does_not_name_the_copy_that_the_page_makes_of_a_connection(cf, connect, monkeypatch, fields):
+    connect(cf, **fields)
+    monkeypatch.setenv("AIRFLOW_CONN_BPPADUCL", os.environ["AIRFLOW_CONN_CLOUDFLARE_DEFAULT"])
+    works, message = CloudflareQueuesHook("BPpadUcl").test_connection()
+    assert not works
+    assert "BPpadUcl" not in message
+
+
+def test_whoever_tests_a_connection_does_not_wait_for_repeats(connect, cf):
+    connect(cf, host="http://127.0.0.1:1/client/v4")
+    started = time.monotonic()
+    works, message = CloudflareQueuesHook().test_connection()
+    assert not works
+    assert "Connection refused" in message
+    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("scheme", ["token", "key"])
