@@ -48,6 +48,8 @@ LEASE_SECONDS = 300
 DELAY_SECONDS = 30
 POISON_SHARE = 0.02
 FLAKY_SHARE = 0.05
+SLOW_SHARE = 0.02
+SLOW_SECONDS = 0.05
 POLL_SECONDS = 0.002
 
 
@@ -78,6 +80,10 @@ class Chaos:
     def time_is_up(self) -> bool:
         """Whether the limit is reached."""
         return time.monotonic() - self.began > self.seconds
+
+    def calls(self) -> int:
+        """Return how many calls of the API the emulator has logged."""
+        return (self.folder / "emulator.log").read_text().count(" -> ")
 
     def control(self, method: str, name: str, body: Any = None) -> Any:
         """Call a control path of the emulator, which no fault meets."""
@@ -134,15 +140,19 @@ def prepare(chaos: Chaos) -> None:
 
 
 def send(chaos: Chaos) -> None:
-    """Send the messages: ``n`` counts them, ``fails`` says how many deliveries fail, -1 for poison."""
+    """Send the messages: ``n`` counts them; ``fails`` deliveries fail, -1 for poison; each takes ``seconds``."""
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
     def fails() -> int:
         kind = chaos.dice.random()
         return -1 if kind < POISON_SHARE else chaos.dice.randint(1, 3) if kind < POISON_SHARE + FLAKY_SHARE else 0
 
+    def seconds() -> float:
+        return chaos.dice.uniform(0, SLOW_SECONDS) if chaos.dice.random() < SLOW_SHARE else 0
+
     hook = CloudflareQueuesHook()
-    hook.send(chaos.cloudflare["queues"]["orders"], [{"n": n, "fails": fails()} for n in range(chaos.messages)])
+    bodies = [{"n": n, "fails": fails(), "seconds": seconds()} for n in range(chaos.messages)]
+    hook.send(chaos.cloudflare["queues"]["orders"], bodies)
     hook.close()
 
 
@@ -171,6 +181,7 @@ def task(chaos: Chaos, run: Run) -> None:
     def handle(message: Any) -> None:
         n, fails = message.body["n"], message.body["fails"]
         outcome = "reject" if fails < 0 else "fail" if message.attempts <= fails else "ok"
+        time.sleep(message.body["seconds"])
         os.write(handled, f"{n:8} {message.id} {message.attempts:4} {outcome:6} {run.number:4}\n".encode())
         if outcome == "reject":
             raise Reject("poison")
@@ -205,16 +216,16 @@ def run_once(chaos: Chaos, backlog: int) -> None:
     # By progress, so that the kills are spread over all the messages, or by time, so that some meet a slow request.
     gap = dice.uniform(0, 1.5) * backlog / (chaos.kills_left + 1)
     moment = dice.choice([dice.uniform(0.02, 0.5), dice.uniform(0.5, 3)])
-    jump = dice.uniform(0, 1) if dice.random() < 0.2 else None
+    jump = dice.uniform(0, 1) * backlog if dice.random() < 0.3 else None
     process = multiprocessing.get_context("fork").Process(target=task, args=(chaos, run))
     process.start()
     began = time.monotonic()
     while process.is_alive():
         seconds = time.monotonic() - began
-        if jump is not None and seconds >= jump:  # the leases of a task that is alive end
+        made = (chaos.handled.stat().st_size - size) // record
+        if jump is not None and made >= jump:  # the leases of a task that is alive end
             chaos.control("POST", "clock", {"advance_seconds": LEASE_SECONDS + 1})
             run.clock_moved, jump = True, None
-        made = (chaos.handled.stat().st_size - size) // record
         if (chaos.kills_left and (made >= gap or seconds >= moment)) or chaos.time_is_up:
             run.killed = True
             process.kill()
@@ -251,6 +262,7 @@ def wreak(messages: int, kills: int, seed: int, seconds: float, keep: Path | Non
         chaos.handled.touch()
         with emulator(folder) as chaos.cloudflare:
             prepare(chaos)
+            prepared = chaos.calls()
             process_until_empty(chaos)
             state = chaos.control("GET", "state")
         verdict = audit(
@@ -268,8 +280,7 @@ def wreak(messages: int, kills: int, seed: int, seconds: float, keep: Path | Non
         for rule in state["faults"]:
             kind = next(name for name, kind in FAULTS.items() if kind.items() <= rule.items())
             hits[kind] += OFTEN - rule["times"]
-        calls = (folder / "emulator.log").read_text().count(" -> ")
-        verdict.facts |= {"seed": seed, "requests": calls, "faults": hits}
+        verdict.facts |= {"seed": seed, "requests": chaos.calls() - prepared, "faults": hits}
         verdict.facts["seconds"] = round(time.monotonic() - chaos.began, 1)
         if keep is not None:
             shutil.copytree(folder, keep, dirs_exist_ok=True)
