@@ -264,20 +264,14 @@ def wreak(messages: int, kills: int, seed: int, seconds: float, keep: Path | Non
             prepare(chaos)
             prepared = chaos.calls()
             process_until_empty(chaos)
-            state = chaos.control("GET", "state")
-        verdict = audit(
-            messages=messages,
-            handled=read_handled(chaos.handled),
-            runs=chaos.runs,
-            state_file=folder / "state",
-            totals={queue["name"]: {**queue["totals"], "backlog": queue["backlog_count"]} for queue in state["queues"]},
-        )
+            rules = chaos.control("GET", "state")["faults"]
+        verdict = audit(messages, read_handled(chaos.handled), chaos.runs, folder / "state")
         if chaos.kills_left:
             verdict.problems.append(f"{chaos.kills_left} of {kills} kills were not made")
         if chaos.time_is_up:
             verdict.problems.append(f"not done after {seconds:g} s")
         hits = dict.fromkeys(FAULTS, 0)
-        for rule in state["faults"]:
+        for rule in rules:
             kind = next(name for name, kind in FAULTS.items() if kind.items() <= rule.items())
             hits[kind] += OFTEN - rule["times"]
         verdict.facts |= {"seed": seed, "requests": chaos.calls() - prepared, "faults": hits}

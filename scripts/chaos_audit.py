@@ -12,6 +12,7 @@ import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,8 +79,10 @@ class Ledger:
 
     def __init__(self, path: Path, messages: int) -> None:
         db = sqlite3.connect(path)
+        db.row_factory = sqlite3.Row
         used = db.execute("SELECT message - 1, lease, outcome FROM used_leases").fetchall()
         self.settled: dict[tuple[int, int], str] = {(n, lease): outcome for n, lease, outcome in used}
+        self.orders = dict(db.execute("SELECT * FROM queues WHERE name = 'orders'").fetchone())
         self.left = {n for (n,) in db.execute("SELECT number - 1 FROM messages") if n < messages}
         bodies = db.execute("SELECT body FROM messages WHERE number > ?", (messages,)).fetchall()
         db.close()
@@ -94,14 +97,7 @@ class Ledger:
         return {delivery for delivery, outcome in self.settled.items() if outcome == "acknowledged"}
 
 
-def audit(
-    *,
-    messages: int,
-    handled: list[Handled],
-    runs: list[Run],
-    state_file: Path,
-    totals: dict[str, dict[str, int]],
-) -> Verdict:
+def audit(messages: int, handled: list[Handled], runs: list[Run], state_file: Path) -> Verdict:
     """
     Compare the three, and count.
 
@@ -109,11 +105,10 @@ def audit(
     :param handled: the handlers' log.
     :param runs: how each run of the task ended.
     :param state_file: the emulator's.
-    :param totals: the emulator's counts per queue.
     """
     ledger = Ledger(state_file, messages)
     verdict = Verdict()
-    orders = totals["orders"]
+    orders = ledger.orders
     verdict.facts |= {
         "messages": messages,
         "runs": len(runs),
@@ -127,7 +122,7 @@ def audit(
     _check_messages(verdict, messages, handled, ledger)
     _check_copies(verdict, handled, ledger)
     _check_reports(verdict, handled, runs, ledger)
-    verdict.none_of("left in the queue", range(orders["backlog"]))
+    verdict.none_of("left in the queue", range(orders["backlog_count"]))
     verdict.none_of(
         "removed by the broker",
         [f"{key}={orders[key]}" for key in ("dead_lettered", "exhausted", "expired", "purged") if orders[key]],
@@ -139,7 +134,7 @@ def audit(
     for copy in sorted(ledger.copies):
         if line := by_delivery.get((copy.n, copy.attempt)):
             copies_of[copy.n].append(line)
-    copied_again = [pair for lines in copies_of.values() for pair in zip(lines, lines[1:], strict=False)]
+    copied_again = [pair for lines in copies_of.values() for pair in pairwise(lines)]
     copies = Counter(causes.of(line, following) for line, following in copied_again)
     verdict.facts |= {
         "handled again": sum(duplicates.values()),
@@ -177,7 +172,7 @@ def _check_copies(verdict: Verdict, handled: list[Handled], ledger: Ledger) -> N
 
 
 def _check_reports(verdict: Verdict, handled: list[Handled], runs: list[Run], ledger: Ledger) -> None:
-    """A task that came to its end has accounted for every lease, and says of none that it is acked that is not."""
+    """Check that tasks that came to their end account for every lease and call none acked that is not."""
     acked = Counter(line.run for line in handled if (line.n, line.attempt) in ledger.acked)
     wrong = []
     for run in runs:
@@ -197,7 +192,7 @@ def _done_again(handled: list[Handled]) -> list[tuple[Handled, Handled]]:
     for line in handled:
         if line.outcome in DONE:
             done[line.n].append(line)
-    return [pair for lines in done.values() for pair in zip(lines, lines[1:], strict=False)]
+    return [pair for lines in done.values() for pair in pairwise(lines)]
 
 
 class Causes:
