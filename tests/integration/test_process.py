@@ -163,6 +163,15 @@ def test_the_consumers_own_dead_letter_queue_is_used(cf, send, process):
     assert process(lambda message: Reject("no"), fail_on="none")["rejected"] == 1
 
 
+def test_the_consumers_dead_letter_queue_is_found_though_the_first_look_fails(cf):
+    queue = cf.create_queue("invoices", dead_letter_queue="failed")
+    CloudflareQueuesHook().send(queue, ["x"])
+    cf.add_fault("consumers", status=503)
+    arguments = {"handler": lambda message: Reject("no"), "idle_timeout": 0, "fail_on": "none"}
+    report = QueueProcessOperator(task_id="process", queue_id=queue, **arguments).execute({})
+    assert (report["rejected"], report["retried"]) == (1, 0)
+
+
 def test_a_message_that_handlers_saw_too_often_is_rejected_unseen(cf, send, process):
     send("bad")
     seen = []
