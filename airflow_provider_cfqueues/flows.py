@@ -134,17 +134,21 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, kno
     return result
 
 
-def get_pull_consumer(queue_id: str, known: Known) -> Flow[Consumer | None]:
+def get_pull_consumer(queue_id: str, known: Known, *, required: bool = False) -> Flow[Consumer | None]:
     """
     Look at a queue's pull consumer, once; None where it cannot be had.
 
     :param queue_id: ID of the queue.
     :param known: what was looked up before; the consumer is added to it.
+    :param required: repeat a look that failed, and raise what it failed with, unless it is not allowed.
+    :raises CloudflareQueuesError: it is required, and failed.
     """
     if queue_id not in known.consumers:
         try:
-            consumers: list[Consumer] = yield replace(api.list_consumers(queue_id), repeat=False)
-        except CloudflareQueuesError:
+            consumers: list[Consumer] = yield replace(api.list_consumers(queue_id), repeat=required)
+        except CloudflareQueuesError as error:
+            if required and not isinstance(error, PermissionDeniedError):
+                raise
             consumers = []
         known.consumers[queue_id] = next((consumer for consumer in consumers if consumer.type == "http_pull"), None)
     return known.consumers[queue_id]

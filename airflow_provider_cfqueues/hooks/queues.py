@@ -219,19 +219,23 @@ class CloudflareQueuesHook(BaseHook):
 
     def get_pull_consumer(self, queue_id: str) -> Consumer | None:
         """
-        Return the pull consumer of a queue, looked at once in the hook's life; None where it cannot be had.
+        Return the pull consumer of a queue, looked at once in the hook's life.
+
+        A look that failed for a reason that may pass is repeated, unlike the one that comes with a pull.
 
         :param queue_id: ID of the queue.
+        :return: None where there is none, or where the token may not look at it.
+        :raises CloudflareQueuesError: it could not be looked at.
         """
-        return self._run(self._get_pull_consumer(arguments.parse_id(queue_id, "queue_id")))
+        return self._run(self._get_pull_consumer(arguments.parse_id(queue_id, "queue_id"), required=True))
 
     async def aget_pull_consumer(self, queue_id: str) -> Consumer | None:
         """Async twin of :meth:`get_pull_consumer`."""
-        return await self._arun(self._get_pull_consumer(arguments.parse_id(queue_id, "queue_id")))
+        return await self._arun(self._get_pull_consumer(arguments.parse_id(queue_id, "queue_id"), required=True))
 
-    def _get_pull_consumer(self, queue_id: str) -> Flow[Consumer | None]:
+    def _get_pull_consumer(self, queue_id: str, *, required: bool = False) -> Flow[Consumer | None]:
         first_look = queue_id not in self._known.consumers
-        consumer = yield from flows.get_pull_consumer(queue_id, self._known)
+        consumer = yield from flows.get_pull_consumer(queue_id, self._known, required=required)
         if first_look and consumer is None:
             self.log.warning(
                 "The consumer of queue %s could not be looked at: whether it has a dead-letter queue is not known, and "

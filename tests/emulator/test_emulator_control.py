@@ -49,6 +49,26 @@ def test_rules_are_used_up_in_order_each_as_often_as_it_says(api, cf):
     assert [fault["path"] for fault in cf.state()["faults"]] == ["ack"]
 
 
+def test_a_rule_with_a_share_meets_that_share_of_the_calls_the_same_ones_for_a_seed(api, cf):
+    def statuses(seed):
+        cf.reset()
+        cf.add_fault("pull", status=500, share=0.3, seed=seed, times=1000)
+        cf.add_fault("pull", status=503, share=0.5, seed=seed + 1, times=1000)
+        return [api.post("messages/pull", {}).status_code for _ in range(200)]
+
+    first = statuses(1)
+    assert 40 <= first.count(500) <= 80
+    assert 50 <= first.count(503) <= 90
+    assert statuses(1) == first
+    assert statuses(3) != first
+
+
+def test_a_rule_with_a_share_is_used_up_by_the_calls_that_it_met(api, cf):
+    cf.add_fault("pull", status=500, share=0.5, times=3)
+    assert [api.post("messages/pull", {}).status_code for _ in range(30)].count(500) == 3
+    assert cf.state()["faults"] == []
+
+
 def test_the_path_of_a_queue_ends_with_its_id(api, cf):
     cf.add_fault(cf.queues["my-queue"], status=500)
     assert [api.call("GET", api.queue).status_code for _ in range(2)] == [500, 200]
@@ -104,6 +124,9 @@ def test_a_delay_holds_up_its_own_request_only(api, cf):
         ([{"path": "messages/pull", "status": 500}], "one path segment"),
         ([{"path": "pull", "status": 99}], "200 to 599"),
         ([{"path": "pull", "status": 500, "times": 0}], "whole number from 1"),
+        ([{"path": "pull", "status": 500, "share": 0}], "above 0, up to 1"),
+        ([{"path": "pull", "status": 500, "share": True}], "above 0, up to 1"),
+        ([{"path": "pull", "status": 500, "seed": 0.5}], "whole number from 0"),
         ([{"path": "pull", "drop": "now"}], "'before' or 'after'"),
         ([{"path": "pull", "truncate": False}], "true or a number of bytes"),
         ([{"path": "pull", "delay_ms": -1}], "a number from 0"),

@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_cfqueues._compat import Stats
 from airflow_provider_cfqueues.delays import ExponentialDelay
 from airflow_provider_cfqueues.emulator import Emulator
-from airflow_provider_cfqueues.exceptions import AuthenticationError, ProcessingFailedError
+from airflow_provider_cfqueues.exceptions import AuthenticationError, MalformedResponseError, ProcessingFailedError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
 from airflow_provider_cfqueues.outcomes import Ack, Reject, Retry
@@ -162,6 +162,29 @@ def test_the_consumers_own_dead_letter_queue_is_used(cf, send, process):
     requests.put(f"{url}/{consumer['consumer_id']}", json=wanted, headers=headers, timeout=5).raise_for_status()
     send("x")
     assert process(lambda message: Reject("no"), fail_on="none")["rejected"] == 1
+
+
+def test_the_consumers_dead_letter_queue_is_found_though_the_first_look_fails(cf):
+    queue = cf.create_queue("invoices", dead_letter_queue="failed")
+    CloudflareQueuesHook().send(queue, ["x"])
+    cf.add_fault("consumers", status=503)
+    arguments = {"handler": lambda message: Reject("no"), "idle_timeout": 0, "fail_on": "none"}
+    report = QueueProcessOperator(task_id="process", queue_id=queue, **arguments).execute({})
+    assert (report["rejected"], report["retried"]) == (1, 0)
+
+
+def test_nothing_is_pulled_where_the_look_for_the_dead_letter_queue_fails_for_good(cf, send, process):
+    send("x")
+    cf.add_fault("consumers", status=200, body="<html>Sign in to the hotel's network</html>")
+    with pytest.raises(MalformedResponseError, match="hotel"):
+        process(handle_by_path)
+    assert requests_to(cf, "pull") == []
+
+
+def test_a_token_that_may_not_look_at_the_consumer_can_process(cf, send, process):
+    send("x")
+    cf.add_fault("consumers", status=403, body={"success": False, "errors": []}, times=10)
+    assert process(handle_by_path)["acked"] == 1
 
 
 def test_a_message_that_handlers_saw_too_often_is_rejected_unseen(cf, send, process):
