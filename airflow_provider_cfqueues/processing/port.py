@@ -73,7 +73,8 @@ class HookPort:
         copies = {message.lease_id: self._copy(message, reason) for message, reason in rejected}
         copies = {lease_id: copy for lease_id, copy in copies.items() if fits(copy)}
         with self._metrics.timed("dead_letter"):
-            await self._hook.asend(str(self._dead_letter_queue_id), list(copies.values()))
+            # A copy that comes twice is better than a run that ends, with its messages rejected again in the next.
+            await self._hook.asend(str(self._dead_letter_queue_id), list(copies.values()), repeat_ambiguous=True)
         return set(copies)
 
     def _copy(self, message: Message, reason: str) -> OutgoingMessage:
