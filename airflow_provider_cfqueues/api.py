@@ -7,10 +7,12 @@ tolerance that real answers need.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS
 from airflow_provider_cfqueues.bodies import decode_body
 from airflow_provider_cfqueues.models import (
     AckResult,
@@ -50,9 +52,10 @@ def ack(queue_id: str, acks: Sequence[str], retries: Sequence[Lease]) -> Call[Ac
         ack_count, retry_count = _count(result.get("ackCount")), _count(result.get("retryCount"))
         warnings = _warnings(result.get("warnings"))
         lease_ids = {"ack": list(acks), "retry": [lease.lease_id for lease in retries]}
+        foreign = len(warnings.keys() - {*lease_ids["ack"], *lease_ids["retry"]})
         judged = [
-            _judge(lease_ids["ack"], ack_count, warnings),
-            _judge(lease_ids["retry"], retry_count, warnings),
+            _judge(lease_ids["ack"], ack_count, warnings, foreign),
+            _judge(lease_ids["retry"], retry_count, warnings, foreign),
         ]
         return AckResult(
             ack_count=ack_count,
@@ -61,6 +64,7 @@ def ack(queue_id: str, acks: Sequence[str], retries: Sequence[Lease]) -> Call[Ac
             messages=envelope.messages,
             confirmed_count=sum(confirmed for confirmed, _ in judged),
             unconfirmed=tuple(lease_id for _, unconfirmed in judged for lease_id in unconfirmed),
+            repeated=envelope.repeated,
         )
 
     return Call(
@@ -76,13 +80,17 @@ def ack(queue_id: str, acks: Sequence[str], retries: Sequence[Lease]) -> Call[Ac
     )
 
 
-def _judge(lease_ids: Sequence[str], count: int | None, warnings: Mapping[str, str]) -> tuple[int, list[str]]:
-    """Return how many leases are settled for certain, and which ones may not be."""
+def _judge(
+    lease_ids: Sequence[str], count: int | None, warnings: Mapping[str, str], foreign: int
+) -> tuple[int, list[str]]:
+    """
+    Return how many leases nothing speaks against, and which ones may not be settled.
+
+    Without a count, each warning that names none of the leases (``foreign``) may mean any of them.
+    """
     warned = [lease_id for lease_id in lease_ids if lease_id in warnings]
-    unkeyed = sum(key.startswith("#") for key in warnings)
     confirmed = len(lease_ids) - len(warned)
-    # Without a count, nothing but their number stands against warnings that name no lease.
-    confirmed = max(0, confirmed - unkeyed) if count is None else min(confirmed, count)
+    confirmed = max(0, confirmed - foreign) if count is None else min(confirmed, count)
     explained = confirmed + len(warned) >= len(lease_ids)
     return confirmed, warned if explained else list(lease_ids)
 
@@ -91,7 +99,8 @@ def _warnings(value: Any) -> dict[str, str]:
     """Read ``warnings`` in each form seen: missing, null, a map by lease, or a list (before February 2026)."""
     if isinstance(value, Mapping):
         return {str(lease_id): text_of(text) for lease_id, text in value.items()}
-    return {f"#{position}": text_of(text) for position, text in enumerate(value or ())}
+    listed = [value] if isinstance(value, str) else value or ()
+    return {f"#{position}": text_of(text) for position, text in enumerate(listed)}
 
 
 def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lease_seconds: float) -> Call[PullResult]:
@@ -109,9 +118,11 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
     def read(envelope: Envelope) -> PullResult:
         result = envelope.result or {}
         expires = envelope.sent_at + timedelta(seconds=lease_seconds)
+        items = result.get("messages") or ()
         return PullResult(
-            messages=tuple(_message(item, expires) for item in result.get("messages") or ()),
+            messages=tuple(_message(item, expires) for item in items if _has_lease(item)),
             backlog=_backlog(result),
+            without_lease=sum(not _has_lease(item) for item in items),
         )
 
     milliseconds = None if visibility_timeout is None else max(1, round(visibility_timeout * 1000))
@@ -125,8 +136,13 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
     )
 
 
+def _has_lease(item: Any) -> bool:
+    return isinstance(item, Mapping) and isinstance(item.get("lease_id"), str)
+
+
 def _message(item: Mapping[str, Any], expires: datetime) -> Message:
-    metadata = item.get("metadata") or {}
+    """Read one message; but for its lease, nothing in it is required, and nothing odd in it may hide the others."""
+    metadata = item["metadata"] if isinstance(item.get("metadata"), Mapping) else {}
     content_type, raw = metadata.get("CF-Content-Type"), item.get("body")
     body = body_error = None
     try:
@@ -134,7 +150,7 @@ def _message(item: Mapping[str, Any], expires: datetime) -> Message:
     except ValueError as error:
         body_error = str(error)
     return Message(
-        id=str(item.get("id", "")),
+        id=str(item.get("id") or ""),
         lease_id=item["lease_id"],
         body=body,
         attempts=_count(item.get("attempts")),
@@ -219,7 +235,7 @@ def list_queues(page: int, name: str | None = None) -> Call[tuple[list[Queue], b
 
     def read(envelope: Envelope) -> tuple[list[Queue], bool]:
         queues = [_queue(item) for item in envelope.result or ()]
-        return queues, bool(queues) and page < (_count(envelope.result_info.get("total_pages")) or 1)
+        return queues, bool(queues) and page < _pages(envelope.result_info)
 
     return Call(
         name="list the queues",
@@ -228,6 +244,11 @@ def list_queues(page: int, name: str | None = None) -> Call[tuple[list[Queue], b
         params=_without_none(page=page, name=name),
         read=read,
     )
+
+
+def _pages(result_info: Mapping[str, Any]) -> int:
+    total, size = _count(result_info.get("total_count")), _count(result_info.get("per_page"))
+    return _count(result_info.get("total_pages")) or (math.ceil(total / size) if total and size else 1)
 
 
 def verify_token(*, account_owned: bool) -> Call[str]:
@@ -255,8 +276,8 @@ def _messages_path(queue_id: str, rest: str) -> str:
 
 def _queue(item: Mapping[str, Any]) -> Queue:
     return Queue(
-        queue_id=item["queue_id"],
-        queue_name=item["queue_name"],
+        queue_id=str(item["queue_id"]),
+        queue_name=str(item["queue_name"]),
         settings=item.get("settings") or {},
         consumers_total_count=_count(item.get("consumers_total_count")),
         producers_total_count=_count(item.get("producers_total_count")),
@@ -265,13 +286,13 @@ def _queue(item: Mapping[str, Any]) -> Queue:
 
 def _consumer(item: Mapping[str, Any]) -> Consumer:
     settings = item.get("settings") or {}
-    timeout_ms = settings.get("visibility_timeout_ms")
+    timeout_ms = _count(settings.get("visibility_timeout_ms"))
     return Consumer(
         type=item.get("type", ""),
         consumer_id=item.get("consumer_id"),
         dead_letter_queue=item.get("dead_letter_queue") or None,
         max_retries=_count(settings.get("max_retries")),
-        visibility_timeout=None if timeout_ms is None else timeout_ms / 1000,
+        visibility_timeout=timeout_ms / 1000 if timeout_ms and timeout_ms <= MAX_VISIBILITY_SECONDS * 1000 else None,
         retry_delay=settings.get("retry_delay"),
         batch_size=_count(settings.get("batch_size")),
     )
@@ -287,18 +308,24 @@ def _backlog(result: Mapping[str, Any]) -> QueueMetrics | None:
 
 def _metrics(item: Mapping[str, Any]) -> QueueMetrics:
     return QueueMetrics(
-        backlog_count=int(item["backlog_count"]),
+        backlog_count=_count(item["backlog_count"]) or 0,
         backlog_bytes=_count(item.get("backlog_bytes")),
         oldest_message_timestamp=_time(item.get("oldest_message_timestamp_ms")),
     )
 
 
 def _count(value: Any) -> int | None:
-    return None if value is None else int(value)
+    """Read a count; what is no whole number from 0 up counts as not reported."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0 or value % 1:
+        return None
+    return int(value)
 
 
 def _time(milliseconds: Any) -> datetime | None:
-    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc) if milliseconds else None
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, timezone.utc) if milliseconds else None
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
 
 
 def _without_none(**values: Any) -> dict[str, Any]:

@@ -13,11 +13,11 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from reprlib import Repr
 from typing import Any
 
-from airflow_provider_cfqueues.delays import DelayRule
+from airflow_provider_cfqueues.delays import is_rule
 from airflow_provider_cfqueues.models import Lease, Message, OutgoingMessage
 
 MAX_DELAY_SECONDS = 86_400
@@ -25,6 +25,7 @@ MAX_DELAY_SECONDS = 86_400
 MAX_VISIBILITY_SECONDS = 43_200
 """12 hours: Cloudflare's limit for the visibility timeout (documentation, pull consumers)."""
 _ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_SPACE = re.compile(r"\s")
 _OUTGOING_KEYS = {"body", "content_type", "delay_seconds"}
 
 
@@ -49,6 +50,19 @@ def parse_id(value: Any, what: str) -> str:
         msg = f"{what} must be 1 to 32 letters, digits, '-' or '_', not {_short(value)}"
         raise ValueError(msg)
     return str(value)
+
+
+def parse_name(value: Any) -> str:
+    """
+    Return the name of a queue.
+
+    :param value: the name.
+    :raises ValueError: it is empty or no text.
+    """
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        msg = f"queue_name must be the name of a queue, not {_short(value)}"
+        raise ValueError(msg)
+    return value
 
 
 def parse_number(value: Any, what: str) -> float:
@@ -96,14 +110,14 @@ def parse_delay(value: Any, what: str = "delay_seconds") -> int | None:
     The API's schema says ``number``; whether it honours fractions is not documented, so a fraction is rounded up:
     no message comes back earlier than asked.
 
-    :param value: seconds from 0 to 86,400 as a number or text that holds one, or None.
+    :param value: seconds from 0 to 86,400 as a number, a timedelta or text that holds a number, or None.
     :param what: the name of the argument, for the error.
     :raises TypeError: it is not a number.
     :raises ValueError: it is out of range.
     """
     if value is None:
         return None
-    seconds = parse_number(value, what)
+    seconds = value.total_seconds() if isinstance(value, timedelta) else parse_number(value, what)
     if not 0 <= seconds <= MAX_DELAY_SECONDS:
         msg = f"{what} must be from 0 to {MAX_DELAY_SECONDS} seconds (24 hours), not {_short(value)}"
         raise ValueError(msg)
@@ -145,7 +159,11 @@ def parse_leases(value: Any, what: str = "lease_ids") -> list[Lease]:
     """
     if value is None or (isinstance(value, str) and _parse_rendered(value, what) is None):
         return []
-    return list(_iterate_leases(value, what))
+    try:
+        return list(_iterate_leases(value, what))
+    except RecursionError:
+        msg = f"{what} is nested too deeply"
+        raise ValueError(msg) from None
 
 
 def _iterate_leases(value: Any, what: str) -> Iterator[Lease]:
@@ -176,7 +194,7 @@ def _is_pair(value: Any) -> bool:
         isinstance(value, tuple)
         and len(value) == 2
         and isinstance(value[0], str)
-        and isinstance(value[1], (int, float))
+        and (isinstance(value[1], (int, float)) or (isinstance(value[1], str) and value[1].isdecimal()))
     )
 
 
@@ -208,7 +226,7 @@ def _lease(lease_id: Any, delay: Any, attempts: int | None, expires: datetime | 
     if not isinstance(lease_id, str):
         msg = f"{what}: a lease ID must be a string; found {_describe(lease_id)}"
         raise TypeError(msg)
-    if not lease_id or any(char.isspace() for char in lease_id):
+    if not lease_id or _SPACE.search(lease_id):
         msg = f"{what}: a lease ID is never empty and has no white space; found {_short(lease_id)}"
         raise ValueError(msg)
     return Lease(lease_id=lease_id, delay_seconds=parse_delay(delay), attempts=attempts, lease_expires_at=expires)
@@ -224,11 +242,11 @@ def _parse_rendered(text: str, what: str) -> Any:
     for parse in (json.loads, ast.literal_eval):
         try:
             return parse(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             continue
     msg = (
-        f"{what}: the text is neither JSON nor a Python literal: {_short(text)}. Pass the XCom itself "
-        "(pull.output) rather than a template, or set render_template_as_native_obj=True on the DAG"
+        f"{what}: the text is neither JSON nor a Python literal: {_short(text)}. Pass an XCom itself (task.output) "
+        "rather than a template, or set render_template_as_native_obj=True on the DAG"
     )
     raise ValueError(msg)
 
@@ -244,8 +262,11 @@ def delay_leases(leases: list[Lease], delay: Any) -> list[Lease]:
     """
 
     def delay_of(lease: Lease) -> int | None:
-        return parse_delay(delay.seconds(lease) if isinstance(delay, DelayRule) else delay)
+        return parse_delay(delay.seconds(lease))
 
+    if not is_rule(delay):
+        common = parse_delay(delay)
+        return [lease if lease.delay_seconds is not None else replace(lease, delay_seconds=common) for lease in leases]
     return [
         lease if lease.delay_seconds is not None else replace(lease, delay_seconds=delay_of(lease)) for lease in leases
     ]
@@ -256,8 +277,9 @@ def parse_messages(value: Any) -> list[OutgoingMessage]:
     Return the messages to send.
 
     A message is a string (sent as text), a JSON object or array, an ``OutgoingMessage``, or a mapping with ``body``
-    and optionally ``content_type`` and ``delay_seconds``. One string or mapping alone is one message; a string that
-    holds a JSON or Python list (a rendered template) is a list of messages. None and an empty list are no messages.
+    and optionally ``content_type`` and ``delay_seconds``. One string or mapping alone is one message. A string alone
+    that begins with ``[`` or ``{`` is a rendered template and holds messages as JSON or as a Python literal; to send
+    such a text itself, put it into a list. None and an empty list are no messages.
 
     :param value: the messages.
     :raises TypeError: a body is of a type that the API does not take.
@@ -265,7 +287,7 @@ def parse_messages(value: Any) -> list[OutgoingMessage]:
     """
     if value is None:
         return []
-    if isinstance(value, str) and value.strip().startswith("["):
+    if isinstance(value, str) and value.strip().startswith(("[", "{")):
         value = _parse_rendered(value, "messages")
     if isinstance(value, (str, Mapping, OutgoingMessage)):
         value = [value]
@@ -295,7 +317,7 @@ def _outgoing(item: Any, what: str) -> OutgoingMessage:
 
 
 def _check_body(body: Any, content_type: str, what: str) -> None:
-    expected = {"text": str, "json": (Mapping, list, tuple)}.get(content_type)
+    expected = {"text": str, "json": (Mapping, list, tuple)}.get(str(content_type))
     if expected is None:
         msg = f"{what}: content_type must be 'text' or 'json' (all that the REST API takes), not {_short(content_type)}"
         raise ValueError(msg)

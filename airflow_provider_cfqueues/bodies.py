@@ -1,5 +1,5 @@
 """
-How a pulled body is decoded: the one place that knows the json-plain-or-base64 trap.
+How a pulled body is decoded, and whether Airflow can hand it on: the one place that knows the traps of both.
 
 Cloudflare's documentation says that json and bytes bodies are base64. In practice json bodies also arrive as plain
 JSON text, depending on the producer. Plain objects, arrays and strings cannot be mistaken: their first character is
@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from typing import Any
+
+MAX_XCOM_DEPTH = 50
+_XCOM_KEYS = {"__classname__", "__version__", "__data__", "__id__", "__type", "__var", "__source", "__cls"}
 
 
 def decode_body(raw: Any, content_type: str | None) -> Any:
@@ -31,6 +35,44 @@ def decode_body(raw: Any, content_type: str | None) -> Any:
         return _decode_json(raw)
     msg = f"a body of content type {content_type!r} can only be decoded in a Worker; send it as json, text or bytes"
     raise ValueError(msg)
+
+
+def why_not_xcom(value: Any) -> str | None:
+    """
+    Return why Airflow could not store a JSON value as an XCom, or give it to the next task unchanged; None if it can.
+
+    One such value would fail the task after it leased a whole batch. Airflow reserves some keys for its own
+    serialization, its task runner sends integers of at most 64 bits and strict UTF-8, databases refuse NaN and NUL in
+    JSON, and deep nesting exhausts its recursion.
+
+    :param value: the value.
+    """
+    waiting = [(value, 1)]
+    while waiting:
+        item, depth = waiting.pop()
+        if isinstance(item, (dict, list)) and depth > MAX_XCOM_DEPTH:
+            return f"it is nested more than {MAX_XCOM_DEPTH} deep"
+        if isinstance(item, dict):
+            if reserved := _XCOM_KEYS & item.keys():
+                return f"it has the key {min(reserved)!r}, which Airflow reserves"
+            waiting += [(part, depth + 1) for pair in item.items() for part in pair]
+        elif isinstance(item, list):
+            waiting += [(part, depth + 1) for part in item]
+        elif isinstance(item, float) and not math.isfinite(item):
+            return f"it has the number {item}"
+        elif isinstance(item, int) and not -(2**63) <= item < 2**64:
+            return "it has an integer of more than 64 bits"
+        elif isinstance(item, str) and ("\0" in item or not _is_utf8(item)):
+            return "it has text with NUL or lone surrogates"
+    return None
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _decode_json(raw: str) -> Any:

@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 import httpx
 import requests
 import tenacity
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationValueError, NewConnectionError
 
 from airflow_provider_cfqueues import __version__
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, TransportError
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, ConfigurationError, TransportError
 from airflow_provider_cfqueues.flows import Flow, once
 from airflow_provider_cfqueues.protocol import Answer, Call
 from airflow_provider_cfqueues.settings import Settings
@@ -30,9 +30,12 @@ from airflow_provider_cfqueues.settings import Settings
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+R = TypeVar("R", requests.PreparedRequest, httpx.Request)
 
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 30
+MAX_CONNECTIONS = 100
+"""All of them are kept alive: opening one anew costs more than a request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +43,13 @@ class RepeatPolicy:
     """
     How long a failed call is repeated, and how long to wait in between.
 
-    :param max_seconds: no repeat begins later than this after the first try.
+    :param max_seconds: no repeat begins later than this after the first try. A try itself ends when nothing arrives for
+        30 seconds.
     :param first_wait: seconds of the first wait; it doubles with each.
     :param max_wait: where the doubling ends.
     :param jitter: up to how many seconds are added to each wait at random.
-    :param max_retry_after: a longer ``Retry-After`` is not waited for: the error carries it instead.
+    :param max_retry_after: a longer ``Retry-After`` is not waited for: the error carries it instead. A shorter one is
+        waited for, but never less than without it.
     """
 
     max_seconds: float = 60
@@ -53,42 +58,53 @@ class RepeatPolicy:
     jitter: float = 1
     max_retry_after: float = 30
 
-    def options(self, call: Call[Any], conn_id: str) -> dict[str, Any]:
-        """
-        Return the arguments for tenacity's ``Retrying`` and ``AsyncRetrying``.
 
-        :param call: the call to repeat.
-        :param conn_id: the connection, for the log.
-        """
-        backoff = tenacity.wait_exponential(self.first_wait, max=self.max_wait) + tenacity.wait_random(0, self.jitter)
+class _Tries:
+    """
+    The tries of one call: whether there is to be another, after how long, and what earlier ones left open.
 
-        def may_repeat(error: BaseException) -> bool:
-            return (
-                isinstance(error, CloudflareQueuesError)
-                and call.may_repeat(error)
-                and (error.retry_after or 0) <= self.max_retry_after
-            )
+    It sees each failure first, so what every error of a connection has in common is written into it here.
+    """
 
-        def wait(state: tenacity.RetryCallState) -> float:
-            asked: float | None = getattr(_error_of(state), "retry_after", None)
-            return backoff(state) if asked is None else asked
+    def __init__(self, policy: RepeatPolicy, call: Call[Any], settings: Settings) -> None:
+        self.ambiguous = False
+        self._policy = policy
+        self._call = call
+        self._settings = settings
+        self._backoff = tenacity.wait_exponential(policy.first_wait, max=policy.max_wait) + tenacity.wait_random(
+            0, policy.jitter
+        )
 
-        def log_repeat(state: tenacity.RetryCallState) -> None:
-            log.warning(
-                "Connection %r: trying again in %.1f s (try %d): %s",
-                conn_id,
-                state.upcoming_sleep,
-                state.attempt_number + 1,
-                getattr(_error_of(state), "message", ""),
-            )
-
+    def options(self) -> dict[str, Any]:
+        """Return the arguments for tenacity's ``Retrying`` and ``AsyncRetrying``."""
         return {
-            "retry": tenacity.retry_if_exception(may_repeat),
-            "wait": wait,
-            "stop": tenacity.stop_before_delay(self.max_seconds),
-            "before_sleep": log_repeat,
+            "retry": tenacity.retry_if_exception(self._may_repeat),
+            "wait": self._wait,
+            "stop": tenacity.stop_before_delay(self._policy.max_seconds),
+            "before_sleep": self._log,
             "reraise": True,
         }
+
+    def _may_repeat(self, error: BaseException) -> bool:
+        if not isinstance(error, CloudflareQueuesError):
+            return False
+        error.conn_id = self._settings.conn_id
+        error.hide(self._settings.credentials.secret)
+        # A refusal of this try says nothing of an earlier one whose answer was lost.
+        self.ambiguous = error.maybe_applied = self.ambiguous or error.maybe_applied
+        return self._call.may_repeat(error) and (error.retry_after or 0) <= self._policy.max_retry_after
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        return max(self._backoff(state), getattr(_error_of(state), "retry_after", None) or 0)
+
+    def _log(self, state: tenacity.RetryCallState) -> None:
+        log.warning(
+            "Connection %r: trying again in %.1f s (try %d): %s",
+            self._settings.conn_id,
+            state.upcoming_sleep,
+            state.attempt_number + 1,
+            getattr(_error_of(state), "message", ""),
+        )
 
 
 def _error_of(state: tenacity.RetryCallState) -> BaseException | None:
@@ -107,17 +123,43 @@ def _headers(settings: Settings) -> dict[str, str]:
 def _content(call: Call[Any]) -> bytes | None:
     if call.payload is None:
         return None
-    return json.dumps(call.payload, separators=(",", ":"), allow_nan=False).encode()
+    return json.dumps(call.payload, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
 
 
 def _no_answer(call: Call[Any], error: Exception, *, connected: bool) -> TransportError:
     cause = getattr(error.args[0] if error.args else None, "reason", error)  # of requests' nest, the innermost
     failed = TransportError(f"Could not {call.name}: {type(cause).__name__}: {cause}", queue=call.queue)
     failed.maybe_applied = connected
+    if isinstance(error, (requests.RequestException, httpx.HTTPError)):
+        error.request = None  # its headers hold the credentials
     return failed
 
 
-class Client:
+class _Session(requests.Session):
+    """A session that does not even look at redirects: a malformed one must not fail before its status is read."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
+async def _ignore_redirect(response: httpx.Response) -> None:
+    response.headers.pop("location", None)
+
+
+class _AnyClient:
+    """What both clients are made of."""
+
+    def __init__(self, settings: Settings, policy: RepeatPolicy | None, sleep: Callable[[float], Any]) -> None:
+        self.settings = settings
+        self._policy = policy or RepeatPolicy()
+        self._sleep = sleep
+
+    def _authenticate(self, request: R) -> R:
+        request.headers.update(_headers(self.settings))
+        return request
+
+
+class Client(_AnyClient):
     """
     Carries calls over one ``requests.Session``: keep-alive, time-outs, no redirects.
 
@@ -127,23 +169,13 @@ class Client:
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        *,
-        policy: RepeatPolicy | None = None,
-        sleep: Callable[[float], Any] = time.sleep,
+        self, settings: Settings, *, policy: RepeatPolicy | None = None, sleep: Callable[[float], Any] = time.sleep
     ) -> None:
-        self.settings = settings
-        self._policy = policy or RepeatPolicy()
-        self._sleep = sleep
-        self._session = requests.Session()
+        super().__init__(settings, policy, sleep)
+        self._session = _Session()
         self._session.trust_env = not settings.is_loopback
         # As auth, not as headers of the session: a .netrc would replace them.
         self._session.auth = self._authenticate
-
-    def _authenticate(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers.update(_headers(self.settings))
-        return request
 
     def run(self, flow: Flow[T]) -> T:
         """
@@ -177,8 +209,9 @@ class Client:
         return self.run(once(call))
 
     def _repeat(self, call: Call[T]) -> T:
-        retrying = tenacity.Retrying(sleep=self._sleep, **self._policy.options(call, self.settings.conn_id))
-        return retrying(lambda: call.read_answer(self._carry(call)))
+        tries = _Tries(self._policy, call, self.settings)
+        retrying = tenacity.Retrying(sleep=self._sleep, **tries.options())
+        return retrying(lambda: call.read_answer(self._carry(call), repeated=tries.ambiguous))
 
     def _carry(self, call: Call[Any]) -> Answer:
         sent_at = datetime.now(timezone.utc)
@@ -191,7 +224,7 @@ class Client:
                 timeout=(CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS),
                 allow_redirects=False,
             )
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             raise _no_answer(call, error, connected=not _never_connected(error)) from error
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Answer(status=response.status_code, headers=headers, content=response.content, sent_at=sent_at)
@@ -201,15 +234,20 @@ class Client:
         self._session.close()
 
 
-def _never_connected(error: requests.RequestException) -> bool:
+def _never_connected(error: Exception) -> bool:
     """Tell a connect that failed from a connection that broke: requests has one class for both."""
-    if isinstance(error, (requests.ConnectTimeout, requests.exceptions.SSLError, requests.exceptions.ProxyError)):
+    if isinstance(error, requests.exceptions.SSLError):
+        return "CERTIFICATE_VERIFY_FAILED" in str(error)  # any other TLS failure can come after the request
+    if isinstance(error, (requests.ConnectTimeout, requests.exceptions.ProxyError, LocationValueError)):
         return True
     reason = getattr(error.args[0] if error.args else None, "reason", None)
     return isinstance(reason, (NewConnectionError, ConnectTimeoutError))
 
 
-class AsyncClient:
+_NEVER_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.InvalidURL)
+
+
+class AsyncClient(_AnyClient):
     """
     Carries calls over one ``httpx.AsyncClient``: the same as :class:`Client`, awaited.
 
@@ -225,19 +263,19 @@ class AsyncClient:
         policy: RepeatPolicy | None = None,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     ) -> None:
-        self.settings = settings
-        self._policy = policy or RepeatPolicy()
-        self._sleep = sleep
-        self._client = httpx.AsyncClient(
-            auth=self._authenticate,
-            timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
-            follow_redirects=False,
-            trust_env=not settings.is_loopback,
-        )
-
-    def _authenticate(self, request: httpx.Request) -> httpx.Request:
-        request.headers.update(_headers(self.settings))
-        return request
+        super().__init__(settings, policy, sleep)
+        try:
+            self._client = httpx.AsyncClient(
+                auth=self._authenticate,
+                timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+                limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
+                follow_redirects=False,
+                event_hooks={"response": [_ignore_redirect]},
+                trust_env=not settings.is_loopback,
+            )
+        except (ValueError, ImportError) as error:
+            msg = f"Connection {settings.conn_id!r}: the proxy settings of the environment do not work: {error}"
+            raise ConfigurationError(msg) from error
 
     async def run(self, flow: Flow[T]) -> T:
         """
@@ -271,11 +309,12 @@ class AsyncClient:
         return await self.run(once(call))
 
     async def _repeat(self, call: Call[T]) -> T:
-        async def once_carried() -> T:
-            return call.read_answer(await self._carry(call))
+        tries = _Tries(self._policy, call, self.settings)
 
-        retrying = tenacity.AsyncRetrying(sleep=self._sleep, **self._policy.options(call, self.settings.conn_id))
-        return await retrying(once_carried)
+        async def one_try() -> T:
+            return call.read_answer(await self._carry(call), repeated=tries.ambiguous)
+
+        return await tenacity.AsyncRetrying(sleep=self._sleep, **tries.options())(one_try)
 
     async def _carry(self, call: Call[Any]) -> Answer:
         sent_at = datetime.now(timezone.utc)
@@ -283,9 +322,8 @@ class AsyncClient:
             response = await self._client.request(
                 call.method, self.settings.url(call.path), params=dict(call.params), content=_content(call)
             )
-        except httpx.HTTPError as error:
-            connected = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout))
-            raise _no_answer(call, error, connected=connected) from error
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            raise _no_answer(call, error, connected=not isinstance(error, _NEVER_CONNECTED)) from error
         return Answer(status=response.status_code, headers=response.headers, content=response.content, sent_at=sent_at)
 
     async def aclose(self) -> None:

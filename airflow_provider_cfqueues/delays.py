@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard
 
 from airflow_provider_cfqueues.models import Lease, Message
 
 
-@runtime_checkable
 class DelayRule(Protocol):
     """
     Decides per message how long it waits.
 
-    A method, not a callable: Airflow calls what it finds callable in a template field.
+    A method, not a callable: Airflow calls what it finds callable in a template field. Make it a dataclass, or give it
+    a ``repr`` without an address: Airflow takes a DAG whose arguments look different for a new version of it.
     """
 
     def seconds(self, message: Lease | Message) -> float:
@@ -41,6 +41,17 @@ class ExponentialDelay:
     max_seconds: float = 3_600
     jitter: float = 0
 
+    def __post_init__(self) -> None:
+        limits = {
+            "initial_seconds >= 0": self.initial_seconds >= 0,
+            "factor > 0": self.factor > 0,
+            "0 <= max_seconds <= 86400": 0 <= self.max_seconds <= 86_400,
+            "0 <= jitter <= 1": 0 <= self.jitter <= 1,
+        }
+        if broken := [limit for limit, holds in limits.items() if not holds]:
+            msg = f"{self}: {' and '.join(broken)} must hold"
+            raise ValueError(msg)
+
     def seconds(self, message: Lease | Message) -> float:
         """
         Return the seconds that this message should wait.
@@ -59,3 +70,12 @@ class ExponentialDelay:
         except OverflowError:
             seconds = self.max_seconds
         return min(seconds, self.max_seconds) * (1 - self.jitter * random.random())  # noqa: S311 - spreads load
+
+
+def is_rule(delay: Any) -> TypeGuard[DelayRule]:
+    """
+    Return whether a delay is a :class:`DelayRule` rather than a time (a ``timedelta`` has ``seconds``, too).
+
+    :param delay: the delay.
+    """
+    return not isinstance(delay, type) and callable(getattr(delay, "seconds", None))

@@ -41,7 +41,8 @@ class Progress:
     How far a call that takes several requests had come when one of them failed for good.
 
     :param kind: what the items are: ``leases`` (their IDs) or ``messages`` (their positions in the list sent).
-    :param done: items of the requests that the API answered.
+    :param done: items that the API confirmed.
+    :param unconfirmed: items of requests that the API answered without confirming them.
     :param unknown: items of the failed request, where it may have been applied all the same.
     :param not_done: items that were certainly not settled or sent.
     :param result: what the answered requests reported, merged (``AckResult`` or ``SendResult``).
@@ -49,16 +50,21 @@ class Progress:
 
     kind: str
     done: tuple[Any, ...]
+    unconfirmed: tuple[Any, ...] = ()
     unknown: tuple[Any, ...]
     not_done: tuple[Any, ...]
     result: Any
 
     def __str__(self) -> str:
-        open_items = len(self.unknown) + len(self.not_done)
+        open_items = len(self.unconfirmed) + len(self.unknown) + len(self.not_done)
         total = len(self.done) + open_items
         parts = [
             f"{label}: {list_leases([str(item) for item in items])}"
-            for label, items in (("unknown", self.unknown), ("certainly not done", self.not_done))
+            for label, items in (
+                ("answered, but not confirmed", self.unconfirmed),
+                ("unknown", self.unknown),
+                ("certainly not done", self.not_done),
+            )
             if items
         ]
         return f"{open_items} of {total} {self.kind} not confirmed ({'; '.join(parts)})."
@@ -119,6 +125,16 @@ class CloudflareQueuesError(Exception):
         facts = f" ({', '.join(self._facts())})" if self._facts() else ""
         progress = "" if self.progress is None else f" {self.progress}"
         return f"{self.message.rstrip('.')}{facts}. {self.remedy}{progress}"
+
+    def hide(self, secret: str) -> None:
+        """
+        Take a secret out of all texts, in case that the answer echoed it.
+
+        :param secret: the secret.
+        """
+        self.message = self.message.replace(secret, "***")
+        self.messages = tuple(message.replace(secret, "***") for message in self.messages)
+        self.args = (self.message,)
 
     def _facts(self) -> list[str]:
         named = {
@@ -246,6 +262,24 @@ class MalformedResponseError(ApiError):
         "of the connection."
     )
     maybe_applied = True
+
+
+class ProcessingFailedError(CloudflareQueuesError):
+    """
+    A handler failed for more messages than ``fail_on`` allows, or the task was killed.
+
+    :param message: what failed.
+    :param failures: the messages, each with ``message_id``, ``attempts`` and ``reason``; the first hundred.
+    """
+
+    remedy = (
+        "Messages that failed are delivered again after their delay, or are in the dead-letter queue: mend the handler "
+        "or the messages, then run the task again."
+    )
+
+    def __init__(self, message: str, *, failures: Sequence[Any] = (), **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.failures = tuple(failures)
 
 
 class UnconfirmedLeasesError(CloudflareQueuesError):

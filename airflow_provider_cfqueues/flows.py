@@ -88,7 +88,7 @@ def ack(queue_id: str, acks: Sequence[Lease], retries: Sequence[Lease]) -> Flow[
             )
         except CloudflareQueuesError as error:
             lease_ids = [lease if isinstance(lease, str) else lease.lease_id for lease in leases]
-            error.progress = _progress("leases", lease_ids, start, len(batch), error, result)
+            error.progress = _progress("leases", lease_ids, start, len(batch), error, result, result.unconfirmed)
             raise
         result = result.merge(part)
     return result
@@ -108,9 +108,7 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, kno
     :raises CloudflareQueuesError: the first request failed for good. A later failure is the result's ``error``: the
         messages leased before it are not hidden behind it.
     """
-    if queue_id not in known.consumers:
-        known.consumers[queue_id] = yield from _look_at_consumer(queue_id)
-    consumer = known.consumers[queue_id]
+    consumer = yield from get_pull_consumer(queue_id, known)
     lease_seconds = visibility_timeout
     if lease_seconds is None and consumer is not None:
         lease_seconds = consumer.visibility_timeout
@@ -125,18 +123,35 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, kno
             if not result.messages:
                 raise
             return replace(result, error=error)
-        result = replace(result, messages=result.messages + part.messages, backlog=part.backlog or result.backlog)
+        result = replace(
+            result,
+            messages=result.messages + part.messages,
+            backlog=part.backlog or result.backlog,
+            without_lease=result.without_lease + part.without_lease,
+        )
         if not part.messages:
             break
     return result
 
 
-def _look_at_consumer(queue_id: str) -> Flow[Consumer | None]:
-    try:
-        consumers: list[Consumer] = yield replace(api.list_consumers(queue_id), repeat=False)
-    except CloudflareQueuesError:
-        return None
-    return next((consumer for consumer in consumers if consumer.type == "http_pull"), None)
+def get_pull_consumer(queue_id: str, known: Known, *, required: bool = False) -> Flow[Consumer | None]:
+    """
+    Look at a queue's pull consumer, once; None where it cannot be had.
+
+    :param queue_id: ID of the queue.
+    :param known: what was looked up before; the consumer is added to it.
+    :param required: repeat a look that failed, and raise what it failed with, unless it is not allowed.
+    :raises CloudflareQueuesError: it is required, and failed.
+    """
+    if queue_id not in known.consumers:
+        try:
+            consumers: list[Consumer] = yield replace(api.list_consumers(queue_id), repeat=required)
+        except CloudflareQueuesError as error:
+            if required and not isinstance(error, PermissionDeniedError):
+                raise
+            consumers = []
+        known.consumers[queue_id] = next((consumer for consumer in consumers if consumer.type == "http_pull"), None)
+    return known.consumers[queue_id]
 
 
 def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous: bool) -> Flow[SendResult]:
@@ -163,6 +178,19 @@ def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous
     return result
 
 
+def fits(message: OutgoingMessage) -> bool:
+    """
+    Return whether a message can be sent: it is JSON or text of at most 128 KB.
+
+    :param message: the message, with its content type.
+    """
+    try:
+        _wire_size(message, 0)
+    except ValueError:
+        return False
+    return True
+
+
 def _batches(messages: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]:
     batch: list[OutgoingMessage] = []
     batch_size = 0
@@ -179,7 +207,11 @@ def _batches(messages: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMessa
 
 def _wire_size(message: OutgoingMessage, position: int) -> int:
     try:
-        text = message.body if message.content_type == "text" else json.dumps(message.body, allow_nan=False)
+        text = (
+            message.body
+            if message.content_type == "text"
+            else json.dumps(message.body, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        )
         size = len(text.encode()) + api.MESSAGE_OVERHEAD_BYTES
     except (TypeError, ValueError, RecursionError) as error:
         msg = f"messages[{position}]: the body cannot be sent as JSON: {error}. Nothing was sent"
@@ -194,13 +226,21 @@ def _wire_size(message: OutgoingMessage, position: int) -> int:
 
 
 def _progress(
-    kind: str, items: Sequence[Any], start: int, size: int, error: CloudflareQueuesError, result: Any
+    kind: str,
+    items: Sequence[Any],
+    start: int,
+    size: int,
+    error: CloudflareQueuesError,
+    result: Any,
+    unconfirmed: tuple[Any, ...] = (),
 ) -> Progress:
     """Part the items into those before, in and after the failed request."""
     failed, after = tuple(items[start : start + size]), tuple(items[start + size :])
+    not_confirmed = set(unconfirmed)
     return Progress(
         kind=kind,
-        done=tuple(items[:start]),
+        done=tuple(item for item in items[:start] if item not in not_confirmed),
+        unconfirmed=unconfirmed,
         unknown=failed if error.maybe_applied else (),
         not_done=after if error.maybe_applied else failed + after,
         result=result,
@@ -214,11 +254,15 @@ def list_queues(name: str | None = None) -> Flow[list[Queue]]:
     :param name: only the queue of this name, where the API heeds it.
     """
     queues: list[Queue] = []
+    known: set[str] = set()
     page, more = 1, True
     while more:
         part, more = yield api.list_queues(page, name)
-        queues += part
+        fresh = [queue for queue in part if queue.queue_id not in known]
+        known |= {queue.queue_id for queue in fresh}
+        queues += fresh
         page += 1
+        more = more and bool(fresh)  # an API that ignores the page would give the first one for ever
     return queues
 
 

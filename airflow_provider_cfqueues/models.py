@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, overload
 
+from airflow_provider_cfqueues.bodies import why_not_xcom
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 
 
@@ -45,10 +46,17 @@ class Message:
         """
         Return the message as plain JSON values.
 
-        Times are ISO 8601 strings; a ``bytes`` body is base64. Only a message whose body could not be decoded has
-        the two further keys ``raw_body`` and ``body_error``.
+        Times are ISO 8601 strings; a ``bytes`` body is base64. Only a message whose body could not be decoded, or that
+        Airflow could not store, has the two further keys ``raw_body`` and ``body_error``; its ``body`` is None.
         """
         body = base64.b64encode(self.body).decode() if isinstance(self.body, bytes) else self.body
+        raw, error = self.raw_body, self.body_error
+        if error is None and (reason := why_not_xcom(body)):
+            body, error = None, f"Airflow cannot store the body as an XCom: {reason}"
+        if why_not_xcom(raw):
+            raw = base64.b64encode(str(raw).encode("utf-8", "surrogatepass")).decode()
+            error = error and f"{error} (raw_body is base64 of it)"
+        metadata = dict(self.metadata)
         plain = {
             "id": self.id,
             "lease_id": self.lease_id,
@@ -56,11 +64,11 @@ class Message:
             "attempts": self.attempts,
             "timestamp": self.timestamp and self.timestamp.isoformat(),
             "content_type": self.content_type,
-            "metadata": dict(self.metadata),
+            "metadata": {"unstorable": ascii(metadata)} if why_not_xcom(metadata) else metadata,
             "lease_expires_at": self.lease_expires_at and self.lease_expires_at.isoformat(),
         }
-        if self.body_error is not None:
-            plain |= {"raw_body": self.raw_body, "body_error": self.body_error}
+        if error is not None:
+            plain |= {"raw_body": raw, "body_error": error}
         return plain
 
 
@@ -91,9 +99,10 @@ class AckResult:
     :param retry_count: how many retries it counted; None if it did not say.
     :param warnings: text by lease ID; warnings that came as a list are keyed ``#0``, ``#1``, …
     :param messages: the envelope's messages.
-    :param confirmed_count: how many of the leases given are settled for certain.
+    :param confirmed_count: how many of the leases given nothing speaks against.
     :param unconfirmed: leases that may not be settled: one with a warning, or, where a count falls short by more
         than the warnings explain, every lease that was counted there.
+    :param repeated: whether an earlier try got no answer; it may have settled what is not confirmed now.
     """
 
     ack_count: int | None = 0
@@ -102,6 +111,7 @@ class AckResult:
     messages: list[str] = field(default_factory=list)
     confirmed_count: int = field(default=0, compare=False)
     unconfirmed: tuple[str, ...] = field(default=(), compare=False)
+    repeated: bool = field(default=False, compare=False)
 
     def merge(self, other: AckResult) -> AckResult:
         """
@@ -124,6 +134,7 @@ class AckResult:
             messages=self.messages + other.messages,
             confirmed_count=self.confirmed_count + other.confirmed_count,
             unconfirmed=self.unconfirmed + other.unconfirmed,
+            repeated=self.repeated or other.repeated,
         )
 
 
@@ -192,12 +203,14 @@ class PullResult(Sequence[Message]):
     :param backlog: what the API said is waiting, from the last answer that said so.
     :param consumer: the queue's pull consumer, where it could be looked at.
     :param error: the failure of a later request of the same pull; the messages leased before it are here.
+    :param without_lease: how many items of the answer had no lease ID, so that nothing can be done with them.
     """
 
     messages: tuple[Message, ...] = ()
     backlog: QueueMetrics | None = None
     consumer: Consumer | None = None
     error: CloudflareQueuesError | None = None
+    without_lease: int = 0
 
     def __len__(self) -> int:
         return len(self.messages)

@@ -43,6 +43,7 @@ class Envelope:
     messages: list[str]
     result_info: Mapping[str, Any]
     sent_at: datetime
+    repeated: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,11 +72,12 @@ class Call(Generic[T]):
     repeat: bool = True
     repeat_ambiguous: bool = True
 
-    def read_answer(self, answer: Answer) -> T:
+    def read_answer(self, answer: Answer, *, repeated: bool = False) -> T:
         """
         Return the result that an answer holds.
 
         :param answer: the answer.
+        :param repeated: whether an earlier try may have been applied.
         :raises ApiError: the subclass that fits, if the answer is not a success.
         """
         try:
@@ -92,9 +94,10 @@ class Call(Generic[T]):
                     messages=[text_of(message) for message in body.get("messages") or ()],
                     result_info=body.get("result_info") or {},
                     sent_at=answer.sent_at,
+                    repeated=repeated,
                 )
             )
-        except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, OSError) as error:
             msg = f"Could not {self.name}: the API's result has an unexpected shape ({type(error).__name__}: {error})"
             raise errors.MalformedResponseError(msg, **self._facts(answer, {})) from error
 
@@ -171,7 +174,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return float(value)
     try:
         wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return max(0.0, wait.total_seconds())
 

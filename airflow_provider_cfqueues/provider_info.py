@@ -30,6 +30,12 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_cfqueues.operators.queues"],
             }
         ],
+        "task-decorators": [
+            {
+                "name": "cloudflare_queue",
+                "class-name": "airflow_provider_cfqueues.decorators.queues.cloudflare_queue_task",
+            }
+        ],
         "connection-types": [
             {
                 "connection-type": "cloudflare",

@@ -23,6 +23,11 @@ class ApiToken:
 
     token: str = field(repr=False)
 
+    @property
+    def secret(self) -> str:
+        """What must not be shown."""
+        return self.token
+
     def headers(self) -> dict[str, str]:
         """Return the headers that authenticate a request."""
         return {"Authorization": f"Bearer {self.token}"}
@@ -34,6 +39,11 @@ class GlobalApiKey:
 
     email: str
     api_key: str = field(repr=False)
+
+    @property
+    def secret(self) -> str:
+        """What must not be shown."""
+        return self.api_key
 
     def headers(self) -> dict[str, str]:
         """Return the headers that authenticate a request."""
@@ -156,6 +166,7 @@ def _base_url(host: str | None) -> str:
     try:
         parts = urlsplit(host)
         parts.port  # noqa: B018 - raises ValueError where it is not a port
+        (parts.hostname or "").encode("idna")  # likewise for what no name server can know
     except ValueError:
         raise ValueError("'host' (API base URL) is not a URL: leave it empty for Cloudflare itself") from None
     if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname)):
@@ -163,6 +174,8 @@ def _base_url(host: str | None) -> str:
             "'host' (API base URL) must begin with https:// (http:// only for this machine, as for the emulator): "
             "leave it empty for Cloudflare itself"
         )
+    if not host.isascii() or not host.isprintable() or " " in host:
+        raise ValueError("'host' (API base URL) has characters that a URL cannot have: type it anew")
     if not parts.hostname or parts.username or parts.password or parts.query or parts.fragment or "\\" in host:
         raise ValueError("'host' (API base URL) must be a plain URL such as https://api.cloudflare.com/client/v4")
     return host.rstrip("/")

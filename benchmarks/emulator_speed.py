@@ -3,9 +3,9 @@ How fast the emulator pulls and acknowledges 100 messages over HTTP, at a backlo
 
     python benchmarks/emulator_speed.py [--rounds 100] [--state FILE]
 
-The emulator runs as a process of its own. The peer, a bare Starlette application that reads the same request and
-answers as many bytes, shows how much of the time any server of this kind takes on this machine. Ends with 1 where a
-median is over the goal.
+The emulator runs as a process of its own. The peer, a bare Starlette application that reads the same request
+and answers as many bytes, shows how much of that any server of this kind takes on this machine. Ends with 1
+where a median is over the goal.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 BACKLOG = 100_000
 BATCH = 100

@@ -15,15 +15,17 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from airflow_provider_cfqueues.emulator import auth, control, wire
-from airflow_provider_cfqueues.emulator.api import ROUTES, Call, Handler
+from airflow_provider_cfqueues.emulator.api import ROUTES
+from airflow_provider_cfqueues.emulator.call import Call, Handler
 from airflow_provider_cfqueues.emulator.model import BrokerError
 from airflow_provider_cfqueues.emulator.parsing import ACCOUNT_ID, QUEUE_ID
-from airflow_provider_cfqueues.emulator.service import LoggedRequest, Service
+from airflow_provider_cfqueues.emulator.snapshot import LoggedRequest
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from airflow_provider_cfqueues.emulator.faults import Fault
+    from airflow_provider_cfqueues.emulator.service import Service
 
 BASE_PATH = "/client/v4"
 Hangup = Callable[["Scope"], None]
@@ -67,7 +69,7 @@ class Endpoint:
             data = await request.body()
         except ClientDisconnect:
             return
-        fault = self._service.faults.take(request.url.path.rpartition("/")[2])
+        fault = self._service.faults.take(scope["path"].rpartition("/")[2])
         if fault.delay_ms:
             await asyncio.sleep(fault.delay_ms / 1000)
         response = None if fault.drop == "before" else self._response(request, data, fault)
@@ -95,9 +97,11 @@ class Endpoint:
             return 200, self._handle(request, data)
         except wire.ApiError as error:
             return error.status, wire.failure(error)
+        except RecursionError:  # what Python can read it cannot always write
+            return 400, wire.failure(wire.ApiError(400, 10208, "Request body is nested too deeply"))
 
     def _handle(self, request: Request, data: bytes) -> wire.JSON:
-        path = request.url.path
+        path = request.scope["path"]
         account_id = request.path_params.get("account_id")
         if not self._handlers or (account_id and not ACCOUNT_ID.fullmatch(account_id)):
             raise wire.ApiError(404, 7003, f"Could not route to {path}, perhaps your object identifier is invalid?")
@@ -107,7 +111,7 @@ class Endpoint:
             raise wire.ApiError(405, 7001, f"Method {request.method} not available for that URI.")
         if not QUEUE_ID.fullmatch(request.path_params.get("queue_id", "none")):
             raise wire.ApiError(400, 10107, "Queue ID is malformed")
-        query = parse_qs(request.url.query, keep_blank_values=True)
+        query = parse_qs(_query(request), keep_blank_values=True)
         call = Call(service=self._service, path=request.path_params, query=query, data=data)
         try:
             return handler(call)
@@ -116,12 +120,12 @@ class Endpoint:
 
     def _log(self, request: Request, data: bytes, response: Response | None) -> None:
         status = response.status_code if response else None
-        log.info("%s %s -> %s", request.method, request.url.path, status or "connection closed")
+        log.info("%s %s -> %s", request.method, request.scope["path"], status or "connection closed")
         self._service.log.append(
             LoggedRequest(
                 method=request.method,
-                path=request.url.path,
-                query=request.url.query,
+                path=request.scope["path"],
+                query=_query(request),
                 body=data,
                 status=status,
                 time_ms=self._service.broker.clock.now_ms(),
@@ -139,6 +143,11 @@ class Endpoint:
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
         await send({"type": "http.response.body", "body": bytes(half), "more_body": True})
         await self._break_off(scope, receive)
+
+
+def _query(request: Request) -> str:
+    query: bytes = request.scope["query_string"]
+    return query.decode("latin-1")
 
 
 def _canned(fault: Fault, headers: dict[str, str]) -> Response:

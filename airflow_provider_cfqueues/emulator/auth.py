@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_cfqueues.emulator.service import Service
 
-_BEARER = re.compile(r"Bearer ([!-~]+)")
+_BEARER = re.compile(r"Bearer ([!-~]+)", re.IGNORECASE)
 _ACCOUNT_TOKEN = "cfat_"  # noqa: S105 -- a prefix
 
 

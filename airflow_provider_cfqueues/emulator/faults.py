@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields, replace
+from random import Random
 from typing import Any
 
 
@@ -17,10 +18,14 @@ class Fault:
 
     ``truncate`` true promises the whole answer and closes the connection half-way; a number answers, complete
     as HTTP, with that many bytes of it.
+
+    A rule with a ``share`` lets calls pass by dice of its own, which ``seed`` starts.
     """
 
     path: str
     times: int = 1
+    share: float = 1
+    seed: int = 0
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     body: Any = None
@@ -64,6 +69,11 @@ def _whole(value: Any, low: int, high: float) -> bool:
 _CHECKS: dict[str, tuple[Any, str]] = {
     "path": (lambda value: isinstance(value, str) and value and "/" not in value, "one path segment"),
     "times": (lambda value: _whole(value, 1, float("inf")), "a whole number from 1"),
+    "share": (
+        lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1,
+        "a number above 0, up to 1",
+    ),
+    "seed": (lambda value: _whole(value, 0, float("inf")), "a whole number from 0"),
     "status": (lambda value: _whole(value, 200, 599), "a whole number from 200 to 599"),
     "headers": (
         lambda value: isinstance(value, dict) and all(isinstance(item, str) for item in value.values()),
@@ -83,25 +93,27 @@ class Faults:
     """The active rules, in the order in which they were added; a call meets at most one."""
 
     def __init__(self) -> None:
-        self._rules: list[Fault] = []
+        self._rules: list[tuple[Fault, Random]] = []
 
     def add(self, rules: Any) -> None:
         """Add rules, all or none of them."""
         if not isinstance(rules, list):
             raise ValueError(f"faults are a JSON list of rules, not {type(rules).__name__}")  # noqa: TRY004
-        self._rules += [parse_fault(rule) for rule in rules]
+        parsed = [parse_fault(rule) for rule in rules]
+        self._rules += [(rule, Random(rule.seed)) for rule in parsed]  # noqa: S311 -- repeatable on purpose
 
     def take(self, path: str) -> Fault:
-        """Return the first rule for this path, used up once more, or one that does nothing."""
-        for index, rule in enumerate(self._rules):
-            if rule.path == path:
-                self._rules[index : index + 1] = [replace(rule, times=rule.times - 1)] if rule.times > 1 else []
+        """Return the first rule for this path whose dice fall on this call, used up once more, or no fault."""
+        for index, (rule, dice) in enumerate(self._rules):
+            if rule.path == path and dice.random() < rule.share:
+                left = [(replace(rule, times=rule.times - 1), dice)] if rule.times > 1 else []
+                self._rules[index : index + 1] = left
                 return rule
         return NO_FAULT
 
     def active(self) -> list[dict[str, Any]]:
         """Return the rules that still wait for a call."""
-        return [asdict(rule) for rule in self._rules]
+        return [asdict(rule) for rule, _ in self._rules]
 
     def clear(self) -> None:
         """Forget all rules."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 from airflow_provider_cfqueues.emulator.fields import BAD_SCHEMA, Fields
 from airflow_provider_cfqueues.emulator.model import ConsumerSettings, Outgoing, QueueSettings, Retry
@@ -102,7 +103,7 @@ def one_message(fields: Fields, json_base64: bool) -> Outgoing:
     elif content_type == "json":
         if not isinstance(value, (dict, list)):
             raise fields.mismatch("object", "body")
-        data = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+        data = _compact(value)
     else:
         raise ApiError(400, 10203, "content_type must be 'text' or 'json'")
     if len(data) > MAX_MESSAGE_BYTES:
@@ -113,6 +114,13 @@ def one_message(fields: Fields, json_base64: bool) -> Outgoing:
         base64=content_type == "json" and json_base64,
         delay_seconds=fields.number("delay_seconds", 0, MAX_DELAY, None, code=10203),
     )
+
+
+def _compact(value: Any) -> bytes:
+    try:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    except ValueError as error:  # 1e999 is a number in JSON, and infinite in Python
+        raise ApiError(400, BAD_SCHEMA, 'Number is too large at "body"') from error
 
 
 def batch(fields: Fields, json_base64: bool) -> tuple[list[Outgoing], float | None]:

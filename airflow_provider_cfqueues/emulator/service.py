@@ -6,20 +6,19 @@ import base64
 import json
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues.emulator import parsing, wire
+from airflow_provider_cfqueues.emulator import parsing, snapshot, wire
 from airflow_provider_cfqueues.emulator.broker import Broker
 from airflow_provider_cfqueues.emulator.faults import Faults
-from airflow_provider_cfqueues.emulator.model import ConsumerSettings, Outgoing
+from airflow_provider_cfqueues.emulator.model import ConsumerSettings, Outgoing, QueueExists
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airflow_provider_cfqueues.emulator.clock import Clock
-    from airflow_provider_cfqueues.emulator.model import Message, Report
+    from airflow_provider_cfqueues.emulator.snapshot import LoggedRequest
 
 ACCOUNT_ID = "0" * 31 + "1"
 API_TOKEN = "emulator-token"  # noqa: S105 -- opens nothing but an emulator
@@ -27,18 +26,6 @@ QUEUES: dict[str, str | None] = {"my-queue": None}
 CONTENT_TYPES = ("json", "text", "bytes", "v8")
 JSON_ENCODINGS = ("base64", "plain")
 LOGGED_REQUESTS = 1000
-
-
-@dataclass(frozen=True)
-class LoggedRequest:
-    """A call that came in; ``status`` None means it got no answer."""
-
-    method: str
-    path: str
-    query: str
-    body: bytes
-    status: int | None
-    time_ms: int
 
 
 class Service:
@@ -80,7 +67,11 @@ class Service:
             _check_queue(name, queue_id)
         self.broker = Broker(state or ":memory:", clock=clock, random=self.random)
         self.broker.clock.offset_ms += self.broker.store.get("clock_offset_ms", 0)
-        self._make_queues()
+        try:
+            self._make_queues()
+        except BaseException:
+            self.close()
+            raise
 
     def queues(self) -> dict[str, str]:
         """Return the id of every queue by its name."""
@@ -124,6 +115,10 @@ class Service:
         :param delay_seconds: as for any message.
         """
         encoding = _one_of(JSON_ENCODINGS, json_encoding or self.json_encoding, "json_encoding")
+        if metadata is not None and not isinstance(metadata, dict):
+            raise ValueError(f"metadata must be an object, not {metadata!r}")
+        if delay_seconds is not None and not _is_delay(delay_seconds):
+            raise ValueError(f"delay_seconds must be from 0 to {parsing.MAX_DELAY}, not {delay_seconds!r}")
         message = Outgoing(
             body=_encoded(body, _one_of(CONTENT_TYPES, content_type, "content_type")),
             content_type=content_type,
@@ -144,7 +139,7 @@ class Service:
 
     def requests(self) -> list[wire.JSON]:
         """Return the latest calls, oldest first."""
-        return [_shown(request) for request in self.log]
+        return [snapshot.request(request) for request in self.log]
 
     def state(self, limit: int = 1000) -> wire.JSON:
         """Return every queue with what became of its messages, and its ``limit`` oldest ones."""
@@ -153,7 +148,7 @@ class Service:
             "now_ms": self.broker.clock.now_ms(),
             "json_encoding": self.json_encoding,
             "faults": self.faults.active(),
-            "queues": [_queue_state(report) for report in reports],
+            "queues": [snapshot.queue(report) for report in reports],
         }
 
     def reset(self) -> None:
@@ -175,7 +170,10 @@ class Service:
             queue = self.broker.queues.find(name)
             if queue and queue_id and queue.id != queue_id:
                 raise ValueError(f"queue {name!r} has the id {queue.id} in the state file, not {queue_id}")
-            self._start_queues[name] = queue.id if queue else self.create_queue(name, queue_id=queue_id)
+            try:
+                self._start_queues[name] = queue.id if queue else self.create_queue(name, queue_id=queue_id)
+            except QueueExists as error:
+                raise ValueError(f"another queue than {name!r} has the id {queue_id!r}") from error
 
 
 def _by_name(queues: Iterable[str] | Mapping[str, str | None]) -> dict[str, str | None]:
@@ -197,46 +195,14 @@ def _one_of(choices: tuple[str, ...], value: str, name: str) -> str:
     return value
 
 
+def _is_delay(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and 0 <= value <= parsing.MAX_DELAY
+
+
 def _encoded(body: Any, content_type: str) -> bytes:
     if content_type == "json":
         return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
     if not isinstance(body, str):
         raise ValueError(f"a {content_type} body must be a string")  # noqa: TRY004 -- one error for all
     return body.encode() if content_type == "text" else base64.b64decode(body, validate=True)
-
-
-def _shown(request: LoggedRequest) -> wire.JSON:
-    shape = asdict(request)
-    text = request.body.decode(errors="replace")
-    try:
-        shape["body"] = json.loads(text) if text else None
-    except (ValueError, RecursionError):
-        shape["body"] = text
-    return shape
-
-
-def _queue_state(report: Report) -> wire.JSON:
-    queue = wire.queue(report.queue)
-    return {
-        "name": report.queue.name,
-        "id": report.queue.id,
-        "settings": queue["settings"],
-        "consumer": queue["consumers"][0] if queue["consumers"] else None,
-        **asdict(report.metrics),
-        "states": report.states,
-        "totals": report.totals,
-        "messages": [_message_state(message) for message in report.messages],
-    }
-
-
-def _message_state(message: Message) -> wire.JSON:
-    body: Any = wire.body(message._replace(base64=message.content_type not in ("text", "json")))
-    return {
-        "id": message.id,
-        "state": message.state,
-        "attempts": message.attempts,
-        "content_type": message.content_type,
-        "body": json.loads(body) if message.content_type == "json" else body,
-        "timestamp_ms": message.timestamp_ms,
-        "visible_ms": message.visible_ms,
-    }

@@ -118,7 +118,10 @@ class Store:
     """
 
     def __init__(self, path: str = ":memory:") -> None:
-        self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1)
+        try:
+            self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1)
+        except sqlite3.Error as error:
+            raise StateFileError(f"cannot open the state file {path}: {error}") from error
         self.db.row_factory = sqlite3.Row
         try:
             self._prepare(path)

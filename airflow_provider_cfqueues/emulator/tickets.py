@@ -35,6 +35,9 @@ class Sealer:
     """
     Turns tickets into opaque strings and back, so that a lease needs no row of its own.
 
+    Nonce and tag are a keyed digest of the ticket, and the nonce masks the ticket: the string looks real and
+    cannot be made up, and what it says is no secret.
+
     :param secret: 16 to 64 random bytes; a string sealed with another secret does not open.
     """
 
@@ -43,37 +46,40 @@ class Sealer:
 
     def seal(self, ticket: Ticket) -> str:
         """Return the string of a ticket; the same ticket always gives the same string."""
-        plain = _PAYLOAD.pack(_KINDS[ticket.kind], *ticket[1:])
-        nonce = self._digest(plain, 16)
-        sealed = self._mask(plain, nonce)
-        return _join(nonce, sealed, self._digest(nonce + sealed, 32))
+        kind, *numbers = ticket
+        plain = _PAYLOAD.pack(_KINDS[kind], *numbers)
+        signature = self._sign(plain)
+        return _join(signature, _xor(plain, signature))
 
     def open(self, text: str) -> Ticket | None:
         """Return the ticket of a string, or None where this sealer never made that string."""
         try:
-            nonce, sealed, tag = _split(text)
-            if tag != self._digest(nonce + sealed, 32) or _join(nonce, sealed, tag) != text:
+            nonce, sealed = _split(text)
+            plain = _xor(sealed, nonce)
+            if _join(self._sign(plain), sealed) != text:
                 return None
-            kind, *numbers = _PAYLOAD.unpack(self._mask(sealed, nonce))
+            kind, *numbers = _PAYLOAD.unpack(plain)
             return Ticket(_KIND_OF[kind], *numbers)
         except ValueError:
             return None
 
-    def _mask(self, data: bytes, nonce: bytes) -> bytes:
-        stream = int.from_bytes(self._digest(nonce, len(data)), "big")
-        return (int.from_bytes(data, "big") ^ stream).to_bytes(len(data), "big")
+    def _sign(self, data: bytes) -> bytes:
+        return hashlib.blake2b(data, digest_size=48, key=self._secret).digest()
 
-    def _digest(self, data: bytes, size: int) -> bytes:
-        return hashlib.blake2b(data, digest_size=size, key=self._secret).digest()
+
+def _xor(data: bytes, nonce: bytes) -> bytes:
+    mask = nonce[:16] * 2
+    return (int.from_bytes(data, "big") ^ int.from_bytes(mask, "big")).to_bytes(32, "big")
 
 
 # Padded to groups of three bytes the segments share one base64 run: a pull seals and an ack opens 100.
-def _join(nonce: bytes, sealed: bytes, tag: bytes) -> str:
-    run = base64.urlsafe_b64encode(nonce + b"\0\0" + sealed + b"\0" + tag).decode("ascii")
+def _join(signature: bytes, sealed: bytes) -> str:
+    padded = signature[:16] + b"\0\0" + sealed + b"\0" + signature[16:]
+    run = base64.urlsafe_b64encode(padded).decode("ascii")
     return f"{_PREFIX}{run[:22]}.{run[24:67]}.{run[68:111]}"
 
 
-def _split(text: str) -> tuple[bytes, bytes, bytes]:
-    nonce, sealed, tag = text.removeprefix(_PREFIX).split(".")
-    run = base64.urlsafe_b64decode(f"{nonce}AA{sealed}A{tag}A")
-    return run[:16], run[18:50], run[51:83]
+def _split(text: str) -> tuple[bytes, bytes]:
+    nonce, sealed, _ = text.removeprefix(_PREFIX).split(".")
+    run = base64.urlsafe_b64decode(f"{nonce}AA{sealed}A")
+    return run[:16], run[18:50]

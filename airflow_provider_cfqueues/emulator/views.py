@@ -42,8 +42,8 @@ def metrics(db: sqlite3.Connection, queue: Queue) -> Metrics:
     """Return the backlog of a queue."""
     row = db.execute(
         "SELECT backlog_count, backlog_bytes,"
-        " (SELECT timestamp_ms FROM messages WHERE queue = ?1 ORDER BY expires_ms LIMIT 1)"
-        " FROM queues WHERE number = ?1",
+        " (SELECT timestamp_ms FROM messages WHERE queue = queues.number ORDER BY expires_ms LIMIT 1)"
+        " FROM queues WHERE number = ?",
         (queue.number,),
     ).fetchone()
     return Metrics(backlog_count=row[0], backlog_bytes=row[1], oldest_message_timestamp_ms=row[2] or 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,14 +11,14 @@ from asgiref.sync import sync_to_async
 
 from airflow_provider_cfqueues import api, arguments, flows
 from airflow_provider_cfqueues._compat import BaseHook, mask_secret
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, shorten_lease
 from airflow_provider_cfqueues.provider_info import get_provider_info
 from airflow_provider_cfqueues.settings import Settings, parse_settings
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.clients import AsyncClient, Client
     from airflow_provider_cfqueues.flows import Flow
-    from airflow_provider_cfqueues.models import AckResult, PullResult, Queue, QueueMetrics, SendResult
+    from airflow_provider_cfqueues.models import AckResult, Consumer, PullResult, Queue, QueueMetrics, SendResult
 
 T = TypeVar("T")
 
@@ -28,8 +29,9 @@ class CloudflareQueuesHook(BaseHook):
 
     Each call has an async twin with an ``a`` prefix. A call that fails for a reason that may pass (connection errors,
     HTTP 408, 429, 5xx) is repeated for up to a minute, with growing random waits or as ``Retry-After`` asks; what
-    repeating means is said at each call. All failures are a
-    :class:`~airflow_provider_cfqueues.exceptions.CloudflareQueuesError`, wrong arguments a TypeError or ValueError.
+    repeating means is said at each call. All failures of a call are a
+    :class:`~airflow_provider_cfqueues.exceptions.CloudflareQueuesError`, wrong arguments a TypeError or ValueError; a
+    connection that does not exist is Airflow's own error.
 
     :param cloudflare_conn_id: the Airflow connection, of type ``cloudflare``.
     """
@@ -46,6 +48,7 @@ class CloudflareQueuesHook(BaseHook):
         self._async_client: AsyncClient | None = None
         self._async_loop: asyncio.AbstractEventLoop | None = None
         self._known = flows.Known()
+        self._lock = threading.Lock()
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -76,11 +79,12 @@ class CloudflareQueuesHook(BaseHook):
 
         :raises ConfigurationError: the connection cannot be used as it is.
         """
-        if self._client is None:
-            from airflow_provider_cfqueues.clients import Client
+        with self._lock:
+            if self._client is None:
+                from airflow_provider_cfqueues.clients import Client
 
-            self._client = Client(self._settings())
-        return self._client
+                self._client = Client(self._settings())
+            return self._client
 
     async def aget_conn(self) -> AsyncClient:
         """
@@ -92,8 +96,9 @@ class CloudflareQueuesHook(BaseHook):
         if self._async_client is None or self._async_loop is not loop:
             from airflow_provider_cfqueues.clients import AsyncClient
 
-            self._async_client = AsyncClient(await sync_to_async(self._settings)())
-            self._async_loop = loop
+            settings = await sync_to_async(self._settings)()
+            if self._async_client is None or self._async_loop is not loop:  # still, after others had their turn
+                self._async_client, self._async_loop = AsyncClient(settings), loop
         return self._async_client
 
     def _settings(self) -> Settings:
@@ -117,10 +122,10 @@ class CloudflareQueuesHook(BaseHook):
             self._client = None
 
     async def aclose(self) -> None:
-        """Close the connections of the async client."""
-        if self._async_client is not None:
-            await self._async_client.aclose()
-            self._async_client = None
+        """Close the connections of the async client; those of an event loop that has ended are gone already."""
+        client, self._async_client = self._async_client, None
+        if client is not None and self._async_loop is asyncio.get_running_loop():
+            await client.aclose()
 
     def ack(self, queue_id: str, *, acks: Any = (), retries: Any = ()) -> AckResult:
         """
@@ -130,7 +135,8 @@ class CloudflareQueuesHook(BaseHook):
         as :func:`~airflow_provider_cfqueues.arguments.parse_leases` says. A retry without a delay waits the consumer's
         ``retry_delay``; delays are 0 to 86,400 seconds, fractions are rounded up. A lease given twice is settled once;
         in both lists it is retried, never acked; twice among the retries, the last delay counts. Without leases, no
-        request is made and the counts are zero. Repeating is harmless, so every failure that may pass is repeated.
+        request is made and the counts are zero. Repeating is harmless, so every failure that may pass is repeated;
+        where an earlier try was carried out, its leases may then be reported as not confirmed (``repeated`` says so).
 
         :param queue_id: ID of the queue.
         :param acks: leases of messages that are done.
@@ -146,14 +152,24 @@ class CloudflareQueuesHook(BaseHook):
         return await self._arun(self._ack(queue_id, acks, retries))
 
     def _ack(self, queue_id: str, acks: Any, retries: Any) -> Flow[AckResult]:
-        result = yield from flows.ack(
-            arguments.parse_id(queue_id, "queue_id"),
-            arguments.parse_leases(acks, "acks"),
-            arguments.parse_leases(retries, "retries"),
-        )
+        try:
+            result = yield from flows.ack(
+                arguments.parse_id(queue_id, "queue_id"),
+                arguments.parse_leases(acks, "acks"),
+                arguments.parse_leases(retries, "retries"),
+            )
+        except CloudflareQueuesError as error:
+            if error.progress is not None:  # what the answered requests said must not go under with the failed one
+                self._log_messages(queue_id, error.progress.result)
+                for lease_id, text in error.progress.result.warnings.items():
+                    self.log.warning("Lease %s: %s", shorten_lease(lease_id), text)
+            raise
+        self._log_messages(queue_id, result)
+        return result
+
+    def _log_messages(self, queue_id: str, result: AckResult) -> None:
         for message in result.messages:
             self.log.info("The API says of queue %s: %s", queue_id, message)
-        return result
 
     def pull(
         self, queue_id: str, *, max_messages: int | str, visibility_timeout: float | str | None = None
@@ -182,33 +198,59 @@ class CloudflareQueuesHook(BaseHook):
         return await self._arun(self._pull(queue_id, max_messages, visibility_timeout))
 
     def _pull(self, queue_id: str, max_messages: Any, visibility_timeout: Any) -> Flow[PullResult]:
+        queue_id = arguments.parse_id(queue_id, "queue_id")
+        size = arguments.parse_count(max_messages, "max_messages")
+        timeout = arguments.parse_visibility_timeout(visibility_timeout)
+        yield from self._get_pull_consumer(queue_id)
+        result = yield from flows.pull(queue_id, size, timeout, self._known)
+        for message in result:
+            if message.body_error is not None:
+                self.log.warning("Message %s (its raw body is kept): %s", message.id, message.body_error)
+        if result.without_lease:
+            self.log.warning(
+                "%d messages of queue %s came without a lease ID: nothing can be done with them before their next "
+                "delivery",
+                result.without_lease,
+                queue_id,
+            )
+        if result.error is not None:
+            self.log.warning("Pulled %d messages only, because a later request failed: %s", len(result), result.error)
+        return result
+
+    def get_pull_consumer(self, queue_id: str) -> Consumer | None:
+        """
+        Return the pull consumer of a queue, looked at once in the hook's life.
+
+        A look that failed for a reason that may pass is repeated, unlike the one that comes with a pull.
+
+        :param queue_id: ID of the queue.
+        :return: None where there is none, or where the token may not look at it.
+        :raises CloudflareQueuesError: it could not be looked at.
+        """
+        return self._run(self._get_pull_consumer(arguments.parse_id(queue_id, "queue_id"), required=True))
+
+    async def aget_pull_consumer(self, queue_id: str) -> Consumer | None:
+        """Async twin of :meth:`get_pull_consumer`."""
+        return await self._arun(self._get_pull_consumer(arguments.parse_id(queue_id, "queue_id"), required=True))
+
+    def _get_pull_consumer(self, queue_id: str, *, required: bool = False) -> Flow[Consumer | None]:
         first_look = queue_id not in self._known.consumers
-        result = yield from flows.pull(
-            arguments.parse_id(queue_id, "queue_id"),
-            arguments.parse_count(max_messages, "max_messages"),
-            arguments.parse_visibility_timeout(visibility_timeout),
-            self._known,
-        )
-        if first_look and result.consumer is None:
+        consumer = yield from flows.get_pull_consumer(queue_id, self._known, required=required)
+        if first_look and consumer is None:
             self.log.warning(
                 "The consumer of queue %s could not be looked at: whether it has a dead-letter queue is not known, and "
                 "without a visibility_timeout its leases are taken to last %d s",
                 queue_id,
                 flows.DEFAULT_VISIBILITY_SECONDS,
             )
-        elif first_look and result.consumer and result.consumer.dead_letter_queue is None:
+        elif first_look and consumer and consumer.dead_letter_queue is None:
             self.log.warning(
                 "Queue %s has no dead-letter queue: Cloudflare DELETES a message that was delivered %s times without "
                 "an ack (max_retries). Set one: npx wrangler queues consumer http add QUEUE --dead-letter-queue NAME",
                 queue_id,
-                "max_retries" if result.consumer.max_retries is None else result.consumer.max_retries,
+                "max_retries" if consumer.max_retries is None else consumer.max_retries,
             )
-        for message in result:
-            if message.body_error is not None:
-                self.log.warning("Message %s (its raw body is kept): %s", message.id, message.body_error)
-        if result.error is not None:
-            self.log.warning("Pulled %d messages only, because a later request failed: %s", len(result), result.error)
-        return result
+        return consumer
 
     def send(self, queue_id: str, messages: Any, *, repeat_ambiguous: bool = False) -> SendResult:
         """
@@ -246,11 +288,11 @@ class CloudflareQueuesHook(BaseHook):
         :param name: the queue's name.
         :raises NotFoundError: the account has no such queue.
         """
-        return self._run(flows.get_queue_id(name, self._known))
+        return self._run(flows.get_queue_id(arguments.parse_name(name), self._known))
 
     async def aget_queue_id(self, name: str) -> str:
         """Async twin of :meth:`get_queue_id`."""
-        return await self._arun(flows.get_queue_id(name, self._known))
+        return await self._arun(flows.get_queue_id(arguments.parse_name(name), self._known))
 
     def list_queues(self) -> list[Queue]:
         """Return all queues of the account, over all pages of the list."""

@@ -2,63 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues import arguments
-from airflow_provider_cfqueues._compat import BaseOperator
 from airflow_provider_cfqueues.exceptions import UnconfirmedLeasesError, list_leases, shorten_lease
-from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.models import AckResult
+from airflow_provider_cfqueues.operators.base import QueueOperator
+from airflow_provider_cfqueues.operators.process import QueueProcessOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
     from airflow_provider_cfqueues.delays import DelayRule
-    from airflow_provider_cfqueues.models import AckResult, Lease, PullResult
+    from airflow_provider_cfqueues.models import Lease, PullResult
 
+__all__ = [
+    "QueueAckOperator",
+    "QueueProcessOperator",
+    "QueuePullOperator",
+    "QueueRetryOperator",
+    "QueueSendOperator",
+    "QueueSettleOperator",
+]
+
+LEASES_PER_LINE = 50
 USUAL_TIME_TO_SETTLE = timedelta(minutes=5)
 """What downstream tasks commonly need until they settle: to be scheduled, started and, for the first one, run."""
 
 
-class _QueueOperator(BaseOperator):
-    """
-    What all operators share: a connection, and a queue by ID or by name.
-
-    :param queue_id: ID of the queue. Exactly one of ``queue_id`` and ``queue_name`` is given.
-    :param queue_name: name of the queue; its ID is looked up when the task runs.
-    :param cloudflare_conn_id: the Airflow connection, of type ``cloudflare``.
-    """
-
-    template_fields: Sequence[str] = ("queue_id", "queue_name", "cloudflare_conn_id")
-    ui_color = "#fbad41"
-
-    def __init__(
-        self,
-        *,
-        queue_id: str | None = None,
-        queue_name: str | None = None,
-        cloudflare_conn_id: str = CloudflareQueuesHook.default_conn_name,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.queue_id = queue_id
-        self.queue_name = queue_name
-        self.cloudflare_conn_id = cloudflare_conn_id
-
-    @cached_property
-    def hook(self) -> CloudflareQueuesHook:
-        """The hook of this task."""
-        return CloudflareQueuesHook(self.cloudflare_conn_id)
-
-    def _find_queue(self) -> str:
-        if bool(self.queue_id) == bool(self.queue_name):
-            msg = f"Give exactly one of queue_id and queue_name, not {self.queue_id!r} and {self.queue_name!r}"
-            raise ValueError(msg)
-        return self.queue_id or self.hook.get_queue_id(str(self.queue_name))
-
-
-class _SettlingOperator(_QueueOperator):
+class _SettlingOperator(QueueOperator):
     """
     Settles leases and reports what the API confirmed.
 
@@ -66,40 +39,31 @@ class _SettlingOperator(_QueueOperator):
         confirmed) or ``none``.
     """
 
-    template_fields: Sequence[str] = (*_QueueOperator.template_fields, "fail_on")
+    template_fields: Sequence[str] = (*QueueOperator.template_fields, "fail_on")
 
     def __init__(self, *, fail_on: str = "all", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.fail_on = fail_on
 
-    def _settle(self, context: Context, *, acks: Any = None, retries: Any = None, delay: Any = None) -> dict[str, Any]:
+    def _settle(
+        self, context: Context, *, acks: Any = None, retries: Any = None, delay: Any = None, prefix: bool = False
+    ) -> dict[str, Any]:
         if self.fail_on not in ("all", "any", "none"):
             msg = f"fail_on must be 'all', 'any' or 'none', not {self.fail_on!r}"
             raise ValueError(msg)
-        to_ack = arguments.parse_leases(acks)
-        to_retry = arguments.delay_leases(arguments.parse_leases(retries), delay)
-        result = self.hook.ack(self._find_queue(), acks=to_ack, retries=to_retry) if to_ack or to_retry else None
-        return self._report(context, [*to_ack, *to_retry], result)
-
-    def _report(self, context: Context, leases: list[Lease], result: AckResult | None) -> dict[str, Any]:
-        report = {
-            "ack_count": result.ack_count if result else 0,
-            "retry_count": result.retry_count if result else 0,
-            "warnings": result.warnings if result else {},
-        }
-        if "ti" in context and self.do_xcom_push:
-            for key, value in report.items():
-                context["ti"].xcom_push(key=key, value=value)
-        if result is None:
+        to_ack = arguments.parse_leases(acks, "ack_lease_ids" if prefix else "lease_ids")
+        to_retry = arguments.parse_leases(retries, "retry_lease_ids" if prefix else "lease_ids")
+        to_retry = arguments.delay_leases(to_retry, delay)
+        if not to_ack and not to_retry:
             self.log.info("No leases were given: nothing to settle")
-            return report
-        self.log.info("The API counted %s acks and %s retries", result.ack_count, result.retry_count)
-        self._log_warnings(leases, result)
-        unconfirmed = bool(result.unconfirmed)
-        if (self.fail_on == "any" and unconfirmed) or (self.fail_on == "all" and not result.confirmed_count):
+            return self._push(context, AckResult())
+        result = self.hook.ack(self.find_queue(), acks=to_ack, retries=to_retry)
+        leases = {lease.lease_id: lease for lease in [*to_ack, *to_retry]}
+        self._log_result(leases, result)
+        report = self._push(context, result)
+        if (self.fail_on == "any" and result.unconfirmed) or (self.fail_on == "all" and not result.confirmed_count):
             msg = (
-                f"Leases not confirmed ({len(result.unconfirmed)} of {len({lease.lease_id for lease in leases})}): "
-                f"{list_leases(result.unconfirmed)}."
+                f"Leases not confirmed ({len(result.unconfirmed)} of {len(leases)}): {list_leases(result.unconfirmed)}"
             )
             raise UnconfirmedLeasesError(
                 msg,
@@ -108,16 +72,29 @@ class _SettlingOperator(_QueueOperator):
                 queue=self.queue_id or self.queue_name,
                 messages=list(result.warnings.values()),
             )
-        if unconfirmed:
-            self.log.warning("Leases not confirmed: %s", list_leases(result.unconfirmed))
         return report
 
-    def _log_warnings(self, leases: list[Lease], result: AckResult) -> None:
+    def _push(self, context: Context, result: AckResult) -> dict[str, Any]:
+        report = {"ack_count": result.ack_count, "retry_count": result.retry_count, "warnings": result.warnings}
+        if "ti" in context and self.do_xcom_push:
+            for key, value in report.items():
+                context["ti"].xcom_push(key=key, value=value)
+        return report
+
+    def _log_result(self, leases: Mapping[str, Lease], result: AckResult) -> None:
+        """Log all there is to know, before anything else can fail."""
+        self.log.info("The API counted %s acks and %s retries", result.ack_count, result.retry_count)
         now = datetime.now(timezone.utc)
-        ended = {lease.lease_id for lease in leases if lease.lease_expires_at and lease.lease_expires_at < now}
         for lease_id, text in result.warnings.items():
-            note = " (the lease had ended before it was settled)" if lease_id in ended else ""
+            lease = leases.get(lease_id)
+            ended = lease is not None and lease.lease_expires_at is not None and lease.lease_expires_at < now
+            note = " (the lease had ended before it was settled)" if ended else ""
             self.log.warning("Lease %s: %s%s", shorten_lease(lease_id), text, note)
+        for start in range(0, len(result.unconfirmed), LEASES_PER_LINE):
+            line = result.unconfirmed[start : start + LEASES_PER_LINE]
+            self.log.warning("Leases not confirmed: %s", list_leases(line))
+        if result.unconfirmed and result.repeated:
+            self.log.warning("An earlier try of the request got no answer: it may have settled these leases")
 
 
 class QueueAckOperator(_SettlingOperator):
@@ -200,10 +177,16 @@ class QueueSettleOperator(_SettlingOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Settle the leases."""
-        return self._settle(context, acks=self.ack_lease_ids, retries=self.retry_lease_ids, delay=self.delay_seconds)
+        return self._settle(
+            context,
+            acks=self.ack_lease_ids,
+            retries=self.retry_lease_ids,
+            delay=self.delay_seconds,
+            prefix=True,
+        )
 
 
-class QueuePullOperator(_QueueOperator):
+class QueuePullOperator(QueueOperator):
     """
     Lease messages, for tasks downstream to process and settle.
 
@@ -217,7 +200,7 @@ class QueuePullOperator(_QueueOperator):
         (30 s unless changed).
     """
 
-    template_fields: Sequence[str] = (*_QueueOperator.template_fields, "max_messages", "visibility_timeout")
+    template_fields: Sequence[str] = (*QueueOperator.template_fields, "max_messages", "visibility_timeout")
 
     def __init__(
         self, *, max_messages: int | str = 100, visibility_timeout: float | str | None = None, **kwargs: Any
@@ -229,7 +212,7 @@ class QueuePullOperator(_QueueOperator):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Pull the messages."""
         pulled = self.hook.pull(
-            self._find_queue(),
+            self.find_queue(),
             max_messages=self.max_messages,
             visibility_timeout=self.visibility_timeout,
         )
@@ -243,7 +226,7 @@ class QueuePullOperator(_QueueOperator):
         ends = [message.lease_expires_at for message in pulled if message.lease_expires_at]
         if not ends:
             return
-        downstream = self.get_direct_relatives() if self.has_dag() else ()  # type: ignore[no-untyped-call]
+        downstream = self.get_flat_relatives(upstream=False) if self.has_dag() else ()  # type: ignore[no-untyped-call]
         limits = [task.execution_timeout for task in downstream if task.execution_timeout]
         needed = max([USUAL_TIME_TO_SETTLE, *limits])
         left = min(ends) - datetime.now(timezone.utc)
@@ -256,7 +239,7 @@ class QueuePullOperator(_QueueOperator):
             )
 
 
-class QueueSendOperator(_QueueOperator):
+class QueueSendOperator(QueueOperator):
     """
     Send messages.
 
@@ -269,7 +252,7 @@ class QueueSendOperator(_QueueOperator):
         duplicate them.
     """
 
-    template_fields: Sequence[str] = (*_QueueOperator.template_fields, "messages")
+    template_fields: Sequence[str] = (*QueueOperator.template_fields, "messages")
 
     def __init__(self, *, messages: Any, repeat_ambiguous: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -279,9 +262,7 @@ class QueueSendOperator(_QueueOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Send the messages."""
         messages = arguments.parse_messages(self.messages)
-        sent = (
-            self.hook.send(self._find_queue(), messages, repeat_ambiguous=self.repeat_ambiguous) if messages else None
-        )
+        sent = self.hook.send(self.find_queue(), messages, repeat_ambiguous=self.repeat_ambiguous) if messages else None
         backlog = sent.backlog.backlog_count if sent and sent.backlog else None
         self.log.info("Sent %d messages", len(messages))
         return {"sent_count": sent.sent_count if sent else 0, "backlog_count": backlog}

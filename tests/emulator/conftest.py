@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -16,6 +14,10 @@ from airflow_provider_cfqueues.emulator import Clock, Emulator
 from airflow_provider_cfqueues.emulator.broker import Broker
 from airflow_provider_cfqueues.emulator.model import ConsumerSettings, Message, Outgoing, Retry, Settlement
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
 
 class Api:
     """The HTTP API as curl would see it: one connection, JSON in and out."""
@@ -23,11 +25,12 @@ class Api:
     def __init__(self, cf: Emulator, http: httpx.Client) -> None:
         self.http = http
         self.cf = cf
+        self.headers = {"Authorization": f"Bearer {cf.api_token}"}
         self.account = f"/accounts/{cf.account_id}"
         self.queue = f"{self.account}/queues/{cf.queues['my-queue']}"
 
     def call(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        return self.http.request(method, self.cf.base_url + path, json=body)
+        return self.http.request(method, self.cf.base_url + path, json=body, headers=self.headers)
 
     def post(self, action: str, body: Any) -> httpx.Response:
         return self.call("POST", f"{self.queue}/{action}", body)
@@ -67,10 +70,16 @@ def cf(cloudflare_queues: Emulator) -> Emulator:
     return cloudflare_queues
 
 
+@pytest.fixture(scope="session")
+def http() -> Iterator[httpx.Client]:
+    """One connection pool for all tests, without credentials."""
+    with httpx.Client() as client:
+        yield client
+
+
 @pytest.fixture
-def api(cf: Emulator) -> Iterator[Api]:
-    with httpx.Client(headers={"Authorization": f"Bearer {cf.api_token}"}) as http:
-        yield Api(cf, http)
+def api(cf: Emulator, http: httpx.Client) -> Api:
+    return Api(cf, http)
 
 
 class Model:
@@ -121,33 +130,35 @@ def model() -> Iterator[Model]:
 class Running:
     """An emulator in a process of its own."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], errors: Path) -> None:
         self.process = process
-        assert process.stdout
+        self._errors = errors
         self.first_line = process.stdout.readline()
 
-    def end(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
-        """Send a signal; return exit code, the rest of stdout, and stderr."""
-        self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=20)
-        return self.process.returncode, out, err
+    def end(self, number: int | None = None) -> tuple[int, str, str]:
+        """Send a signal, if any; return exit code, the rest of stdout, and stderr."""
+        if number is not None:
+            self.process.send_signal(number)
+        rest = self.process.stdout.read()
+        return self.process.wait(timeout=20), rest, self._errors.read_text()
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., Running]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     with ExitStack() as stack:
 
         def run(*arguments: str) -> Running:
+            errors = tmp_path / f"stderr-{len(list(tmp_path.iterdir()))}"
             process = stack.enter_context(
                 subprocess.Popen(
                     [sys.executable, "-m", "airflow_provider_cfqueues.emulator", *arguments],
                     stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
+                    stderr=stack.enter_context(errors.open("w")),
                     text=True,
                     env={**os.environ, "PYTHONWARNINGS": "error"},
                 )
             )
             stack.callback(process.kill)
-            return Running(process)
+            return Running(process, errors)
 
         yield run

@@ -1,8 +1,7 @@
 """
 The law of the broker, under any sequence of calls and any passing of time.
 
-The machine keeps its own ledger from the answers alone: which message is owned by which live lease, and where every
-message that was ever sent must be now.
+The machine keeps its own ledger from the answers alone: what was sent, and which live lease owns what.
 """
 
 from __future__ import annotations
@@ -127,7 +126,7 @@ class BrokerMachine(RuleBasedStateMachine):
 
     @rule(lease=leases, timeout=st.integers(1, 90_000))
     def extend(self, lease, timeout):
-        queue, ticket, message = lease
+        queue, ticket, _message = lease
         self.forget_ended()
         renewed, _ = self.broker.extend(queue, [ticket], timeout)
         assert (ticket in renewed) == (ticket in self.live)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_cfqueues.exceptions import AuthenticationError, ServerError, TransportError
+from airflow_provider_cfqueues.exceptions import AuthenticationError, PermissionDeniedError, ServerError, TransportError
 from airflow_provider_cfqueues.models import AckResult, Lease
 
 
@@ -119,6 +119,19 @@ def test_more_than_a_hundred_leases_go_in_several_requests(hook, cf, queue):
             3,
             (),
         ),
+        ({"ackCount": -1, "retryCount": True}, AckResult(ack_count=None, retry_count=None), 3, ()),
+        (
+            {"warnings": "one text"},
+            AckResult(ack_count=None, retry_count=None, warnings={"#0": "one text"}),
+            1,
+            ("a1", "a2", "r1"),
+        ),
+        (
+            {"warnings": {"other": "late"}},
+            AckResult(ack_count=None, retry_count=None, warnings={"other": "late"}),
+            1,
+            ("a1", "a2", "r1"),
+        ),
         ({"ackCount": 0, "retryCount": 0}, AckResult(ack_count=0, retry_count=0), 0, ("a1", "a2", "r1")),
         ({"ackCount": 1, "retryCount": 1}, AckResult(ack_count=1, retry_count=1), 2, ("a1", "a2")),
     ],
@@ -185,3 +198,36 @@ def test_an_ack_whose_answer_was_lost_is_repeated(hook, cf, queue, fault):
         pytest.fail(str(error))
     assert len(sent_to(cf, "ack")) == 2
     assert result.ack_count in (0, 1)
+
+
+def test_what_answered_requests_warned_of_outlives_a_later_failure(hook, cf, queue, logged):
+    bogus = [f"bogus-{number}" for number in range(3)]
+    messages = pulled(hook, queue, 177)
+    cf.add_fault(path="ack", delay_ms=0)
+    cf.add_fault(path="ack", status=403, body={"success": False, "errors": []})
+    with pytest.raises(PermissionDeniedError) as caught:
+        hook.ack(queue, acks=[*bogus, *messages])
+    assert caught.value.progress.unconfirmed == tuple(bogus)
+    assert len(caught.value.progress.done) == 97
+    assert "83 of 180 leases not confirmed (answered, but not confirmed: bogus-0" in str(caught.value)
+    assert logged().count("Lease bogus-") == 3
+
+
+def test_a_refusal_after_a_lost_answer_leaves_its_leases_unknown(hook, cf, queue):
+    (message,) = pulled(hook, queue, 1)
+    cf.add_fault(path="ack", drop="after")
+    cf.add_fault(path="ack", status=403, body={"success": False, "errors": []})
+    with pytest.raises(PermissionDeniedError) as caught:
+        hook.ack(queue, acks=[message])
+    assert caught.value.maybe_applied
+    assert caught.value.progress.unknown == (message.lease_id,)
+    assert caught.value.progress.not_done == ()
+
+
+def test_a_result_tells_that_an_earlier_try_may_have_settled_its_leases(hook, cf, queue):
+    first, second = pulled(hook, queue, 2)
+    assert not hook.ack(queue, acks=[first]).repeated
+    cf.add_fault(path="ack", drop="after")
+    result = hook.ack(queue, acks=[second])
+    assert result.repeated
+    assert result.unconfirmed == (second.lease_id,)

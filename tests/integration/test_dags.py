@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import runpy
 from datetime import datetime, timezone
@@ -19,6 +20,12 @@ from airflow_provider_cfqueues.operators.queues import (
     QueueSendOperator,
     QueueSettleOperator,
 )
+from airflow_provider_cfqueues.outcomes import Reject
+
+try:
+    from airflow.sdk import task
+except ImportError:  # Airflow 2
+    from airflow.decorators import task
 
 # What Airflow's own modules warn of while a DAG runs is not ours to mend; a warning in ours is still an error.
 pytestmark = [
@@ -74,7 +81,7 @@ def _serialize(dag):
 @pytest.fixture
 def cf(connect):
     """An emulator with the queue of the example DAGs."""
-    with Emulator(queues=["orders"]) as emulator:
+    with Emulator(queues=["orders", "orders-failed"]) as emulator:
         connect(emulator)
         yield emulator
 
@@ -93,6 +100,20 @@ def test_the_example_acks_what_it_could_ship_and_gives_the_rest_back(cf, run_dag
     assert (xcom("ack", "ack_count"), xcom("retry", "retry_count")) == (6, 3)
     assert [message["attempts"] for message in in_queue(cf, "delayed")] == [1, 1, 1]
     assert in_queue(cf, "ready", "leased") == []
+
+
+def test_the_example_of_processing_ships_retries_and_rejects(cf, run_dag):
+    CloudflareQueuesHook().send(cf.queues["orders"], [{"quantity": 1}, {"quantity": 2}, {"quantity": 0}, {"name": "?"}])
+    example = runpy.run_path(str(EXAMPLES / "cloudflare_queues_process.py"))
+    report = run_dag(example["cloudflare_queues_process"]())("ship")
+    assert {key: report[key] for key in ("acked", "retried", "rejected", "failed")} == {
+        "acked": 2,
+        "retried": 1,
+        "rejected": 1,
+        "failed": 2,
+    }
+    (copy,) = CloudflareQueuesHook().pull(cf.queues["orders-failed"], max_messages=10)
+    assert copy.body["body"] == {"name": "?"}
 
 
 def test_each_operator_can_be_mapped_and_reads_what_mapped_tasks_left(cf, run_dag):
@@ -135,3 +156,48 @@ def test_a_template_that_rendered_to_text_is_read(cf, run_dag):
         )
         pull >> ack
     assert run_dag(dag)("ack", "ack_count") == 2
+
+
+def test_the_decorator_processes_a_queue_with_further_arguments_and_context(cf, run_dag):
+    CloudflareQueuesHook().send(cf.queues["orders"], ["a", "b", "reject"])
+    with DAG("decorated", start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), schedule=None) as dag:
+
+        @task.cloudflare_queue(queue_name="orders", idle_timeout=0, keep_results=10, delay_seconds=60)
+        def handle(message, table, *, ti=None, upper=False):
+            if message.body == "reject":
+                raise Reject("no such thing")
+            return [table, ti.task_id, message.body.upper() if upper else message.body]
+
+        handle("orders", upper=True)
+    report = run_dag(dag)("handle")
+    assert sorted(report["results"]) == [["orders", "handle", "A"], ["orders", "handle", "B"]]
+    assert (report["acked"], report["retried"], report["failed"]) == (2, 1, 1)
+
+
+def test_the_decorator_can_be_mapped_and_takes_async_functions(cf, run_dag):
+    CloudflareQueuesHook().send(cf.queues["orders"], ["a", "b", "c"])
+    with DAG("decorated_mapped", start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), schedule=None) as dag:
+
+        @task.cloudflare_queue(queue_name="orders", idle_timeout=0, max_messages=2, keep_results=2)
+        async def handle(message, number):
+            return number
+
+        handle.expand(number=[10, 20])
+    xcom = run_dag(dag)
+    reports = [xcom("handle", map_index=index) for index in (0, 1)]
+    assert sorted(report["acked"] for report in reports) == [1, 2]
+    assert {result for report in reports for result in report["results"]} == {10, 20}
+    assert in_queue(cf, "ready", "leased", "delayed") == []
+
+
+def test_a_body_that_airflow_cannot_store_does_not_take_the_batch_with_it(cf, run_dag):
+    bodies = ["good", {"__classname__": "builtins.tuple"}, {"deep": json.loads("[" * 300 + "]" * 300)}, {"n": 2**70}]
+    CloudflareQueuesHook().send(cf.queues["orders"], bodies)
+    with DAG("poison", start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), schedule=None) as dag:
+        pull = QueuePullOperator(task_id="pull", queue_name="orders", visibility_timeout=600)
+        QueueAckOperator(task_id="ack", queue_name="orders", lease_ids=pull.output)
+    xcom = run_dag(dag)
+    assert xcom("ack", "ack_count") == 4
+    pulled = xcom("pull")
+    assert [message["body"] for message in pulled if "body_error" not in message] == ["good"]
+    assert len([message for message in pulled if message.get("raw_body")]) == 3

@@ -111,3 +111,41 @@ def test_errors_survive_pickling(hook, cf, queue):
     again = pickle.loads(pickle.dumps(caught.value))
     assert str(again) == str(caught.value)
     assert again.progress == caught.value.progress
+
+
+@pytest.mark.parametrize("location", ["http://[", "mailto:x", "//\xe9", ""])
+def test_a_redirect_is_not_even_looked_at(hook, cf, queue, location):
+    cf.add_fault(path="pull", status=302, headers={"Location": location}, body="")
+    with pytest.raises(errors.MalformedResponseError):
+        hook.pull(queue, max_messages=1)
+
+
+def test_a_retry_after_that_makes_no_sense_is_left_out(hook, cf, queue):
+    headers = {"Retry-After": "Mon, 01 Jan 2024 00:00:00 +99999999999999999999"}
+    cf.add_fault(path="pull", status=400, headers=headers, body={"success": False, "errors": []})
+    with pytest.raises(errors.InvalidRequestError) as caught:
+        hook.pull(queue, max_messages=1)
+    assert caught.value.retry_after is None
+
+
+def test_an_answer_that_echoes_the_token_does_not_reach_the_error(hook, cf, queue):
+    cf.add_fault(path="pull", status=400, body=f"<pre>Authorization: Bearer {cf.api_token}</pre>")
+    cf.add_fault(path="metrics", status=400, body=failure(1, f"bad header Bearer {cf.api_token}"))
+    for call in (lambda: hook.pull(queue, max_messages=1), lambda: hook.get_metrics(queue)):
+        with pytest.raises(errors.InvalidRequestError, match=r"Bearer \*\*\*") as caught:
+            call()
+        assert cf.api_token not in f"{caught.value!r}{vars(caught.value)}"
+
+
+def test_the_error_of_the_http_library_holds_no_credentials(hook, cf, queue):
+    cf.add_fault(path="batch", drop="after")
+    with pytest.raises(errors.TransportError) as caught:
+        hook.send(queue, ["x"])
+    assert getattr(caught.value.__cause__, "_request", None) is None
+    assert vars(caught.value.__cause__).get("request") is None
+
+
+@pytest.mark.parametrize("name", [None, 5, "", " ", ["orders"], "a\nb"])
+def test_a_queue_name_that_is_none_is_a_value_error(hook, name):
+    with pytest.raises(ValueError, match="queue_name"):
+        hook.get_queue_id(name)

@@ -250,3 +250,39 @@ def test_every_argument_but_switches_can_be_templated(kind):
 def test_the_default_connection_is_the_hooks():
     assert QueuePullOperator(task_id="pull", queue_id="q").cloudflare_conn_id == "cloudflare_default"
     assert CloudflareQueuesHook().cloudflare_conn_id == "cloudflare_default"
+
+
+def test_every_lease_that_is_not_confirmed_is_in_the_log(cf, run, logged):
+    for _ in range(3):
+        cf.add_fault(path="ack", status=200, body={"success": True, "result": {"ackCount": 20, "retryCount": 0}})
+    leases = [f"lease-{number:03}" for number in range(250)]
+    run(QueueAckOperator, lease_ids=leases)
+    seen = logged()
+    assert all(lease in seen for lease in leases)
+
+
+def test_what_the_api_said_is_logged_before_it_is_pushed(run, logged):
+    class Broken:
+        def xcom_push(self, key, value):
+            raise RuntimeError("no database")
+
+    with pytest.raises(RuntimeError, match="no database"):
+        run(QueueAckOperator, {"ti": Broken()}, lease_ids=["unheard-of"])
+    assert "Lease unheard-of" in logged()
+
+
+def test_an_ack_whose_answer_was_lost_says_that_it_may_be_done(cf, run, pulled, logged):
+    cf.add_fault(path="ack", drop="after")
+    with pytest.raises(UnconfirmedLeasesError, match="an earlier try"):
+        run(QueueAckOperator, lease_ids=pulled)
+    assert "may have settled these leases" in logged()
+
+
+def test_a_wrong_delay_is_named_even_without_leases(run):
+    with pytest.raises(ValueError, match="delay_seconds"):
+        run(QueueRetryOperator, lease_ids=[], delay_seconds="soon")
+
+
+def test_an_error_names_the_argument_that_is_wrong(run):
+    with pytest.raises(TypeError, match="retry_lease_ids"):
+        run(QueueSettleOperator, retry_lease_ids=5)

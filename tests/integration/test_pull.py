@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from airflow_provider_cfqueues.exceptions import MalformedResponseError, QueuePausedError, RateLimitedError
+from airflow_provider_cfqueues.exceptions import QueuePausedError, RateLimitedError
 
 
 def sent_to(cf, path):
@@ -101,10 +101,36 @@ def test_what_the_api_leaves_out_is_none(hook, cf, queue):
     assert pulled.backlog.backlog_count == 7
 
 
-def test_a_message_without_a_lease_is_a_malformed_answer(hook, cf, queue):
-    answer_to_pull(cf, {"id": "i", "body": "x"})
-    with pytest.raises(MalformedResponseError, match="lease_id"):
-        hook.pull(queue, max_messages=1)
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"timestamp_ms": "yesterday"},
+        {"timestamp_ms": 1e20},
+        {"attempts": "many"},
+        {"attempts": -1},
+        {"metadata": "none"},
+        {"metadata": [1]},
+        {"id": None},
+    ],
+)
+def test_an_odd_field_hides_neither_its_message_nor_the_others(hook, cf, queue, odd):
+    item = {"id": "i", "lease_id": "l1", "body": "x", "metadata": {"CF-Content-Type": "text"}}
+    answer_to_pull(cf, {**item, **odd}, {**item, "lease_id": "l2"})
+    assert [message.lease_id for message in hook.pull(queue, max_messages=10)] == ["l1", "l2"]
+
+
+@pytest.mark.parametrize("item", [{"id": "i"}, {"id": "i", "lease_id": None}, {"lease_id": 5}, "text", None])
+def test_a_message_without_a_lease_is_logged_and_does_not_hide_the_others(hook, cf, queue, logged, item):
+    answer_to_pull(cf, item, {"lease_id": "good"})
+    assert [message.lease_id for message in hook.pull(queue, max_messages=10)] == ["good"]
+    assert "1 messages of queue" in logged()
+
+
+def test_a_consumer_with_an_impossible_timeout_does_not_stop_pulling(hook, cf, queue):
+    consumer = {"type": "http_pull", "settings": {"visibility_timeout_ms": 1e300}}
+    cf.add_fault(path="consumers", status=200, body={"success": True, "result": [consumer]})
+    hook.send(queue, ["x"])
+    assert len(hook.pull(queue, max_messages=1)) == 1
 
 
 def test_a_lease_ends_as_the_consumer_says(hook, cf, queue):

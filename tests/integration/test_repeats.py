@@ -93,6 +93,13 @@ def test_retry_after_is_waited_for(caller, cloudflare_queues, queue):
     assert caller.waits == [7]
 
 
+def test_a_retry_after_of_zero_does_not_hammer_the_api(caller, cloudflare_queues, queue):
+    cloudflare_queues.add_fault(path="metrics", status=429, headers={"Retry-After": "0"}, body=FAILED, times=3)
+    caller(api.get_metrics(queue))
+    assert caller.waits[0] >= 0.5
+    assert caller.waits[2] >= 2
+
+
 def test_a_long_retry_after_is_the_callers_to_wait(caller, cloudflare_queues, queue):
     cloudflare_queues.add_fault(path="metrics", status=429, headers={"Retry-After": "300"}, body=FAILED)
     with pytest.raises(RateLimitedError, match="asked to wait 300 s") as caught:

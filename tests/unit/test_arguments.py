@@ -1,4 +1,4 @@
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -56,6 +56,7 @@ def ids(value):
         (["['l1']", "l2"], ["l1", "l2"]),
         (Lease(lease_id="l1"), ["l1"]),
         (("l1", 30), ["l1"]),
+        (("l1", "30"), ["l1"]),
     ],
 )
 def test_leases_are_found_in_whatever_xcom_holds(value, expected):
@@ -89,6 +90,7 @@ def test_an_unreadable_end_of_a_lease_does_not_stop_its_settling(end):
         ("[not a list", ValueError, "neither JSON nor a Python literal"),
         ({"lease_id": "l1", "delay_seconds": 86_401}, ValueError, "86400"),
         ({"lease_id": "l1", "delay_seconds": "soon"}, ValueError, "'soon'"),
+        ("{[1]: 2}", ValueError, "neither JSON"),
         (["x" * 500 + " y"], ValueError, r"\.\.\."),
     ],
 )
@@ -100,7 +102,8 @@ def test_wrong_leases_are_named_with_type_and_a_short_value(value, error, says):
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [(None, None), (0, 0), (86_400, 86_400), (1.2, 2), ("60", 60), (86_399.5, 86_400)]
+    ("value", "expected"),
+    [(None, None), (timedelta(minutes=1), 60), (0, 0), (86_400, 86_400), (1.2, 2), ("60", 60), (86_399.5, 86_400)],
 )
 def test_delays_are_whole_seconds_rounded_up(value, expected):
     assert parse_delay(value) == expected
@@ -175,6 +178,8 @@ def test_an_exponential_delay_of_a_bare_lease_says_what_it_needs():
         (OutgoingMessage(body="x"), [("x", "text", None)]),
         ('["a", {"n": 1}]', [("a", "text", None), ({"n": 1}, "json", None)]),
         ("['a']", [("a", "text", None)]),
+        ("{'body': 'a', 'delay_seconds': 3}", [("a", "text", 3)]),
+        (["[a text"], [("[a text", "text", None)]),
         (LazySequence("a", "b"), [("a", "text", None), ("b", "text", None)]),
         (None, []),
         ([], []),
@@ -195,9 +200,27 @@ def test_messages_are_text_json_or_spelled_out(value, expected):
         ([{"body": {}, "content_type": "text"}], TypeError, "a string"),
         ([{"body": "x", "content_type": "v8"}], ValueError, "v8"),
         ([{"body": "x", "delay": 5}], ValueError, "delay"),
+        ([{"body": "x", "content_type": ["text"]}], ValueError, "content_type"),
         ([{"body": "x", "delay_seconds": -1}], ValueError, "delay_seconds"),
     ],
 )
 def test_messages_that_the_api_would_refuse_are_refused_here(value, error, says):
     with pytest.raises(error, match=says):
         parse_messages(value)
+
+
+def test_leases_in_a_list_that_holds_itself_are_an_error():
+    circle = []
+    circle.append(circle)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_leases(circle)
+
+
+def test_a_timedelta_is_a_delay_and_not_a_rule():
+    assert delay_leases([Lease(lease_id="l")], timedelta(seconds=5)) == [Lease(lease_id="l", delay_seconds=5)]
+
+
+@pytest.mark.parametrize("wrong", [{"jitter": 5}, {"max_seconds": 99_999}, {"factor": 0}, {"initial_seconds": -1}])
+def test_a_rule_that_cannot_work_is_refused_at_once(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        ExponentialDelay(**wrong)

@@ -1,0 +1,115 @@
+"""What each call about queues, consumers and tokens does."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from airflow_provider_cfqueues.emulator import parsing, wire
+from airflow_provider_cfqueues.emulator.model import QueueSettings
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.emulator.call import Call
+
+MAX_PER_PAGE = 100
+PER_PAGE = 20
+
+
+def list_queues(call: Call) -> wire.JSON:
+    """GET /queues."""
+    page = call.query_number("page", 1, 10**9)
+    per_page = call.query_number("per_page", PER_PAGE, MAX_PER_PAGE)
+    queues = call.service.broker.queues.all()
+    names = call.query.get("name")
+    wanted = [queue for queue in queues if names is None or queue.name in names]
+    shown = wanted[(page - 1) * per_page : page * per_page]
+    info = {
+        "count": len(shown),
+        "page": page,
+        "per_page": per_page,
+        "total_count": len(queues),
+        "total_pages": math.ceil(len(queues) / per_page),
+    }
+    return wire.success([wire.queue(queue) for queue in shown], info=info)
+
+
+def create_queue(call: Call) -> wire.JSON:
+    """POST /queues."""
+    request = call.fields
+    queue = call.service.broker.queues.create(
+        parsing.queue_name(request),
+        settings=parsing.queue_settings(request, QueueSettings()),
+        jurisdiction=parsing.jurisdiction(request),
+    )
+    return wire.success(wire.queue(queue))
+
+
+def get_queue(call: Call) -> wire.JSON:
+    """GET /queues/{queue_id}."""
+    return wire.success(wire.queue(call.service.broker.queues.get(call.queue_id)))
+
+
+def edit_queue(call: Call) -> wire.JSON:
+    """PATCH /queues/{queue_id}: what is not named stays."""
+    return _update_queue(call, call.service.broker.queues.get(call.queue_id).settings)
+
+
+def overwrite_queue(call: Call) -> wire.JSON:
+    """PUT /queues/{queue_id}: settings that are not named go back to their defaults."""
+    return _update_queue(call, QueueSettings())
+
+
+def _update_queue(call: Call, base: QueueSettings) -> wire.JSON:
+    request = call.fields
+    queues = call.service.broker.queues
+    name = parsing.queue_name(request) if "queue_name" in request else queues.get(call.queue_id).name
+    settings = parsing.queue_settings(request, base)
+    return wire.success(wire.queue(queues.update(call.queue_id, name=name, settings=settings)))
+
+
+def delete_queue(call: Call) -> wire.JSON:
+    """DELETE /queues/{queue_id}."""
+    call.service.broker.queues.delete(call.queue_id)
+    return wire.success(None)
+
+
+def list_consumers(call: Call) -> wire.JSON:
+    """GET /queues/{queue_id}/consumers."""
+    queue = call.service.broker.queues.get(call.queue_id)
+    return wire.success([wire.consumer(queue.consumer)] if queue.consumer else [])
+
+
+def create_consumer(call: Call) -> wire.JSON:
+    """POST /queues/{queue_id}/consumers."""
+    queues = call.service.broker.queues
+    dead_letter_queue, settings = parsing.consumer(call.fields, queues.get(call.queue_id).name)
+    added = queues.add_consumer(call.queue_id, dead_letter_queue=dead_letter_queue, settings=settings)
+    return wire.success(wire.consumer(added))
+
+
+def get_consumer(call: Call) -> wire.JSON:
+    """GET /queues/{queue_id}/consumers/{consumer_id}."""
+    consumer = call.service.broker.queues.consumer(call.queue_id, call.path["consumer_id"])
+    return wire.success(wire.consumer(consumer))
+
+
+def replace_consumer(call: Call) -> wire.JSON:
+    """PUT /queues/{queue_id}/consumers/{consumer_id}: what is not named goes back to its default."""
+    queues = call.service.broker.queues
+    dead_letter_queue, settings = parsing.consumer(call.fields, queues.get(call.queue_id).name)
+    replaced = queues.replace_consumer(
+        call.queue_id, call.path["consumer_id"], dead_letter_queue=dead_letter_queue, settings=settings
+    )
+    return wire.success(wire.consumer(replaced))
+
+
+def delete_consumer(call: Call) -> wire.JSON:
+    """DELETE /queues/{queue_id}/consumers/{consumer_id}."""
+    call.service.broker.queues.delete_consumer(call.queue_id, call.path["consumer_id"])
+    return wire.success(None)
+
+
+def verify_token(call: Call) -> wire.JSON:
+    """GET /user/tokens/verify and /accounts/{account_id}/tokens/verify."""
+    active = {"code": 10000, "message": "This API Token is valid and active"}
+    return wire.success({"id": "ed17574386854bf78a67040be0a770b0", "status": "active"}, messages=[active])

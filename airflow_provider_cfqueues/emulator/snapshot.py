@@ -1,0 +1,63 @@
+"""What a test can look at: logged calls and the insides of queues, as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cfqueues.emulator import wire
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.emulator.model import Message, Report
+
+
+@dataclass(frozen=True)
+class LoggedRequest:
+    """A call that came in; ``status`` None means it got no answer."""
+
+    method: str
+    path: str
+    query: str
+    body: bytes
+    status: int | None
+    time_ms: int
+
+
+def request(logged: LoggedRequest) -> wire.JSON:
+    """Return a logged call as JSON."""
+    shape = asdict(logged)
+    text = logged.body.decode(errors="replace")
+    try:
+        shape["body"] = json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        shape["body"] = text
+    return shape
+
+
+def queue(report: Report) -> wire.JSON:
+    """Return all there is to know of a queue as JSON."""
+    shape = wire.queue(report.queue)
+    return {
+        "name": report.queue.name,
+        "id": report.queue.id,
+        "settings": shape["settings"],
+        "consumer": shape["consumers"][0] if shape["consumers"] else None,
+        **asdict(report.metrics),
+        "states": report.states,
+        "totals": report.totals,
+        "messages": [_message(message) for message in report.messages],
+    }
+
+
+def _message(message: Message) -> wire.JSON:
+    body: Any = wire.body(message._replace(base64=message.content_type not in ("text", "json")))
+    return {
+        "id": message.id,
+        "state": message.state,
+        "attempts": message.attempts,
+        "content_type": message.content_type,
+        "body": json.loads(body) if message.content_type == "json" else body,
+        "timestamp_ms": message.timestamp_ms,
+        "visible_ms": message.visible_ms,
+    }

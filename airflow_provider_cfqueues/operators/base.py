@@ -1,0 +1,48 @@
+"""What all operators share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from airflow_provider_cfqueues._compat import BaseOperator
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+
+
+class QueueOperator(BaseOperator):
+    """
+    An operator on one queue: a connection, and a queue by ID or by name.
+
+    :param queue_id: ID of the queue. Exactly one of ``queue_id`` and ``queue_name`` is given.
+    :param queue_name: name of the queue; its ID is looked up when the task runs.
+    :param cloudflare_conn_id: the Airflow connection, of type ``cloudflare``.
+    """
+
+    template_fields: Sequence[str] = ("queue_id", "queue_name", "cloudflare_conn_id")
+    ui_color = "#fbad41"
+
+    def __init__(
+        self,
+        *,
+        queue_id: str | None = None,
+        queue_name: str | None = None,
+        cloudflare_conn_id: str = CloudflareQueuesHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.queue_id = queue_id
+        self.queue_name = queue_name
+        self.cloudflare_conn_id = cloudflare_conn_id
+
+    @cached_property
+    def hook(self) -> CloudflareQueuesHook:
+        """The hook of this task."""
+        return CloudflareQueuesHook(self.cloudflare_conn_id)
+
+    def find_queue(self) -> str:
+        """Return the ID of the queue, looked up where it was given by name."""
+        if bool(self.queue_id) == bool(self.queue_name):
+            msg = f"Give exactly one of queue_id and queue_name, not {self.queue_id!r} and {self.queue_name!r}"
+            raise ValueError(msg)
+        return self.queue_id or self.hook.get_queue_id(str(self.queue_name))

@@ -1,0 +1,277 @@
+"""Process a queue inside one task: pull ahead, handle, settle by outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import ChainMap
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow_provider_cfqueues import arguments
+from airflow_provider_cfqueues._compat import determine_kwargs, import_string
+from airflow_provider_cfqueues.delays import DelayRule, ExponentialDelay, is_rule
+from airflow_provider_cfqueues.exceptions import ProcessingFailedError
+from airflow_provider_cfqueues.operators.base import QueueOperator
+from airflow_provider_cfqueues.processing.engine import Engine
+from airflow_provider_cfqueues.processing.handling import is_async
+from airflow_provider_cfqueues.processing.metrics import Metrics
+from airflow_provider_cfqueues.processing.options import Options, choose_visibility_timeout
+from airflow_provider_cfqueues.processing.port import HookPort
+from airflow_provider_cfqueues.processing.progress import log_report, tell_while_running
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.processing.report import Report
+
+DEFAULT_DELAY = ExponentialDelay(jitter=0.2)
+
+
+class QueueProcessOperator(QueueOperator):
+    """
+    Process the messages of a queue with a handler, and settle each by its outcome.
+
+    The handler gets a :class:`~airflow_provider_cfqueues.models.Message`. It returns: the message is acked. It raises:
+    the message is delivered again, after ``delay_seconds``. It raises
+    :class:`~airflow_provider_cfqueues.outcomes.Reject`: a copy goes to the dead-letter queue, and once that is
+    accepted, the message is acked. Messages are pulled ahead, handled ``concurrency`` at once and settled meanwhile;
+    whatever kills the task, what was not settled is delivered again.
+
+    Returns a report: ``pulled``, ``handled``, ``failed``, ``acked``, ``retried``, ``rejected``, ``expired``,
+    ``unconfirmed``, ``late``, ``seconds``, ``rate``, ``attempts`` and ``results``.
+
+    :param handler: a callable, sync or async, or the dotted path of one. Its first argument is the message (or, with
+        ``batch``, a list of messages); further ones are taken from ``op_kwargs`` and the context, as in ``@task``.
+    :param op_args: further positional arguments of the handler.
+    :param op_kwargs: further keyword arguments of the handler.
+    :param batch: the handler gets a list of up to ``batch_size`` messages; it returns None (all are done) or a list of
+        one ``Ack()``, ``Retry()`` or ``Reject()`` per message, in order.
+    :param batch_size: messages per batch, up to 100.
+    :param max_messages: end after so many messages; None = no limit.
+    :param max_duration: pull nothing more after so many seconds; None = no limit.
+    :param idle_timeout: end when the queue gave nothing for so many seconds.
+    :param until: ``empty`` (end at ``idle_timeout``) or ``forever``.
+    :param concurrency: how many handlers run at once: threads for sync handlers, tasks for async ones.
+    :param visibility_timeout: seconds that the leases last, up to 43,200; None = chosen from
+        ``expected_seconds_per_message``, or 300.
+    :param expected_seconds_per_message: how long the handler takes, if that is known.
+    :param settle_interval: the longest that an outcome waits to be sent, in seconds.
+    :param delay_seconds: how long a failed message waits until it is delivered again: seconds, or a rule such as
+        :class:`~airflow_provider_cfqueues.delays.ExponentialDelay`.
+    :param max_attempts: a message that handlers saw so often is rejected unseen. Keep it below the consumer's
+        ``max_retries``, at which Cloudflare takes the message away.
+    :param dead_letter_queue: name of the queue that gets copies of rejected messages; None = the consumer's own. Where
+        there is none, rejected messages are given back.
+    :param fail_on: when the task fails: ``all`` messages failed (the default), ``any`` did, ``none`` (never), or a
+        share between 0 and 1 that may fail at the most.
+    :param grace: seconds that running handlers get when the task is killed; Airflow 3 ends the process after 5.
+    :param dry_run: handle and report, then give every message back.
+    :param keep_results: how many results of handlers the report keeps.
+    """
+
+    template_fields: Sequence[str] = (
+        *QueueOperator.template_fields,
+        "op_args",
+        "op_kwargs",
+        "max_messages",
+        "max_duration",
+        "visibility_timeout",
+        "delay_seconds",
+        "dead_letter_queue",
+        "fail_on",
+    )
+    shallow_copy_attrs: Sequence[str] = ("handler",)
+
+    def __init__(
+        self,
+        *,
+        handler: Callable[..., Any] | str,
+        op_args: Collection[Any] = (),
+        op_kwargs: Mapping[str, Any] | None = None,
+        batch: bool = False,
+        batch_size: int = 100,
+        max_messages: int | str | None = None,
+        max_duration: float | str | None = None,
+        idle_timeout: float = 5,
+        until: str = "empty",
+        concurrency: int = 1,
+        visibility_timeout: float | str | None = None,
+        expected_seconds_per_message: float | None = None,
+        settle_interval: float = 1,
+        delay_seconds: float | str | DelayRule | None = DEFAULT_DELAY,
+        max_attempts: int | None = None,
+        dead_letter_queue: str | None = None,
+        fail_on: str | float = "all",
+        grace: float = 3,
+        dry_run: bool = False,
+        keep_results: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.handler = handler
+        self.op_args = op_args
+        self.op_kwargs = op_kwargs or {}
+        self.batch = batch
+        self.batch_size = batch_size
+        self.max_messages = max_messages
+        self.max_duration = max_duration
+        self.idle_timeout = idle_timeout
+        self.until = until
+        self.concurrency = concurrency
+        self.visibility_timeout = visibility_timeout
+        self.expected_seconds_per_message = expected_seconds_per_message
+        self.settle_interval = settle_interval
+        self.delay_seconds = delay_seconds
+        self.max_attempts = max_attempts
+        self.dead_letter_queue = dead_letter_queue
+        self.fail_on = fail_on
+        self.grace = grace
+        self.is_dry_run = dry_run  # BaseOperator has a method dry_run
+        self.keep_results = keep_results
+        self._engine: Engine | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Process the queue."""
+        options = self._options()
+        share = parse_fail_on(self.fail_on)
+        handler = self._bind_handler(context)
+        queue_id = self.find_queue()
+        metrics = Metrics(queue_id)
+        port = HookPort(
+            self.hook,
+            queue_id,
+            visibility_timeout=options.visibility_timeout,
+            dead_letter_queue_id=self._find_dead_letter_queue(queue_id),
+            metrics=metrics,
+        )
+        self._engine = Engine(port, handler, options, log=self.log)
+        report = self._engine.report
+        try:
+            self._run_in_thread(self._engine, metrics)
+        finally:
+            log_report(self.log, report, options)
+        self._judge(report, share)
+        return report.to_xcom()
+
+    def on_kill(self) -> None:
+        """Begin nothing more; ``execute`` settles what is done, gives the rest back and raises."""
+        if self._engine is not None:
+            self._engine.stop(killed=True)
+
+    def _options(self) -> Options:
+        if self.until not in ("empty", "forever"):
+            msg = f"until must be 'empty' or 'forever', not {self.until!r}"
+            raise ValueError(msg)
+        batch_size = min(100, arguments.parse_count(self.batch_size, "batch_size")) if self.batch else None
+        timeout = arguments.parse_visibility_timeout(self.visibility_timeout)
+        if timeout is None and self.expected_seconds_per_message is not None:
+            timeout = choose_visibility_timeout(self.expected_seconds_per_message, batch_size)
+        given = {} if timeout is None else {"visibility_timeout": timeout}
+        delay: Any = self.delay_seconds
+        return Options(
+            max_messages=_optional(arguments.parse_count, self.max_messages, "max_messages"),
+            max_duration=_optional(arguments.parse_number, self.max_duration, "max_duration"),
+            idle_timeout=None if self.until == "forever" else arguments.parse_number(self.idle_timeout, "idle_timeout"),
+            concurrency=arguments.parse_count(self.concurrency, "concurrency"),
+            batch_size=batch_size,
+            expected_seconds_per_message=self.expected_seconds_per_message,
+            settle_interval=self.settle_interval,
+            delay=delay if is_rule(delay) else arguments.parse_delay(delay),
+            max_attempts=_optional(arguments.parse_count, self.max_attempts, "max_attempts"),
+            grace=self.grace,
+            dry_run=self.is_dry_run,
+            keep_results=self.keep_results,
+            **given,
+        )
+
+    def _bind_handler(self, context: Context) -> Callable[[Any], Any]:
+        """Return the handler as a function of the message alone."""
+        handler: Callable[..., Any] = import_string(self.handler) if isinstance(self.handler, str) else self.handler
+        # A view, not a copy: Airflow 2 warns of each deprecated key that is looked at.
+        known: Mapping[str, Any] = ChainMap(dict(self.op_kwargs), cast("dict[str, Any]", context))
+        args, kwargs = tuple(self.op_args), determine_kwargs(handler, (None, *self.op_args), known)
+        if is_async(handler):
+
+            async def handle_async(message: Any) -> Any:
+                return await handler(message, *args, **kwargs)
+
+            return handle_async
+        return lambda message: handler(message, *args, **kwargs)
+
+    def _find_dead_letter_queue(self, queue_id: str) -> str | None:
+        consumer = self.hook.get_pull_consumer(queue_id)
+        name = self.dead_letter_queue or (consumer and consumer.dead_letter_queue)
+        if (
+            self.max_attempts is not None
+            and consumer is not None
+            and consumer.max_retries is not None
+            and self.max_attempts >= consumer.max_retries
+        ):
+            self.log.warning(
+                "max_attempts=%s is not below the consumer's max_retries=%s: Cloudflare takes messages away before "
+                "they can be rejected here",
+                self.max_attempts,
+                consumer.max_retries,
+            )
+        return self.hook.get_queue_id(name) if name else None
+
+    def _run_in_thread(self, engine: Engine, metrics: Metrics) -> None:
+        """
+        Run the engine beside this thread, which stays free for signals.
+
+        Whatever is raised here meanwhile (a time-out, Airflow 2's SIGTERM) stops the engine and waits for it to settle.
+        """
+        run = partial(contextvars.copy_context().run, asyncio.run, self._process(engine, metrics))
+        with ThreadPoolExecutor(1, "cloudflare-queue") as pool:
+            future = pool.submit(run)
+            try:
+                future.result()
+            except BaseException:
+                engine.stop(killed=True)
+                raise
+        if engine.error is not None:
+            raise engine.error
+
+    async def _process(self, engine: Engine, metrics: Metrics) -> None:
+        try:
+            async with tell_while_running(self.log, engine, metrics):
+                await engine.run()
+        finally:
+            await self.hook.aclose()
+
+    def _judge(self, report: Report, share: float | None) -> None:
+        if self._engine is not None and self._engine.killed:
+            msg = f"The task was killed: {report.acked} messages are acked, the others given back"
+            raise ProcessingFailedError(msg, failures=report.failures, conn_id=self.cloudflare_conn_id)
+        bad = report.failed + report.unconfirmed
+        total = report.handled
+        if share is None or not bad or (bad < total if share == 1 else bad <= share * total):
+            return
+        listed = "; ".join(f"{f.message_id} (attempt {f.attempts}): {f.reason}" for f in report.failures)
+        msg = f"{bad} of {total} messages failed or are not confirmed: {listed}"
+        raise ProcessingFailedError(
+            msg, failures=report.failures, conn_id=self.cloudflare_conn_id, queue=self.queue_id or self.queue_name
+        )
+
+
+def parse_fail_on(value: Any) -> float | None:
+    """
+    Return the share of messages that may fail: 0 for ``any``, 1 for ``all`` but not all, None for ``none``.
+
+    :param value: ``any``, ``all``, ``none`` or a number from 0 to 1.
+    :raises ValueError: it is something else.
+    """
+    named = {"any": 0.0, "all": 1.0, "none": None}
+    if value in named:
+        return named[value]
+    share = arguments.parse_number(value, "fail_on")
+    if not 0 <= share <= 1:
+        msg = f"fail_on must be 'all', 'any', 'none' or a share from 0 to 1, not {value!r}"
+        raise ValueError(msg)
+    return share
+
+
+def _optional(parse: Callable[[Any, str], Any], value: Any, what: str) -> Any:
+    return None if value is None else parse(value, what)

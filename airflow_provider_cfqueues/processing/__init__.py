@@ -1,0 +1,1 @@
+"""The engine that processes a queue inside one task: pull ahead, handle, settle by outcome."""

@@ -1,0 +1,92 @@
+"""The queue as the engine sees it, over the hook's async calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from airflow_provider_cfqueues.flows import fits
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.models import AckResult, Lease, Message, OutgoingMessage, PullResult
+from airflow_provider_cfqueues.processing.metrics import Metrics
+
+
+class HookPort:
+    """
+    One queue and, where there is one, its dead-letter queue.
+
+    :param hook: the hook.
+    :param queue_id: ID of the queue.
+    :param visibility_timeout: seconds that leases last.
+    :param dead_letter_queue_id: ID of the queue that gets copies of rejected messages.
+    :param metrics: times the requests.
+    """
+
+    def __init__(
+        self,
+        hook: CloudflareQueuesHook,
+        queue_id: str,
+        *,
+        visibility_timeout: float,
+        dead_letter_queue_id: str | None,
+        metrics: Metrics,
+    ) -> None:
+        self._hook = hook
+        self._queue_id = queue_id
+        self._visibility_timeout = visibility_timeout
+        self._dead_letter_queue_id = dead_letter_queue_id
+        self._metrics = metrics
+
+    @property
+    def can_dead_letter(self) -> bool:
+        """Whether there is a dead-letter queue."""
+        return self._dead_letter_queue_id is not None
+
+    async def pull(self, max_messages: int) -> PullResult:
+        """
+        Lease messages.
+
+        :param max_messages: 1 to 100.
+        """
+        with self._metrics.timed("pull"):
+            return await self._hook.apull(
+                self._queue_id, max_messages=max_messages, visibility_timeout=self._visibility_timeout
+            )
+
+    async def ack(self, acks: Sequence[str], retries: Sequence[Lease]) -> AckResult:
+        """
+        Settle leases.
+
+        :param acks: leases of messages that are done.
+        :param retries: leases of messages to deliver again.
+        """
+        with self._metrics.timed("ack"):
+            return await self._hook.aack(self._queue_id, acks=acks, retries=retries)
+
+    async def dead_letter(self, rejected: Sequence[tuple[Message, str]]) -> set[str]:
+        """
+        Copy messages to the dead-letter queue; return the leases of those that it accepted.
+
+        A copy that is too large with what is added to it is not sent: its message is given back.
+
+        :param rejected: the messages, each with its reason.
+        """
+        copies = {message.lease_id: self._copy(message, reason) for message, reason in rejected}
+        copies = {lease_id: copy for lease_id, copy in copies.items() if fits(copy)}
+        with self._metrics.timed("dead_letter"):
+            await self._hook.asend(str(self._dead_letter_queue_id), list(copies.values()))
+        return set(copies)
+
+    def _copy(self, message: Message, reason: str) -> OutgoingMessage:
+        undecoded = message.body_error is not None or isinstance(message.body, bytes)
+        return OutgoingMessage(
+            body={
+                "id": message.id,
+                "queue_id": self._queue_id,
+                "body": message.raw_body if undecoded else message.body,
+                "content_type": message.content_type,
+                "metadata": dict(message.metadata),
+                "attempts": message.attempts,
+                "reason": reason,
+            },
+            content_type="json",
+        )

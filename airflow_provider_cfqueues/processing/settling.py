@@ -1,0 +1,141 @@
+"""Send outcomes to the API in as few requests as possible, while other messages are being handled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from airflow_provider_cfqueues.api import MAX_LEASES_PER_ACK
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+from airflow_provider_cfqueues.models import AckResult, Lease, Message, PullResult
+from airflow_provider_cfqueues.processing.report import Report
+
+
+class QueuePort(Protocol):
+    """What the engine asks of a queue: three calls that can fail with a CloudflareQueuesError."""
+
+    @property
+    def can_dead_letter(self) -> bool:
+        """Whether there is a dead-letter queue."""
+
+    async def pull(self, max_messages: int) -> PullResult:
+        """Lease at most 100 messages."""
+
+    async def ack(self, acks: Sequence[str], retries: Sequence[Lease]) -> AckResult:
+        """Settle at most 100 leases."""
+
+    async def dead_letter(self, rejected: Sequence[tuple[Message, str]]) -> set[str]:
+        """Send copies of messages, each with its reason; return the leases of those that were accepted."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settlement:
+    """
+    A message whose fate is decided.
+
+    :param message: the message.
+    :param kind: ``acked``, ``retried`` or ``rejected``: what it counts as once it is confirmed.
+    :param delay_seconds: for a retry.
+    :param reason: for a reject.
+    """
+
+    message: Message
+    kind: str
+    delay_seconds: int | None = None
+    reason: str = ""
+
+
+class Settler:
+    """
+    Gathers settlements and sends them: when a hundred wait, or when the oldest has waited long enough.
+
+    :param port: the queue.
+    :param interval: the longest that a settlement waits, in seconds.
+    :param report: counts what was confirmed and what was not.
+    :param on_settled: called with the number of messages that are no longer open.
+    :param on_error: called with the failure of a request that failed for good.
+    """
+
+    def __init__(
+        self,
+        port: QueuePort,
+        *,
+        interval: float,
+        report: Report,
+        on_settled: Callable[[int], None],
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        self._port = port
+        self._interval = interval
+        self._report = report
+        self._on_settled = on_settled
+        self._on_error = on_error
+        self._staged: list[Settlement] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._requests: set[asyncio.Task[Any]] = set()
+
+    def stage(self, settlement: Settlement) -> None:
+        """
+        Take a settlement; it is sent at the latest after the interval.
+
+        :param settlement: the settlement.
+        """
+        self._staged.append(settlement)
+        if len(self._staged) >= MAX_LEASES_PER_ACK:
+            self._flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._interval, self._flush)
+
+    async def drain(self) -> None:
+        """Send what is staged and wait until every request is answered."""
+        self._flush()
+        while self._requests:
+            await asyncio.wait(self._requests)
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._staged:
+            # Taken out before the first await, into a task that owns them: a slow request cannot drop what comes next.
+            batch, self._staged = self._staged[:MAX_LEASES_PER_ACK], self._staged[MAX_LEASES_PER_ACK:]
+            request = asyncio.get_running_loop().create_task(self._send(batch))
+            self._requests.add(request)
+            request.add_done_callback(self._requests.discard)
+
+    async def _send(self, batch: list[Settlement]) -> None:
+        """Copy what is rejected to the dead-letter queue, then settle; what was not copied is given back."""
+        batch = await self._dead_letter(batch)
+        retries = [settlement for settlement in batch if settlement.kind == "retried"]
+        try:
+            result = await self._port.ack(
+                [settlement.message.lease_id for settlement in batch if settlement.kind != "retried"],
+                [Lease(lease_id=s.message.lease_id, delay_seconds=s.delay_seconds) for s in retries],
+            )
+            unconfirmed = set(result.unconfirmed)
+        except CloudflareQueuesError as error:
+            unconfirmed = {settlement.message.lease_id for settlement in batch}
+            self._on_error(error)
+        for settlement in batch:
+            confirmed = settlement.message.lease_id not in unconfirmed
+            kind = settlement.kind if confirmed else "unconfirmed"
+            setattr(self._report, kind, getattr(self._report, kind) + 1)
+        self._on_settled(len(batch))
+
+    async def _dead_letter(self, batch: list[Settlement]) -> list[Settlement]:
+        """Return the batch with those given back that the dead-letter queue did not accept."""
+        rejected = [(settlement.message, settlement.reason) for settlement in batch if settlement.kind == "rejected"]
+        accepted: set[str] = set()
+        if rejected:
+            try:
+                accepted = await self._port.dead_letter(rejected)
+            except CloudflareQueuesError as error:
+                self._on_error(error)
+        return [
+            Settlement(message=settlement.message, kind="retried")
+            if settlement.kind == "rejected" and settlement.message.lease_id not in accepted
+            else settlement
+            for settlement in batch
+        ]

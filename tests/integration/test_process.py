@@ -1,0 +1,434 @@
+"""QueueProcessOperator outside a task runner: outcomes, ends, kills; the decorator is in test_dags.py."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from airflow_provider_cfqueues._compat import Stats
+from airflow_provider_cfqueues.delays import ExponentialDelay
+from airflow_provider_cfqueues.emulator import Emulator
+from airflow_provider_cfqueues.exceptions import AuthenticationError, MalformedResponseError, ProcessingFailedError
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
+from airflow_provider_cfqueues.outcomes import Ack, Reject, Retry
+from airflow_provider_cfqueues.processing.handling import BrokenHandlerError
+
+
+@pytest.fixture
+def cf(connect):
+    with Emulator(queues=["orders", "failed"]) as emulator:
+        connect(emulator)
+        yield emulator
+
+
+@pytest.fixture
+def send(cf):
+    return lambda *bodies: CloudflareQueuesHook().send(cf.queues["orders"], list(bodies))
+
+
+@pytest.fixture
+def process(cf):
+    def process(handler, context=None, **arguments):
+        arguments = {"idle_timeout": 0, "settle_interval": 0.05, "delay_seconds": 60, **arguments}
+        operator = QueueProcessOperator(task_id="process", queue_name="orders", handler=handler, **arguments)
+        return operator.execute({} if context is None else context)
+
+    return process
+
+
+def state(cf, name="orders"):
+    return next(queue for queue in cf.state()["queues"] if queue["name"] == name)
+
+
+def requests_to(cf, path):
+    return [request["body"] for request in cf.requests() if request["path"].endswith(f"/{path}")]
+
+
+def handle_by_path(message):
+    """Found by its dotted path."""
+
+
+def test_what_a_handler_returns_from_is_acked(cf, send, process):
+    send("a", "b", "c")
+    seen = []
+    report = process(lambda message: seen.append(message.body))
+    assert sorted(seen) == ["a", "b", "c"]
+    assert (report["pulled"], report["handled"], report["acked"], report["failed"]) == (3, 3, 3, 0)
+    assert report["attempts"] == {"1": 3}
+    assert state(cf)["backlog_count"] == 0
+
+
+def test_an_empty_queue_is_a_success(process):
+    assert process(handle_by_path)["pulled"] == 0
+
+
+def test_what_a_handler_raises_on_is_delivered_again_after_the_delay(cf, send, process):
+    send("good", "bad")
+
+    def handle(message):
+        if message.body == "bad":
+            raise RuntimeError("no such customer")
+
+    report = process(handle)
+    assert (report["acked"], report["retried"], report["failed"]) == (1, 1, 1)
+    (left,) = state(cf)["messages"]
+    assert (left["state"], left["attempts"]) == ("delayed", 1)
+    cf.advance(61)
+    assert process(handle_by_path)["acked"] == 1
+
+
+def test_a_failing_message_is_logged_once_with_id_attempt_and_cause(send, process, logged):
+    send("bad")
+    process(lambda message: 1 / 0, fail_on="none")
+    lines = [line for line in logged().splitlines() if "ZeroDivisionError" in line]
+    assert len(lines) == 1
+    assert "(attempt 1) is retried: ZeroDivisionError: division by zero" in lines[0]
+
+
+def test_a_delay_can_follow_the_attempts(cf, send, process):
+    send("bad")
+    process(lambda message: 1 / 0, delay_seconds=ExponentialDelay(initial_seconds=7), fail_on="none")
+    assert requests_to(cf, "ack")[0]["retries"][0]["delay_seconds"] == 7
+
+
+def test_a_retry_waits_as_asked_and_is_no_failure(cf, send, process):
+    send("raised", "returned")
+
+    def handle(message):
+        if message.body == "raised":
+            raise Retry(delay_seconds=11)
+        return Retry(delay_seconds=12)
+
+    report = process(handle, fail_on="any")
+    assert (report["retried"], report["failed"]) == (2, 0)
+    assert sorted(retry["delay_seconds"] for body in requests_to(cf, "ack") for retry in body["retries"]) == [11, 12]
+
+
+def test_a_delay_that_is_none_of_the_apis_is_left_to_the_consumer(cf, send, process, logged):
+    send("x")
+    process(lambda message: Retry(delay_seconds=-1))
+    assert "delay_seconds" not in requests_to(cf, "ack")[0]["retries"][0]
+    assert "waits the consumer's retry_delay" in logged()
+
+
+def test_a_rejected_message_is_copied_and_then_acked(cf, send, process):
+    send({"order": 7})
+
+    def handle(message):
+        raise Reject("unknown product")
+
+    report = process(handle, dead_letter_queue="failed", fail_on="none")
+    assert (report["rejected"], report["failed"], state(cf)["backlog_count"]) == (1, 1, 0)
+    (copy,) = CloudflareQueuesHook().pull(cf.queues["failed"], max_messages=10)
+    assert copy.body["body"] == {"order": 7}
+    assert copy.body["reason"] == "unknown product"
+    assert copy.body["attempts"] == 1
+    assert copy.body["metadata"]["CF-Content-Type"] == "json"
+    paths = [request["path"].rsplit("/", 1)[-1] for request in cf.requests()]
+    assert paths.index("batch", paths.index("pull")) < paths.index("ack")
+
+
+def test_a_copy_that_is_not_accepted_leaves_its_message_unacked(cf, send, process):
+    send("precious")
+    cf.add_fault(path="batch", status=403, body={"success": False, "errors": []})
+    with pytest.raises(Exception, match="Queues Write"):
+        process(lambda message: Reject("no"), dead_letter_queue="failed")
+    assert [message["state"] for message in state(cf)["messages"]] == ["ready"] or state(cf)["backlog_count"] == 1
+    assert requests_to(cf, "ack")[0]["acks"] == []
+
+
+def test_without_a_dead_letter_queue_a_rejected_message_is_given_back(cf, send, process):
+    send("precious")
+    report = process(lambda message: Reject("no"), fail_on="none")
+    assert (report["rejected"], report["retried"], state(cf)["backlog_count"]) == (0, 1, 1)
+
+
+def test_a_copy_that_would_be_too_large_is_not_sent_and_its_message_given_back(cf, send, process):
+    send("x" * 127_890, "small")
+    report = process(lambda message: Reject("no"), dead_letter_queue="failed", fail_on="none")
+    assert (report["rejected"], report["retried"]) == (1, 1)
+
+
+def test_the_consumers_own_dead_letter_queue_is_used(cf, send, process):
+    import requests
+
+    url = f"{cf.base_url}/accounts/{cf.account_id}/queues/{cf.queues['orders']}/consumers"
+    headers = {"Authorization": f"Bearer {cf.api_token}"}
+    (consumer,) = requests.get(url, headers=headers, timeout=5).json()["result"]
+    wanted = {"type": "http_pull", "dead_letter_queue": "failed", "settings": {"max_retries": 5}}
+    requests.put(f"{url}/{consumer['consumer_id']}", json=wanted, headers=headers, timeout=5).raise_for_status()
+    send("x")
+    assert process(lambda message: Reject("no"), fail_on="none")["rejected"] == 1
+
+
+def test_the_consumers_dead_letter_queue_is_found_though_the_first_look_fails(cf):
+    queue = cf.create_queue("invoices", dead_letter_queue="failed")
+    CloudflareQueuesHook().send(queue, ["x"])
+    cf.add_fault("consumers", status=503)
+    arguments = {"handler": lambda message: Reject("no"), "idle_timeout": 0, "fail_on": "none"}
+    report = QueueProcessOperator(task_id="process", queue_id=queue, **arguments).execute({})
+    assert (report["rejected"], report["retried"]) == (1, 0)
+
+
+def test_nothing_is_pulled_where_the_look_for_the_dead_letter_queue_fails_for_good(cf, send, process):
+    send("x")
+    cf.add_fault("consumers", status=200, body="<html>Sign in to the hotel's network</html>")
+    with pytest.raises(MalformedResponseError, match="hotel"):
+        process(handle_by_path)
+    assert requests_to(cf, "pull") == []
+
+
+def test_a_token_that_may_not_look_at_the_consumer_can_process(cf, send, process):
+    send("x")
+    cf.add_fault("consumers", status=403, body={"success": False, "errors": []}, times=10)
+    assert process(handle_by_path)["acked"] == 1
+
+
+def test_a_message_that_handlers_saw_too_often_is_rejected_unseen(cf, send, process):
+    send("bad")
+    seen = []
+
+    def handle(message):
+        seen.append(message.attempts)
+        raise RuntimeError
+
+    arguments = {"delay_seconds": 0, "max_attempts": 2, "dead_letter_queue": "failed", "fail_on": "none"}
+    reports = [process(handle, **arguments) for _ in range(3)]
+    assert seen == [1, 2]
+    assert [report["rejected"] for report in reports] == [0, 0, 1]
+
+
+def test_a_body_that_cannot_be_decoded_is_rejected_unseen(cf, process):
+    item = {"id": "i", "lease_id": "l", "attempts": 1, "body": "/w8=", "metadata": {"CF-Content-Type": "v8"}}
+    cf.add_fault(path="pull", status=200, body={"success": True, "result": {"messages": [item]}})
+    seen = []
+    report = process(seen.append, dead_letter_queue="failed", fail_on="none")
+    assert seen == []
+    assert report["unconfirmed"] == 1  # the emulator knows no lease 'l'
+    (copy,) = CloudflareQueuesHook().pull(cf.queues["failed"], max_messages=10)
+    assert copy.body["body"] == "/w8="
+    assert "Worker" in copy.body["reason"]
+
+
+def test_async_handlers_run_at_once(send, process):
+    send(*[str(number) for number in range(8)])
+    running, most = 0, 0
+
+    async def handle(message):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.02)
+        running -= 1
+
+    assert process(handle, concurrency=4)["acked"] == 8
+    assert 1 < most <= 4
+
+
+def test_sync_handlers_run_at_once(send, process):
+    send(*[str(number) for number in range(4)])
+    meeting = threading.Barrier(2, timeout=20)
+    assert process(lambda message: meeting.wait() and None, concurrency=2)["acked"] == 4
+
+
+@pytest.mark.parametrize("returned", ["none", "outcomes"])
+def test_a_handler_of_batches_gets_lists(cf, send, process, returned):
+    send(*[str(number) for number in range(5)])
+    sizes = []
+
+    def handle(messages):
+        sizes.append(len(messages))
+        if returned == "outcomes":
+            return [Ack() if message.body != "3" else Retry(5) for message in messages]
+        return None
+
+    report = process(handle, batch=True, batch_size=3)
+    assert max(sizes) <= 3
+    assert report["acked"] + report["retried"] == 5
+    assert report["retried"] == (1 if returned == "outcomes" else 0)
+
+
+async def async_batch(messages):
+    return [Reject("no")] * len(messages)
+
+
+def test_an_async_handler_of_batches_can_reject(send, process):
+    send("a", "b")
+    assert process(async_batch, batch=True, dead_letter_queue="failed", fail_on="none")["rejected"] == 2
+
+
+@pytest.mark.parametrize("wrong", [[Ack()], ["ok", "ok"], "ok", 5, {}])
+def test_a_wrong_list_of_outcomes_gives_all_back_and_fails_the_task(cf, send, process, wrong):
+    send("a", "b")
+    with pytest.raises(BrokenHandlerError, match="one Ack"):
+        process(lambda messages: wrong, batch=True, fail_on="none")
+    assert state(cf)["backlog_count"] == 2
+    assert requests_to(cf, "ack")[0]["acks"] == []
+
+
+@pytest.mark.parametrize(
+    ("fail_on", "bad", "fails"),
+    [
+        ("all", 3, True),
+        ("all", 2, False),
+        ("any", 1, True),
+        ("any", 0, False),
+        ("none", 3, False),
+        (0.5, 2, True),
+        ("0.5", 1, False),
+        (1, 3, True),
+    ],
+)
+def test_when_the_task_fails_is_chosen(send, process, fail_on, bad, fails):
+    send(*["bad"] * bad, *["good"] * (3 - bad))
+
+    def handle(message):
+        if message.body == "bad":
+            raise RuntimeError("broken")
+
+    if fails:
+        with pytest.raises(
+            ProcessingFailedError, match=rf"{bad} of 3 messages.*\(attempt 1\): RuntimeError: broken"
+        ) as caught:
+            process(handle, fail_on=fail_on)
+        assert len(caught.value.failures) == bad
+    else:
+        assert process(handle, fail_on=fail_on)["failed"] == bad
+
+
+@pytest.mark.parametrize("wrong", [{"fail_on": "often"}, {"fail_on": 2}, {"until": "later"}, {"concurrency": 0}])
+def test_wrong_arguments_are_refused_before_anything_is_pulled(cf, process, wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        process(handle_by_path, **wrong)
+    assert requests_to(cf, "pull") == []
+
+
+def test_it_ends_at_max_messages(cf, send, process):
+    send(*[str(number) for number in range(30)])
+    assert process(handle_by_path, max_messages=17)["acked"] == 17
+    assert state(cf)["states"] == {"ready": 13, "delayed": 0, "leased": 0}
+
+
+def test_it_ends_at_max_duration_and_gives_back_what_it_did_not_begin(cf, send, process):
+    send(*[str(number) for number in range(300)])
+    report = process(handle_by_path, max_duration=0.0)
+    assert report["pulled"] == report["acked"] + report["retried"]
+    assert state(cf)["states"]["leased"] == 0
+
+
+def test_a_dry_run_handles_and_then_gives_everything_back(cf, send, process):
+    send("a", "b")
+    seen = []
+    report = process(lambda message: seen.append(message.body), dry_run=True)
+    assert sorted(seen) == ["a", "b"]
+    assert (report["acked"], report["retried"]) == (0, 2)
+    assert state(cf)["states"]["ready"] == 2
+
+
+def test_a_message_whose_lease_ended_before_its_turn_is_not_handled(cf, process):
+    item = {"id": "i", "lease_id": "l", "attempts": 1, "body": "x", "metadata": {"CF-Content-Type": "text"}}
+    cf.add_fault(path="pull", status=200, body={"success": True, "result": {"messages": [item]}}, delay_ms=50)
+    seen = []
+    report = process(seen.append, visibility_timeout=0.001)
+    assert (report["pulled"], report["expired"], seen) == (1, 1, [])
+
+
+def test_results_are_kept_as_far_as_asked(send, process):
+    send("a", "b", "c")
+    assert len(process(lambda message: message.body.upper(), keep_results=2)["results"]) == 2
+
+
+def test_further_arguments_come_from_the_task_and_the_context(send, process):
+    send("a")
+    seen = {}
+
+    def handle(message, table, *, ds, limit=3):
+        seen.update(table=table, ds=ds, limit=limit)
+
+    process(handle, {"ds": "2026-11-22", "run_id": "r"}, op_args=["orders"], op_kwargs={"limit": 5})
+    assert seen == {"table": "orders", "ds": "2026-11-22", "limit": 5}
+
+
+def test_an_async_handler_with_further_arguments_is_awaited(cf, send, process):
+    send("a")
+    seen = []
+
+    async def handle(message, table, *, limit):
+        await asyncio.sleep(0)
+        seen.append((message.body, table, limit))
+
+    assert process(handle, op_args=["orders"], op_kwargs={"limit": 5})["acked"] == 1
+    assert seen == [("a", "orders", 5)]
+
+
+def test_a_coroutine_that_nobody_awaited_is_never_acked(cf, send, process):
+    send("a")
+
+    async def handle(message):
+        raise AssertionError("never awaited")
+
+    with pytest.raises(BrokenHandlerError, match="async def"):
+        process(lambda message: handle(message))
+    assert state(cf)["backlog_count"] == 1
+
+
+def test_a_handler_can_be_a_dotted_path(send, process):
+    send("a")
+    assert process("math.isnan", fail_on="none")["failed"] == 1  # math.isnan takes no message
+
+
+def test_a_failure_of_the_api_ends_the_run_and_is_raised(cf, send, process):
+    send(*[str(number) for number in range(5)])
+    cf.add_fault(path="ack", status=401, body={"success": False, "errors": []}, times=100)
+    with pytest.raises(AuthenticationError, match="not confirmed"):
+        process(handle_by_path)
+    assert state(cf)["backlog_count"] == 5
+
+
+def test_a_kill_settles_what_is_done_and_gives_the_rest_back(cf, send):
+    send(*[str(number) for number in range(20)])
+    operator = QueueProcessOperator(
+        task_id="process", queue_name="orders", handler=lambda message: handle(message), grace=0.2, settle_interval=60
+    )
+    done, blocked = [], threading.Event()
+
+    def handle(message):
+        if len(done) == 3:
+            threading.Timer(0, operator.on_kill).start()
+            blocked.wait(20)
+        done.append(message.id)
+
+    try:
+        with pytest.raises(ProcessingFailedError, match="killed: 3 messages are acked"):
+            operator.execute({})
+    finally:
+        blocked.set()
+    after = state(cf)
+    assert after["totals"]["acked"] == 3
+    assert after["states"] == {"ready": 17, "delayed": 0, "leased": 0}
+
+
+def test_many_messages_are_acked_in_few_requests(cf, send, process):
+    for _ in range(10):
+        send(*["x"] * 100)
+    assert process(handle_by_path, settle_interval=1)["acked"] == 1000
+    sizes = [len(body["acks"]) for body in requests_to(cf, "ack")]
+    assert len(sizes) <= 12
+    assert max(sizes) == 100
+
+
+def test_the_numbers_go_to_airflows_metrics(cf, send, process, monkeypatch):
+    sent = []
+    for kind in ("incr", "gauge", "timing"):
+        monkeypatch.setattr(Stats, kind, lambda name, value, *, tags, kind=kind: sent.append((kind, name, value, tags)))
+    send("a", "b")
+    process(lambda message: Retry() if message.body == "a" else None)
+    queue = {"queue": cf.queues["orders"]}
+    assert ("incr", "cloudflare_queues.pulled", 2, queue) in sent
+    assert ("incr", "cloudflare_queues.acked", 1, queue) in sent
+    assert ("incr", "cloudflare_queues.retried", 1, queue) in sent
+    assert [name for kind, name, *_ in sent if kind == "gauge"] == ["cloudflare_queues.backlog"]
+    assert {tags["call"] for kind, *_, tags in sent if kind == "timing"} == {"pull", "ack"}
