@@ -13,6 +13,8 @@ from airflow_provider_cfqueues.exceptions import ConfigurationError
 
 DEFAULT_BASE_URL = "https://api.cloudflare.com/client/v4"
 _EXTRA_KEYS = {"account_id", "api_key"}
+# Airflow 2's page sends each field twice when it tests a form; what it saves has the short names alone.
+_EXTRA_TWINS = {f"extra__cloudflare__{key}" for key in _EXTRA_KEYS}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,7 +115,7 @@ def parse_settings(
 
 
 def _account_id(extra: Mapping[str, Any]) -> str:
-    if unknown := sorted(extra.keys() - _EXTRA_KEYS):
+    if unknown := sorted(extra.keys() - _EXTRA_KEYS - _EXTRA_TWINS):
         raise ValueError(f"extra has unknown keys {unknown}: only account_id and api_key are read; remove the others")
     account_id = extra.get("account_id")
     if not account_id:

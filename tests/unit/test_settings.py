@@ -77,6 +77,14 @@ def test_a_field_that_is_wrong_is_named_with_connection_and_remedy_but_never_the
     assert isinstance(caught.value, (CloudflareQueuesError, ValueError))
 
 
+def test_the_second_names_that_airflow_2_gives_the_fields_of_a_form_are_no_unknown_keys():
+    fields = {"account_id": "a", "api_key": SECRET}
+    sent = fields | {f"extra__cloudflare__{name}": value for name, value in fields.items()}
+    assert parse(login="me@example.com", password="", extra=sent) == parse(
+        login="me@example.com", password="", extra=fields
+    )
+
+
 def test_a_settings_repr_hides_the_secret():
     key = parse(login="me@example.com", password="", extra={"account_id": "a", "api_key": SECRET})
     assert SECRET not in repr(parse()) + repr(key)
