@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from airflow_provider_cfqueues.api import MAX_LEASES_PER_ACK
+from airflow_provider_cfqueues.arguments import parse_delay
+from airflow_provider_cfqueues.delays import DelayRule
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import AckResult, Lease, Message, PullResult
+from airflow_provider_cfqueues.outcomes import Reject, Retry
+from airflow_provider_cfqueues.processing.handling import Handled
 from airflow_provider_cfqueues.processing.report import Report
 
 
@@ -45,6 +49,31 @@ class Settlement:
     kind: str
     delay_seconds: int | None = None
     reason: str = ""
+
+
+def choose_settlement(handled: Handled, rule: DelayRule | int | None, can_dead_letter: bool, log: Any) -> Settlement:
+    """
+    Decide what the API is told of a message.
+
+    :param handled: what came of it.
+    :param rule: how long a failed message waits.
+    :param can_dead_letter: whether there is a dead-letter queue; without one, a rejected message is retried.
+    :param log: where a delay goes that is none of the API's.
+    """
+    message, outcome = handled.message, handled.outcome
+    if isinstance(outcome, Reject) and can_dead_letter:
+        return Settlement(message=message, kind="rejected", reason=handled.reason)
+    if isinstance(outcome, (Reject, Retry)):
+        asked = outcome.delay_seconds if isinstance(outcome, Retry) else None
+        if asked is None:
+            asked = rule.seconds(message) if isinstance(rule, DelayRule) else rule
+        try:
+            delay_seconds = parse_delay(asked)
+        except (TypeError, ValueError) as error:
+            log.warning("Message %s waits the consumer's retry_delay: %s", message.id, error)
+            delay_seconds = None
+        return Settlement(message=message, kind="retried", delay_seconds=delay_seconds)
+    return Settlement(message=message, kind="acked")
 
 
 class Settler:
