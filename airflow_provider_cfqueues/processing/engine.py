@@ -75,8 +75,9 @@ class Engine:
         self._killed = False
         self._grace_ends: float | None = None
         self._pulling_ended = False
-        self._pulls: set[asyncio.Task[None]] = set()
-        self._waiters: set[asyncio.Future[None]] = set()
+        # In order, as everything here: what happens follows from what came in, and a simulation repeats exactly.
+        self._pulls: dict[asyncio.Task[None], None] = {}
+        self._waiters: dict[asyncio.Future[None], None] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._settler = Settler(
             port,
@@ -152,9 +153,9 @@ class Engine:
     async def _change(self, *tasks: asyncio.Task[None], timeout: float | None = None) -> None:
         """Wait until a message came, was handled or settled, the engine is to stop, a task ended, or time is up."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)  # before the first await: nothing that happens from here on is missed
+        self._waiters[waiter] = None  # before the first await: nothing that happens from here on is missed
         await asyncio.wait({waiter, *tasks}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        self._waiters.discard(waiter)
+        self._waiters.pop(waiter, None)
 
     def _give_back(self, messages: list[Message]) -> None:
         for message in messages:
@@ -177,12 +178,12 @@ class Engine:
                 for size in self._sizes(now):
                     self._window.requested += size
                     pull = asyncio.get_running_loop().create_task(self._pull(size))
-                    self._pulls.add(pull)
+                    self._pulls[pull] = None
                     pull.add_done_callback(self._pull_ended)
             await self._change(timeout=self._until_next(now, ends_at))
 
     def _pull_ended(self, pull: asyncio.Task[None]) -> None:
-        self._pulls.discard(pull)
+        self._pulls.pop(pull, None)
         self._notify()
 
     def _until_next(self, now: float, ends_at: float | None) -> float | None:

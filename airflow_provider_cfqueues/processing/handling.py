@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -97,8 +96,9 @@ class Handling:
                     on_done(handled)
             return
         finished: deque[Handled] = deque()
-        run = partial(contextvars.copy_context().run, self._run_sync, messages, stopping, finished.append)
-        call = asyncio.get_running_loop().run_in_executor(self._executor, run)
+        loop = asyncio.get_running_loop()
+        run = partial(contextvars.copy_context().run, self._run_sync, messages, stopping, finished.append, loop.time)
+        call = loop.run_in_executor(self._executor, run)
         try:
             while not call.done():
                 await asyncio.wait({call}, timeout=REPORT_SECONDS)
@@ -108,14 +108,18 @@ class Handling:
         call.result()
 
     def _run_sync(
-        self, messages: Sequence[Message], stopping: Callable[[], bool], on_done: Callable[[Handled], None]
+        self,
+        messages: Sequence[Message],
+        stopping: Callable[[], bool],
+        on_done: Callable[[Handled], None],
+        clock: Callable[[], float],
     ) -> None:
-        end = time.monotonic() + SLICE_SECONDS
+        end = clock() + SLICE_SECONDS
         for unit in self._units(messages):
             if ready := self._sort_out(unit, on_done):
                 for handled in self._judge(ready, *self._call(ready)):
                     on_done(handled)
-            if time.monotonic() >= end or stopping():
+            if clock() >= end or stopping():
                 return
 
     def _units(self, messages: Sequence[Message]) -> Iterator[Sequence[Message]]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues.flows import fits
-from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import AckResult, Lease, Message, OutgoingMessage, PullResult
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 
 class HookPort:
