@@ -154,7 +154,8 @@ class Engine:
         """Wait until a message came, was handled or settled, the engine is to stop, a task ended, or time is up."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters[waiter] = None  # before the first await: nothing that happens from here on is missed
-        await asyncio.wait({waiter, *tasks}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        pending = [task for task in tasks if not task.done()]  # one that has ended would end the wait at once
+        await asyncio.wait({waiter, *pending}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         self._waiters.pop(waiter, None)
 
     def _give_back(self, messages: list[Message]) -> None:
