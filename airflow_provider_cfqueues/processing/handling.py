@@ -144,7 +144,7 @@ class Handling:
         return ready
 
     def _argument(self, messages: list[Message]) -> Any:
-        return messages if self._batch_size else messages[0]
+        return list(messages) if self._batch_size else messages[0]  # a handler may empty its list
 
     # Whatever a handler raises is its verdict on the message, so both calls catch every Exception.
     def _call(self, messages: list[Message]) -> tuple[Any, BaseException | None]:

@@ -192,7 +192,7 @@ class Thread:
         result = error = None
         try:
             result = self._func(*self._args)
-        except BaseException as caught:
+        except BaseException as caught:  # noqa: BLE001 - a thread hands on whatever ends it
             error = caught
         self._ended = True
         if not self._killed and not self.future.cancelled():

@@ -559,7 +559,9 @@ class World:
             self._wait(130.0)
             if not self._left():
                 return
-            self._start(f"drain{number + 1}", Run(options=options, shape=first.shape))
+            self._start(
+                f"drain{number + 1}", Run(options=options, shape="async" if first.shape == "lambda" else first.shape)
+            )
             self._run_until(lambda: not self.live)
         raise Violation(f"the queue is not drained: messages {self._left()}")
 
