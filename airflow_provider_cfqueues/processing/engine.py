@@ -118,6 +118,8 @@ class Engine:
             self._pulling_ended = True
             self._notify()
             await self._until_done(*workers)
+            if any(worker.cancelled() for worker in workers):
+                self._on_error(RuntimeError("A handler cancelled the task that it runs in"))
             ends = await _cancel(pulling, *self._pulls, *workers)
             self._give_back([*self._running.values(), *self._buffer])
             for settlement in self._held:
@@ -236,6 +238,7 @@ class Engine:
                 self._notify()
         except BaseException:
             self._stopping = True  # a worker that is gone must not leave the others to pull for it
+            self._notify()
             raise
 
     async def _next_messages(self) -> list[Message]:

@@ -156,7 +156,11 @@ class Handling:
     async def _acall(self, messages: list[Message]) -> tuple[Any, BaseException | None]:
         try:
             return await self._handler(self._argument(messages)), None
-        except Exception as error:  # noqa: BLE001
+        except asyncio.CancelledError as error:
+            if _is_being_cancelled():
+                raise
+            return None, error  # of a task of the handler's own
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             return None, error
 
     def _judge(self, messages: list[Message], returned: Any, error: BaseException | None) -> list[Handled]:
@@ -201,6 +205,12 @@ def is_async(handler: Callable[..., Any]) -> bool:
     while hasattr(function, "func"):  # a functools.partial
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _is_being_cancelled() -> bool:
+    """Tell the engine's cancelling of a worker from a handler's own; Python 3.10 cannot, and the worker ends."""
+    task: Any = asyncio.current_task()
+    return not hasattr(task, "cancelling") or task.cancelling() > 0
 
 
 def _hand_over(finished: deque[Handled], on_done: Callable[[Handled], None]) -> None:
