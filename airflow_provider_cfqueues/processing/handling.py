@@ -44,7 +44,7 @@ class Handled:
 
 
 class BrokenHandlerError(TypeError):
-    """A handler of batches returned something else than None or one outcome per message."""
+    """A handler returned something to await, or one of batches something else than None or one outcome per message."""
 
 
 class Handling:
@@ -169,6 +169,10 @@ class Handling:
             verdict = error if isinstance(error, (Retry, Reject)) else Retry(reason=f"{type(error).__name__}: {error}")
             asked = isinstance(error, Retry)
             return [self._verdict(message, verdict, failed=not asked) for message in messages]
+        if inspect.isawaitable(returned):
+            if inspect.iscoroutine(returned):
+                returned.close()
+            return self._broken(messages, "a result: make it an 'async def'", "something to await")
         if not self._batch_size:
             return [self._verdict(messages[0], returned)]
         outcomes = [Ack()] * len(messages) if returned is None else returned
@@ -177,12 +181,13 @@ class Handling:
             or len(outcomes) != len(messages)
             or not all(isinstance(outcome, (Ack, Retry, Reject)) for outcome in outcomes)
         ):
-            self.error = BrokenHandlerError(
-                f"The handler must return None or a list of one Ack(), Retry() or Reject() for each of its "
-                f"{len(messages)} messages, not {_describe(outcomes)}. They are given back"
-            )
-            return [self._verdict(message, Retry(reason=str(self.error)), failed=True) for message in messages]
+            wanted = f"None or a list of one Ack(), Retry() or Reject() for each of its {len(messages)} messages"
+            return self._broken(messages, wanted, _describe(outcomes))
         return [self._verdict(message, outcome) for message, outcome in zip(messages, outcomes, strict=True)]
+
+    def _broken(self, messages: list[Message], wanted: str, returned: str) -> list[Handled]:
+        self.error = BrokenHandlerError(f"The handler must return {wanted}, not {returned}. They are given back")
+        return [self._verdict(message, Retry(reason=str(self.error)), failed=True) for message in messages]
 
     def _verdict(self, message: Message, returned: Any, *, failed: bool = False) -> Handled:
         if isinstance(returned, Reject):
