@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from airflow_provider_cfqueues import api
 from airflow_provider_cfqueues.flows import fits
 from airflow_provider_cfqueues.models import AckResult, Lease, Message, OutgoingMessage, PullResult
 
@@ -46,8 +47,11 @@ class HookPort:
 
         :param max_messages: 1 to 100.
         """
-        return await self._hook.apull(
-            self._queue_id, max_messages=max_messages, visibility_timeout=self._visibility_timeout
+        # One request: the hook's pull makes further ones until it has enough, and what the first gave would wait for
+        # the last, its leases running, unknown to the engine where that is killed meanwhile.
+        client = await self._hook.aget_conn()
+        return await client.call(
+            api.pull(self._queue_id, max_messages, self._visibility_timeout, lease_seconds=self._visibility_timeout)
         )
 
     async def ack(self, acks: Sequence[str], retries: Sequence[Lease]) -> AckResult:

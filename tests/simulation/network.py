@@ -20,7 +20,7 @@ from airflow_provider_cfqueues.protocol import Answer, Call
 from airflow_provider_cfqueues.settings import ApiToken, Settings
 
 if TYPE_CHECKING:
-    from airflow_provider_cfqueues.models import AckResult, PullResult, SendResult
+    from airflow_provider_cfqueues.models import AckResult, SendResult
     from simulation.world import Process
 
 SETTINGS = Settings(conn_id="sim", base_url="http://sim", account_id=ACCOUNT_ID, credentials=ApiToken(token="none"))
@@ -175,15 +175,10 @@ class Hook:
 
     def __init__(self, process: Process) -> None:
         self._client = SimulatedClient(process)
-        self._known = flows.Known()
 
     async def aget_conn(self) -> SimulatedClient:
         """Return the client."""
         return self._client
-
-    async def apull(self, queue_id: str, *, max_messages: int, visibility_timeout: float) -> PullResult:
-        """Lease messages."""
-        return await self._client.run(flows.pull(queue_id, max_messages, visibility_timeout, self._known))
 
     async def aack(self, queue_id: str, *, acks: Sequence[str], retries: Sequence[Any]) -> AckResult:
         """Settle leases."""

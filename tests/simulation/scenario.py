@@ -116,7 +116,7 @@ def draw(random: Random) -> Scenario:
         max_retries=random.randint(2, 6) if has_dead_letter_queue and random.random() < 0.2 else 100,
         retry_delay=random.choice((0, 0, 5)),
         fault_rate=random.choice((0, 0.02, 0.1, 0.3)),
-        latency=random.choice((0.0, 0.02, 0.1, 2.0)),
+        latency=random.choice((0.0, 0.02, 0.1, base.visibility_timeout / 20)),
         pace=pace,
         outage=(begin := 20 * random.random(), begin + 100 * random.random()) if random.random() < 0.1 else None,
         broker_jumps=tuple(_draw_jump(random) for _ in range(2) if random.random() < 0.1),
