@@ -122,6 +122,7 @@ class Engine:
                 self._on_error(RuntimeError("A handler cancelled the task that it runs in"))
             ends = await _cancel(pulling, *self._pulls, *workers)
             self._give_back([*self._running.values(), *self._buffer])
+            self._window.open += len(self._held)
             for settlement in self._held:
                 self._settler.stage(settlement)
             await self._settler.drain()

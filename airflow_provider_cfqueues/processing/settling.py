@@ -65,9 +65,9 @@ def choose_settlement(handled: Handled, rule: DelayRule | int | None, can_dead_l
         return Settlement(message=message, kind="rejected", reason=handled.reason)
     if isinstance(outcome, (Reject, Retry)):
         asked = outcome.delay_seconds if isinstance(outcome, Retry) else None
-        if asked is None:
-            asked = rule.seconds(message) if isinstance(rule, DelayRule) else rule
         try:
+            if asked is None:
+                asked = rule.seconds(message) if isinstance(rule, DelayRule) else rule
             delay_seconds = parse_delay(asked)
         except (TypeError, ValueError) as error:
             log.warning("Message %s waits the consumer's retry_delay: %s", message.id, error)
