@@ -150,7 +150,7 @@ class Handling:
     def _call(self, messages: list[Message]) -> tuple[Any, BaseException | None]:
         try:
             return self._handler(self._argument(messages)), None
-        except (Exception, SystemExit) as error:  # noqa: BLE001
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001
             return None, error
 
     async def _acall(self, messages: list[Message]) -> tuple[Any, BaseException | None]:
