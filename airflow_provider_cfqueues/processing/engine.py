@@ -157,8 +157,11 @@ class Engine:
         """Wait until a message came, was handled or settled, the engine is to stop, a task ended, or time is up."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters[waiter] = None  # before the first await: nothing that happens from here on is missed
-        pending = [task for task in tasks if not task.done()]  # one that has ended would end the wait at once
-        await asyncio.wait({waiter, *pending}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if tasks or timeout is not None:
+            pending = [task for task in tasks if not task.done()]  # one that has ended would end the wait at once
+            await asyncio.wait({waiter, *pending}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await waiter  # what workers do most, and asyncio.wait is not for free
         self._waiters.pop(waiter, None)
 
     def _give_back(self, messages: list[Message]) -> None:

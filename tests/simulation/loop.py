@@ -21,7 +21,7 @@ class VirtualTime:
 
 class VirtualLoop(asyncio.AbstractEventLoop):
     """
-    The loop of one process. Whoever drives it runs it callback by callback, and may stop between any two: a crash.
+    The loop of one process. Whoever drives it runs it callback by callback, and may drop it between any two: a crash.
 
     :param time: the time.
     :param on_error: gets what asyncio has to say of exceptions that nobody took.
@@ -50,16 +50,26 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             heapq.heappop(self._timers)
         return self._timers[0][0] if self._timers else None
 
-    def step(self) -> None:
-        """Run what is ready first: from one await of a task to its next."""
-        handle = self._ready.popleft()
-        if handle.cancelled():
-            return
+    def proceed(self, steps: int, main: asyncio.Future[Any]) -> int:
+        """
+        Run what is ready, in order; a step is one callback: from one await of a task to its next.
+
+        :param steps: how many steps at the most.
+        :param main: where this is done, there are no more.
+        :return: how many it were.
+        """
+        done = 0
+        ready = self._ready
         events._set_running_loop(self)
         try:
-            handle._run()
+            while ready and done < steps and not main.done():
+                handle = ready.popleft()
+                done += 1
+                if not handle.cancelled():
+                    handle._run()
         finally:
             events._set_running_loop(None)
+        return done
 
     def fire(self) -> None:
         """Make the timers that are due ready."""

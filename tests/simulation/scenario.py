@@ -104,11 +104,11 @@ def draw(random: Random) -> Scenario:
     :param random: decides.
     """
     has_dead_letter_queue = random.random() < 0.5
-    count = random.choice((0, 1, 2, 3, 5, 8, 13, 21, 34)) if random.random() < 0.97 else random.randrange(101, 260)
+    count = random.choice((1, 2, 3, 5, 8, 13, 21)) if random.random() < 0.98 else random.choice((0, 50, 101, 210))
     base = _draw_options(random, has_dead_letter_queue)
     can_be_poison = has_dead_letter_queue and base.max_attempts is not None
     pace = random.choice((0.0, 0.01, 0.3, base.visibility_timeout / 4))
-    runs = [_draw_run(random, base, pace * count, is_first=n == 0) for n in range(random.choice((1, 1, 2, 2, 3)))]
+    runs = [_draw_run(random, base, pace * count, is_first=n == 0) for n in range(random.choice((1, 1, 1, 2, 2, 3)))]
     return Scenario(
         items=tuple(_draw_item(random, has_dead_letter_queue, can_be_poison) for _ in range(count)),
         runs=tuple(runs),
@@ -129,10 +129,12 @@ def _draw_options(random: Random, has_dead_letter_queue: bool) -> Options:
         max_duration=random.choice((None, None, None, 0.5, 10.0)),
         idle_timeout=random.choice((0, 1, 3)),
         poll_interval=random.choice((0.2, 1)),
-        concurrency=random.choice((1, 1, 2, 3, 8)),
+        concurrency=random.choice((1, 1, 2, 3, 5)),
         batch_size=random.choice((None, None, 1, 3, 10)),
         visibility_timeout=random.choice((2.0, 10.0, 60.0)),
-        expected_seconds_per_message=random.choice((None, None, 0.0, 0.05, 1.0)),
+        expected_seconds_per_message=random.choice((None, None, None, None, 0.05, 1.0))
+        if random.random() < 0.97
+        else 0.0,
         settle_interval=random.choice((0.0, 0.1, 1.0, 5.0)),
         delay=random.choice((0, 1, 7, None, ExponentialDelay(initial_seconds=1, max_seconds=20, jitter=0.5))),
         max_attempts=random.choice((None, 1, 3, 5)) if has_dead_letter_queue else random.choice((None, None, 4)),
@@ -159,7 +161,7 @@ def _draw_run(random: Random, base: Options, seconds: float, *, is_first: bool) 
         options = replace(base, idle_timeout=None, max_messages=None)
     return Run(
         options=options,
-        shape=random.choices(("async", "sync", "lambda"), (75, 20, 5))[0],
+        shape=random.choices(("async", "sync", "lambda"), (85, 12, 3))[0],
         doom=doom,
         skew=random.choice((0.0, -3600.0, 0.7, 86_400.0)),
         jump=_draw_jump(random, random.choice((-1, 1))) if random.random() < 0.1 else None,

@@ -38,7 +38,7 @@ from simulation.network import _TIMEOUT, Fault, Hook, Server, answer_bytes, draw
 from simulation.scenario import Run, Scenario, draw
 
 EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
-MAX_STEPS = 400_000
+MAX_STEPS = 100_000
 MAX_SECONDS = 100_000.0
 MAX_DRAINS = 25
 SECONDS_AFTER_KILL = 200.0
@@ -125,11 +125,16 @@ class Process:
         """Return what the clock of this machine says."""
         return EPOCH + timedelta(seconds=self.world.time.now) + self.offset
 
-    def step(self) -> None:
-        """Run it to its next await."""
-        self.steps += 1
+    def proceed(self, *, is_alone: bool) -> None:
+        """
+        Run it to its next await; alone, until it has nothing to do for now, or meets its doom.
+
+        :param is_alone: whether no other process could run in between.
+        """
+        doom = self.run.doom.after_steps
+        steps = 1 if not is_alone else MAX_STEPS if doom is None or doom <= self.steps else doom - self.steps
         try:
-            self.loop.step()
+            self.steps += self.loop.proceed(steps, self.main)
         except SystemExit:
             self.world.blame("a handler's SystemExit tore down the run: what was done is not settled")
 
@@ -416,29 +421,36 @@ class World:
     def _after(self, seconds: float, action: Callable[[], None]) -> None:
         self._at(self.time.now + seconds, action)
 
-    def _advance(self) -> None:
-        """Let the next thing happen; where nothing can happen now, time passes."""
-        ready = [process for process in self.live if process.loop.is_ready]
-        if ready:
-            process = ready[0] if len(ready) == 1 else self.random.choice(ready)
-            process.step()
-            self.steps += 1
-            doom = process.run.doom
-            if doom.after_steps == process.steps:
-                self._strike(process)
-            if process.main.done() and not process.is_dead:
-                self._judge_run(process)
-                process.die()
-            if process.is_dead:
-                self.live.remove(process)
+    def _step(self) -> None:
+        """Let a process that has something to do proceed; where none has, let time pass."""
+        live = self.live
+        ready = [process for process in live if process.loop.is_ready]
+        if not ready:
+            self._pass_time()
             return
+        process = ready[0] if len(ready) == 1 else self.random.choice(ready)
+        before = process.steps
+        process.proceed(is_alone=len(live) == 1)
+        self.steps += process.steps - before
+        if process.run.doom.after_steps == process.steps:
+            self._strike(process)
+        if process.main.done() and not process.is_dead:
+            self._judge_run(process)
+            process.die()
+        if process.is_dead:
+            self.live.remove(process)
+
+    def _pass_time(self) -> None:
         moments = [when for process in self.live if (when := process.loop.next_timer()) is not None]
-        when = min(moments, default=FAR)
+        timer = min(moments, default=FAR)
         event = self._events[0][0] if self._events else FAR
-        if min(when, event) == FAR:
-            raise Violation(f"{', '.join(p.name for p in self.live)} hangs: nothing will ever happen again")
-        self.time.now = max(self.time.now, min(when, event))
-        if event <= when:
+        if timer == event == FAR:
+            raise Violation(f"{', '.join(process.name for process in self.live)} hangs: nothing will ever happen again")
+        self.time.now = max(self.time.now, min(timer, event))
+        for process in self.live:
+            over = FAR if process.killed_at is None else process.killed_at + process.options.grace + SECONDS_AFTER_KILL
+            self.check(self.time.now <= over, "%s runs on after it was killed", process.name)
+        if event <= timer:
             heapq.heappop(self._events)[2]()
             self.live = [process for process in self.live if not process.is_dead]
         else:
@@ -447,15 +459,11 @@ class World:
 
     def _run_until(self, is_done: Callable[[], bool]) -> None:
         while not is_done():
+            self._step()
             if self._violation:
-                raise Violation(self._violation)
-            self._advance()
-            for process in self.live:
-                if process.killed_at is not None:
-                    over = process.killed_at + process.options.grace + SECONDS_AFTER_KILL
-                    self.check(self.time.now <= over, "%s runs on after it was killed", process.name)
-            if self.steps > MAX_STEPS:
-                raise Violation(f"no end after {self.steps} steps")
+                break
+            if self.steps > MAX_STEPS or self.time.now > MAX_SECONDS:
+                raise Violation(f"no end after {self.steps} steps and {self.time.now:.0f} s")
         if self._violation:
             raise Violation(self._violation)
 
@@ -550,6 +558,7 @@ class World:
             idle_timeout=1,
             poll_interval=0.5,
             dry_run=False,
+            expected_seconds_per_message=None,
             visibility_timeout=60.0,
             settle_interval=0.1,
             max_attempts=first.options.max_attempts if self.scenario.has_dead_letter_queue else None,
