@@ -124,6 +124,10 @@ def draw(random: Random) -> Scenario:
 
 
 def _draw_options(random: Random, has_dead_letter_queue: bool) -> Options:
+    growing = ExponentialDelay(initial_seconds=1, max_seconds=20, jitter=0.5)
+    delay = random.choice((0, 1, 7, None, growing))
+    # With nowhere to put them, messages above max_attempts come again and again until Cloudflare deletes them.
+    limits = (None, 1, 3, 5) if has_dead_letter_queue else (None, None, 4) if delay is growing else (None,)
     return Options(
         max_messages=random.choice((None, None, None, 1, 5, 20)),
         max_duration=random.choice((None, None, None, 0.5, 10.0)),
@@ -136,8 +140,8 @@ def _draw_options(random: Random, has_dead_letter_queue: bool) -> Options:
         if random.random() < 0.97
         else 0.0,
         settle_interval=random.choice((0.0, 0.1, 1.0, 5.0)),
-        delay=random.choice((0, 1, 7, None, ExponentialDelay(initial_seconds=1, max_seconds=20, jitter=0.5))),
-        max_attempts=random.choice((None, 1, 3, 5)) if has_dead_letter_queue else random.choice((None, None, 4)),
+        delay=delay,
+        max_attempts=random.choice(limits),
         grace=random.choice((0.0, 0.5, 3.0)),
         dry_run=random.random() < 0.03,
         keep_results=random.choice((0, 2)),
