@@ -154,6 +154,9 @@ class _AnyClient:
         self._policy = policy or RepeatPolicy()
         self._sleep = sleep
 
+    def _tries(self, call: Call[Any]) -> _Tries:
+        return _Tries(self._policy, call, self.settings)
+
     def _authenticate(self, request: R) -> R:
         request.headers.update(_headers(self.settings))
         return request
@@ -209,7 +212,7 @@ class Client(_AnyClient):
         return self.run(once(call))
 
     def _repeat(self, call: Call[T]) -> T:
-        tries = _Tries(self._policy, call, self.settings)
+        tries = self._tries(call)
         retrying = tenacity.Retrying(sleep=self._sleep, **tries.options())
         return retrying(lambda: call.read_answer(self._carry(call), repeated=tries.ambiguous))
 
@@ -309,7 +312,7 @@ class AsyncClient(_AnyClient):
         return await self.run(once(call))
 
     async def _repeat(self, call: Call[T]) -> T:
-        tries = _Tries(self._policy, call, self.settings)
+        tries = self._tries(call)
 
         async def one_try() -> T:
             return call.read_answer(await self._carry(call), repeated=tries.ambiguous)

@@ -14,24 +14,15 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
-from typing import Any, cast
+from typing import Any
 
-from airflow_provider_cfqueues.api import MAX_MESSAGES_PER_PULL
-from airflow_provider_cfqueues.arguments import parse_delay
-from airflow_provider_cfqueues.delays import is_rule
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import Message, PullResult
-from airflow_provider_cfqueues.outcomes import Reject, Retry
 from airflow_provider_cfqueues.processing.handling import Handled, Handling
 from airflow_provider_cfqueues.processing.options import Options
-from airflow_provider_cfqueues.processing.report import Failure, Report
-from airflow_provider_cfqueues.processing.settling import QueuePort, Settlement, Settler
-
-MAX_WINDOW = 4_000
-MAX_OPEN_BYTES = 64_000_000
-LEASE_SHARE = 0.25
-"""Messages are pulled ahead for at most this share of their lease, by the pace of the handlers so far."""
-GROWTH = 4
+from airflow_provider_cfqueues.processing.report import Report
+from airflow_provider_cfqueues.processing.settling import QueuePort, Settlement, Settler, choose_settlement
+from airflow_provider_cfqueues.processing.window import Idling, Window
 
 
 def utc_now() -> datetime:
@@ -76,21 +67,17 @@ class Engine:
         self._buffer: deque[Message] = deque()
         self._running: dict[str, Message] = {}
         self._held: list[Settlement] = []
-        self._open = 0
-        self._open_bytes = 0
-        self._requested = 0
-        self._window = self._first_window()
+        self._window = Window(options)
+        self._idling = Idling(options.idle_timeout, options.poll_interval)
         self._waiting_workers = 0
         self._busy_seconds = 0.0
         self._stopping = False
         self._killed = False
         self._grace_ends: float | None = None
         self._pulling_ended = False
-        self._idle_since: float | None = None
-        self._next_poll = 0.0
-        self._poll_wait = options.poll_interval
-        self._pulls: set[asyncio.Task[None]] = set()
-        self._waiters: set[asyncio.Future[None]] = set()
+        # In order, as everything here: what happens follows from what came in, and a simulation repeats exactly.
+        self._pulls: dict[asyncio.Task[None], None] = {}
+        self._waiters: dict[asyncio.Future[None], None] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._settler = Settler(
             port,
@@ -99,15 +86,6 @@ class Engine:
             on_settled=self._on_settled,
             on_error=self._on_error,
         )
-
-    def _first_window(self) -> int:
-        expected = self._options.expected_seconds_per_message
-        smallest = self._options.concurrency * (self._options.batch_size or 1)
-        return smallest if expected is None else max(smallest, min(MAX_WINDOW, int(self._ahead_by(expected))))
-
-    def _ahead_by(self, seconds_per_message: float) -> float:
-        pace = self._options.concurrency / max(seconds_per_message, 1e-6)
-        return pace * self._options.visibility_timeout * LEASE_SHARE
 
     @property
     def killed(self) -> bool:
@@ -140,8 +118,11 @@ class Engine:
             self._pulling_ended = True
             self._notify()
             await self._until_done(*workers)
+            if any(worker.cancelled() for worker in workers):
+                self._on_error(RuntimeError("A handler cancelled the task that it runs in"))
             ends = await _cancel(pulling, *self._pulls, *workers)
             self._give_back([*self._running.values(), *self._buffer])
+            self._window.open += len(self._held)
             for settlement in self._held:
                 self._settler.stage(settlement)
             await self._settler.drain()
@@ -175,9 +156,13 @@ class Engine:
     async def _change(self, *tasks: asyncio.Task[None], timeout: float | None = None) -> None:
         """Wait until a message came, was handled or settled, the engine is to stop, a task ended, or time is up."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)  # before the first await: nothing that happens from here on is missed
-        await asyncio.wait({waiter, *tasks}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        self._waiters.discard(waiter)
+        self._waiters[waiter] = None  # before the first await: nothing that happens from here on is missed
+        if tasks or timeout is not None:
+            pending = [task for task in tasks if not task.done()]  # one that has ended would end the wait at once
+            await asyncio.wait({waiter, *pending}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await waiter  # what workers do most, and asyncio.wait is not for free
+        self._waiters.pop(waiter, None)
 
     def _give_back(self, messages: list[Message]) -> None:
         for message in messages:
@@ -193,50 +178,32 @@ class Engine:
             now = self._clock()
             if ends_at is not None and now >= ends_at:
                 self._stopping = True
-            if self._stopping or self._is_spent() or self._is_idle(now):
+            if self._stopping or self._window.is_spent or self._idling.is_over(now):
                 if not self._pulls:
                     return
             else:
                 for size in self._sizes(now):
-                    self._requested += size
+                    self._window.requested += size
                     pull = asyncio.get_running_loop().create_task(self._pull(size))
-                    self._pulls.add(pull)
+                    self._pulls[pull] = None
                     pull.add_done_callback(self._pull_ended)
             await self._change(timeout=self._until_next(now, ends_at))
 
     def _pull_ended(self, pull: asyncio.Task[None]) -> None:
-        self._pulls.discard(pull)
+        self._pulls.pop(pull, None)
         self._notify()
 
-    def _is_spent(self) -> bool:
-        limit = self._options.max_messages
-        return limit is not None and self.report.pulled + self._requested >= limit
-
-    def _is_idle(self, now: float) -> bool:
-        timeout = self._options.idle_timeout
-        return timeout is not None and self._idle_since is not None and now - self._idle_since >= timeout
-
     def _until_next(self, now: float, ends_at: float | None) -> float | None:
-        moments = [ends_at]
-        if self._idle_since is not None and not self._stopping:
-            moments.append(self._next_poll)
-            if self._options.idle_timeout is not None:
-                moments.append(self._idle_since + self._options.idle_timeout)
-        later = [moment - now for moment in moments if moment is not None and moment > now]
-        return min(later) if later else None
+        moments = [] if self._stopping else self._idling.moments()
+        if ends_at is not None:
+            moments.append(ends_at)
+        return min((moment - now for moment in moments if moment > now), default=None)
 
     def _sizes(self, now: float) -> list[int]:
-        """Return the sizes of the pulls to begin now: none for less than half a window, one at a time while idle."""
-        if self._idle_since is not None and (self._pulls or now < self._next_poll):
-            return []
-        room = self._window - self._open - self._requested
-        if room < min(self._window / 2, MAX_MESSAGES_PER_PULL) or self._open_bytes > MAX_OPEN_BYTES:
-            return []
-        if self._options.max_messages is not None:
-            room = min(room, self._options.max_messages - self.report.pulled - self._requested)
-        sizes = [MAX_MESSAGES_PER_PULL] * (room // MAX_MESSAGES_PER_PULL) + [room % MAX_MESSAGES_PER_PULL]
-        sizes = [size for size in sizes if size > 0]
-        return sizes[:1] if self._idle_since is not None else sizes
+        """Return the sizes of the pulls to begin now, one at a time while the queue is idle."""
+        if not self._idling.is_idle:
+            return self._window.sizes()
+        return [] if self._pulls or self._idling.is_early(now) else self._window.sizes()[:1]
 
     async def _pull(self, size: int) -> None:
         try:
@@ -244,30 +211,20 @@ class Engine:
         except CloudflareQueuesError as error:
             self._on_error(error)
         finally:
-            self._requested -= size
+            self._window.requested -= size
 
     def _take_in(self, pulled: PullResult, size: int) -> None:
         if pulled.backlog is not None:
             self.report.backlog = pulled.backlog.backlog_count
         self.report.pulled += len(pulled)
-        self._open += len(pulled)
-        for message in pulled:
-            self.report.attempts[message.attempts or 0] += 1
-            self._open_bytes += _size(message)
-        if len(pulled) == size and self._waiting_workers:
-            self._window = min(MAX_WINDOW, self._window * GROWTH)
-        if self.report.handled:
-            pace = self._busy_seconds / self.report.handled
-            self._window = max(self._first_window(), min(self._window, int(self._ahead_by(pace))))
+        self.report.attempts.update(message.attempts or 0 for message in pulled)
+        self._window.take_in(list(pulled))
+        self._window.adapt(
+            starving=len(pulled) == size and self._waiting_workers > 0,
+            seconds_per_message=self._busy_seconds / self.report.handled if self.report.handled else None,
+        )
         self._buffer.extend(pulled)
-        if pulled:
-            self._idle_since = None
-            self._poll_wait = self._options.poll_interval
-        else:
-            now = self._clock()
-            self._idle_since = now if self._idle_since is None else self._idle_since
-            self._next_poll = now + self._poll_wait
-            self._poll_wait = min(30.0, self._poll_wait * 2)
+        self._idling.answered(len(pulled), self._clock())
 
     # -- handling ---------------------------------------------------------------------------------------------------
 
@@ -285,6 +242,7 @@ class Engine:
                 self._notify()
         except BaseException:
             self._stopping = True  # a worker that is gone must not leave the others to pull for it
+            self._notify()
             raise
 
     async def _next_messages(self) -> list[Message]:
@@ -314,13 +272,8 @@ class Engine:
             self.report.expired += 1
             self._on_settled(1)
             return
-        self.report.handled += 1
-        self._note_lease(handled)
-        if handled.failed:
-            self.report.add_failure(Failure(message.id, message.attempts, handled.reason))
-        elif len(self.report.results) < self._options.keep_results:
-            self.report.results.append(handled.result)
-        settlement = self._settlement(handled)
+        self.report.add(handled, self._options)
+        settlement = choose_settlement(handled, self._options.delay, self._port.can_dead_letter, self._log)
         if handled.reason:
             self._log.warning(
                 "Message %s (attempt %s) is %s: %s", message.id, message.attempts, settlement.kind, handled.reason
@@ -328,43 +281,16 @@ class Engine:
         self._close(message)
         if self._options.dry_run:
             self._held.append(Settlement(message=message, kind="retried", delay_seconds=0))
-            self._open -= 1  # it waits for the end, not for the window
+            self._window.open -= 1  # it waits for the end, not for the window
         else:
             self._settler.stage(settlement)
 
     def _close(self, message: Message) -> None:
-        self._open_bytes -= _size(message)
+        self._window.handled(message)
         del self._running[message.lease_id]
 
-    def _note_lease(self, handled: Handled) -> None:
-        if (expires := handled.message.lease_expires_at) is None:
-            return
-        left = (expires - handled.finished_at).total_seconds() / self._options.visibility_timeout
-        self.report.closest = min(self.report.closest, left)
-        self.report.late += left < 0
-
-    def _settlement(self, handled: Handled) -> Settlement:
-        """Decide what the API is told of a message."""
-        message, outcome = handled.message, handled.outcome
-        if isinstance(outcome, Reject) and self._port.can_dead_letter:
-            return Settlement(message=message, kind="rejected", reason=handled.reason)
-        if isinstance(outcome, (Reject, Retry)):
-            asked = outcome.delay_seconds if isinstance(outcome, Retry) else None
-            return Settlement(message=message, kind="retried", delay_seconds=self._delay(message, asked))
-        return Settlement(message=message, kind="acked")
-
-    def _delay(self, message: Message, asked: float | None) -> int | None:
-        rule = self._options.delay
-        if asked is None:
-            asked = rule.seconds(message) if is_rule(rule) else cast("int | None", rule)
-        try:
-            return parse_delay(asked)
-        except (TypeError, ValueError) as error:
-            self._log.warning("Message %s waits the consumer's retry_delay: %s", message.id, error)
-            return None
-
     def _on_settled(self, count: int) -> None:
-        self._open -= count
+        self._window.open -= count
         self._notify()
 
     def _on_error(self, error: Exception) -> None:
@@ -379,7 +305,3 @@ async def _cancel(*tasks: asyncio.Task[None]) -> list[BaseException | None]:
     for task in tasks:
         task.cancel()
     return await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _size(message: Message) -> int:
-    return len(message.raw_body) if isinstance(message.raw_body, str) else 1_000

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -45,7 +44,7 @@ class Handled:
 
 
 class BrokenHandlerError(TypeError):
-    """A handler returned what is no verdict: of a batch, not one outcome per message; or something to await."""
+    """A handler returned something to await, or one of batches something else than None or one outcome per message."""
 
 
 class Handling:
@@ -97,8 +96,9 @@ class Handling:
                     on_done(handled)
             return
         finished: deque[Handled] = deque()
-        run = partial(contextvars.copy_context().run, self._run_sync, messages, stopping, finished.append)
-        call = asyncio.get_running_loop().run_in_executor(self._executor, run)
+        loop = asyncio.get_running_loop()
+        run = partial(contextvars.copy_context().run, self._run_sync, messages, stopping, finished.append, loop.time)
+        call = loop.run_in_executor(self._executor, run)
         try:
             while not call.done():
                 await asyncio.wait({call}, timeout=REPORT_SECONDS)
@@ -108,14 +108,18 @@ class Handling:
         call.result()
 
     def _run_sync(
-        self, messages: Sequence[Message], stopping: Callable[[], bool], on_done: Callable[[Handled], None]
+        self,
+        messages: Sequence[Message],
+        stopping: Callable[[], bool],
+        on_done: Callable[[Handled], None],
+        clock: Callable[[], float],
     ) -> None:
-        end = time.monotonic() + SLICE_SECONDS
+        end = clock() + SLICE_SECONDS
         for unit in self._units(messages):
             if ready := self._sort_out(unit, on_done):
                 for handled in self._judge(ready, *self._call(ready)):
                     on_done(handled)
-            if time.monotonic() >= end or stopping():
+            if clock() >= end or stopping():
                 return
 
     def _units(self, messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
@@ -140,19 +144,23 @@ class Handling:
         return ready
 
     def _argument(self, messages: list[Message]) -> Any:
-        return messages if self._batch_size else messages[0]
+        return list(messages) if self._batch_size else messages[0]  # a handler may empty its list
 
     # Whatever a handler raises is its verdict on the message, so both calls catch every Exception.
     def _call(self, messages: list[Message]) -> tuple[Any, BaseException | None]:
         try:
             return self._handler(self._argument(messages)), None
-        except (Exception, SystemExit) as error:  # noqa: BLE001
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001
             return None, error
 
     async def _acall(self, messages: list[Message]) -> tuple[Any, BaseException | None]:
         try:
             return await self._handler(self._argument(messages)), None
-        except Exception as error:  # noqa: BLE001
+        except asyncio.CancelledError as error:
+            if _is_being_cancelled():
+                raise
+            return None, error  # of a task of the handler's own
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             return None, error
 
     def _judge(self, messages: list[Message], returned: Any, error: BaseException | None) -> list[Handled]:
@@ -164,7 +172,7 @@ class Handling:
         if inspect.isawaitable(returned):
             if inspect.iscoroutine(returned):
                 returned.close()
-            return self._broken(messages, "The handler returned something to await: make it an `async def` function")
+            return self._broken(messages, "a result: make it an 'async def'", "something to await")
         if not self._batch_size:
             return [self._verdict(messages[0], returned)]
         outcomes = [Ack()] * len(messages) if returned is None else returned
@@ -173,15 +181,12 @@ class Handling:
             or len(outcomes) != len(messages)
             or not all(isinstance(outcome, (Ack, Retry, Reject)) for outcome in outcomes)
         ):
-            return self._broken(
-                messages,
-                f"The handler must return None or a list of one Ack(), Retry() or Reject() for each of its "
-                f"{len(messages)} messages, not {_describe(outcomes)}",
-            )
+            wanted = f"None or a list of one Ack(), Retry() or Reject() for each of its {len(messages)} messages"
+            return self._broken(messages, wanted, _describe(outcomes))
         return [self._verdict(message, outcome) for message, outcome in zip(messages, outcomes, strict=True)]
 
-    def _broken(self, messages: list[Message], reason: str) -> list[Handled]:
-        self.error = BrokenHandlerError(f"{reason}. Its messages are given back")
+    def _broken(self, messages: list[Message], wanted: str, returned: str) -> list[Handled]:
+        self.error = BrokenHandlerError(f"The handler must return {wanted}, not {returned}. They are given back")
         return [self._verdict(message, Retry(reason=str(self.error)), failed=True) for message in messages]
 
     def _verdict(self, message: Message, returned: Any, *, failed: bool = False) -> Handled:
@@ -205,6 +210,12 @@ def is_async(handler: Callable[..., Any]) -> bool:
     while hasattr(function, "func"):  # a functools.partial
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _is_being_cancelled() -> bool:
+    """Tell the engine's cancelling of a worker from a handler's own; Python 3.10 cannot, and the worker ends."""
+    task: Any = asyncio.current_task()
+    return not hasattr(task, "cancelling") or task.cancelling() > 0
 
 
 def _hand_over(finished: deque[Handled], on_done: Callable[[Handled], None]) -> None:

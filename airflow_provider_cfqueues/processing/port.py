@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
+from airflow_provider_cfqueues import api
 from airflow_provider_cfqueues.flows import fits
-from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import AckResult, Lease, Message, OutgoingMessage, PullResult
-from airflow_provider_cfqueues.processing.metrics import Metrics
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 
 class HookPort:
@@ -18,7 +22,7 @@ class HookPort:
     :param queue_id: ID of the queue.
     :param visibility_timeout: seconds that leases last.
     :param dead_letter_queue_id: ID of the queue that gets copies of rejected messages.
-    :param metrics: times the requests.
+    :param timed: gives a context manager that times the request of this name.
     """
 
     def __init__(
@@ -28,13 +32,13 @@ class HookPort:
         *,
         visibility_timeout: float,
         dead_letter_queue_id: str | None,
-        metrics: Metrics,
+        timed: Callable[[str], AbstractContextManager[None]] = nullcontext,  # type: ignore[assignment]
     ) -> None:
         self._hook = hook
         self._queue_id = queue_id
         self._visibility_timeout = visibility_timeout
         self._dead_letter_queue_id = dead_letter_queue_id
-        self._metrics = metrics
+        self._timed = timed
 
     @property
     def can_dead_letter(self) -> bool:
@@ -47,9 +51,12 @@ class HookPort:
 
         :param max_messages: 1 to 100.
         """
-        with self._metrics.timed("pull"):
-            return await self._hook.apull(
-                self._queue_id, max_messages=max_messages, visibility_timeout=self._visibility_timeout
+        # One request: the hook's pull makes further ones until it has enough, and what the first gave would wait for
+        # the last, its leases running, unknown to the engine where that is killed meanwhile.
+        with self._timed("pull"):
+            client = await self._hook.aget_conn()
+            return await client.call(
+                api.pull(self._queue_id, max_messages, self._visibility_timeout, lease_seconds=self._visibility_timeout)
             )
 
     async def ack(self, acks: Sequence[str], retries: Sequence[Lease]) -> AckResult:
@@ -59,7 +66,7 @@ class HookPort:
         :param acks: leases of messages that are done.
         :param retries: leases of messages to deliver again.
         """
-        with self._metrics.timed("ack"):
+        with self._timed("ack"):
             return await self._hook.aack(self._queue_id, acks=acks, retries=retries)
 
     async def dead_letter(self, rejected: Sequence[tuple[Message, str]]) -> set[str]:
@@ -72,7 +79,7 @@ class HookPort:
         """
         copies = {message.lease_id: self._copy(message, reason) for message, reason in rejected}
         copies = {lease_id: copy for lease_id, copy in copies.items() if fits(copy)}
-        with self._metrics.timed("dead_letter"):
+        with self._timed("dead_letter"):
             # A copy that comes twice is better than a run that ends, with its messages rejected again in the next.
             await self._hook.asend(str(self._dead_letter_queue_id), list(copies.values()), repeat_ambiguous=True)
         return set(copies)

@@ -6,6 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_cfqueues.processing.handling import Handled
+from airflow_provider_cfqueues.processing.options import Options
+
 MAX_FAILURES_KEPT = 100
 
 
@@ -60,15 +63,24 @@ class Report:
         """Messages handled per second."""
         return self.handled / self.seconds if self.seconds else 0.0
 
-    def add_failure(self, failure: Failure) -> None:
+    def add(self, handled: Handled, options: Options) -> None:
         """
-        Count a message that was not processed.
+        Count a message that a handler finished, or that was rejected unseen.
 
-        :param failure: the message and why.
+        :param handled: what came of it.
+        :param options: how the queue is processed.
         """
-        self.failed += 1
-        if len(self.failures) < MAX_FAILURES_KEPT:
-            self.failures.append(failure)
+        self.handled += 1
+        if handled.failed:
+            self.failed += 1
+            if len(self.failures) < MAX_FAILURES_KEPT:
+                self.failures.append(Failure(handled.message.id, handled.message.attempts, handled.reason))
+        elif len(self.results) < options.keep_results:
+            self.results.append(handled.result)
+        if (expires := handled.message.lease_expires_at) is not None:
+            left = (expires - handled.finished_at).total_seconds() / options.visibility_timeout
+            self.closest = min(self.closest, left)
+            self.late += left < 0
 
     def to_xcom(self) -> dict[str, Any]:
         """Return the report as plain JSON values; it has no body and no lease."""

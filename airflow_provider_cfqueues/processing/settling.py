@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from airflow_provider_cfqueues.api import MAX_LEASES_PER_ACK
+from airflow_provider_cfqueues.arguments import parse_delay
+from airflow_provider_cfqueues.delays import DelayRule
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import AckResult, Lease, Message, PullResult
+from airflow_provider_cfqueues.outcomes import Reject, Retry
+from airflow_provider_cfqueues.processing.handling import Handled
 from airflow_provider_cfqueues.processing.report import Report
 
 
@@ -45,6 +49,31 @@ class Settlement:
     kind: str
     delay_seconds: int | None = None
     reason: str = ""
+
+
+def choose_settlement(handled: Handled, rule: DelayRule | int | None, can_dead_letter: bool, log: Any) -> Settlement:
+    """
+    Decide what the API is told of a message.
+
+    :param handled: what came of it.
+    :param rule: how long a failed message waits.
+    :param can_dead_letter: whether there is a dead-letter queue; without one, a rejected message is retried.
+    :param log: where a delay goes that is none of the API's.
+    """
+    message, outcome = handled.message, handled.outcome
+    if isinstance(outcome, Reject) and can_dead_letter:
+        return Settlement(message=message, kind="rejected", reason=handled.reason)
+    if isinstance(outcome, (Reject, Retry)):
+        asked = outcome.delay_seconds if isinstance(outcome, Retry) else None
+        try:
+            if asked is None:
+                asked = rule if rule is None or isinstance(rule, int) else rule.seconds(message)
+            delay_seconds = parse_delay(asked)
+        except (TypeError, ValueError) as error:
+            log.warning("Message %s waits the consumer's retry_delay: %s", message.id, error)
+            delay_seconds = None
+        return Settlement(message=message, kind="retried", delay_seconds=delay_seconds)
+    return Settlement(message=message, kind="acked")
 
 
 class Settler:
@@ -103,26 +132,32 @@ class Settler:
             batch, self._staged = self._staged[:MAX_LEASES_PER_ACK], self._staged[MAX_LEASES_PER_ACK:]
             request = asyncio.get_running_loop().create_task(self._send(batch))
             self._requests.add(request)
-            request.add_done_callback(self._requests.discard)
+            request.add_done_callback(self._sent)
+
+    def _sent(self, request: asyncio.Task[None]) -> None:
+        self._requests.discard(request)
+        if not request.cancelled() and isinstance(error := request.exception(), Exception):
+            self._on_error(error)  # a bug: it must not pass in silence
 
     async def _send(self, batch: list[Settlement]) -> None:
         """Copy what is rejected to the dead-letter queue, then settle; what was not copied is given back."""
-        batch = await self._dead_letter(batch)
-        retries = [settlement for settlement in batch if settlement.kind == "retried"]
+        unconfirmed = {settlement.message.lease_id for settlement in batch}
         try:
+            batch = await self._dead_letter(batch)
+            retries = [settlement for settlement in batch if settlement.kind == "retried"]
             result = await self._port.ack(
                 [settlement.message.lease_id for settlement in batch if settlement.kind != "retried"],
                 [Lease(lease_id=s.message.lease_id, delay_seconds=s.delay_seconds) for s in retries],
             )
             unconfirmed = set(result.unconfirmed)
         except CloudflareQueuesError as error:
-            unconfirmed = {settlement.message.lease_id for settlement in batch}
             self._on_error(error)
-        for settlement in batch:
-            confirmed = settlement.message.lease_id not in unconfirmed
-            kind = settlement.kind if confirmed else "unconfirmed"
-            setattr(self._report, kind, getattr(self._report, kind) + 1)
-        self._on_settled(len(batch))
+        finally:
+            for settlement in batch:
+                confirmed = settlement.message.lease_id not in unconfirmed
+                kind = settlement.kind if confirmed else "unconfirmed"
+                setattr(self._report, kind, getattr(self._report, kind) + 1)
+            self._on_settled(len(batch))
 
     async def _dead_letter(self, batch: list[Settlement]) -> list[Settlement]:
         """Return the batch with those given back that the dead-letter queue did not accept."""

@@ -1,0 +1,112 @@
+"""Play seeds, one after another, and show the first that fails. Called by ``scripts/simulate``."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+
+from airflow_provider_cfqueues.processing.engine import Engine
+from simulation.world import Violation, World, emulated_account
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """
+    What a seed showed.
+
+    :param seed: the seed.
+    :param violation: what must not happen and did; empty where all was well.
+    :param trace: what happened, in order.
+    :param counts: how much of it.
+    """
+
+    seed: int
+    violation: str
+    trace: list[str] = field(repr=False)
+    counts: Counter[str] = field(repr=False)
+
+
+@contextmanager
+def rare_collection() -> Iterator[None]:
+    """Collect garbage now and then only: a dead loop is nothing but cycles, and looking for them took a fifth."""
+    before = gc.get_threshold()
+    gc.set_threshold(200_000, 10, 10)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def play(seeds: range, engine_class: type[Engine] = Engine, *, with_trace: bool = False) -> Iterator[Result]:
+    """
+    Play seeds and yield what each showed.
+
+    :param seeds: the seeds.
+    :param engine_class: the engine; a test plants a bug here.
+    :param with_trace: keep the trace of seeds that show nothing as well.
+    """
+    with emulated_account() as (service, time), rare_collection():
+        for seed in seeds:
+            world = World(seed, service, time, engine_class)
+            violation = ""
+            try:
+                world.play()
+            except Violation as found:
+                violation = str(found)
+            counts = Counter(
+                messages=len(world.scenario.items),
+                deliveries=len(world.deliveries),
+                requests=world.requests,
+                runs=len(world.processes),
+                seconds=int(world.time.now),
+            )
+            trace = world.show_trace() if violation or with_trace else []
+            yield Result(seed=seed, violation=violation, trace=trace, counts=counts)
+
+
+def main() -> int:
+    """Play the seeds asked for; 1 where one of them fails."""
+    parser = argparse.ArgumentParser(prog="scripts/simulate", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5_000, help="how many (default %(default)s)")
+    parser.add_argument("--start", type=int, default=0, help="the first (default %(default)s)")
+    parser.add_argument("--seed", type=int, help="only this one, with its whole trace")
+    parser.add_argument("--keep-going", action="store_true", help="do not end at the first that fails")
+    arguments = parser.parse_args()
+    if arguments.seed is not None:
+        [result] = play(range(arguments.seed, arguments.seed + 1), with_trace=True)
+        print("\n".join(result.trace))
+        print(f"seed {result.seed}: {result.violation or 'all is well'}")
+        return int(bool(result.violation))
+    return _play_many(range(arguments.start, arguments.start + arguments.seeds), keep_going=arguments.keep_going)
+
+
+def _play_many(seeds: range, *, keep_going: bool) -> int:
+    began = shown = monotonic()
+    totals: Counter[str] = Counter()
+    failed = 0
+    for done, result in enumerate(play(seeds), 1):
+        totals += result.counts
+        if result.violation:
+            failed += 1
+            shown_trace = [] if keep_going else result.trace[-40:]
+            print("\n".join([*shown_trace, f"seed {result.seed}: {result.violation}"]))
+            print(f"  again, with all that happened: scripts/simulate --seed {result.seed}", flush=True)
+            if not keep_going:
+                break
+        now = monotonic()
+        if now - shown >= 5 or done == len(seeds):
+            shown = now
+            rate = done / (now - began) * 60
+            print(f"{done:,} of {len(seeds):,} seeds, {rate:,.0f} a minute, {failed} failed", flush=True)
+    print(", ".join(f"{count:,} {what}" for what, count in totals.items()))
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""The engine through thousands of seeds of faults; and the simulation's own proof: it finds bugs planted on purpose."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+
+import pytest
+
+from airflow_provider_cfqueues.outcomes import Ack
+from airflow_provider_cfqueues.processing.engine import Engine
+from airflow_provider_cfqueues.processing.handling import Handled, Handling
+from airflow_provider_cfqueues.processing.settling import Settler
+from simulation.run import play
+
+SEEDS = 2_000
+
+
+def test_nothing_is_lost_hidden_or_acked_undone_whatever_fails():
+    failed = [f"seed {result.seed}: {result.violation}" for result in play(range(SEEDS)) if result.violation]
+    assert failed == []
+
+
+def test_the_same_seed_gives_the_same_run():
+    first, again = ([result.trace for result in play(range(40), with_trace=True)] for _ in range(2))
+    assert first == again
+
+
+def test_a_seed_does_not_depend_on_those_before_it():
+    [alone] = play(range(39, 40), with_trace=True)
+    *_, last = play(range(40), with_trace=True)
+    assert alone == last
+
+
+class AcksFirst(Handling):
+    """Says that messages are done, and then handles them."""
+
+    async def run(self, messages, stopping, on_done):
+        for message in messages:
+            on_done(Handled(message=message, outcome=Ack(), finished_at=self._now()))
+        await super().run(messages, stopping, lambda handled: None)
+
+
+class HandlesExpired(Handling):
+    """Does not look at the lease."""
+
+    def _sort_out(self, messages, on_done):
+        now, self._now = self._now, lambda: datetime.min.replace(tzinfo=timezone.utc)
+        try:
+            return super()._sort_out(messages, on_done)
+        finally:
+            self._now = now
+
+
+class DropsStaged(Settler):
+    """Clears, when a request is answered, also what was staged while it was under way."""
+
+    async def _send(self, batch):
+        await super()._send(batch)
+        self._staged.clear()
+
+
+class CountsUnconfirmed(Settler):
+    """Reports as done what the API did not confirm."""
+
+    async def _send(self, batch):
+        await super()._send(batch)
+        self._report.acked += self._report.unconfirmed
+        self._report.unconfirmed = 0
+
+
+class ForgetsRetries(Settler):
+    """Sends the acks of a batch only."""
+
+    async def _send(self, batch):
+        await super()._send([settlement for settlement in batch if settlement.kind != "retried"])
+
+
+class TrustsTheDeadLetterQueue(Settler):
+    """Acks what is rejected without waiting for the copy to be accepted."""
+
+    async def _dead_letter(self, batch):
+        await super()._dead_letter(batch)
+        return batch
+
+
+def planted(*, handling=Handling, settler=Settler):
+    class Planted(Engine):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self._handling.__class__ = handling
+            self._settler.__class__ = settler
+
+    Planted.__name__ = (handling if settler is Settler else settler).__name__
+    return Planted
+
+
+class GivesNothingBack(Engine):
+    """Forgets, at its end, what it pulled and did not handle."""
+
+    def _give_back(self, messages):
+        super()._give_back([])
+
+
+class RetriesAtOnce(Engine):
+    """Takes no heed of the delay that was asked for."""
+
+    def _settle(self, handled):
+        if getattr(handled.outcome, "delay_seconds", None):
+            handled.outcome.delay_seconds = 0
+        super()._settle(handled)
+
+
+class PullsOn(Engine):
+    """Goes on when it is told to stop."""
+
+    def stop(self, *, killed=False):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("engine", "violation"),
+    [
+        (planted(handling=AcksFirst), "is acked, and was neither handled nor accepted"),
+        (planted(handling=HandlesExpired), "though its lease ended"),
+        (planted(settler=DropsStaged), "pulled .*, and reports"),
+        (planted(settler=CountsUnconfirmed), "reports more acks than took place"),
+        (planted(settler=ForgetsRetries), "pulled .*, and reports"),
+        (planted(settler=TrustsTheDeadLetterQueue), "is acked, and was neither handled nor accepted"),
+        (GivesNothingBack, "pulled .*, and reports"),
+        (RetriesAtOnce, "s were asked for"),
+        (PullsOn, "begins after stop|runs on after it was killed"),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_a_bug_planted_on_purpose_is_found(engine, violation):
+    found = next((result for result in play(range(400), engine) if result.violation), None)
+    assert found is not None
+    assert re.search(violation, found.violation)
+    [again] = play(range(found.seed, found.seed + 1), engine)
+    assert again == found

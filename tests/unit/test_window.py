@@ -1,0 +1,90 @@
+"""How many messages the engine asks for, and when it looks at an empty queue again."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_cfqueues.models import Message
+from airflow_provider_cfqueues.processing.options import Options
+from airflow_provider_cfqueues.processing.window import MAX_OPEN_BYTES, MAX_WINDOW, Idling, Window
+
+
+def messages(count, body="x"):
+    return [Message(id=str(n), lease_id=str(n), body=body, raw_body=body) for n in range(count)]
+
+
+def test_the_first_pull_asks_for_one_round_of_the_handlers():
+    assert Window(Options(concurrency=4)).sizes() == [4]
+    assert Window(Options(concurrency=3, batch_size=50)).sizes() == [100, 50]
+
+
+def test_a_known_pace_opens_the_window_to_a_quarter_of_the_lease():
+    options = Options(concurrency=2, visibility_timeout=300, expected_seconds_per_message=1)
+    assert Window(options).sizes() == [100, 50]
+    assert Window(Options(expected_seconds_per_message=1e-9)).size == MAX_WINDOW
+
+
+def test_nothing_is_asked_for_until_half_the_window_is_free():
+    window = Window(Options(concurrency=10))
+    window.take_in(messages(6))
+    assert window.sizes() == []
+    window.open -= 1
+    assert window.sizes() == [5]
+
+
+def test_what_is_asked_for_counts_as_open():
+    window = Window(Options(concurrency=10))
+    window.requested += 10
+    assert window.sizes() == []
+
+
+def test_no_more_is_asked_for_than_max_messages():
+    window = Window(Options(concurrency=10, max_messages=12))
+    window.take_in(messages(7))
+    window.open = 0
+    window.requested += 2
+    assert window.sizes() == [3]
+    assert not window.is_spent
+    window.requested += 3
+    assert window.is_spent
+
+
+def test_large_bodies_stop_the_pulls_until_they_are_handled():
+    window = Window(Options(concurrency=10))
+    [large] = messages(1, "x" * (MAX_OPEN_BYTES + 1))
+    window.take_in([large])
+    assert window.sizes() == []
+    window.handled(large)
+    assert window.sizes() == [9]
+
+
+@pytest.mark.parametrize(("seconds_per_message", "size"), [(None, 40), (0.001, 40), (5, 15), (1000, 10)])
+def test_the_window_grows_while_handlers_wait_as_far_as_their_pace_allows(seconds_per_message, size):
+    window = Window(Options(concurrency=10, visibility_timeout=30))
+    window.adapt(starving=True, seconds_per_message=seconds_per_message)
+    assert window.size == size
+
+
+def test_an_empty_queue_is_looked_at_ever_less_often_until_the_time_out():
+    idling = Idling(5, 1)
+    assert not idling.is_idle
+    assert idling.moments() == []
+    idling.answered(0, 100)
+    assert idling.is_idle
+    assert idling.is_early(100.9)
+    assert not idling.is_early(101)
+    idling.answered(0, 101)
+    assert idling.moments() == [103, 105]
+    assert not idling.is_over(104.9)
+    assert idling.is_over(105)
+
+
+def test_a_message_ends_idleness_and_the_waits_begin_anew():
+    idling = Idling(None, 1)
+    for now in (100, 101, 103):
+        idling.answered(0, now)
+    idling.answered(1, 107)
+    assert not idling.is_idle
+    assert not idling.is_over(10_000)
+    idling.answered(0, 200)
+    assert idling.moments() == [201]
