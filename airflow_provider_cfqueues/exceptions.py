@@ -193,7 +193,10 @@ class PermissionDeniedError(ApiError):
 class NotFoundError(ApiError):
     """The queue or the account does not exist (HTTP 404, codes 7003, 10104, 11000)."""
 
-    remedy = "Check queue_id or queue_name, and the account ID of the connection."
+    remedy = (
+        "Check queue_id or queue_name, and the account ID of the connection; for code 7003 also that its 'host', if it "
+        "has one, ends in /client/v4."
+    )
 
 
 class PullNotEnabledError(ApiError):

@@ -96,7 +96,9 @@ def ack(queue_id: str, acks: Sequence[Lease], retries: Sequence[Lease]) -> Flow[
 
 def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, known: Known) -> Flow[PullResult]:
     """
-    Lease messages, at most 100 a request, until enough are there or an answer is empty.
+    Lease messages: one request for each 100 asked for, until an answer is empty.
+
+    An answer may hold fewer messages than asked for though more are waiting; a further request would be billed.
 
     The first pull of a queue looks at its consumer, once, so that the end of each lease and the lack of a dead-letter
     queue are known. That look is never repeated, and its failure fails nothing.
@@ -115,8 +117,8 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, kno
     if lease_seconds is None:
         lease_seconds = DEFAULT_VISIBILITY_SECONDS
     result = PullResult(consumer=consumer)
-    while (missing := max_messages - len(result)) > 0:
-        size = min(missing, api.MAX_MESSAGES_PER_PULL)
+    for asked in range(0, max_messages, api.MAX_MESSAGES_PER_PULL):
+        size = min(max_messages - asked, api.MAX_MESSAGES_PER_PULL)
         try:
             part: PullResult = yield api.pull(queue_id, size, visibility_timeout, lease_seconds)
         except CloudflareQueuesError as error:

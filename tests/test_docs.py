@@ -20,6 +20,19 @@ def has_task_sdk():
         return False
 
 
+def python_of_readme(part):
+    """Return the one Python snippet of the README that holds a text."""
+    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (snippet,) = (snippet for snippet in snippets if part in snippet)
+    return snippet
+
+
+def test_the_test_of_the_readme_passes(cloudflare_queues, monkeypatch, tmp_path):
+    path = tmp_path / "readme_test.py"
+    path.write_text(python_of_readme("def test_what_is_sent_is_pulled"))
+    runpy.run_path(str(path))["test_what_is_sent_is_pulled"](cloudflare_queues, monkeypatch)
+
+
 def test_the_table_of_errors_is_made_from_the_classes():
     rendered = runpy.run_path(str(ROOT / "scripts" / "errors_table.py"))["render"]()
     assert (ROOT / "docs" / "errors.md").read_text() == rendered, "run: python scripts/errors_table.py"
@@ -28,7 +41,7 @@ def test_the_table_of_errors_is_made_from_the_classes():
 @pytest.mark.filterwarnings("default")
 @pytest.mark.filterwarnings(r"error:::airflow_provider_cfqueues\..*")
 def test_the_dag_of_the_readme_is_one(tmp_path):
-    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    snippet = python_of_readme("def ship_orders")
     if not has_task_sdk():
         snippet = snippet.replace("from airflow.sdk import", "from airflow.decorators import")
     path = tmp_path / "readme_dag.py"

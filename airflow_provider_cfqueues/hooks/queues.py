@@ -175,7 +175,7 @@ class CloudflareQueuesHook(BaseHook):
         self, queue_id: str, *, max_messages: int | str, visibility_timeout: float | str | None = None
     ) -> PullResult:
         """
-        Lease messages: ``POST …/messages/pull``, at most 100 a request, until enough are there or none is left.
+        Lease messages: ``POST …/messages/pull``, one request for each 100 asked for, until an answer is empty.
 
         The first pull of a queue looks at its consumer, and warns when no dead-letter queue is set: Cloudflare then
         deletes what was delivered ``max_retries`` times. A failed pull is repeated; where its answer was lost, the
@@ -236,18 +236,21 @@ class CloudflareQueuesHook(BaseHook):
     def _get_pull_consumer(self, queue_id: str, *, required: bool = False) -> Flow[Consumer | None]:
         first_look = queue_id not in self._known.consumers
         consumer = yield from flows.get_pull_consumer(queue_id, self._known, required=required)
+        names = {known_id: name for name, known_id in self._known.queue_ids.items()}
+        queue = names.get(queue_id, queue_id)
         if first_look and consumer is None:
             self.log.warning(
-                "The consumer of queue %s could not be looked at: whether it has a dead-letter queue is not known, and "
-                "without a visibility_timeout its leases are taken to last %d s",
-                queue_id,
+                "No pull consumer of queue %s could be looked at (there is none, or the token may not read it): "
+                "whether it has a dead-letter queue is not known, and without a visibility_timeout its leases are "
+                "taken to last %d s",
+                queue,
                 flows.DEFAULT_VISIBILITY_SECONDS,
             )
         elif first_look and consumer and consumer.dead_letter_queue is None:
             self.log.warning(
                 "Queue %s has no dead-letter queue: Cloudflare DELETES a message that was delivered %s times without "
-                "an ack (max_retries). Set one: npx wrangler queues consumer http add QUEUE --dead-letter-queue NAME",
-                queue_id,
+                "an ack (max_retries). Set a dead-letter queue on its HTTP pull consumer",
+                queue,
                 "max_retries" if consumer.max_retries is None else consumer.max_retries,
             )
         return consumer

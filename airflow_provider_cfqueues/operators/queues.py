@@ -90,6 +90,18 @@ class _SettlingOperator(QueueOperator):
             ended = lease is not None and lease.lease_expires_at is not None and lease.lease_expires_at < now
             note = " (the lease had ended before it was settled)" if ended else ""
             self.log.warning("Lease %s: %s%s", shorten_lease(lease_id), text, note)
+        late = [
+            lease
+            for lease_id, lease in leases.items()
+            if lease.lease_expires_at and lease.lease_expires_at < now and lease_id not in result.warnings
+        ]
+        if late:
+            self.log.warning(
+                "%d of %d leases had ended before they were settled: their messages may have been delivered again. "
+                "Raise visibility_timeout on the pull",
+                len(late),
+                len(leases),
+            )
         for start in range(0, len(result.unconfirmed), LEASES_PER_LINE):
             line = result.unconfirmed[start : start + LEASES_PER_LINE]
             self.log.warning("Leases not confirmed: %s", list_leases(line))
@@ -230,10 +242,11 @@ class QueuePullOperator(QueueOperator):
         limits = [task.execution_timeout for task in downstream if task.execution_timeout]
         needed = max([USUAL_TIME_TO_SETTLE, *limits])
         left = min(ends) - datetime.now(timezone.utc)
-        if left < needed:
+        if left < needed - timedelta(seconds=30):  # what the pull itself may have taken
             self.log.warning(
-                "The leases end in %.0f s, but a task downstream may need %.0f s to settle them; after that the "
-                "messages are delivered again. Set visibility_timeout (up to 43200 s) on this operator",
+                "The leases end in %.0f s, but the tasks downstream may need %.0f s until they are settled (five "
+                "minutes, or their longest execution_timeout); after that the messages are delivered again. Set "
+                "visibility_timeout (up to 43200 s) higher on this operator",
                 left.total_seconds(),
                 needed.total_seconds(),
             )

@@ -18,6 +18,7 @@ from typing import Any
 
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import Message, PullResult
+from airflow_provider_cfqueues.outcomes import Reject
 from airflow_provider_cfqueues.processing.handling import Handled, Handling
 from airflow_provider_cfqueues.processing.options import Options
 from airflow_provider_cfqueues.processing.report import Report
@@ -275,8 +276,15 @@ class Engine:
         self.report.add(handled, self._options)
         settlement = choose_settlement(handled, self._options.delay, self._port.can_dead_letter, self._log)
         if handled.reason:
+            lost_reject = isinstance(handled.outcome, Reject) and settlement.kind == "retried"
+            why = " (rejected, but there is no dead-letter queue)" if lost_reject else ""
             self._log.warning(
-                "Message %s (attempt %s) is %s: %s", message.id, message.attempts, settlement.kind, handled.reason
+                "Message %s (attempt %s) is %s: %s%s",
+                message.id,
+                message.attempts,
+                settlement.kind,
+                handled.reason,
+                why,
             )
         self._close(message)
         if self._options.dry_run:

@@ -64,8 +64,8 @@ def log_report(log: Any, report: Report, options: Options) -> None:
         "rejected": report.rejected,
         "expired before their turn": report.expired,
         "not confirmed": report.unconfirmed,
-        "by delivery": ", ".join(f"{count} at the {n}." for n, count in sorted(report.attempts.items())) or "-",
-        "least of a lease left": f"{report.closest:.0%} of {options.visibility_timeout:g} s; {report.late} outran it",
+        "attempts": ", ".join(f"{count} at delivery {n}" for n, count in sorted(report.attempts.items())) or "-",
+        "shortest lease left": f"{report.closest:.0%} of {options.visibility_timeout:g} s; {report.late} outran it",
     }
     width = max(map(len, rows))
     log.info(

@@ -286,3 +286,11 @@ def test_a_wrong_delay_is_named_even_without_leases(run):
 def test_an_error_names_the_argument_that_is_wrong(run):
     with pytest.raises(TypeError, match="retry_lease_ids"):
         run(QueueSettleOperator, retry_lease_ids=5)
+
+
+def test_leases_that_had_ended_are_said_so_though_the_api_took_them(cf, run, logged):
+    run(QueueSendOperator, messages=["x"])
+    pulled = run(QueuePullOperator, visibility_timeout=0.001)
+    cf.advance(1)
+    assert run(QueueAckOperator, lease_ids=pulled)["ack_count"] == 1
+    assert "1 of 1 leases had ended before they were settled" in logged()

@@ -49,6 +49,12 @@ def test_more_than_a_hundred_messages_come_in_several_requests(hook, cf, queue):
     assert [body["batch_size"] for body in sent_to(cf, "pull")] == [100, 100, 20]
 
 
+def test_up_to_a_hundred_messages_are_one_request_though_fewer_are_there(hook, cf, queue):
+    hook.send(queue, ["only one"])
+    assert len(hook.pull(queue, max_messages=100)) == 1
+    assert len(sent_to(cf, "pull")) == 1
+
+
 def test_an_empty_answer_ends_a_long_pull(hook, cf, queue):
     hook.send(queue, ["only one"])
     assert len(hook.pull(queue, max_messages=1000)) == 1
@@ -152,7 +158,7 @@ def test_a_pull_works_where_the_consumer_may_not_be_looked_at(hook, cf, queue, l
     hook.send(queue, ["x"])
     cf.add_fault(path="consumers", status=403, body={"success": False, "errors": []})
     assert len(hook.pull(queue, max_messages=1)) == 1
-    assert "could not be looked at" in logged()
+    assert "No pull consumer of queue" in logged()
 
 
 def test_a_later_failure_does_not_hide_the_messages_pulled_before(hook, cf, queue, logged):

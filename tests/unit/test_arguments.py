@@ -87,6 +87,7 @@ def test_an_unreadable_end_of_a_lease_does_not_stop_its_settling(end):
         ({"lease_id": ""}, ValueError, "never empty"),
         ([""], TypeError, "NoneType"),
         ("two words", ValueError, "white space"),
+        ("one,two", ValueError, "comma"),
         ("[not a list", ValueError, "neither JSON nor a Python literal"),
         ({"lease_id": "l1", "delay_seconds": 86_401}, ValueError, "86400"),
         ({"lease_id": "l1", "delay_seconds": "soon"}, ValueError, "'soon'"),
