@@ -16,11 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any
 
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import Message, PullResult
 from airflow_provider_cfqueues.outcomes import Reject
+from airflow_provider_cfqueues.processing.changes import Changes
 from airflow_provider_cfqueues.processing.handling import Handled, Handling
 from airflow_provider_cfqueues.processing.options import Options
+from airflow_provider_cfqueues.processing.pulling import Puller
 from airflow_provider_cfqueues.processing.report import Report
 from airflow_provider_cfqueues.processing.settling import QueuePort, Settlement, Settler, choose_settlement
 from airflow_provider_cfqueues.processing.window import Idling, Window
@@ -55,7 +56,6 @@ class Engine:
         self.error: Exception | None = None
         self._port = port
         self._options = options
-        self._now = now
         self._log = log or logging.getLogger(__name__)
         self._executor = ThreadPoolExecutor(options.concurrency, "cloudflare-queue-handler")
         self._handling = Handling(
@@ -70,16 +70,17 @@ class Engine:
         self._held: list[Settlement] = []
         self._window = Window(options)
         self._idling = Idling(options.idle_timeout, options.poll_interval)
+        self._changes = Changes()
         self._waiting_workers = 0
         self._busy_seconds = 0.0
         self._stopping = False
         self._killed = False
         self._grace_ends: float | None = None
         self._pulling_ended = False
-        # In order, as everything here: what happens follows from what came in, and a simulation repeats exactly.
-        self._pulls: dict[asyncio.Task[None], None] = {}
-        self._waiters: dict[asyncio.Future[None], None] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._puller = Puller(
+            port, self._window, self._idling, self._changes, on_pulled=self._take_in, on_error=self._on_error
+        )
         self._settler = Settler(
             port,
             interval=options.settle_interval,
@@ -102,7 +103,7 @@ class Engine:
         self._stopping = True
         self._killed = self._killed or killed
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._notify)
+            self._loop.call_soon_threadsafe(self._changes.notify)
 
     async def run(self) -> Report:
         """
@@ -112,16 +113,18 @@ class Engine:
         """
         self._loop = asyncio.get_running_loop()
         began = self._loop.time()
-        pulling = self._loop.create_task(self._pull_until_done(began))
+        if self._options.max_duration is not None:
+            self._loop.call_later(self._options.max_duration, self.stop)
+        pulling = self._loop.create_task(self._puller.run(lambda: self._stopping))
         workers = [self._loop.create_task(self._work()) for _ in range(self._options.concurrency)]
         try:
             await self._until_done(pulling)
             self._pulling_ended = True
-            self._notify()
+            self._changes.notify()
             await self._until_done(*workers)
             if any(worker.cancelled() for worker in workers):
                 self._on_error(RuntimeError("A handler cancelled the task that it runs in"))
-            ends = await _cancel(pulling, *self._pulls, *workers)
+            ends = await _cancel(pulling, *self._puller.requests, *workers)
             self._give_back([*self._running.values(), *self._buffer])
             self._window.open += len(self._held)
             for settlement in self._held:
@@ -143,27 +146,10 @@ class Engine:
                 self._grace_ends = now + self._options.grace
             if self._grace_ends is not None and now >= self._grace_ends:
                 return
-            await self._change(*tasks, timeout=None if self._grace_ends is None else self._grace_ends - now)
+            await self._changes.wait(*tasks, timeout=None if self._grace_ends is None else self._grace_ends - now)
 
     def _clock(self) -> float:
         return asyncio.get_running_loop().time()
-
-    def _notify(self) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._waiters.clear()
-
-    async def _change(self, *tasks: asyncio.Task[None], timeout: float | None = None) -> None:
-        """Wait until a message came, was handled or settled, the engine is to stop, a task ended, or time is up."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters[waiter] = None  # before the first await: nothing that happens from here on is missed
-        if tasks or timeout is not None:
-            pending = [task for task in tasks if not task.done()]  # one that has ended would end the wait at once
-            await asyncio.wait({waiter, *pending}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        else:
-            await waiter  # what workers do most, and asyncio.wait is not for free
-        self._waiters.pop(waiter, None)
 
     def _give_back(self, messages: list[Message]) -> None:
         for message in messages:
@@ -172,47 +158,6 @@ class Engine:
         self._running.clear()
 
     # -- pulling ----------------------------------------------------------------------------------------------------
-
-    async def _pull_until_done(self, began: float) -> None:
-        ends_at = None if self._options.max_duration is None else began + self._options.max_duration
-        while True:
-            now = self._clock()
-            if ends_at is not None and now >= ends_at:
-                self._stopping = True
-            if self._stopping or self._window.is_spent or self._idling.is_over(now):
-                if not self._pulls:
-                    return
-            else:
-                for size in self._sizes(now):
-                    self._window.requested += size
-                    pull = asyncio.get_running_loop().create_task(self._pull(size))
-                    self._pulls[pull] = None
-                    pull.add_done_callback(self._pull_ended)
-            await self._change(timeout=self._until_next(now, ends_at))
-
-    def _pull_ended(self, pull: asyncio.Task[None]) -> None:
-        self._pulls.pop(pull, None)
-        self._notify()
-
-    def _until_next(self, now: float, ends_at: float | None) -> float | None:
-        moments = [] if self._stopping else self._idling.moments()
-        if ends_at is not None:
-            moments.append(ends_at)
-        return min((moment - now for moment in moments if moment > now), default=None)
-
-    def _sizes(self, now: float) -> list[int]:
-        """Return the sizes of the pulls to begin now, one at a time while the queue is idle."""
-        if not self._idling.is_idle:
-            return self._window.sizes()
-        return [] if self._pulls or self._idling.is_early(now) else self._window.sizes()[:1]
-
-    async def _pull(self, size: int) -> None:
-        try:
-            self._take_in(await self._port.pull(size), size)
-        except CloudflareQueuesError as error:
-            self._on_error(error)
-        finally:
-            self._window.requested -= size
 
     def _take_in(self, pulled: PullResult, size: int) -> None:
         if pulled.backlog is not None:
@@ -240,10 +185,10 @@ class Engine:
                         self._buffer.appendleft(message)
                 if self._handling.error is not None:
                     self._on_error(self._handling.error)
-                self._notify()
+                self._changes.notify()
         except BaseException:
             self._stopping = True  # a worker that is gone must not leave the others to pull for it
-            self._notify()
+            self._changes.notify()
             raise
 
     async def _next_messages(self) -> list[Message]:
@@ -259,7 +204,7 @@ class Engine:
                 break
             self._waiting_workers += 1
             try:
-                await self._change()
+                await self._changes.wait()
             finally:
                 self._waiting_workers -= 1
         return []
@@ -299,14 +244,14 @@ class Engine:
 
     def _on_settled(self, count: int) -> None:
         self._window.open -= count
-        self._notify()
+        self._changes.notify()
 
     def _on_error(self, error: Exception) -> None:
         if self.error is None:
             self.error = error
             self._log.error("Processing stops: %s", error)
         self._stopping = True
-        self._notify()
+        self._changes.notify()
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> list[BaseException | None]:

@@ -132,32 +132,35 @@ class Settler:
             batch, self._staged = self._staged[:MAX_LEASES_PER_ACK], self._staged[MAX_LEASES_PER_ACK:]
             request = asyncio.get_running_loop().create_task(self._send(batch))
             self._requests.add(request)
-            request.add_done_callback(self._sent)
-
-    def _sent(self, request: asyncio.Task[None]) -> None:
-        self._requests.discard(request)
-        if not request.cancelled() and isinstance(error := request.exception(), Exception):
-            self._on_error(error)  # a bug: it must not pass in silence
+            request.add_done_callback(self._ended)
 
     async def _send(self, batch: list[Settlement]) -> None:
         """Copy what is rejected to the dead-letter queue, then settle; what was not copied is given back."""
         unconfirmed = {settlement.message.lease_id for settlement in batch}
         try:
             batch = await self._dead_letter(batch)
-            retries = [settlement for settlement in batch if settlement.kind == "retried"]
             result = await self._port.ack(
                 [settlement.message.lease_id for settlement in batch if settlement.kind != "retried"],
-                [Lease(lease_id=s.message.lease_id, delay_seconds=s.delay_seconds) for s in retries],
+                [
+                    Lease(lease_id=settlement.message.lease_id, delay_seconds=settlement.delay_seconds)
+                    for settlement in batch
+                    if settlement.kind == "retried"
+                ],
             )
             unconfirmed = set(result.unconfirmed)
         except CloudflareQueuesError as error:
             self._on_error(error)
-        finally:
+        finally:  # whatever was raised: no lease goes uncounted
             for settlement in batch:
                 confirmed = settlement.message.lease_id not in unconfirmed
                 kind = settlement.kind if confirmed else "unconfirmed"
                 setattr(self._report, kind, getattr(self._report, kind) + 1)
             self._on_settled(len(batch))
+
+    def _ended(self, request: asyncio.Task[None]) -> None:
+        self._requests.discard(request)
+        if not request.cancelled() and isinstance(error := request.exception(), Exception):
+            self._on_error(error)
 
     async def _dead_letter(self, batch: list[Settlement]) -> list[Settlement]:
         """Return the batch with those given back that the dead-letter queue did not accept."""

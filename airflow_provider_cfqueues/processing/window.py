@@ -126,7 +126,7 @@ class Idling:
 
         :param now: the time.
         """
-        return self._timeout is not None and self._since is not None and now - self._since >= self._timeout
+        return self._timeout is not None and self._since is not None and now >= self._since + self._timeout
 
     def is_early(self, now: float) -> bool:
         """
@@ -136,11 +136,16 @@ class Idling:
         """
         return self._since is not None and now < self._next_look
 
-    def moments(self) -> list[float]:
-        """Return when something is to be decided anew."""
+    def seconds_left(self, now: float) -> float | None:
+        """
+        Return the seconds until something is to be decided anew, None where only a message can change anything.
+
+        :param now: the time.
+        """
         if self._since is None:
-            return []
-        return [self._next_look] if self._timeout is None else [self._next_look, self._since + self._timeout]
+            return None
+        moments = [self._next_look] if self._timeout is None else [self._next_look, self._since + self._timeout]
+        return min((moment - now for moment in moments if moment > now), default=None)
 
 
 def _size(message: Message) -> int:

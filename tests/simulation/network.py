@@ -34,6 +34,8 @@ _HANDLERS = {
     for method, handler in handlers.items()
 }
 _TIMEOUT = clients.READ_TIMEOUT_SECONDS
+DEFECT = -1
+"""Stands for an exception that is no TransportError: of a library, or of ours."""
 _HTML = b"<!DOCTYPE html><html><body>One moment please</body></html>"
 
 
@@ -108,10 +110,8 @@ def draw_fault(random: Random, rate: float, latency: float) -> Fault:
     match random.choices(_FAULTS, _WEIGHTS)[0]:
         case "refused":
             return Fault(up, is_applied=False, breaks="refused", name="connection refused")
-        case "lost":
-            return Fault(up, random.choice((0.0, _TIMEOUT)), False, breaks="lost", name="request lost")
-        case "answer lost":
-            return Fault(up, random.choice((0.0, _TIMEOUT)), breaks="lost", name="answer lost")
+        case "request lost" | "answer lost" as name:
+            return Fault(up, random.choice((0.0, _TIMEOUT)), name == "answer lost", breaks="lost", name=name)
         case "slow":
             return Fault(up + 40 * random.random() ** 3, down + 40 * random.random() ** 3, name="slow")
         case "status":
@@ -125,12 +125,14 @@ def draw_fault(random: Random, rate: float, latency: float) -> Fault:
         case "html":
             is_applied, status = random.random() < 0.5, random.choice((200, 502))
             return Fault(up, down, is_applied, status=status, content=_HTML, name=f"HTML {status}")
+        case "defect":
+            return Fault(up, down, random.random() < 0.5, status=DEFECT, name="the HTTP library's own failure")
         case _:
             return Fault(up, down, share=random.random(), name="few messages")
 
 
-_FAULTS = ("refused", "lost", "answer lost", "slow", "status", "status after", "cut", "html", "few")
-_WEIGHTS = (10, 15, 20, 20, 15, 10, 2, 2, 10)
+_FAULTS = ("refused", "request lost", "answer lost", "slow", "status", "status after", "cut", "html", "defect", "few")
+_WEIGHTS = (10, 15, 20, 20, 15, 10, 2, 2, 1, 10)
 
 
 class VirtualTries(clients._Tries):
@@ -178,6 +180,8 @@ class SimulatedClient(clients.AsyncClient):
         answer: asyncio.Future[tuple[int, Mapping[str, str], bytes, Any]] = self._process.loop.create_future()
         self._process.world.send(self._process, call, clients._content(call) or b"", answer)
         status, headers, content, arrived = await answer
+        if status == DEFECT:
+            raise RuntimeError("Cannot send a request, as the client has been closed.")
         if arrived is not None:
             self._process.has_read(arrived)
         return Answer(status=status, headers=headers, content=content, sent_at=sent_at)

@@ -68,13 +68,14 @@ def test_the_window_grows_while_handlers_wait_as_far_as_their_pace_allows(second
 def test_an_empty_queue_is_looked_at_ever_less_often_until_the_time_out():
     idling = Idling(5, 1)
     assert not idling.is_idle
-    assert idling.moments() == []
+    assert idling.seconds_left(100) is None
     idling.answered(0, 100)
     assert idling.is_idle
     assert idling.is_early(100.9)
     assert not idling.is_early(101)
     idling.answered(0, 101)
-    assert idling.moments() == [103, 105]
+    assert idling.seconds_left(101) == 2
+    assert idling.seconds_left(104) == 1
     assert not idling.is_over(104.9)
     assert idling.is_over(105)
 
@@ -87,4 +88,4 @@ def test_a_message_ends_idleness_and_the_waits_begin_anew():
     assert not idling.is_idle
     assert not idling.is_over(10_000)
     idling.answered(0, 200)
-    assert idling.moments() == [201]
+    assert idling.seconds_left(200) == 1
