@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
-
 import pytest
 
 from airflow_provider_cfqueues.exceptions import UnconfirmedLeasesError
@@ -21,35 +17,6 @@ from airflow_provider_cfqueues.operators.queues import QueueAckOperator
 QueueAckOperator(task_id="ack", queue_id={queue!r}, lease_ids={leases!r}).execute({{}})
 """
 WAIT = "import sys; print('here', file=sys.stderr, flush=True); sys.stdin.read()"
-
-
-@pytest.fixture
-def worker():
-    """Start a process that runs code as a task would; it is killed with -9, here or in the test."""
-    started = []
-
-    def start(code):
-        process = subprocess.Popen(
-            [sys.executable, "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def until(condition):
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def kill_when_it_is_there(process):
@@ -83,7 +50,7 @@ def test_a_worker_killed_while_processing_loses_nothing(cf, queue, worker):
     assert hook.ack(queue, acks=[message]).ack_count == 1
 
 
-def test_a_worker_killed_with_its_ack_under_way_hides_nothing(cf, queue, worker):
+def test_a_worker_killed_with_its_ack_under_way_hides_nothing(cf, queue, worker, until):
     hook = CloudflareQueuesHook()
     hook.send(queue, ["precious"])
     (leased,) = hook.pull(queue, max_messages=1, visibility_timeout=600)

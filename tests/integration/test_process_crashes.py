@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
@@ -60,32 +57,9 @@ def send(cf):
 
 
 @pytest.fixture
-def worker():
-    """Start a process that processes the queue; it is killed with -9, here or in the test."""
-    started = []
-
-    def start(before="", **arguments):
-        process = subprocess.Popen(
-            [sys.executable, "-c", PROCESS.format(arguments=arguments, before=before)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def until(condition):
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+def start(worker):
+    """Start a process that processes the queue."""
+    return lambda before="", **arguments: worker(PROCESS.format(arguments=arguments, before=before))
 
 
 def kill(process):
@@ -122,27 +96,27 @@ def deliver_again(cf):
     return sorted((message.body, message.attempts) for message in again)
 
 
-def test_a_worker_killed_before_a_message_had_its_turn_loses_nothing(cf, send, worker):
+def test_a_worker_killed_before_a_message_had_its_turn_loses_nothing(cf, send, start):
     send("blocks", "waits")
-    process = worker()
+    process = start()
     assert "handled waits" not in log_up_to(process, "here")
     kill(process)
     assert queue(cf)["states"]["leased"] == 2
     assert deliver_again(cf) == [("blocks", 2), ("waits", 2)]
 
 
-def test_a_worker_killed_while_it_handles_loses_nothing(cf, send, worker):
+def test_a_worker_killed_while_it_handles_loses_nothing(cf, send, start):
     send("blocks")
-    process = worker()
+    process = start()
     log_up_to(process, "here")
     kill(process)
     assert acks(cf) == []
     assert deliver_again(cf) == [("blocks", 2)]
 
 
-def test_a_worker_killed_before_its_ack_is_sent_has_its_message_handled_again(cf, send, worker):
+def test_a_worker_killed_before_its_ack_is_sent_has_its_message_handled_again(cf, send, start):
     send("done", "blocks")
-    process = worker(settle_interval=600)
+    process = start(settle_interval=600)
     assert "handled done" in log_up_to(process, "here")
     kill(process)
     assert acks(cf) == []
@@ -150,10 +124,10 @@ def test_a_worker_killed_before_its_ack_is_sent_has_its_message_handled_again(cf
 
 
 @pytest.mark.parametrize("carried_out", [True, False])
-def test_a_worker_killed_with_an_ack_under_way_has_it_carried_out_or_its_message_again(cf, send, worker, carried_out):
+def test_a_worker_killed_with_an_ack_under_way_has_it_carried_out_or_again(cf, send, start, carried_out, until):
     send("done")
     cf.add_fault("ack", delay_ms=500, **({} if carried_out else {"drop": "before"}))
-    process = worker(settle_interval=0)
+    process = start(settle_interval=0)
     until(is_under_way(cf, "ack"))
     kill(process)
     until(lambda: acks(cf))
@@ -161,10 +135,10 @@ def test_a_worker_killed_with_an_ack_under_way_has_it_carried_out_or_its_message
 
 
 @pytest.mark.parametrize("path", ["batch", "ack"])
-def test_a_worker_killed_while_it_rejects_leaves_a_copy_and_copies_again(cf, send, worker, path):
+def test_a_worker_killed_while_it_rejects_leaves_a_copy_and_copies_again(cf, send, start, path, until):
     send("poison")
     cf.add_fault(path, delay_ms=500, **({"drop": "before"} if path == "ack" else {}))
-    process = worker(settle_interval=0)
+    process = start(settle_interval=0)
     until(is_under_way(cf, path))
     kill(process)
     until(lambda: queue(cf, "failed")["backlog_count"] == 1 and queue(cf)["totals"]["acked"] == 0)
@@ -183,9 +157,9 @@ def test_a_worker_killed_while_it_rejects_leaves_a_copy_and_copies_again(cf, sen
 
 
 @pytest.mark.parametrize("before", [ON_KILL, RAISES], ids=["on_kill", "raises"])
-def test_a_worker_told_to_end_acks_what_is_done_and_gives_the_rest_back(cf, send, worker, before):
+def test_a_worker_told_to_end_acks_what_is_done_and_gives_the_rest_back(cf, send, start, before, until):
     send("done", "blocks", "waits")
-    process = worker(before, settle_interval=600, grace=0.1)
+    process = start(before, settle_interval=600, grace=0.1)
     log_up_to(process, "here")
     process.send_signal(signal.SIGTERM)
     until(lambda: queue(cf)["states"]["leased"] == 0)
@@ -194,10 +168,10 @@ def test_a_worker_told_to_end_acks_what_is_done_and_gives_the_rest_back(cf, send
     assert left == {("blocks", "ready", 1), ("waits", "ready", 1)}
 
 
-def test_a_run_whose_acks_fail_for_good_has_its_messages_handled_again(cf, send, worker):
+def test_a_run_whose_acks_fail_for_good_has_its_messages_handled_again(cf, send, start):
     send("done")
     cf.add_fault("ack", status=403, body={"success": False, "errors": []})
-    process = worker(settle_interval=0, idle_timeout=0)
+    process = start(settle_interval=0, idle_timeout=0)
     log_up_to(process, "handled done")
     _, error = process.communicate(timeout=30)
     assert process.returncode == 1
