@@ -611,7 +611,7 @@ class World:
             or process.stopped_at is not None
             or process.last_answer == 0
             or (options.max_messages is not None and engine.report.pulled >= options.max_messages)
-            or (options.max_duration is not None and self.time.now - process.began_at >= options.max_duration)
+            or (options.max_duration is not None and self.time.now - process.began_at >= options.max_duration - 1e-6)
         )
         self.check(is_explained, "%s ended before the queue was empty, and does not say why", process.name)
         if options.max_messages is not None:
