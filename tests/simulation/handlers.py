@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,10 @@ from airflow_provider_cfqueues.outcomes import Ack, Reject, Retry
 from simulation.loop import Thread
 
 if TYPE_CHECKING:
-    from simulation.world import Process
+    from simulation.process import Process
+
+# Python 3.10 cannot tell the engine's cancelling of a worker from a handler's own: the run ends and says so.
+TROUBLES = ("raise", "retry", "ask", "dawdle", "cancel" if sys.version_info >= (3, 11) else "raise", "exit")
 
 
 def make_handler(process: Process, shape: str, is_batch: bool) -> Callable[[Any], Any]:
@@ -56,7 +60,7 @@ class Script:
         """Note what is given to the handler; return how long it takes."""
         messages = [given] if isinstance(given, Message) else given
         for message in messages:
-            self._process.begins(message)
+            self._tell(self._process.begins, message)
         if any(self._is_trouble(message) for message in messages) and self._random.random() < 0.2:
             return self._process.options.visibility_timeout * 2 * self._random.random()
         return self._world.scenario.pace * self._random.random()
@@ -64,7 +68,7 @@ class Script:
     def single(self, message: Message) -> Any:
         """Return or raise the verdict on one message."""
         verdict = self._verdict(message)
-        self._process.ends(message, verdict)
+        self._tell(self._process.ends, message, verdict)
         if isinstance(verdict, Ack):
             return self._random.choice((None, 1, verdict))
         if isinstance(verdict, (Retry, Reject)) and self._random.random() < 0.5:
@@ -81,17 +85,24 @@ class Script:
             plain = plain[1:]
         if raised is not None:
             for message in messages:
-                self._process.ends(message, raised)
+                self._tell(self._process.ends, message, raised)
             if str(raised) == "wrong list":
                 return plain
             raise raised
         for message, verdict in zip(messages, verdicts, strict=True):
-            self._process.ends(message, verdict)
+            self._tell(self._process.ends, message, verdict)
         if not all(isinstance(verdict, Ack) for verdict in verdicts):
             return verdicts
         if self._random.random() < 0.1:
             messages.clear()  # as "while messages: messages.pop()" does
         return self._random.choice((None, verdicts))
+
+    def _tell(self, tell: Callable[..., None], *args: Any) -> None:
+        try:
+            tell(*args)
+        except Exception as error:  # the engine would take it for the handler's verdict
+            self._world.truth.blame(f"the simulation itself failed: {error!r}")
+            raise
 
     def _is_trouble(self, message: Message) -> bool:
         return self._world.is_trouble(message)
@@ -102,7 +113,7 @@ class Script:
             return Reject("no good")
         if not self._is_trouble(message):
             return Ack()
-        match random.choices(("raise", "retry", "ask", "dawdle", "cancel", "exit"), (40, 20, 20, 20, 2, 2))[0]:
+        match random.choices(TROUBLES, (40, 20, 20, 20, 2, 2))[0]:
             case "raise":
                 return ValueError("no luck")
             case "retry":

@@ -11,12 +11,47 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
+NEVER = float("inf")
+
 
 class VirtualTime:
-    """The seconds that all loops and the world around them share; they move only when nothing is left to do now."""
+    """The seconds that all loops and the world around them share, and what is to happen outside of the loops."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew."""
         self.now = 0.0
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        """
+        Let something happen at a moment.
+
+        :param when: the moment.
+        :param action: what happens.
+        """
+        self._count += 1
+        heapq.heappush(self._events, (when, self._count, action))
+
+    def after(self, seconds: float, action: Callable[[], None]) -> None:
+        """
+        Let something happen later.
+
+        :param seconds: how much later.
+        :param action: what happens.
+        """
+        self.at(self.now + seconds, action)
+
+    def next_event(self) -> float:
+        """Return when the next thing happens."""
+        return self._events[0][0] if self._events else NEVER
+
+    def happen(self) -> None:
+        """Let it happen."""
+        heapq.heappop(self._events)[2]()
 
 
 class VirtualLoop(asyncio.AbstractEventLoop):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import httpx
 
 from airflow_provider_cfqueues import arguments, clients, flows
 from airflow_provider_cfqueues.emulator import wire
@@ -19,10 +20,14 @@ from airflow_provider_cfqueues.emulator.service import ACCOUNT_ID, Service
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.protocol import Answer, Call
 from airflow_provider_cfqueues.settings import ApiToken, Settings
+from simulation.faults import DEFECT, TIMEOUT, Fault, draw_fault
+from simulation.loop import VirtualTime
+from simulation.scenario import Scenario
+from simulation.truth import Truth
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.models import AckResult, SendResult
-    from simulation.world import Process
+    from simulation.process import Process
 
 T = TypeVar("T")
 
@@ -33,10 +38,6 @@ _HANDLERS = {
     for path, handlers in ROUTES.items()
     for method, handler in handlers.items()
 }
-_TIMEOUT = clients.READ_TIMEOUT_SECONDS
-DEFECT = -1
-"""Stands for an exception that is no TransportError: of a library, or of ours."""
-_HTML = b"<!DOCTYPE html><html><body>One moment please</body></html>"
 
 
 class Server:
@@ -48,6 +49,10 @@ class Server:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+
+    def now_ms(self) -> int:
+        """Return what the server's clock says."""
+        return self._service.broker.clock.now_ms()
 
     def apply(self, call: Call[Any], content: bytes) -> tuple[int, wire.JSON]:
         """
@@ -66,73 +71,6 @@ class Server:
         except wire.ApiError as error:
             refusal = error
         return refusal.status, wire.failure(refusal)
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """
-    What happens to one request.
-
-    :param up: seconds until it reaches the server.
-    :param down: seconds until its answer is back.
-    :param is_applied: whether the server carries it out.
-    :param breaks: the connection breaks instead of an answer; ``refused`` is a connection that was never made.
-    :param status: an answer that is not the server's.
-    :param content: its body.
-    :param headers: its headers.
-    :param cut: the answer arrives cut in half, as if it were whole.
-    :param share: a pull gives this share of what it was asked for.
-    """
-
-    up: float = 0.0
-    down: float = 0.0
-    is_applied: bool = True
-    breaks: str = ""
-    status: int = 0
-    content: bytes = b""
-    headers: Mapping[str, str] | None = None
-    cut: bool = False
-    share: float = 1.0
-    name: str = ""
-
-
-def draw_fault(random: Random, rate: float, latency: float) -> Fault:
-    """
-    Decide what happens to the next request.
-
-    :param random: decides.
-    :param rate: how likely it is that anything goes wrong.
-    :param latency: seconds that a good request takes at the most.
-    """
-    up, down = latency * random.random(), latency * random.random()
-    if random.random() >= rate:
-        return Fault(up, down)
-    match random.choices(_FAULTS, _WEIGHTS)[0]:
-        case "refused":
-            return Fault(up, is_applied=False, breaks="refused", name="connection refused")
-        case "request lost" | "answer lost" as name:
-            return Fault(up, random.choice((0.0, _TIMEOUT)), name == "answer lost", breaks="lost", name=name)
-        case "slow":
-            return Fault(up + 40 * random.random() ** 3, down + 40 * random.random() ** 3, name="slow")
-        case "status":
-            status = random.choice((408, 429, 500, 503))
-            wait = {"retry-after": str(random.choice((0, 1, 5, 40)))} if random.random() < 0.3 else {}
-            return Fault(up, down, False, status=status, headers=wait, name=f"HTTP {status}, not applied")
-        case "status after":
-            return Fault(up, down, status=random.choice((500, 502, 504)), name="HTTP 5xx, applied")
-        case "cut":
-            return Fault(up, down, cut=True, name="answer cut")
-        case "html":
-            is_applied, status = random.random() < 0.5, random.choice((200, 502))
-            return Fault(up, down, is_applied, status=status, content=_HTML, name=f"HTML {status}")
-        case "defect":
-            return Fault(up, down, random.random() < 0.5, status=DEFECT, name="the HTTP library's own failure")
-        case _:
-            return Fault(up, down, share=random.random(), name="few messages")
-
-
-_FAULTS = ("refused", "request lost", "answer lost", "slow", "status", "status after", "cut", "html", "defect", "few")
-_WEIGHTS = (10, 15, 20, 20, 15, 10, 2, 2, 1, 10)
 
 
 class VirtualTries(clients._Tries):
@@ -178,7 +116,7 @@ class SimulatedClient(clients.AsyncClient):
             raise failed
         sent_at: datetime = self._process.now()
         answer: asyncio.Future[tuple[int, Mapping[str, str], bytes, Any]] = self._process.loop.create_future()
-        self._process.world.send(self._process, call, clients._content(call) or b"", answer)
+        self._process.world.network.send(self._process, call, clients._content(call) or b"", answer)
         status, headers, content, arrived = await answer
         if status == DEFECT:
             raise RuntimeError("Cannot send a request, as the client has been closed.")
@@ -210,6 +148,81 @@ class Hook:
         """Send messages."""
         outgoing = arguments.parse_messages(messages)
         return await self._client.run(flows.send(queue_id, outgoing, repeat_ambiguous=repeat_ambiguous))
+
+
+class Network:
+    """
+    Carries requests to the server and answers back, or does not.
+
+    :param time: the time.
+    :param random: decides what happens to each.
+    :param server: the server.
+    :param truth: is told.
+    :param scenario: how likely it is that anything happens.
+    """
+
+    def __init__(self, time: VirtualTime, random: Random, server: Server, truth: Truth, scenario: Scenario) -> None:
+        self.requests = 0
+        self._time = time
+        self._random = random
+        self.server = server
+        self._truth = truth
+        self._fault_rate = scenario.fault_rate
+        self._latency = scenario.latency
+        self._outage = scenario.outage
+
+    def heal(self) -> None:
+        """Let nothing fail any more."""
+        self._fault_rate = 0.0
+        self._latency = min(0.1, self._latency)
+        self._outage = None
+
+    def send(self, process: Process, call: Call[Any], content: bytes, answer: asyncio.Future[Any]) -> None:
+        """Take a request, decide its fate, and see to it that it meets it."""
+        outage = self._outage
+        is_out = outage is not None and outage[0] <= self._time.now <= outage[1]
+        fault = draw_fault(self._random, 1.0 if is_out else self._fault_rate, self._latency)
+        self.requests += 1
+        number = self.requests
+        if fault.name:
+            self._truth.note(process, "request %d, %s: %s", number, call.name, fault.name)
+        else:
+            self._truth.note(process, "request %d, %s", number, call.name)
+        if call.path.endswith("/ack"):
+            self._truth.check_settlement(process, call.payload)
+        if fault.up + fault.down > TIMEOUT:
+            self._time.after(TIMEOUT, lambda: self._break(process, call, answer, "timed out"))
+        self._time.after(fault.up, lambda: self._arrive(process, call, content, answer, fault, number))
+
+    def _arrive(
+        self, process: Process, call: Call[Any], content: bytes, answer: asyncio.Future[Any], fault: Fault, number: int
+    ) -> None:
+        status, document, arrived = fault.status, None, None
+        if fault.is_applied:
+            if fault.share < 1 and call.path.endswith("/pull"):
+                size = max(1, int(call.payload["batch_size"] * fault.share))
+                content = answer_bytes({**call.payload, "batch_size": size})
+            applied, document = self.server.apply(call, content)
+            arrived = self._truth.applied(process, call, document, number, self.server.now_ms())
+            status = status or applied
+        if fault.breaks:
+            self._time.after(fault.down, lambda: self._break(process, call, answer, fault.breaks))
+            return
+        body = fault.content if fault.status or document is None else answer_bytes(document)
+        if fault.cut:
+            body = body[: len(body) // 2]
+        if fault.status or fault.cut:
+            arrived = None
+        result = (status, fault.headers or {}, body, arrived)
+        self._time.after(fault.down, lambda: self._give(process, answer, lambda: answer.set_result(result)))
+
+    def _break(self, process: Process, call: Call[Any], answer: asyncio.Future[Any], why: str) -> None:
+        error = clients._no_answer(call, httpx.ReadError(why), connected=why != "refused")
+        self._give(process, answer, lambda: answer.set_exception(error))
+
+    def _give(self, process: Process, answer: asyncio.Future[Any], give: Callable[[], None]) -> None:
+        if not process.is_dead and not answer.done():
+            give()
 
 
 def answer_bytes(document: wire.JSON) -> bytes:

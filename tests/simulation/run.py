@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from airflow_provider_cfqueues.processing.engine import Engine
-from simulation.world import Violation, World, emulated_account
+from simulation.truth import Violation
+from simulation.world import World, emulated_account
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +62,12 @@ def play(seeds: range, engine_class: type[Engine] = Engine, *, with_trace: bool 
                 violation = str(found)
             counts = Counter(
                 messages=len(world.scenario.items),
-                deliveries=len(world.deliveries),
-                requests=world.requests,
+                deliveries=len(world.truth.deliveries),
+                requests=world.network.requests,
                 runs=len(world.processes),
                 seconds=int(world.time.now),
             )
-            trace = world.show_trace() if violation or with_trace else []
+            trace = world.truth.show_trace() if violation or with_trace else []
             yield Result(seed=seed, violation=violation, trace=trace, counts=counts)
 
 

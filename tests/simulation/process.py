@@ -1,0 +1,137 @@
+"""A worker process: one engine on a loop of its own, with a clock that may be wrong."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cfqueues.models import Message
+from airflow_provider_cfqueues.outcomes import Ack, Reject
+from airflow_provider_cfqueues.processing.port import HookPort
+from simulation.handlers import make_handler
+from simulation.loop import VirtualLoop
+from simulation.network import Hook
+from simulation.scenario import Run
+from simulation.truth import Delivery, least_delay
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
+QUEUE_ID, DEAD_LETTER_QUEUE_ID = "1" * 32, "2" * 32
+MAX_STEPS = 100_000
+
+
+class Quiet:
+    """The engine's log: nobody reads it."""
+
+    def warning(self, *_: Any) -> None:
+        pass
+
+    error = info = warning
+
+
+class Process:
+    """
+    A worker process with one engine in it.
+
+    :param world: where it runs.
+    :param name: for the trace.
+    :param run: what it does.
+    """
+
+    def __init__(self, world: World, name: str, run: Run) -> None:
+        self.world = world
+        self.truth = world.truth
+        self.name = name
+        self.run = run
+        self.options = run.options
+        self.loop = VirtualLoop(world.time, self._on_error)
+        self.began_at = world.time.now
+        self.steps = 0
+        self.offset = timedelta(seconds=run.skew)
+        self.has_jumped = False
+        self.is_dead = False
+        self.stopped_at: float | None = None
+        self.killed_at: float | None = None
+        self.deliveries: list[Delivery] = []
+        self.last_answer: int | None = None
+        has_dead_letter_queue = world.scenario.has_dead_letter_queue
+        port = HookPort(
+            Hook(self),  # type: ignore[arg-type]
+            QUEUE_ID,
+            visibility_timeout=run.options.visibility_timeout,
+            dead_letter_queue_id=DEAD_LETTER_QUEUE_ID if has_dead_letter_queue else None,
+        )
+        handler = make_handler(self, run.shape, run.options.batch_size is not None)
+        self.engine = world.engine_class(port, handler, run.options, now=self.now, log=Quiet())
+        self.main = self.loop.create_task(self.engine.run())
+
+    def now(self) -> datetime:
+        """Return what the clock of this machine says."""
+        return EPOCH + timedelta(seconds=self.world.time.now) + self.offset
+
+    def proceed(self, *, is_alone: bool) -> None:
+        """
+        Run it to its next await; alone, until it has nothing to do for now, or meets its doom.
+
+        :param is_alone: whether no other process could run in between.
+        """
+        doom = self.run.doom.after_steps
+        steps = 1 if not is_alone else MAX_STEPS if doom is None or doom <= self.steps else doom - self.steps
+        try:
+            self.steps += self.loop.proceed(steps, self.main)
+        except SystemExit:
+            self.truth.blame("a handler's SystemExit tore down the run: what was done is not settled")
+
+    def stop(self, *, killed: bool) -> None:
+        """Ask the engine to end."""
+        if not self.is_dead:
+            self.truth.note(self, "is killed" if killed else "is stopped")
+            if killed and self.killed_at is None:
+                self.killed_at = self.world.time.now
+            if self.stopped_at is None:
+                self.stopped_at = self.world.time.now
+            self.engine.stop(killed=killed)
+
+    def die(self) -> None:
+        """End at once."""
+        self.is_dead = True
+
+    def _on_error(self, context: dict[str, Any]) -> None:
+        self.truth.blame(f"{self.name}: nobody took {context.get('exception') or context.get('message')!r}")
+
+    # -- what the network and the handlers tell
+
+    def has_read(self, lease_ids: list[str]) -> None:
+        """Note that the answer of a pull arrived."""
+        self.last_answer = len(lease_ids)
+        for lease_id in lease_ids:
+            self.truth.deliveries[lease_id].is_read = True
+
+    def begins(self, message: Message) -> None:
+        """Note that a handler is given a message."""
+        world, truth, delivery = self.world, self.truth, self.truth.deliveries[message.lease_id]
+        truth.note(self, "begins message %d, delivery %d", delivery.number, delivery.attempt)
+        truth.check(delivery.process is self, "%s is handled by %s", delivery, self.name)
+        truth.check(delivery.began_at is None, "%s is handled twice", delivery)
+        truth.check(not delivery.sent, "%s is handled after it was settled as %s", delivery, delivery.sent)
+        expires = message.lease_expires_at
+        truth.check(expires is not None and self.now() < expires, "%s is handled though its lease ended", delivery)
+        if not self.has_jumped and not world.broker_has_jumped:
+            is_leased = world.network.server.now_ms() < delivery.ends_ms
+            truth.check(is_leased, "%s: the engine believes in a lease that ended", delivery)
+        limit = self.options.max_attempts
+        truth.check(limit is None or delivery.attempt <= limit, "%s is above max_attempts", delivery)
+        is_late = self.stopped_at is not None and world.time.now > self.stopped_at
+        truth.check(not is_late, "%s begins after stop", delivery)
+        delivery.began_at = world.time.now
+
+    def ends(self, message: Message, verdict: Any) -> None:
+        """Note what a handler is about to say of a message."""
+        delivery = self.truth.deliveries[message.lease_id]
+        self.truth.note(self, "ends message %d, delivery %d: %r", delivery.number, delivery.attempt, verdict)
+        delivery.ended_at = self.world.time.now
+        delivery.verdict = verdict
+        if not isinstance(verdict, (Ack, Reject)):
+            delivery.least_delay = least_delay(self.options, verdict, delivery.attempt)

@@ -1,0 +1,235 @@
+"""
+What really happened: which lease was given to whom, what its handler said and when, what the broker did.
+
+The engine is judged by that: at each request, at each handler's start, and at the end of each run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cfqueues.delays import ExponentialDelay
+from airflow_provider_cfqueues.models import Message
+from airflow_provider_cfqueues.outcomes import Ack, Reject, Retry
+from airflow_provider_cfqueues.processing.options import Options
+from airflow_provider_cfqueues.protocol import Call
+from simulation.loop import NEVER, VirtualTime
+from simulation.scenario import Item
+
+if TYPE_CHECKING:
+    from simulation.process import Process
+
+
+class Violation(Exception):
+    """Something happened that must never happen."""
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """
+    A lease, and what became of it.
+
+    :param number: of the message.
+    :param attempt: which delivery of it.
+    :param process: whose lease it is.
+    :param ends_ms: when it ends, by the broker's clock.
+    """
+
+    number: int
+    attempt: int
+    process: Process
+    ends_ms: int
+    is_read: bool = False
+    began_at: float | None = None
+    ended_at: float | None = None
+    verdict: Any = None
+    least_delay: float | None = None
+    is_copied: bool = False
+    sent: str = ""
+    honoured: str = ""
+
+    def __str__(self) -> str:
+        return f"message {self.number}, delivery {self.attempt}, of {self.process.name}"
+
+
+class Truth:
+    """
+    The record of a seed, and its judge.
+
+    :param time: the time.
+    :param items: the messages.
+    """
+
+    def __init__(self, time: VirtualTime, items: tuple[Item, ...]) -> None:
+        self.trace: list[tuple[Any, ...]] = []
+        self.deliveries: dict[str, Delivery] = {}
+        self.numbers: dict[str, int] = {}
+        self.violation = ""
+        self._time = time
+        self._items = items
+
+    def item(self, message: Message) -> Item:
+        """Return what a message is like."""
+        return self._items[self.numbers[message.id]]
+
+    def note(self, process: Process | None, text: str, *args: Any) -> None:
+        """Add to the trace; it is formatted only if somebody looks."""
+        self.trace.append((self._time.now, process and process.name, text, args))
+
+    def check(self, holds: bool, text: str, *args: Any) -> None:
+        """Blame the engine unless something holds."""
+        if not holds:
+            self.blame(text % args)
+
+    def blame(self, text: str) -> None:
+        """Remember the first thing that must not happen; the code under test cannot swallow it."""
+        self.violation = self.violation or text
+        self.trace.append((self._time.now, None, f"VIOLATION: {text}".replace("%", "%%"), ()))
+
+    def show_trace(self, last: int | None = None) -> list[str]:
+        """Return the trace, or its end, as lines."""
+        events = self.trace if last is None else self.trace[-last:]
+        return [f"{now:10.3f}  {name or 'world':<6} {text % args}" for now, name, text, args in events]
+
+    # -- what a request does
+
+    def applied(self, process: Process, call: Call[Any], document: Any, number: int, broker_ms: int) -> Any:
+        """
+        Note what the broker did at a request; return the leases it gave.
+
+        :param process: who asked.
+        :param call: what for.
+        :param document: the broker's answer.
+        :param number: of the request.
+        :param broker_ms: the broker's time.
+        """
+        if not document["success"]:
+            return None
+        result = document["result"]
+        if call.path.endswith("/pull"):
+            ends_ms = broker_ms + call.payload["visibility_timeout_ms"]
+            lease_ids = []
+            for item in result["messages"]:
+                delivery = Delivery(self.numbers[item["id"]], item["attempts"], process, ends_ms)
+                self.deliveries[item["lease_id"]] = delivery
+                process.deliveries.append(delivery)
+                lease_ids.append(item["lease_id"])
+            shown = [(d.number, d.attempt) for d in map(self.deliveries.__getitem__, lease_ids)]
+            self.note(process, "request %d gives (message, delivery): %s", number, shown)
+            return lease_ids
+        if call.path.endswith("/ack"):
+            for kind in ("acks", "retries"):
+                for item in call.payload[kind]:
+                    if item["lease_id"] not in result["warnings"]:
+                        self.deliveries[item["lease_id"]].honoured = kind
+            self.note(process, "request %d settles %s and %s", number, result["ackCount"], result["retryCount"])
+        if call.path.endswith("/batch"):
+            self._note_copies(process, call.payload["messages"], number)
+        return None
+
+    def _note_copies(self, process: Process, copies: list[Any], number: int) -> None:
+        for copy in copies:
+            message = self.numbers[copy["body"]["id"]]
+            attempt = copy["body"]["attempts"]
+            delivery = next(d for d in process.deliveries if (d.number, d.attempt) == (message, attempt))
+            delivery.is_copied = True
+            limit = process.options.max_attempts
+            is_undecodable = self._items[message].is_undecodable
+            is_unseen = is_undecodable or (limit is not None and attempt > limit)
+            is_rejected = isinstance(delivery.verdict, Reject) or is_unseen
+            self.check(is_rejected, "%s is dead-lettered, and nobody rejected it", delivery)
+        self.note(process, "request %d copies messages %s", number, [copy["body"]["id"][:4] for copy in copies])
+
+    def check_settlement(self, process: Process, payload: Any) -> None:
+        """Judge a request to settle leases as it is sent."""
+        for item in payload["acks"]:
+            delivery = self.deliveries[item["lease_id"]]
+            self.check(delivery.process is process, "%s settles %s", process.name, delivery)
+            is_done = isinstance(delivery.verdict, Ack) or delivery.is_copied
+            self.check(is_done, "%s is acked, and was neither handled nor accepted by the dead-letter queue", delivery)
+            self.check(not process.options.dry_run, "%s is acked in a dry run", delivery)
+            self._note_sent(delivery, "acked")
+        for item in payload["retries"]:
+            delivery = self.deliveries[item["lease_id"]]
+            self.check(delivery.process is process, "%s settles %s", process.name, delivery)
+            self._check_retry(delivery, item.get("delay_seconds"))
+            self._note_sent(delivery, "retried")
+
+    def _note_sent(self, delivery: Delivery, kind: str) -> None:
+        self.check(delivery.sent in ("", kind), "%s is %s after it was %s", delivery, kind, delivery.sent)
+        delivery.sent = kind
+
+    def _check_retry(self, delivery: Delivery, delay: int | None) -> None:
+        process = delivery.process
+        grace_ends = NEVER if process.killed_at is None else process.killed_at + process.options.grace
+        if process.options.dry_run or delivery.ended_at is None or delivery.ended_at >= grace_ends:
+            return  # given back whatever was said of it, or before anything was
+        self.check(not isinstance(delivery.verdict, Ack), "%s is given back, and was handled", delivery)
+        least = delivery.least_delay
+        is_heeded = least is None or (delay is not None and delay >= least)
+        self.check(is_heeded, "%s waits %s s, and %s s were asked for", delivery, delay, least)
+
+    # -- judgement
+
+    def judge_run(self, process: Process) -> None:
+        """Judge a run that came to its end, however it was brought about."""
+        engine, report = process.engine, process.engine.report
+        raised = process.main.exception() if not process.main.cancelled() else asyncio.CancelledError()
+        self.note(process, "ends: %s, error %r, raised %r", report.to_xcom(), engine.error, raised)
+        self.check(raised is None, "%s raised %r", process.name, raised)
+        fates = ("acked", "retried", "rejected", "expired", "unconfirmed")
+        total = sum(getattr(report, fate) for fate in fates)
+        self.check(report.pulled == total, "%s pulled %d, and reports %d", process.name, report.pulled, total)
+        read = [delivery for delivery in process.deliveries if delivery.is_read]
+        self.check(report.pulled == len(read), "%s was given %d, pulled %d", process.name, len(read), report.pulled)
+        self.check(engine._window.open == 0, "%s has %d open at its end", process.name, engine._window.open)
+        acked = sum(delivery.honoured == "acks" for delivery in read)
+        retried = sum(delivery.honoured == "retries" for delivery in read)
+        self.check(report.acked + report.rejected <= acked, "%s reports more acks than took place", process.name)
+        self.check(report.retried <= retried, "%s reports more retries than took place", process.name)
+        if process.killed_at is None:
+            done = sum(delivery.verdict is not None for delivery in read)
+            self.check(report.handled >= done, "%s handled %d, reports %d", process.name, done, report.handled)
+        alive = [task for task in process.loop._tasks if not task.done()]
+        self.check(not alive, "%s left tasks behind: %s", process.name, alive)
+        self._judge_end(process)
+
+    def _judge_end(self, process: Process) -> None:
+        options, engine = process.options, process.engine
+        is_explained = (
+            engine.error is not None
+            or process.stopped_at is not None
+            or process.last_answer == 0
+            or (options.max_messages is not None and engine.report.pulled >= options.max_messages)
+            or (options.max_duration is not None and self._time.now - process.began_at >= options.max_duration - 1e-6)
+        )
+        self.check(is_explained, "%s ended before the queue was empty, and does not say why", process.name)
+        if options.max_messages is not None:
+            limit = options.max_messages
+            self.check(engine.report.pulled <= limit, "%s pulled %d of %d", process.name, engine.report.pulled, limit)
+
+    def judge(self, dead: set[int]) -> None:
+        """
+        Judge the seed: every message was handled, or is in the dead-letter queue.
+
+        :param dead: the messages that are there.
+        """
+        handled = {d.number for d in self.deliveries.values() if isinstance(d.verdict, Ack)}
+        lost = sorted(set(self.numbers.values()) - dead - handled)
+        if lost:
+            raise Violation(f"messages {lost} are lost: never handled, and not in the dead-letter queue")
+
+
+def least_delay(options: Options, verdict: Any, attempt: int) -> float | None:
+    """Return the least that a message must wait after a verdict; None where the consumer's setting decides."""
+    asked = verdict.delay_seconds if isinstance(verdict, Retry) else None
+    if asked is not None:
+        return float(asked)
+    rule = options.delay
+    if isinstance(rule, ExponentialDelay):
+        return replace(rule, jitter=0).seconds(Message(id="", lease_id="", body=None, attempts=attempt)) * (
+            1 - rule.jitter
+        )
+    return None if rule is None else float(rule)  # type: ignore[arg-type]
