@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "airflow_provider_cfqueues"
 LAYERS = [
     {"exceptions", "outcomes", "bodies"},
     {"models"},
-    {"delays", "protocol"},
+    {"delays", "protocol", "matching"},
     {"arguments"},
     {"api", "settings"},
     {"flows"},
