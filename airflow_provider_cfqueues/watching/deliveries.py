@@ -83,6 +83,15 @@ class Delivery:
     left_to_task: bool = False
     refusals: list[str] = field(default_factory=list)
 
+    def take(self, *, left_to_task: bool) -> None:
+        """
+        Note that Airflow took an event over.
+
+        :param left_to_task: whether a DAG settles it.
+        """
+        self.taken += 1
+        self.left_to_task = self.left_to_task or left_to_task
+
     def decide(self, outcome: Outcome) -> Settlement | None:
         """
         Return what the API is to be told; None where that is left to a DAG.

@@ -9,7 +9,7 @@ from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues.api import MAX_MESSAGES_PER_PULL
 
 SETTLE_SECONDS = 60
-"""How long one settling may take: the tries of one call (see :class:`~airflow_provider_cfqueues.clients.RepeatPolicy`)."""
+"""How long one settling may take: the tries of one call, as ``clients.RepeatPolicy`` has them."""
 TASK_VISIBILITY_SECONDS = 1_800
 """What a DAG run commonly has to be created, run and settle."""
 MAX_BYTES_PER_EVENT = 262_144

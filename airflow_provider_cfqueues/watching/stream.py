@@ -68,6 +68,7 @@ class QueueStream:
         self._pulls: list[Pull] = []
         self._changed = asyncio.Event()
         self._closing = asyncio.Event()
+        self._close_by = 0.0
         self._trouble = ""
 
     # -- pulling ----------------------------------------------------------------------------------------------------
@@ -87,7 +88,7 @@ class QueueStream:
                     yield self._not_handed_on.popleft()
                 await asyncio.sleep(wait)
         finally:
-            self._closing.set()
+            self._begin_closing()
 
     async def _room(self) -> int:
         """Wait until messages may be pulled, and return how many."""
@@ -102,15 +103,15 @@ class QueueStream:
             if room > 0:
                 return room
             self._changed.clear()
-            next_end = min((pull.leases_end_at - now for pull in open_now), default=None)
+            seconds = min(((pull.leases_end_at - now).total_seconds() for pull in open_now), default=None)
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), next_end and next_end.total_seconds())
+                await asyncio.wait_for(self._changed.wait(), seconds)
 
     async def _pull(self, asked_for: int) -> Pull:
         queue = await self._open()
         pulled_at = self._now()
         # In a task of its own: where the stream is cancelled meanwhile, what comes is given back.
-        self._pulling = asyncio.create_task(queue.port.pull(asked_for))  # type: ignore[arg-type]
+        self._pulling = asyncio.create_task(queue.port.pull(asked_for))
         result = await asyncio.shield(self._pulling)
         self._pulling = None
         if self._trouble:
@@ -224,12 +225,17 @@ class QueueStream:
         try:
             if not self._closing.is_set():
                 await asyncio.wait({task, closing}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait_for(task, CLOSE_SECONDS if self._closing.is_set() else 0.001)
+            left = self._close_by - asyncio.get_running_loop().time() if self._closing.is_set() else 0
+            await asyncio.wait_for(task, max(left, 0.001))
         finally:
             closing.cancel()
             task.cancel()
 
     # -- ending -----------------------------------------------------------------------------------------------------
+
+    def _begin_closing(self) -> None:
+        self._closing.set()
+        self._close_by = asyncio.get_running_loop().time() + CLOSE_SECONDS
 
     async def aclose(self) -> None:
         """
@@ -237,9 +243,10 @@ class QueueStream:
 
         Messages that were handed on and are not decided are left alone: their events may be stored.
         """
-        self._closing.set()
+        self._begin_closing()
         try:
             await self._take_in_late()
+            self._begin_closing()
             for delivery in self._not_handed_on:
                 delivery.pull.settlements.append(Settlement(message=delivery.message, kind="retried", delay_seconds=0))
             self._not_handed_on.clear()
