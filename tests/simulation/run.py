@@ -6,14 +6,19 @@ import argparse
 import gc
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.processing.engine import Engine
 from simulation.truth import Violation
 from simulation.world import World, emulated_account
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.emulator.service import Service
+    from simulation.loop import VirtualTime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,26 +51,37 @@ def rare_collection() -> Iterator[None]:
 
 def play(seeds: range, engine_class: type[Engine] = Engine, *, with_trace: bool = False) -> Iterator[Result]:
     """
-    Play seeds and yield what each showed.
+    Play seeds of the engine and yield what each showed.
 
     :param seeds: the seeds.
     :param engine_class: the engine; a test plants a bug here.
     :param with_trace: keep the trace of seeds that show nothing as well.
     """
+    return play_worlds(
+        seeds, lambda seed, service, time: World(seed, service, time, engine_class), with_trace=with_trace
+    )
+
+
+def play_worlds(
+    seeds: range, make_world: Callable[[int, Service, VirtualTime], Any], *, with_trace: bool = False
+) -> Iterator[Result]:
+    """
+    Play seeds and yield what each showed.
+
+    :param seeds: the seeds.
+    :param make_world: returns the world of a seed.
+    :param with_trace: keep the trace of seeds that show nothing as well.
+    """
     with emulated_account() as (service, time), rare_collection():
         for seed in seeds:
-            world = World(seed, service, time, engine_class)
+            world = make_world(seed, service, time)
             violation = ""
             try:
                 world.play()
             except Violation as found:
                 violation = str(found)
             counts = Counter(
-                messages=len(world.scenario.items),
-                deliveries=len(world.truth.deliveries),
-                requests=world.network.requests,
-                runs=len(world.processes),
-                seconds=int(world.time.now),
+                **world.counts(), requests=world.network.requests, runs=len(world.processes), seconds=int(time.now)
             )
             trace = world.truth.show_trace() if violation or with_trace else []
             yield Result(seed=seed, violation=violation, trace=trace, counts=counts)
@@ -78,34 +94,42 @@ def main() -> int:
     parser.add_argument("--start", type=int, default=0, help="the first (default %(default)s)")
     parser.add_argument("--seed", type=int, help="only this one, with its whole trace")
     parser.add_argument("--keep-going", action="store_true", help="do not end at the first that fails")
+    parser.add_argument("--watching", action="store_true", help="the watchers of a queue instead of the engine")
     arguments = parser.parse_args()
+    play_all: Callable[..., Iterator[Result]] = play
+    again = "scripts/simulate --seed"
+    if arguments.watching:
+        from simulation.watching.run import play as play_all
+
+        again = "scripts/simulate --watching --seed"
     if arguments.seed is not None:
-        [result] = play(range(arguments.seed, arguments.seed + 1), with_trace=True)
+        [result] = play_all(range(arguments.seed, arguments.seed + 1), with_trace=True)
         print("\n".join(result.trace))
         print(f"seed {result.seed}: {result.violation or 'all is well'}")
         return int(bool(result.violation))
-    return _play_many(range(arguments.start, arguments.start + arguments.seeds), keep_going=arguments.keep_going)
+    seeds = range(arguments.start, arguments.start + arguments.seeds)
+    return _show(play_all(seeds), len(seeds), again, keep_going=arguments.keep_going)
 
 
-def _play_many(seeds: range, *, keep_going: bool) -> int:
+def _show(results: Iterator[Result], count: int, again: str, *, keep_going: bool) -> int:
     began = shown = monotonic()
     totals: Counter[str] = Counter()
     failed = 0
-    for done, result in enumerate(play(seeds), 1):
+    for done, result in enumerate(results, 1):
         totals += result.counts
         if result.violation:
             failed += 1
             shown_trace = [] if keep_going else result.trace[-40:]
             print("\n".join([*shown_trace, f"seed {result.seed}: {result.violation}"]))
-            print(f"  again, with all that happened: scripts/simulate --seed {result.seed}", flush=True)
+            print(f"  again, with all that happened: {again} {result.seed}", flush=True)
             if not keep_going:
                 break
         now = monotonic()
-        if now - shown >= 5 or done == len(seeds):
+        if now - shown >= 5 or done == count:
             shown = now
             rate = done / (now - began) * 60
-            print(f"{done:,} of {len(seeds):,} seeds, {rate:,.0f} a minute, {failed} failed", flush=True)
-    print(", ".join(f"{count:,} {what}" for what, count in totals.items()))
+            print(f"{done:,} of {count:,} seeds, {rate:,.0f} a minute, {failed} failed", flush=True)
+    print(", ".join(f"{total:,} {what}" for what, total in totals.items()))
     return int(failed > 0)
 
 

@@ -56,6 +56,10 @@ class World(Stage):
             retry_delay=self.scenario.retry_delay,
         )
 
+    def counts(self) -> dict[str, int]:
+        """Return how much happened."""
+        return {"messages": len(self.scenario.items), "deliveries": len(self.truth.deliveries)}
+
     def is_trouble(self, message: Message) -> bool:
         """Return whether a handler does not succeed with this delivery."""
         item = self.truth.item(message)
