@@ -371,6 +371,11 @@ class Triggerer(Machine):
         for lease_id in lease_ids:
             self.truth.deliveries[lease_id].is_read = True
 
+    def blame(self, text: str) -> None:
+        """Blame the code under test; not for what it does while what is left of the process is disposed of."""
+        if not self.is_dead:
+            self.truth.blame(f"{self.name}: {text}")
+
     def look_at_clock(self) -> None:
         """It may run for ever."""
 

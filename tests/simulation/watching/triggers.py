@@ -79,9 +79,9 @@ class WatchedProducer(SharedStreamProducer):
                 self._truth.fanned_out(self._triggerer, payload.message, watchers, self._unmatched)
                 yield raw, payload
         except Exception as error:
-            self._truth.blame(f"the stream raised {error!r}")
+            self._triggerer.blame(f"the stream raised {error!r}")
             raise
-        self._truth.blame("the stream ended by itself")
+        self._triggerer.blame("the stream ended by itself")
 
     def get_advance_lane(self, broker_payload: Any) -> Hashable:
         return self._producer.get_advance_lane(broker_payload)  # type: ignore[no-any-return]
@@ -90,7 +90,7 @@ class WatchedProducer(SharedStreamProducer):
         try:
             await self._producer.advance(batch)
         except Exception as error:
-            self._truth.blame(f"advance raised {error!r}")
+            self._triggerer.blame(f"advance raised {error!r}")
             raise
 
     async def aclose(self) -> None:
@@ -99,7 +99,7 @@ class WatchedProducer(SharedStreamProducer):
         try:
             await self._producer.aclose()
         except Exception as error:
-            self._truth.blame(f"aclose raised {error!r}")
+            self._triggerer.blame(f"aclose raised {error!r}")
             raise
         took = loop.time() - began
         self._truth.check(took <= CLOSE_SECONDS, "aclose took %.0f s", took)

@@ -7,6 +7,7 @@ import os
 import random as random_module
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -29,7 +30,7 @@ from simulation.watching.triggerer import Triggerer
 from simulation.watching.truth import Truth
 from simulation.world import reset_account, rows_of
 
-LONGEST_LIFE = 60.0
+LONGEST_LIFE = 45.0
 LONGEST_DRAIN = 3_000.0
 SETTING = "AIRFLOW__TRIGGERER__SHARED_STREAM_"
 
@@ -242,6 +243,7 @@ class World(Stage):
         """Nothing fails any more: what is wanted, or not to stay, must leave the queue."""
         self.is_healed = True
         self.network.heal()
+        self.scenario = replace(self.scenario, log_seconds=0.01, store_seconds=0.01)
         self.run_until_database_is_there()
         for number in range(1, len(self.truth.watchers) + 1):
             if number not in self.database.watchers():
@@ -254,7 +256,7 @@ class World(Stage):
         while due := self._due():
             if self.time.now > over:
                 raise Violation(f"the queue is not drained: messages {due}")
-            self.wait(10.0)
+            self.wait(5.0)
         for process in list(self.live):
             process.stop()
         self.run_until(lambda: not self.live)
