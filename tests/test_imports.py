@@ -15,7 +15,7 @@ LAYERS = [
     {"models"},
     {"delays", "protocol", "matching"},
     {"arguments"},
-    {"api", "settings"},
+    {"api", "settings", "assets.queues"},
     {"flows"},
     {"processing.options"},
     {"processing.handling"},
@@ -30,6 +30,7 @@ LAYERS = [
     {"operators.base"},
     {"operators.process"},
     {"operators.queues"},
+    {"queues.cloudflare"},
     {"decorators.queues"},
 ]
 """Each module may import from those above it and beside it; ``_compat`` and ``provider_info`` import none of them."""
