@@ -30,6 +30,9 @@ LAYERS = [
     {"operators.base"},
     {"operators.process"},
     {"operators.queues"},
+    {"sensing"},
+    {"triggers.sensing"},
+    {"sensors.queues"},
     {"queues.cloudflare"},
     {"decorators.queues"},
 ]
