@@ -1,27 +1,19 @@
-"""
-The calls of the Queues API, each a function from its arguments to a :class:`~.protocol.Call`.
-
-Paths and shapes are those of Cloudflare's OpenAPI schema (``queues-*``), read with the
-tolerance that real answers need.
-"""
+"""The calls about the messages of a queue."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
-from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS
+from airflow_provider_cfqueues.api import parts
 from airflow_provider_cfqueues.bodies import decode_body
 from airflow_provider_cfqueues.models import (
     AckResult,
-    Consumer,
     Lease,
     Message,
     OutgoingMessage,
     PullResult,
-    Queue,
     QueueMetrics,
     SendResult,
 )
@@ -49,7 +41,7 @@ def ack(queue_id: str, acks: Sequence[str], retries: Sequence[Lease]) -> Call[Ac
 
     def read(envelope: Envelope) -> AckResult:
         result = envelope.result or {}
-        ack_count, retry_count = _count(result.get("ackCount")), _count(result.get("retryCount"))
+        ack_count, retry_count = parts.read_count(result.get("ackCount")), parts.read_count(result.get("retryCount"))
         warnings = _warnings(result.get("warnings"))
         lease_ids = {"ack": list(acks), "retry": [lease.lease_id for lease in retries]}
         foreign = len(warnings.keys() - {*lease_ids["ack"], *lease_ids["retry"]})
@@ -70,11 +62,11 @@ def ack(queue_id: str, acks: Sequence[str], retries: Sequence[Lease]) -> Call[Ac
     return Call(
         name="settle leases",
         method="POST",
-        path=_messages_path(queue_id, "/ack"),
+        path=parts.messages_path(queue_id, "/ack"),
         queue=queue_id,
         payload={
             "acks": [{"lease_id": lease_id} for lease_id in acks],
-            "retries": [_without_none(lease_id=r.lease_id, delay_seconds=r.delay_seconds) for r in retries],
+            "retries": [parts.without_none(lease_id=r.lease_id, delay_seconds=r.delay_seconds) for r in retries],
         },
         read=read,
     )
@@ -121,7 +113,7 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
         items = result.get("messages") or ()
         return PullResult(
             messages=tuple(_message(item, expires) for item in items if _has_lease(item)),
-            backlog=_backlog(result),
+            backlog=parts.read_backlog(result),
             without_lease=sum(not _has_lease(item) for item in items),
         )
 
@@ -129,9 +121,9 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
     return Call(
         name="pull messages",
         method="POST",
-        path=_messages_path(queue_id, "/pull"),
+        path=parts.messages_path(queue_id, "/pull"),
         queue=queue_id,
-        payload=_without_none(batch_size=max_messages, visibility_timeout_ms=milliseconds),
+        payload=parts.without_none(batch_size=max_messages, visibility_timeout_ms=milliseconds),
         read=read,
     )
 
@@ -153,8 +145,8 @@ def _message(item: Mapping[str, Any], expires: datetime) -> Message:
         id=str(item.get("id") or ""),
         lease_id=item["lease_id"],
         body=body,
-        attempts=_count(item.get("attempts")),
-        timestamp=_time(item.get("timestamp_ms")),
+        attempts=parts.read_count(item.get("attempts")),
+        timestamp=parts.read_time(item.get("timestamp_ms")),
         content_type=content_type,
         metadata=metadata,
         lease_expires_at=expires,
@@ -176,10 +168,10 @@ def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous
     return Call(
         name="send messages",
         method="POST",
-        path=_messages_path(queue_id, "/batch"),
+        path=parts.messages_path(queue_id, "/batch"),
         queue=queue_id,
         payload={"messages": [outgoing_payload(message) for message in messages]},
-        read=lambda envelope: SendResult(sent_count=len(messages), backlog=_backlog(envelope.result or {})),
+        read=lambda envelope: SendResult(sent_count=len(messages), backlog=parts.read_backlog(envelope.result or {})),
         repeat_ambiguous=repeat_ambiguous,
     )
 
@@ -190,7 +182,7 @@ def outgoing_payload(message: OutgoingMessage) -> dict[str, Any]:
 
     :param message: the message.
     """
-    return _without_none(body=message.body, content_type=message.content_type, delay_seconds=message.delay_seconds)
+    return parts.without_none(body=message.body, content_type=message.content_type, delay_seconds=message.delay_seconds)
 
 
 def get_metrics(queue_id: str) -> Call[QueueMetrics]:
@@ -202,131 +194,7 @@ def get_metrics(queue_id: str) -> Call[QueueMetrics]:
     return Call(
         name="read the metrics",
         method="GET",
-        path=_queue_path(queue_id, "/metrics"),
+        path=parts.queue_path(queue_id, "/metrics"),
         queue=queue_id,
-        read=lambda envelope: _metrics(envelope.result),
+        read=lambda envelope: parts.read_metrics(envelope.result),
     )
-
-
-def list_consumers(queue_id: str) -> Call[list[Consumer]]:
-    """
-    Read the consumers of a queue (``queues-list-consumers``).
-
-    :param queue_id: ID of the queue.
-    """
-    return Call(
-        name="read the consumers",
-        method="GET",
-        path=_queue_path(queue_id, "/consumers"),
-        queue=queue_id,
-        read=lambda envelope: [_consumer(item) for item in envelope.result or ()],
-    )
-
-
-def list_queues(page: int, name: str | None = None) -> Call[tuple[list[Queue], bool]]:
-    """
-    Read one page of the account's queues (``queues-list``), and whether there is a further one.
-
-    The schema declares no query; Cloudflare's own wrangler sends ``page`` and ``name``, and so do we.
-
-    :param page: 1 for the first.
-    :param name: only the queue of this name, where the API heeds it.
-    """
-
-    def read(envelope: Envelope) -> tuple[list[Queue], bool]:
-        queues = [_queue(item) for item in envelope.result or ()]
-        return queues, bool(queues) and page < _pages(envelope.result_info)
-
-    return Call(
-        name="list the queues",
-        method="GET",
-        path="/accounts/{account_id}/queues",
-        params=_without_none(page=page, name=name),
-        read=read,
-    )
-
-
-def _pages(result_info: Mapping[str, Any]) -> int:
-    total, size = _count(result_info.get("total_count")), _count(result_info.get("per_page"))
-    return _count(result_info.get("total_pages")) or (math.ceil(total / size) if total and size else 1)
-
-
-def verify_token(*, account_owned: bool) -> Call[str]:
-    """
-    Read the status of the API token: ``active``, ``disabled`` or ``expired``.
-
-    :param account_owned: the token belongs to the account (prefix ``cfat_``), not to a user; each kind has an
-        endpoint of its own and gets 401 on the other.
-    """
-    return Call(
-        name="verify the API token",
-        method="GET",
-        path=("/accounts/{account_id}" if account_owned else "/user") + "/tokens/verify",
-        read=lambda envelope: str(envelope.result["status"]),
-    )
-
-
-def _queue_path(queue_id: str, rest: str) -> str:
-    return f"/accounts/{{account_id}}/queues/{queue_id}{rest}"
-
-
-def _messages_path(queue_id: str, rest: str) -> str:
-    return _queue_path(queue_id, f"/messages{rest}")
-
-
-def _queue(item: Mapping[str, Any]) -> Queue:
-    return Queue(
-        queue_id=str(item["queue_id"]),
-        queue_name=str(item["queue_name"]),
-        settings=item.get("settings") or {},
-        consumers_total_count=_count(item.get("consumers_total_count")),
-        producers_total_count=_count(item.get("producers_total_count")),
-    )
-
-
-def _consumer(item: Mapping[str, Any]) -> Consumer:
-    settings = item.get("settings") or {}
-    timeout_ms = _count(settings.get("visibility_timeout_ms"))
-    return Consumer(
-        type=item.get("type", ""),
-        consumer_id=item.get("consumer_id"),
-        dead_letter_queue=item.get("dead_letter_queue") or None,
-        max_retries=_count(settings.get("max_retries")),
-        visibility_timeout=timeout_ms / 1000 if timeout_ms and timeout_ms <= MAX_VISIBILITY_SECONDS * 1000 else None,
-        retry_delay=settings.get("retry_delay"),
-        batch_size=_count(settings.get("batch_size")),
-    )
-
-
-def _backlog(result: Mapping[str, Any]) -> QueueMetrics | None:
-    """Read the backlog beside a pull or send: ``metadata.metrics`` since April 2026, one count before that."""
-    if metrics := (result.get("metadata") or {}).get("metrics"):
-        return _metrics(metrics)
-    count = _count(result.get("message_backlog_count"))
-    return None if count is None else QueueMetrics(backlog_count=count)
-
-
-def _metrics(item: Mapping[str, Any]) -> QueueMetrics:
-    return QueueMetrics(
-        backlog_count=_count(item["backlog_count"]) or 0,
-        backlog_bytes=_count(item.get("backlog_bytes")),
-        oldest_message_timestamp=_time(item.get("oldest_message_timestamp_ms")),
-    )
-
-
-def _count(value: Any) -> int | None:
-    """Read a count; what is no whole number from 0 up counts as not reported."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0 or value % 1:
-        return None
-    return int(value)
-
-
-def _time(milliseconds: Any) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(milliseconds / 1000, timezone.utc) if milliseconds else None
-    except (TypeError, ValueError, OverflowError, OSError):
-        return None
-
-
-def _without_none(**values: Any) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}
