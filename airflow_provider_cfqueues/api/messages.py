@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from airflow_provider_cfqueues.api import parts
@@ -13,6 +13,7 @@ from airflow_provider_cfqueues.models import (
     Lease,
     Message,
     OutgoingMessage,
+    PeekedMessage,
     PullResult,
     QueueMetrics,
     SendResult,
@@ -112,7 +113,11 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
         expires = envelope.sent_at + timedelta(seconds=lease_seconds)
         items = result.get("messages") or ()
         return PullResult(
-            messages=tuple(_message(item, expires) for item in items if _has_lease(item)),
+            messages=tuple(
+                Message(lease_id=item["lease_id"], lease_expires_at=expires, **_content(item))
+                for item in items
+                if _has_lease(item)
+            ),
             backlog=parts.read_backlog(result),
             without_lease=sum(not _has_lease(item) for item in items),
         )
@@ -132,8 +137,8 @@ def _has_lease(item: Any) -> bool:
     return isinstance(item, Mapping) and isinstance(item.get("lease_id"), str)
 
 
-def _message(item: Mapping[str, Any], expires: datetime) -> Message:
-    """Read one message; but for its lease, nothing in it is required, and nothing odd in it may hide the others."""
+def _content(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what a message is but for its lease; nothing of it is required, nothing odd in it may hide the others."""
     metadata = item["metadata"] if isinstance(item.get("metadata"), Mapping) else {}
     content_type, raw = metadata.get("CF-Content-Type"), item.get("body")
     body = body_error = None
@@ -141,17 +146,37 @@ def _message(item: Mapping[str, Any], expires: datetime) -> Message:
         body = decode_body(raw, content_type)
     except ValueError as error:
         body_error = str(error)
-    return Message(
-        id=str(item.get("id") or ""),
-        lease_id=item["lease_id"],
-        body=body,
-        attempts=parts.read_count(item.get("attempts")),
-        timestamp=parts.read_time(item.get("timestamp_ms")),
-        content_type=content_type,
-        metadata=metadata,
-        lease_expires_at=expires,
-        raw_body=raw,
-        body_error=body_error,
+    return {
+        "id": str(item.get("id") or ""),
+        "body": body,
+        "attempts": parts.read_count(item.get("attempts")),
+        "timestamp": parts.read_time(item.get("timestamp_ms")),
+        "content_type": content_type,
+        "metadata": metadata,
+        "raw_body": raw,
+        "body_error": body_error,
+    }
+
+
+def peek(queue_id: str, max_messages: int) -> Call[list[PeekedMessage]]:
+    """
+    Look at the next at most 100 messages without leasing them (``queues-peek-messages``).
+
+    :param queue_id: ID of the queue.
+    :param max_messages: 1 to 100.
+    """
+
+    def read(envelope: Envelope) -> list[PeekedMessage]:
+        items = (envelope.result or {}).get("messages") or ()
+        return [PeekedMessage(ref=item.get("ref"), **_content(item)) for item in items if isinstance(item, Mapping)]
+
+    return Call(
+        name="peek at messages",
+        method="POST",
+        path=parts.messages_path(queue_id, "/peek"),
+        queue=queue_id,
+        payload={"batch_size": max_messages},
+        read=read,
     )
 
 

@@ -61,7 +61,17 @@ def read_consumer(item: Mapping[str, Any]) -> Consumer:
         visibility_timeout=timeout_ms / 1000 if timeout_ms and timeout_ms <= MAX_VISIBILITY_SECONDS * 1000 else None,
         retry_delay=settings.get("retry_delay"),
         batch_size=read_count(settings.get("batch_size")),
+        script_name=item.get("script_name") or item.get("script"),
+        created_on=_read_date(item.get("created_on")),
     )
+
+
+def _read_date(value: Any) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
+    except (AttributeError, ValueError):
+        return None
+    return moment if moment.tzinfo else None
 
 
 def read_backlog(result: Mapping[str, Any]) -> QueueMetrics | None:

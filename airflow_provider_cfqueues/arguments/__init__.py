@@ -7,6 +7,7 @@ a string. What cannot be understood is an error that shows its type and a shorte
 
 from __future__ import annotations
 
+from airflow_provider_cfqueues.arguments.administration import parse_batch_size, parse_consumer, parse_queue_settings
 from airflow_provider_cfqueues.arguments.leases import delay_leases, parse_leases
 from airflow_provider_cfqueues.arguments.messages import parse_messages
 from airflow_provider_cfqueues.arguments.values import (
@@ -26,6 +27,8 @@ __all__ = [
     "MAX_VISIBILITY_SECONDS",
     "delay_leases",
     "is_id",
+    "parse_batch_size",
+    "parse_consumer",
     "parse_count",
     "parse_delay",
     "parse_id",
@@ -33,5 +36,6 @@ __all__ = [
     "parse_messages",
     "parse_name",
     "parse_number",
+    "parse_queue_settings",
     "parse_visibility_timeout",
 ]

@@ -40,15 +40,16 @@ def parse_id(value: Any, what: str) -> str:
     return str(value)
 
 
-def parse_name(value: Any) -> str:
+def parse_name(value: Any, what: str = "queue_name") -> str:
     """
     Return the name of a queue.
 
     :param value: the name.
+    :param what: the name of the argument, for the error.
     :raises ValueError: it is empty or no text.
     """
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        msg = f"queue_name must be the name of a queue, not {short(value)}"
+        msg = f"{what} must be the name of a queue, not {short(value)}"
         raise ValueError(msg)
     return value
 

@@ -7,6 +7,13 @@ thrown into the flow that yielded it.
 
 from __future__ import annotations
 
+from airflow_provider_cfqueues.flows.administration import (
+    create_pull_consumer,
+    create_queue,
+    delete_queue,
+    ensure_pull_consumer,
+    update_pull_consumer,
+)
 from airflow_provider_cfqueues.flows.base import DEFAULT_VISIBILITY_SECONDS, Flow, Known, once
 from airflow_provider_cfqueues.flows.lookup import get_pull_consumer, get_queue_id, list_queues, test_connection
 from airflow_provider_cfqueues.flows.messages import ack, fits, pull, send
@@ -16,6 +23,10 @@ __all__ = [
     "Flow",
     "Known",
     "ack",
+    "create_pull_consumer",
+    "create_queue",
+    "delete_queue",
+    "ensure_pull_consumer",
     "fits",
     "get_pull_consumer",
     "get_queue_id",
@@ -24,4 +35,5 @@ __all__ = [
     "pull",
     "send",
     "test_connection",
+    "update_pull_consumer",
 ]

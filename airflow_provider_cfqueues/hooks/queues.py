@@ -10,12 +10,12 @@ from airflow_provider_cfqueues.hooks.administration import AdministrationHook
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.flows import Flow
-    from airflow_provider_cfqueues.models import AckResult, PullResult, QueueMetrics, SendResult
+    from airflow_provider_cfqueues.models import AckResult, PeekedMessage, PullResult, QueueMetrics, SendResult
 
 
 class CloudflareQueuesHook(AdministrationHook):
     """
-    Pull, settle and send messages of Cloudflare Queues over their REST API.
+    Pull, settle and send messages of Cloudflare Queues over their REST API, and manage the queues.
 
     Each call has an async twin with an ``a`` prefix. A call that fails for a reason that may pass (connection errors,
     HTTP 408, 429, 5xx) is repeated for up to a minute, with growing random waits or as ``Retry-After`` asks; what
@@ -144,6 +144,28 @@ class CloudflareQueuesHook(AdministrationHook):
             arguments.parse_messages(messages),
             repeat_ambiguous=repeat_ambiguous,
         )
+
+    def peek(self, queue_id: str, *, max_messages: int | str = 10) -> list[PeekedMessage]:
+        """
+        Look at messages without leasing them: ``POST …/messages/peek``, one request.
+
+        They stay where they are, for anybody to pull, and the look does not count as a delivery. The API shows the
+        head of the queue only, at most 100 messages, and the same ones again at the next look: there is no paging. It
+        wants the permission to write, *Queues Write*. It is in Cloudflare's schema since August 2026; which messages
+        it shows beside those that a pull would give (leased, delayed ones) is not documented.
+
+        :param queue_id: ID of the queue.
+        :param max_messages: how many messages at the most, 1 to 100.
+        """
+        return self._run(self._peek(queue_id, max_messages))
+
+    async def apeek(self, queue_id: str, *, max_messages: int | str = 10) -> list[PeekedMessage]:
+        """Async twin of :meth:`peek`."""
+        return await self._arun(self._peek(queue_id, max_messages))
+
+    def _peek(self, queue_id: str, max_messages: Any) -> Flow[list[PeekedMessage]]:
+        size = arguments.parse_batch_size(max_messages, "max_messages")
+        return flows.once(api.peek(arguments.parse_id(queue_id, "queue_id"), size))
 
     def get_metrics(self, queue_id: str) -> QueueMetrics:
         """
