@@ -311,3 +311,18 @@ class UnconfirmedLeasesError(CloudflareQueuesError):
     def __init__(self, message: str, *, lease_ids: Sequence[str] = (), **facts: Any) -> None:
         super().__init__(message, **facts)
         self.lease_ids = tuple(lease_ids)
+
+
+class MatchFailedError(CloudflareQueuesError):
+    """
+    A ``match`` failed for a message, so that nobody knows whether it is wanted.
+
+    :param message: what failed.
+    :param message_id: ID of the message.
+    """
+
+    remedy = "Mend the function or path of match; it must take any message of the queue."
+
+    def __init__(self, message: str, *, message_id: str | None = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.message_id = message_id

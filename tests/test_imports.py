@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "airflow_provider_cfqueues"
 LAYERS = [
     {"exceptions", "outcomes", "bodies"},
     {"models"},
-    {"delays", "protocol"},
+    {"delays", "protocol", "matching"},
     {"arguments.values"},
     {"arguments.leases", "arguments.messages", "arguments.administration"},
     {"arguments"},
