@@ -8,21 +8,24 @@ returned or raised. So each decision stands here once, for the sync and the asyn
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MatchFailedError
-from airflow_provider_cfqueues.matching import Match, Matcher
+from airflow_provider_cfqueues.matching import AnyMessage, Match, Matcher
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
-    from airflow_provider_cfqueues.models import Consumer, Message, PullResult, QueueMetrics
+    from airflow_provider_cfqueues.models import Consumer, Message, PeekedMessage, PullResult, QueueMetrics
 
 T = TypeVar("T")
 Asking: TypeAlias = Generator[tuple[str, dict[str, Any]], Any, T]
+
+PEEKED_AT_ONCE = 100
+"""The most that the API shows of a queue."""
 
 log = logging.getLogger(__name__)
 
@@ -79,16 +82,21 @@ async def arun(hook: CloudflareQueuesHook, asking: Asking[T]) -> T:
 @dataclass(frozen=True, kw_only=True)
 class MessageProbe:
     """
-    Leases the messages that match, and gives the others back.
+    Looks for messages that match, and leases them.
+
+    With a ``match``, it peeks before it leases anything: a delivery in vain would cost each message one of its
+    ``max_retries``. What is leased along with a message that matches is given back.
 
     :param queue_id: ID of the queue.
-    :param max_messages: how many to lease at the most.
+    :param lease: whether to lease the messages, or only to look at them.
+    :param max_messages: how many at the most.
     :param visibility_timeout: seconds that the leases last; None = the consumer's setting.
     :param match: which messages are wanted.
     :param unmatched_delay_seconds: how long a message that is not wanted stays away.
     """
 
     queue_id: str
+    lease: bool
     max_messages: int
     visibility_timeout: float | None
     match: Match
@@ -101,26 +109,16 @@ class MessageProbe:
 
     def ask(self) -> Asking[list[dict[str, Any]] | None]:
         """
-        Return the messages that match, as ``QueuePullOperator`` returns them, or None.
+        Return the messages that match as plain JSON values, or None.
 
-        :raises MatchFailedError: ``match`` failed for a message; all are given back.
+        :raises MatchFailedError: ``match`` failed for a message; nothing stays leased.
         """
-        matcher = self.matcher  # a function that cannot be imported must fail before anything is leased
-        pulled: PullResult = yield (
-            "pull",
-            {
-                "queue_id": self.queue_id,
-                "max_messages": self.max_messages,
-                "visibility_timeout": self.visibility_timeout,
-            },
-        )
-        wanted, unwanted, failed = self._sort(matcher, pulled)
-        if unwanted:
-            self._warn_of_last_deliveries(unwanted, pulled.consumer)
-            yield from self._retry([(message.lease_id, self.unmatched_delay_seconds) for message in unwanted])
-        if failed is not None:
-            yield from self._retry([(message.lease_id, 0) for message in wanted])
-            raise failed
+        if not self.lease:
+            wanted = yield from self._look()
+        elif (yield from self._is_worth_a_pull()):
+            wanted = yield from self._pull()
+        else:
+            return None
         return [message.to_xcom() for message in wanted] or None
 
     def give_back(self, found: list[dict[str, Any]]) -> Asking[None]:
@@ -129,21 +127,44 @@ class MessageProbe:
 
         :param found: the messages.
         """
-        yield from self._retry([(message["lease_id"], 0) for message in found])
+        yield from self._retry([(message["lease_id"], 0) for message in found if "lease_id" in message])
 
-    def _sort(
-        self, matcher: Matcher, pulled: Iterable[Message]
-    ) -> tuple[list[Message], list[Message], MatchFailedError | None]:
+    def _look(self) -> Asking[Sequence[AnyMessage]]:
+        size = PEEKED_AT_ONCE if self.match else min(self.max_messages, PEEKED_AT_ONCE)
+        peeked: list[PeekedMessage] = yield "peek", {"queue_id": self.queue_id, "max_messages": size}
+        return [message for message in peeked if self.matcher.wants(message)][: self.max_messages]
+
+    def _is_worth_a_pull(self) -> Asking[bool]:
+        """Peek first; where that fails, or shows the head of a long queue without a match, only a pull can tell."""
+        matcher = self.matcher  # what cannot be loaded must fail before anything is leased
+        if self.match is None:
+            return True
+        try:
+            peeked: list[PeekedMessage] = yield "peek", {"queue_id": self.queue_id, "max_messages": PEEKED_AT_ONCE}
+        except CloudflareQueuesError as error:
+            log.info("The pull decides, since a peek was not possible: %s", error)
+            return True
+        return any(matcher.wants(message) for message in peeked) or len(peeked) == PEEKED_AT_ONCE
+
+    def _pull(self) -> Asking[Sequence[AnyMessage]]:
+        arguments = {"max_messages": self.max_messages, "visibility_timeout": self.visibility_timeout}
+        pulled: PullResult = yield "pull", {"queue_id": self.queue_id, **arguments}
         wanted: list[Message] = []
         unwanted: list[Message] = []
         failed = None
         for message in pulled:
             try:
-                (wanted if matcher.wants(message) else unwanted).append(message)
+                (wanted if self.matcher.wants(message) else unwanted).append(message)
             except MatchFailedError as error:
                 failed = failed or error
                 unwanted.append(message)
-        return wanted, unwanted, failed
+        self._warn_of_last_deliveries(unwanted, pulled.consumer)
+        returned = [(message.lease_id, self.unmatched_delay_seconds) for message in unwanted]
+        if failed is not None:
+            yield from self._retry(returned + [(message.lease_id, 0) for message in wanted])
+            raise failed
+        yield from self._retry(returned)
+        return wanted
 
     def _retry(self, leases: list[tuple[str, int]]) -> Asking[None]:
         """Give leases back; where that fails, they end by themselves, and what was found is not lost over it."""

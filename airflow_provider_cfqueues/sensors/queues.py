@@ -116,20 +116,27 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
 
 class QueueMessageSensor(_QueueSensor):
     """
-    Wait until messages are there, and return them leased.
+    Wait until messages are there, and return them leased, or only look at them.
 
     The messages are as :class:`~airflow_provider_cfqueues.operators.queues.QueuePullOperator` returns them, for tasks
-    downstream to process and settle. A message that does not match is given back; each time counts as a delivery, of
-    which the consumer's ``max_retries`` allows a few only. A sensor that found something and fails later, in its
-    callback for instance, leaves the messages to be delivered again when their leases end.
+    downstream to process and settle; those that were only looked at have no ``lease_id`` and no ``lease_expires_at``.
+    A sensor that found something and fails later, in its callback for instance, leaves its messages to be delivered
+    again when their leases end.
 
+    With ``match``, the sensor peeks first and leases nothing while nothing matches. Messages that it then leases along
+    with those that match are given back; that counts as a delivery, of which the consumer's ``max_retries`` allows a
+    few only.
+
+    :param lease: lease the messages; False = wait until a peek, which shows the first 100 messages of the queue, finds
+        some, and leave them for a later task such as ``QueueProcessOperator``.
     :param max_messages: how many messages at the most, bodies of up to 128 KB each: they go through Airflow's
         database, twice where the sensor is deferred.
     :param visibility_timeout: seconds that the leases last, up to 43,200 (12 hours); None = the consumer's setting
         (30 s unless changed).
     :param match: which messages are wanted, such as ``jsonpath:$.type == "order"``; see
         :mod:`~airflow_provider_cfqueues.matching`.
-    :param unmatched_delay_seconds: how long a message that does not match stays away, in seconds, up to 86,400.
+    :param unmatched_delay_seconds: how long a message that was leased and does not match stays away, in seconds, up to
+        86,400.
     :param messages_callback: called with the messages and the context, on a worker; what it returns is the XCom.
     """
 
@@ -144,6 +151,7 @@ class QueueMessageSensor(_QueueSensor):
     def __init__(
         self,
         *,
+        lease: bool = True,
         max_messages: int | str = 100,
         visibility_timeout: float | str | None = None,
         match: Match = None,
@@ -153,6 +161,7 @@ class QueueMessageSensor(_QueueSensor):
     ) -> None:
         super().__init__(**kwargs)
         check_match(match)  # no template: what is wrong in it is wrong now
+        self.lease = lease
         self.max_messages = max_messages
         self.visibility_timeout = visibility_timeout
         self.match = match
@@ -162,6 +171,7 @@ class QueueMessageSensor(_QueueSensor):
     def _probe(self) -> sensing.MessageProbe:
         return sensing.MessageProbe(
             queue_id=self.find_queue(),
+            lease=self.lease,
             max_messages=arguments.parse_count(self.max_messages, "max_messages"),
             visibility_timeout=arguments.parse_visibility_timeout(self.visibility_timeout),
             match=self.match,

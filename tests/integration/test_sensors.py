@@ -1,4 +1,4 @@
-"""The sensors as a DAG author uses them: poking on a worker, and deferred, with the trigger as the triggerer runs it."""
+"""The sensors as a DAG author uses them: on a worker, and deferred, with the trigger as the triggerer runs it."""
 
 from __future__ import annotations
 
@@ -117,29 +117,49 @@ def test_what_does_not_match_is_given_back_for_a_while(cf, wait, send):
     assert retry["delay_seconds"] == 90
 
 
-def test_a_sensor_goes_on_waiting_where_nothing_matches(cf, wait, send):
+def test_nothing_is_delivered_in_vain_while_nothing_matches(cf, wait, send):
     send({"type": "refund"})
+    with pytest.raises(AirflowSensorTimeout):
+        wait(QueueMessageSensor, match=ORDER)
+    assert states(cf) == ["ready"]
     (message,) = wait(QueueMessageSensor, lambda: send({"type": "order"}), match=ORDER)
     assert message["body"] == {"type": "order"}
     assert states(cf) == ["delayed", "leased"]
+    assert len(calls(cf, "pull")) == 1
+
+
+def test_a_match_behind_a_hundred_others_is_found(cf, wait, send):
+    send(*[{"type": "refund"}] * 100, {"type": "order"})
+    (message,) = wait(QueueMessageSensor, match=ORDER, max_messages=101)
+    assert message["body"] == {"type": "order"}
+
+
+def test_where_a_peek_is_not_possible_the_pull_decides(cf, wait, send):
+    send({"type": "order"}, {"type": "refund"})
+    cf.add_fault(path="peek", **FORBIDDEN)
+    (message,) = wait(QueueMessageSensor, match=ORDER)
+    assert message["body"] == {"type": "order"}
 
 
 def test_the_last_delivery_of_what_does_not_match_is_warned_of(cf, wait, send, logged):
     send({"type": "refund"})
     (message_id,) = [message["id"] for message in cf.state()["queues"][0]["messages"]]
     for _ in range(3):
-        with pytest.raises(AirflowSensorTimeout):
-            wait(QueueMessageSensor, match=ORDER, unmatched_delay_seconds=0)
+        send({"type": "order"})
+        wait(QueueMessageSensor, match=ORDER, unmatched_delay_seconds=0, visibility_timeout=600)
     assert message_id in logged()
     assert "Cloudflare now DELETES them" in logged()
 
 
-def test_a_match_that_fails_gives_all_back_and_is_an_error_of_its_own(cf, wait, send):
-    send({"type": "order"}, "text")
+@pytest.mark.parametrize("peek", [True, False])
+def test_a_match_that_fails_leaves_nothing_leased_and_is_an_error_of_its_own(cf, wait, send, peek):
+    send("text", {"type": "order"})
+    if not peek:
+        cf.add_fault(path="peek", **FORBIDDEN)
     with pytest.raises(MatchFailedError, match=r"fails_on_text.*TypeError") as raised:
         wait(QueueMessageSensor, match=f"function:{__name__}.fails_on_text")
     assert raised.value.message_id
-    assert states(cf) == ["delayed", "ready"]
+    assert states(cf) == (["ready", "ready"] if peek else ["delayed", "ready"])
 
 
 def test_what_was_found_is_returned_even_if_the_rest_cannot_be_given_back(cf, wait, send, logged):
@@ -148,6 +168,21 @@ def test_what_was_found_is_returned_even_if_the_rest_cannot_be_given_back(cf, wa
     (message,) = wait(QueueMessageSensor, match=ORDER)
     assert message["body"] == {"type": "order"}
     assert "1 messages come back only when their leases end" in logged()
+
+
+def test_without_a_lease_messages_are_looked_at_and_left_where_they_are(cf, wait, send):
+    found = wait(QueueMessageSensor, lambda: send("a", "b", "c"), lease=False, max_messages=2)
+    assert [message["body"] for message in found] == ["a", "b"]
+    assert "lease_id" not in found[0]
+    assert states(cf) == ["ready"] * 3
+    assert calls(cf, "pull") == []
+
+
+def test_without_a_lease_a_sensor_waits_for_what_matches(cf, wait, send):
+    send({"type": "refund"})
+    (message,) = wait(QueueMessageSensor, lambda: send({"type": "order"}), lease=False, max_messages=1, match=ORDER)
+    assert message["body"] == {"type": "order"}
+    assert states(cf) == ["ready"] * 2
 
 
 def test_a_typo_in_match_is_an_error_where_the_dag_is_parsed():
@@ -248,7 +283,7 @@ def test_sensors_wait_in_the_triggerer_where_airflow_is_configured_so():
 def test_a_cancelled_trigger_gives_back_what_its_pull_in_flight_leased(cf, queue, send):
     async def cancel_while_pulling():
         task = asyncio.ensure_future(fire(revive(trigger)))
-        while len(calls(cf, "consumers")) == 1:  # the look before its first pull
+        while len(calls(cf, "consumers")) == 1:  # noqa: ASYNC110 - the look before its first pull
             await asyncio.sleep(0.01)
         assert not task.done()
         task.cancel()
