@@ -37,7 +37,7 @@ LAYERS = [
     {"hooks.queues"},
     {"processing.metrics"},
     {"processing.port", "processing.progress"},
-    {"operators.base"},
+    {"operators.base", "operators.leases"},
     {"operators.process"},
     {"operators.queues"},
     {"sensing"},

@@ -6,7 +6,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues import arguments, sensing
@@ -20,6 +20,7 @@ from airflow_provider_cfqueues._compat import (
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.matching import Match, check_match
 from airflow_provider_cfqueues.operators.base import QueueOperator
+from airflow_provider_cfqueues.operators.leases import warn_of_short_leases
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
@@ -185,6 +186,8 @@ class QueueMessageSensor(_QueueSensor):
 
     def _result(self, found: list[dict[str, Any]], context: Context) -> Any:
         self.log.info("Found %d messages", len(found))
+        if self.lease:
+            warn_of_short_leases(self, [datetime.fromisoformat(message["lease_expires_at"]) for message in found])
         return found if self.messages_callback is None else self.messages_callback(found, context)
 
 

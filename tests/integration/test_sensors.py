@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import json
+import sys
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -94,6 +96,12 @@ def test_messages_that_are_there_are_returned_leased(cf, wait, send):
     assert states(cf) == ["leased", "leased"]
     assert CloudflareQueuesHook().ack(cf.queues["my-queue"], acks=found).ack_count == 2
     assert calls(cf, "pull") == [{"batch_size": 100, "visibility_timeout_ms": 600_000}]
+
+
+def test_leases_that_are_too_short_for_the_tasks_downstream_are_warned_of(wait, send, logged):
+    send("a")
+    wait(QueueMessageSensor, visibility_timeout=60)
+    assert "Set visibility_timeout (up to 43200 s) higher" in logged()
 
 
 def test_a_sensor_waits_until_a_message_comes(wait, send):
@@ -275,9 +283,12 @@ def test_a_queue_is_looked_up_by_name_before_the_sensor_is_deferred(cf):
     assert trigger.probe.queue_id == cf.queues["my-queue"]
 
 
-def test_sensors_wait_in_the_triggerer_where_airflow_is_configured_so():
-    default = {kind: inspect.signature(kind.__mro__[1].__init__).parameters["deferrable"].default for kind in SENSORS}
-    assert default == dict.fromkeys(SENSORS, False)
+def test_sensors_wait_in_the_triggerer_where_airflow_is_configured_so(monkeypatch):
+    assert not QueueMessageSensor(task_id="wait", queue_name="my-queue").deferrable
+    monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
+    monkeypatch.delitem(sys.modules, "airflow_provider_cfqueues.sensors.queues")
+    kind = importlib.import_module("airflow_provider_cfqueues.sensors.queues").QueueMessageSensor
+    assert kind(task_id="wait", queue_name="my-queue").deferrable
 
 
 def test_a_cancelled_trigger_gives_back_what_its_pull_in_flight_leased(cf, queue, send):
