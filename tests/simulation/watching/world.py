@@ -168,12 +168,12 @@ class World(Stage):
                 self.database.add(watcher)
         for number, watcher in enumerate(scenario.watchers, 1):
             if watcher.vanishes_at is not None:
-                at(watcher.vanishes_at, lambda number=number: self.database.delete(number))
+                at(watcher.vanishes_at, lambda number=number: self.is_healed or self.database.delete(number))
         for moment, seconds in scenario.broker_jumps:
             at(moment, lambda seconds=seconds: self._jump_broker(seconds))
         if scenario.database_away:
             moment, seconds, waits = scenario.database_away
-            at(moment, lambda: self._lose_database(seconds, waits=waits))
+            at(moment, lambda: self.is_healed or self._lose_database(seconds, waits=waits))
 
     def _send(self, numbers: list[int]) -> None:
         outgoing = []
