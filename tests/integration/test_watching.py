@@ -191,6 +191,25 @@ def test_a_watcher_cancelled_before_airflow_took_its_event_over_acks_nothing(cf,
     assert (len(ack["acks"]), len(ack["retries"])) == (0, 1)
 
 
+def test_an_event_that_airflow_takes_while_it_ends_and_does_not_wait_for_acks_nothing(cf, queue):
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.stores = False
+        triggerer.takes.clear()
+        triggerer.watch(queue_name="orders")
+        await until(lambda: calls(cf, "pull"))
+        await asyncio.sleep(0.5)
+        ending = asyncio.create_task(triggerer.stop())
+        triggerer.takes.set()
+        await ending
+        return [seq for _, _, seq in triggerer._unconfirmed]
+
+    cf.send(queue, {"n": 1})
+    assert run(scenario()) == [None]
+    (ack,) = calls(cf, "ack")
+    assert (len(ack["acks"]), len(ack["retries"])) == (0, 1)
+
+
 def test_messages_of_a_pull_under_way_are_given_back_at_the_end(cf, queue):
     async def scenario():
         triggerer = Triggerer()
