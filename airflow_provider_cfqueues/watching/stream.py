@@ -103,9 +103,16 @@ class QueueStream:
             if room > 0:
                 return room
             self._changed.clear()
-            seconds = min(((pull.leases_end_at - now).total_seconds() for pull in open_now), default=None)
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), seconds)
+            await self._change_or(min((pull.leases_end_at - now for pull in open_now), default=None))
+
+    async def _change_or(self, time: timedelta | None) -> None:
+        # No wait_for: before Python 3.12 it swallows a cancellation that comes with the change, and this never ends.
+        timer = time and asyncio.get_running_loop().call_later(time.total_seconds(), self._changed.set)
+        try:
+            await self._changed.wait()
+        finally:
+            if timer:
+                timer.cancel()
 
     async def _pull(self, asked_for: int) -> Pull:
         queue = await self._open()

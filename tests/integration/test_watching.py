@@ -210,6 +210,22 @@ def test_an_event_that_airflow_takes_while_it_ends_and_does_not_wait_for_acks_no
     assert (len(ack["acks"]), len(ack["retries"])) == (0, 1)
 
 
+def test_a_stream_that_has_room_again_as_its_last_watcher_is_cancelled_ends(cf, queue):
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.takes.clear()
+        watcher = triggerer.watch(queue_name="orders", max_in_flight=1)
+        await until(lambda: calls(cf, "pull"))
+        await asyncio.sleep(1)
+        ending = asyncio.create_task(triggerer.cancel(watcher))
+        await asyncio.sleep(30)
+        return ending.done()
+
+    cf.send(queue, {"n": 1})
+    assert run(scenario())
+    assert len(calls(cf, "pull")) == 1
+
+
 def test_messages_of_a_pull_under_way_are_given_back_at_the_end(cf, queue):
     async def scenario():
         triggerer = Triggerer()
