@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import sys
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
 pytest.importorskip("airflow.triggers.shared_stream", reason="shared streams came with Airflow 3.3")
 
+from airflow_provider_cfqueues._compat import reject_shared_stream_event
 from airflow_provider_cfqueues.processing.settling import Settlement
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger, _AloneOutcome
 from airflow_provider_cfqueues.watching.stream import QueueStream
 from simulation.watching.run import play
 
-SEEDS = 250
+SEEDS = 200
 
 
 def test_no_message_is_lost_or_acked_before_it_is_stored_whatever_fails():
@@ -50,6 +54,28 @@ class SettlesWhatADagSettles(QueueMessageTrigger):
             if event is not None:
                 yield event
                 delivery.take(left_to_task=False)
+
+
+class TrustsAnEndingTriggerer(QueueMessageTrigger):
+    """Takes it that Airflow waits for every event that it takes."""
+
+    async def filter_shared_stream(self, shared_stream):
+        matcher = await self._begin()
+        async for delivery in shared_stream:
+            event = self._judge(delivery, matcher)
+            if event is not None:
+                yield event
+                delivery.take(left_to_task=self._options.settle == "task")
+            elif delivery.refusals:
+                reject_shared_stream_event()
+
+
+class GoesOnAlone(QueueStream):
+    """Does not end where it is cancelled at the moment at which it has room again, before Python 3.12."""
+
+    async def _change_or(self, time):
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), time and time.total_seconds())
 
 
 class AcksAtOnce(QueueStream):
@@ -115,10 +141,20 @@ class EndsAtFailure(QueueStream):
         raise error
 
 
+FIRST_SEEDS = {"TrustsAnEndingTriggerer": 440, "GoesOnAlone": 100}
+"""Some take a rare moment: seeds that do not have it are left out."""
+
+
 @pytest.mark.parametrize(
     ("planted", "violation"),
     [
         (MarksFirst, "is acked, and its event is not stored"),
+        (TrustsAnEndingTriggerer, "is acked, and its event is not stored"),
+        pytest.param(
+            GoesOnAlone,
+            "a stream goes on that nobody watches",
+            marks=pytest.mark.skipif(sys.version_info >= (3, 12), reason="wait_for was mended in Python 3.12"),
+        ),
         (SettlesWhatADagSettles, "by the trigger, and the DAG of watcher .* settles it"),
         (AcksAtOnce, "is acked, and its event is not stored|is acked, and no watcher was given it"),
         (GivesNothingBack, "was handed to nobody, and is not given back"),
@@ -132,7 +168,8 @@ class EndsAtFailure(QueueStream):
 )
 def test_a_bug_planted_on_purpose_is_found(planted, violation):
     classes = {"trigger_class" if issubclass(planted, QueueMessageTrigger) else "stream_class": planted}
-    found = next((result for result in play(range(1_000), **classes) if result.violation), None)
+    first = FIRST_SEEDS.get(planted.__name__, 0)
+    found = next((result for result in play(range(first, first + 400), **classes) if result.violation), None)
     assert found is not None
     assert re.search(violation, found.violation)
     [again] = play(range(found.seed, found.seed + 1), **classes)

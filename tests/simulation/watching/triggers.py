@@ -70,12 +70,18 @@ class WatchedProducer(SharedStreamProducer):
         self._truth = triggerer.truth
         self._producer = producer
         self._unmatched = unmatched
+        self._last_watched_at = triggerer.loop.time()
 
     async def open_stream(self) -> AsyncIterator[tuple[Any, Any]]:
         try:
             async for raw, payload in self._producer.open_stream():
                 group = asyncio.current_task().get_coro().cr_frame.f_locals["self"]  # type: ignore[union-attr]
                 watchers = set(group._subscribers) - group._failed_subscribers
+                now = self._triggerer.loop.time()
+                if group._subscribers:
+                    self._last_watched_at = now
+                is_right = now - self._last_watched_at < CLOSE_SECONDS
+                self._truth.check(is_right, "%s: a stream goes on that nobody watches", self._triggerer.name)
                 self._truth.fanned_out(self._triggerer, payload.message, watchers, self._unmatched)
                 yield raw, payload
         except Exception as error:

@@ -252,9 +252,13 @@ class World(Stage):
             process = Triggerer(self, "drain", Life())
             self.processes.append(process)
             self.live.append(process)
-        over = self.time.now + LONGEST_DRAIN
+        # Of two streams, the one whose watchers do not want a message may be the first to pull it, again and again.
+        is_sure = self.scenario.has_one_stream
+        over = self.time.now + (LONGEST_DRAIN if is_sure else LONGEST_LIFE)
         while due := self._due():
             if self.time.now > over:
+                if not is_sure:
+                    break
                 raise Violation(f"the queue is not drained: messages {due}")
             self.wait(5.0)
         for process in list(self.live):
