@@ -120,6 +120,8 @@ class SettlesOneByOne(QueueStream):
 
     async def settle(self, resolved):
         for delivery, outcome in resolved:
+            delivery.pull.undecided -= 1
+            self._changed.set()
             if (settlement := delivery.decide(outcome)) is not None:
                 delivery.pull.settlements.append(settlement)
                 await self._settle(delivery.pull)

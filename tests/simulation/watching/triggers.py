@@ -93,6 +93,8 @@ class WatchedProducer(SharedStreamProducer):
         return self._producer.get_advance_lane(broker_payload)  # type: ignore[no-any-return]
 
     async def advance(self, batch: Sequence[Any]) -> None:
+        for item in batch:
+            self._truth.resolved(item.broker_payload.message)
         try:
             await self._producer.advance(batch)
         except Exception as error:

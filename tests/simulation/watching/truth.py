@@ -49,6 +49,7 @@ class Delivery:
     stored_for: set[int] = field(default_factory=set)
     swallowed_for: set[int] = field(default_factory=set)
     is_read: bool = False
+    is_resolved: bool = False
     is_copied: bool = False
     is_announced: bool = False
     sent: str = ""
@@ -96,9 +97,17 @@ class Truth(Record):
         """Note that Airflow took an event."""
         delivery = self._of(entry)
         self.note(process, "takes the event of message %d for watcher %d", delivery.number, entry.trigger_id)
-        delivery.taken_by.add(entry.trigger_id)
+        if delivery.is_resolved:
+            # Airflow gave up on its watcher while that awaited a line of the log, and yet takes its event.
+            self.counts["events taken after the ack timeout"] += 1
+        else:
+            delivery.taken_by.add(entry.trigger_id)
         wants = verdict(self.watchers[entry.trigger_id], delivery.kind)
         self.check(wants is True, "watcher %d made an event of %s, which it does not want", entry.trigger_id, delivery)
+
+    def resolved(self, message: Message) -> None:
+        """Note that Airflow is through with a message."""
+        self.deliveries[message.lease_id].is_resolved = True
 
     def stored(self, process: Triggerer, entry: Any, *, is_there: bool) -> Delivery:
         """Note that an event was stored, or swallowed because the row of its trigger is not there."""

@@ -248,6 +248,8 @@ class World(Stage):
         for number in range(1, len(self.truth.watchers) + 1):
             if number not in self.database.watchers():
                 self.database.add(self.truth.watchers[number])
+        if any(process.is_ending for process in self.live):
+            self.run_until(lambda: not self.live)
         if not self.live:
             process = Triggerer(self, "drain", Life())
             self.processes.append(process)
