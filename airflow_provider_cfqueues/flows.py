@@ -58,6 +58,28 @@ def once(call: Call[T]) -> Flow[T]:
     return result
 
 
+def patiently(flow: Flow[T]) -> Flow[T]:
+    """
+    Drive a flow whose calls are repeated also after an answer that is not what the API sends.
+
+    Whoever makes one call is told at once that something else answers in the API's place. A task that runs for hours
+    waits for that to pass, as it waits for other failures.
+
+    :param flow: the flow.
+    """
+    try:
+        call = next(flow)
+        while True:
+            try:
+                result = yield replace(call, repeat_malformed=True)
+            except CloudflareQueuesError as error:
+                call = flow.throw(error)
+            else:
+                call = flow.send(result)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
 def ack(queue_id: str, acks: Sequence[Lease], retries: Sequence[Lease]) -> Flow[AckResult]:
     """
     Settle leases, at most 100 a request.

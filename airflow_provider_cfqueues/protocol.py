@@ -60,6 +60,7 @@ class Call(Generic[T]):
     :param payload: the JSON body.
     :param repeat: whether a failure that may pass is repeated at all.
     :param repeat_ambiguous: whether it is also repeated where the failed request may have been applied.
+    :param repeat_malformed: whether it is also repeated after an answer that is not what the API sends.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Call(Generic[T]):
     payload: Any = None
     repeat: bool = True
     repeat_ambiguous: bool = True
+    repeat_malformed: bool = False
 
     def read_answer(self, answer: Answer, *, repeated: bool = False) -> T:
         """
@@ -107,7 +109,8 @@ class Call(Generic[T]):
 
         :param error: the error.
         """
-        return self.repeat and error.repeatable and (self.repeat_ambiguous or not error.maybe_applied)
+        may_pass = error.repeatable or (self.repeat_malformed and isinstance(error, errors.MalformedResponseError))
+        return self.repeat and may_pass and (self.repeat_ambiguous or not error.maybe_applied)
 
     def _error(self, answer: Answer, body: Mapping[str, Any]) -> errors.ApiError:
         facts = self._facts(answer, body)
