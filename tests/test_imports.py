@@ -17,7 +17,7 @@ LAYERS = [
     {"arguments"},
     {"api", "settings"},
     {"flows"},
-    {"processing.options"},
+    {"processing.options", "processing.threads"},
     {"processing.handling"},
     {"processing.report", "processing.window"},
     {"processing.settling", "processing.changes"},

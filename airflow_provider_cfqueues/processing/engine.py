@@ -12,7 +12,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any
 
@@ -24,6 +23,7 @@ from airflow_provider_cfqueues.processing.options import Options
 from airflow_provider_cfqueues.processing.pulling import Puller
 from airflow_provider_cfqueues.processing.report import Report
 from airflow_provider_cfqueues.processing.settling import QueuePort, Settlement, Settler, choose_settlement
+from airflow_provider_cfqueues.processing.threads import DaemonThreads
 from airflow_provider_cfqueues.processing.window import Idling, Window
 
 
@@ -57,7 +57,7 @@ class Engine:
         self._port = port
         self._options = options
         self._log = log or logging.getLogger(__name__)
-        self._executor = ThreadPoolExecutor(options.concurrency, "cloudflare-queue-handler")
+        self._executor = DaemonThreads(options.concurrency, "cloudflare-queue-handler")
         self._handling = Handling(
             handler,
             batch_size=options.batch_size,
