@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow import __version__ as AIRFLOW_VERSION
+
 if TYPE_CHECKING:
     from airflow.sdk import BaseHook, BaseOperator
     from airflow.sdk import Context as Context
@@ -42,6 +44,7 @@ else:
         from airflow.utils.module_loading import import_string
 
 __all__ = [
+    "AIRFLOW_VERSION",
     "BaseHook",
     "BaseOperator",
     "DecoratedOperator",

@@ -22,6 +22,7 @@ LAYERS = [
     {"processing.report", "processing.window"},
     {"processing.settling", "processing.changes"},
     {"processing.pulling"},
+    {"processing.journal"},
     {"processing.engine"},
     {"clients"},
     {"hooks.queues"},
