@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -124,8 +124,8 @@ class Journal:
             yield
         finally:
             writing.cancel()
-            # In a task of its own: the time-out gives up the wait, not the write.
-            await asyncio.wait({asyncio.ensure_future(self._write())}, timeout=LAST_WRITE_SECONDS)
+            with suppress(asyncio.TimeoutError):  # the wait is given up, not a write that has begun
+                await asyncio.wait_for(self._write(), LAST_WRITE_SECONDS)
             self._thread.shutdown(wait=False)
 
     def delete(self) -> None:
