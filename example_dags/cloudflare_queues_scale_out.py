@@ -19,7 +19,7 @@ from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
 
 LEASE_SECONDS = 300
-MESSAGES_PER_TASK = 5_000
+MESSAGES_PER_TASK = 1_000
 MAX_TASKS = 8
 
 
@@ -40,6 +40,7 @@ def cloudflare_queues_scale_out():
         queue_name="orders",
         handler=ship,
         concurrency=8,
+        idle_timeout=1,
         visibility_timeout=LEASE_SECONDS,
         retries=3,
         retry_delay=timedelta(seconds=LEASE_SECONDS),

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -204,7 +205,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/scale", description=__doc__.strip().splitlines()[0])
     parser.add_argument("--messages", type=int, default=10_000, help="how many, for each pass (%(default)s)")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="copy logs and the handlers' record there")
+    parser.add_argument("--journal", action="store_true", help="let the tasks keep a journal")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that all it started is ended too
+    os.environ["SCALE_JOURNAL"] = "yes" if given.journal else ""
     for program in PROGRAMS:
         find(program)
     with tempfile.TemporaryDirectory(prefix="cfqueues-scale-", ignore_cleanup_errors=True) as name:

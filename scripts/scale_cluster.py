@@ -6,7 +6,6 @@ import os
 import pwd
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -194,4 +193,3 @@ def start_airflow(started: Cluster) -> None:
     started.start("api-server", demo_ui.airflow("api-server", "--host", "127.0.0.1", "--port", port))
     started.start("scheduler", demo_ui.airflow("scheduler", "--skip-serve-logs"))
     started.start("dag-processor", demo_ui.airflow("dag-processor"))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it is all ended

@@ -17,7 +17,7 @@ from airflow.sdk import dag, task
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
 
 HANDLER_SECONDS = 0.05
-LEASE_SECONDS = int(os.environ.get("SCALE_LEASE_SECONDS", "30"))
+LEASE_SECONDS = 30
 
 
 async def handle(message: Any, *, share: int) -> None:
@@ -47,6 +47,7 @@ def scale() -> None:
         visibility_timeout=LEASE_SECONDS,
         retries=3,
         retry_delay=timedelta(seconds=LEASE_SECONDS),
+        journal=bool(os.environ.get("SCALE_JOURNAL")),
     ).expand(op_kwargs=plan())
 
 
