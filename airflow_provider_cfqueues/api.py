@@ -119,11 +119,8 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
         result = envelope.result or {}
         expires = envelope.sent_at + timedelta(seconds=lease_seconds)
         items = result.get("messages") or ()
-        return PullResult(
-            messages=tuple(_message(item, expires) for item in items if _has_lease(item)),
-            backlog=_backlog(result),
-            without_lease=sum(not _has_lease(item) for item in items),
-        )
+        messages = tuple(_message(item, expires) for item in items if _has_lease(item))
+        return PullResult(messages=messages, backlog=_backlog(result), without_lease=len(items) - len(messages))
 
     milliseconds = None if visibility_timeout is None else max(1, round(visibility_timeout * 1000))
     return Call(

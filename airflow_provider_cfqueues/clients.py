@@ -339,7 +339,7 @@ class AsyncClient(_AnyClient):
             client = client or self._open()
             sent_at = datetime.now(timezone.utc)
             response = await client.request(
-                call.method, self.settings.url(call.path), params=dict(call.params), content=_content(call)
+                call.method, self.settings.url(call.path), params=call.params or None, content=_content(call)
             )
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             raise _no_answer(call, error, connected=not isinstance(error, _NEVER_CONNECTED)) from error
