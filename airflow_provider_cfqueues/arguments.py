@@ -25,7 +25,6 @@ MAX_DELAY_SECONDS = 86_400
 MAX_VISIBILITY_SECONDS = 43_200
 """12 hours: Cloudflare's limit for the visibility timeout (documentation, pull consumers)."""
 _ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
-_NOT_IN_A_LEASE = re.compile(r"[\s,]")
 _OUTGOING_KEYS = {"body", "content_type", "delay_seconds"}
 
 
@@ -226,7 +225,7 @@ def _lease(lease_id: Any, delay: Any, attempts: int | None, expires: datetime | 
     if not isinstance(lease_id, str):
         msg = f"{what}: a lease ID must be a string; found {_describe(lease_id)}"
         raise TypeError(msg)
-    if not lease_id or _NOT_IN_A_LEASE.search(lease_id):
+    if lease_id.split() != [lease_id] or "," in lease_id:
         msg = f"{what}: a lease ID is never empty and has no white space or comma; found {_short(lease_id)}"
         raise ValueError(msg)
     return Lease(lease_id=lease_id, delay_seconds=parse_delay(delay), attempts=attempts, lease_expires_at=expires)
