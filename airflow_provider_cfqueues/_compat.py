@@ -5,9 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseHook, BaseOperator
+    from airflow.sdk import Asset, BaseHook, BaseOperator, BaseSensorOperator, PokeReturnValue
     from airflow.sdk import Context as Context
     from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, determine_kwargs, task_decorator_factory
+    from airflow.sdk.configuration import conf
+    from airflow.sdk.exceptions import (
+        AirflowOptionalProviderFeatureException,
+        AirflowSensorTimeout,
+        AirflowSkipException,
+    )
     from airflow.sdk.log import mask_secret
     from airflow.sdk.module_loading import import_string  # type: ignore[attr-defined]
     from airflow.sdk.observability.stats import Stats
@@ -40,13 +46,41 @@ else:
         from airflow.sdk.module_loading import import_string
     except ImportError:  # before 3.2
         from airflow.utils.module_loading import import_string
+    try:
+        from airflow.sdk import Asset, BaseSensorOperator, PokeReturnValue
+    except ImportError:  # Airflow 2
+        from airflow.datasets import Dataset as Asset
+        from airflow.sensors.base import BaseSensorOperator, PokeReturnValue
+    try:
+        from airflow.sdk.configuration import conf
+    except ImportError:  # before 3.2
+        from airflow.configuration import conf
+    try:
+        from airflow.sdk.exceptions import (
+            AirflowOptionalProviderFeatureException,
+            AirflowSensorTimeout,
+            AirflowSkipException,
+        )
+    except ImportError:  # before 3.2
+        from airflow.exceptions import (
+            AirflowOptionalProviderFeatureException,
+            AirflowSensorTimeout,
+            AirflowSkipException,
+        )
 
 __all__ = [
+    "AirflowOptionalProviderFeatureException",
+    "AirflowSensorTimeout",
+    "AirflowSkipException",
+    "Asset",
     "BaseHook",
     "BaseOperator",
+    "BaseSensorOperator",
     "DecoratedOperator",
+    "PokeReturnValue",
     "Stats",
     "TaskDecorator",
+    "conf",
     "determine_kwargs",
     "import_string",
     "mask_secret",

@@ -17,7 +17,7 @@ LAYERS = [
     {"arguments.values"},
     {"arguments.leases", "arguments.messages", "arguments.administration"},
     {"arguments"},
-    {"api.parts", "settings"},
+    {"api.parts", "settings", "assets.queues"},
     {"api.messages", "api.administration"},
     {"api"},
     {"flows.base"},
@@ -42,6 +42,10 @@ LAYERS = [
     {"operators.base"},
     {"operators.process"},
     {"operators.queues"},
+    {"sensing"},
+    {"triggers.sensing"},
+    {"sensors.queues"},
+    {"queues.cloudflare"},
     {"decorators.queues"},
 ]
 """Each module may import from those above it and beside it; ``_compat`` and ``provider_info`` import none of them."""
