@@ -23,16 +23,13 @@ from airflow_provider_cfqueues.operators.queues import (
     QueueResumeOperator,
 )
 
-# [START notifier]
 tell = CloudflareQueuesNotifier(
     queue_name="alerts", message_body={"dag": "{{ dag.dag_id }}", "task": "{{ ti.task_id }}", "state": "failed"}
 )
-# [END notifier]
 
 
 @dag(schedule=None, catchup=False, tags=["cloudflare", "example"], default_args={"on_failure_callback": tell})
 def cloudflare_queues_operations():
-    # [START create]
     create = QueueCreateOperator(task_id="create", queue_name="orders", if_exists="ignore")
     ensure = QueueEnsurePullConsumerOperator(
         task_id="ensure", queue_name="orders", visibility_timeout=600, dead_letter_queue="orders-failed"
@@ -40,20 +37,13 @@ def cloudflare_queues_operations():
     ensure_failed = QueueEnsurePullConsumerOperator(
         task_id="ensure_failed", queue_name="orders-failed", consumer_max_retries=100
     )
-    # [END create]
-    # [START redrive]
     redrive = QueueRedriveOperator(
         task_id="redrive", queue_name="orders-failed", target_queue_name="orders", messages_per_second=50
     )
-    # [END redrive]
-    # [START pause]
     pause = QueuePauseOperator(task_id="pause", queue_name="orders")
     purge = QueuePurgeOperator(task_id="purge", queue_name="orders")
     resume = QueueResumeOperator(task_id="resume", queue_name="orders")
-    # [END pause]
-    # [START delete]
     delete = QueueDeleteOperator(task_id="delete", queue_name="orders-trial", if_missing="ignore")
-    # [END delete]
     create >> ensure >> ensure_failed >> redrive >> pause >> purge >> resume >> delete
 
 

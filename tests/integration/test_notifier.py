@@ -6,6 +6,7 @@ import asyncio
 import inspect
 
 import pytest
+from airflow import DAG
 
 from airflow_provider_cfqueues._compat import BaseNotifier
 from airflow_provider_cfqueues.exceptions import NotFoundError
@@ -22,7 +23,7 @@ def received(queue):
 
 def test_a_callback_sends_a_rendered_message(cf, queue):
     notifier = CloudflareQueuesNotifier(queue_name="{{ 'my-' ~ 'queue' }}", message_body=TEMPLATED, delay_seconds=60)
-    notifier({"run_id": "r1"})
+    notifier({"run_id": "r1", "dag": DAG("failing", schedule=None)})
     assert received(queue) == []
     cf.advance(60)
     assert received(queue) == [{"text": "r1 failed", "list": ["2"]}]
