@@ -55,6 +55,7 @@ class QueueRedriveOperator(QueueOperator):
         "messages_per_second",
         "max_messages",
         "max_duration",
+        "idle_timeout",
         "unmatched_delay_seconds",
     )
 
@@ -68,7 +69,7 @@ class QueueRedriveOperator(QueueOperator):
         messages_per_second: float | str | None = None,
         max_messages: int | str | None = None,
         max_duration: float | str | None = None,
-        idle_timeout: float = 5,
+        idle_timeout: float | str = 5,
         unmatched_delay_seconds: float | str = 300,
         grace: float = 3,
         **kwargs: Any,

@@ -230,14 +230,42 @@ def test_no_more_is_pulled_than_asked_for(cf, failed):
     assert state(cf, "failed")["states"] == {"ready": 15, "delayed": 0, "leased": 0}
 
 
-def test_a_killed_task_acks_what_was_sent_gives_the_rest_back_and_the_next_try_goes_on(cf, failed):
+def test_a_killed_task_acks_what_was_sent_gives_the_rest_back_and_the_next_try_goes_on(cf, failed, until):
     CloudflareQueuesHook().send(failed, [{"n": n} for n in range(50)])
     operator = QueueRedriveOperator(
-        task_id="redrive", queue_name="failed", target_queue_name="orders", messages_per_second=10
+        task_id="redrive", queue_name="failed", target_queue_name="orders", messages_per_second=5
     )
-    threading.Timer(0.5, operator.on_kill).start()
-    with pytest.raises(ProcessingFailedError, match="was killed: 10 messages are moved"):
+
+    def kill():
+        until(lambda: state(cf, "orders")["states"]["ready"])
+        operator.on_kill()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with pytest.raises(ProcessingFailedError, match="was killed: [0-9]+ messages are moved"):
         operator.execute({})
-    assert state(cf, "failed")["states"] == {"ready": 40, "delayed": 0, "leased": 0}
-    assert redrive()["moved"] == 40
+    thread.join()
+    moved = state(cf, "orders")["states"]["ready"]
+    assert 0 < moved < 50
+    assert state(cf, "failed")["states"] == {"ready": 50 - moved, "delayed": 0, "leased": 0}
+    assert redrive()["moved"] == 50 - moved
     assert sorted(body["n"] for body, _ in bodies(cf)) == list(range(50))
+
+
+REDRIVE = """
+from airflow_provider_cfqueues.operators.queues import QueueRedriveOperator
+QueueRedriveOperator(task_id="redrive", queue_name="failed", target_queue_name="orders").execute({})
+"""
+
+
+def test_a_worker_killed_between_send_and_ack_has_its_messages_sent_again(cf, failed, worker, until):
+    CloudflareQueuesHook().send(failed, ["a", "b"])
+    cf.add_fault("ack", status=503, times=2)  # the ack waits to be repeated while the worker is killed
+    process = worker(REDRIVE)
+    until(lambda: calls(cf, "ack"))
+    process.kill()
+    process.wait()
+    assert state(cf, "failed")["states"] == {"ready": 0, "delayed": 0, "leased": 2}
+    cf.advance(300)
+    assert redrive()["moved"] == 2
+    assert sorted(body for body, _ in bodies(cf)) == ["a", "a", "b", "b"]
