@@ -242,7 +242,7 @@ def test_a_killed_task_acks_what_was_sent_gives_the_rest_back_and_the_next_try_g
 
     thread = threading.Thread(target=kill)
     thread.start()
-    with pytest.raises(ProcessingFailedError, match="was killed: [0-9]+ messages are moved"):
+    with pytest.raises(ProcessingFailedError, match=r"was killed: \d+ messages are moved"):
         operator.execute({})
     thread.join()
     moved = state(cf, "orders")["states"]["ready"]
