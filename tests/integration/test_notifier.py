@@ -38,6 +38,23 @@ def test_a_deadline_alert_sends_a_rendered_message(queue):
     assert received(queue) == [{"text": "r1 failed", "list": ["2"]}]
 
 
+@pytest.mark.skipif(not HAS_ASYNC, reason="deadline alerts came with Airflow 3.1")
+def test_airflows_trigger_of_deadline_alerts_sends_the_message(queue):
+    try:
+        from airflow.sdk import AsyncCallback
+        from airflow.triggers.callback import CallbackTrigger
+    except ImportError:  # Airflow 3.1
+        from airflow.sdk.definitions.deadline import AsyncCallback
+        from airflow.triggers.deadline import DeadlineCallbackTrigger as CallbackTrigger
+    callback = AsyncCallback(CloudflareQueuesNotifier, kwargs={"queue_name": "my-queue", "message_body": "late"})
+
+    async def alert():
+        return [event async for event in CallbackTrigger(callback.path, dict(callback.kwargs)).run()]
+
+    assert [event.payload["state"] for event in asyncio.run(alert())] == ["running", "success"]
+    assert received(queue) == ["late"]
+
+
 def test_both_send_the_same(queue):
     notifier = CloudflareQueuesNotifier(queue_id=queue, message_body="late")
     notifier.notify({})
