@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow import __version__ as AIRFLOW_VERSION
 
 if TYPE_CHECKING:
-    from airflow.sdk import Asset, BaseHook, BaseOperator, BaseSensorOperator, PokeReturnValue
+    from airflow.sdk import (
+        Asset,
+        BaseHook,
+        BaseNotifier,
+        BaseOperator,
+        BaseOperatorLink,
+        BaseSensorOperator,
+        PokeReturnValue,
+        RetryDecision,
+        RetryPolicy,
+    )
     from airflow.sdk import Context as Context
     from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, determine_kwargs, task_decorator_factory
     from airflow.sdk.configuration import conf
@@ -94,6 +104,29 @@ else:
             AirflowSensorTimeout,
             AirflowSkipException,
         )
+    try:
+        from airflow.sdk import BaseNotifier, BaseOperatorLink
+    except ImportError:  # Airflow 2
+        from airflow.models.baseoperatorlink import BaseOperatorLink
+        from airflow.notifications.basenotifier import BaseNotifier
+    try:
+        from airflow.sdk import RetryDecision, RetryPolicy
+    except ImportError:  # before 3.3
+        RetryDecision, RetryPolicy = None, object
+
+
+def get_xcom(ti_key: Any, key: str) -> Any:
+    """
+    Return an XCom of a task instance: in Airflow 2 for its web server, in Airflow 3 for the task itself.
+
+    :param ti_key: the task instance.
+    :param key: the key of the XCom.
+    """
+    try:
+        from airflow.sdk.execution_time.xcom import XCom
+    except ImportError:  # Airflow 2
+        from airflow.models import XCom
+    return XCom.get_value(ti_key=ti_key, key=key)
 
 
 def triggerer_setting(name: str, default: float) -> float:
@@ -116,16 +149,21 @@ __all__ = [
     "Asset",
     "BaseEventTrigger",
     "BaseHook",
+    "BaseNotifier",
     "BaseOperator",
+    "BaseOperatorLink",
     "BaseSensorOperator",
     "DecoratedOperator",
     "PokeReturnValue",
+    "RetryDecision",
+    "RetryPolicy",
     "SharedStreamProducer",
     "Stats",
     "TaskDecorator",
     "TriggerEvent",
     "conf",
     "determine_kwargs",
+    "get_xcom",
     "import_string",
     "mask_secret",
     "reject_shared_stream_event",

@@ -94,6 +94,15 @@ class CloudflareBaseHook(BaseHook):
                 self._async_client, self._async_loop = AsyncClient(settings), loop
         return self._async_client
 
+    def get_queue_url(self, queue_id: str) -> str:
+        """
+        Return where the Cloudflare dashboard shows a queue.
+
+        :param queue_id: ID of the queue.
+        :raises ConfigurationError: the connection cannot be used as it is.
+        """
+        return f"https://dash.cloudflare.com/{self.get_conn().settings.account_id}/workers/queues/view/{queue_id}"
+
     def _settings(self) -> Settings:
         connection = self.get_connection(self.cloudflare_conn_id)
         extra = connection.extra_dejson

@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_cfqueues import api, flows
-from airflow_provider_cfqueues.models import AckResult, Lease, Message, OutgoingMessage, PullResult
+from airflow_provider_cfqueues.models import AckResult, Lease, Message, PullResult
+from airflow_provider_cfqueues.processing.copies import wrap
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.flows import Flow
@@ -81,7 +82,7 @@ class HookPort:
 
         :param rejected: the messages, each with its reason.
         """
-        copies = {message.lease_id: self._copy(message, reason) for message, reason in rejected}
+        copies = {message.lease_id: wrap(message, self._queue_id, reason) for message, reason in rejected}
         copies = {lease_id: copy for lease_id, copy in copies.items() if flows.fits(copy)}
         with self._timed("dead_letter"):
             # A copy that comes twice is better than a run that ends, with its messages rejected again in the next.
@@ -91,18 +92,3 @@ class HookPort:
     async def _run(self, flow: Flow[T]) -> T:
         client = await self._hook.aget_conn()
         return await client.run(flows.patiently(flow))
-
-    def _copy(self, message: Message, reason: str) -> OutgoingMessage:
-        undecoded = message.body_error is not None or isinstance(message.body, bytes)
-        return OutgoingMessage(
-            body={
-                "id": message.id,
-                "queue_id": self._queue_id,
-                "body": message.raw_body if undecoded else message.body,
-                "content_type": message.content_type,
-                "metadata": dict(message.metadata),
-                "attempts": message.attempts,
-                "reason": reason,
-            },
-            content_type="json",
-        )
