@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseHook, BaseOperator
@@ -41,13 +41,32 @@ else:
     except ImportError:  # before 3.2
         from airflow.utils.module_loading import import_string
 
+
+def get_hook_lineage_collector() -> Any:
+    """Return Airflow's collector of hook lineage. The first call of a process loads Airflow's plugins."""
+    try:
+        from airflow.sdk.lineage import get_hook_lineage_collector
+    except ImportError:  # before 3.2
+        from airflow.lineage.hook import get_hook_lineage_collector  # type: ignore[no-redef, import-not-found]
+    return get_hook_lineage_collector()
+
+
+def add_hook_lineage(direction: str, *, context: BaseHook, uri: str) -> None:
+    """Tell the collector of hook lineage of an ``input`` or ``output``."""
+    collector = get_hook_lineage_collector()
+    add = getattr(collector, f"add_{direction}_asset", None) or getattr(collector, f"add_{direction}_dataset")
+    add(context=context, uri=uri)  # a dataset is what Airflow 2 calls an asset
+
+
 __all__ = [
     "BaseHook",
     "BaseOperator",
     "DecoratedOperator",
     "Stats",
     "TaskDecorator",
+    "add_hook_lineage",
     "determine_kwargs",
+    "get_hook_lineage_collector",
     "import_string",
     "mask_secret",
     "task_decorator_factory",

@@ -7,6 +7,11 @@ from typing import Any
 
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's metadata, the one table of its connection form included."""
+    uris = {
+        "schemes": ["cloudflare-queues"],
+        "handler": None,
+        "to_openlineage_converter": "airflow_provider_cfqueues.lineage.convert_asset_to_openlineage",
+    }
     return {
         "package-name": "airflow-provider-cfqueues",
         "name": "Cloudflare Queues",
@@ -30,6 +35,8 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_cfqueues.operators.queues"],
             }
         ],
+        "asset-uris": [uris],
+        "dataset-uris": [uris],  # what Airflow 2 calls them
         "task-decorators": [
             {
                 "name": "cloudflare_queue",

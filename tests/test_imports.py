@@ -23,7 +23,7 @@ LAYERS = [
     {"processing.settling", "processing.changes"},
     {"processing.pulling"},
     {"processing.engine"},
-    {"clients"},
+    {"clients", "telemetry", "lineage"},
     {"hooks.queues"},
     {"processing.metrics"},
     {"processing.port", "processing.progress"},
@@ -50,7 +50,7 @@ def imports_of(path):
             yield node.module.removeprefix("airflow_provider_cfqueues.")
 
 
-def test_operators_load_no_http_library_that_airflow_did_not():
+def test_operators_load_no_heavy_library_that_airflow_did_not():
     base = """
 try:
     from airflow.sdk import BaseOperator
@@ -59,6 +59,7 @@ except ImportError:
     extra = modules_loaded_by("import airflow_provider_cfqueues.operators.queues") - modules_loaded_by(base)
     assert "airflow_provider_cfqueues.operators.queues" in extra
     heavy = {"requests", "httpx", "tenacity", "urllib3", "aiohttp", "starlette", "uvicorn"}
+    heavy |= {"openlineage", "opentelemetry", "rich"}
     assert {module.partition(".")[0] for module in extra} & heavy == set()
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import sync_to_async
 
 from airflow_provider_cfqueues import api, arguments, flows
-from airflow_provider_cfqueues._compat import BaseHook, mask_secret
+from airflow_provider_cfqueues._compat import BaseHook, get_hook_lineage_collector, mask_secret
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, shorten_lease
+from airflow_provider_cfqueues.lineage import Traffic
 from airflow_provider_cfqueues.provider_info import get_provider_info
 from airflow_provider_cfqueues.settings import Settings, parse_settings
+from airflow_provider_cfqueues.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.clients import AsyncClient, Client
@@ -33,6 +36,9 @@ class CloudflareQueuesHook(BaseHook):
     :class:`~airflow_provider_cfqueues.exceptions.CloudflareQueuesError`, wrong arguments a TypeError or ValueError; a
     connection that does not exist is Airflow's own error.
 
+    What its calls read from and wrote to queues is lineage: ``traffic`` has the numbers, and Airflow's collector of
+    hook lineage gets the queues as assets.
+
     :param cloudflare_conn_id: the Airflow connection, of type ``cloudflare``.
     """
 
@@ -48,6 +54,7 @@ class CloudflareQueuesHook(BaseHook):
         self._async_client: AsyncClient | None = None
         self._async_loop: asyncio.AbstractEventLoop | None = None
         self._known = flows.Known()
+        self.traffic = Traffic(self, self._known)
         self._lock = threading.Lock()
 
     @classmethod
@@ -83,7 +90,8 @@ class CloudflareQueuesHook(BaseHook):
             if self._client is None:
                 from airflow_provider_cfqueues.clients import Client
 
-                self._client = Client(self._settings())
+                settings, telemetry = self._observed_settings()
+                self._client = Client(settings, observe=telemetry.request)
             return self._client
 
     async def aget_conn(self) -> AsyncClient:
@@ -96,10 +104,15 @@ class CloudflareQueuesHook(BaseHook):
         if self._async_client is None or self._async_loop is not loop:
             from airflow_provider_cfqueues.clients import AsyncClient
 
-            settings = await sync_to_async(self._settings)()
+            settings, telemetry = await sync_to_async(self._observed_settings)()
             if self._async_client is None or self._async_loop is not loop:  # still, after others had their turn
-                self._async_client, self._async_loop = AsyncClient(settings), loop
+                self._async_client, self._async_loop = AsyncClient(settings, observe=telemetry.request), loop
         return self._async_client
+
+    def _observed_settings(self) -> tuple[Settings, Telemetry]:
+        settings = self._settings()
+        get_hook_lineage_collector()  # here, where no event loop waits while the first call loads Airflow's plugins
+        return settings, Telemetry(settings=settings, moved=partial(self.traffic.add, settings.account_id))
 
     def _settings(self) -> Settings:
         connection = self.get_connection(self.cloudflare_conn_id)

@@ -144,7 +144,6 @@ class QueueProcessOperator(QueueOperator):
             queue_id,
             visibility_timeout=options.visibility_timeout,
             dead_letter_queue_id=self._find_dead_letter_queue(queue_id),
-            timed=metrics.timed,
         )
         self._engine = Engine(port, handler, options, log=self.log)
         report = self._engine.report

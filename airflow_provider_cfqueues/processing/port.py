@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues import api
@@ -22,7 +21,6 @@ class HookPort:
     :param queue_id: ID of the queue.
     :param visibility_timeout: seconds that leases last.
     :param dead_letter_queue_id: ID of the queue that gets copies of rejected messages.
-    :param timed: gives a context manager that times the request of this name.
     """
 
     def __init__(
@@ -32,13 +30,11 @@ class HookPort:
         *,
         visibility_timeout: float,
         dead_letter_queue_id: str | None,
-        timed: Callable[[str], AbstractContextManager[None]] = nullcontext,  # type: ignore[assignment]
     ) -> None:
         self._hook = hook
         self._queue_id = queue_id
         self._visibility_timeout = visibility_timeout
         self._dead_letter_queue_id = dead_letter_queue_id
-        self._timed = timed
 
     @property
     def can_dead_letter(self) -> bool:
@@ -53,11 +49,10 @@ class HookPort:
         """
         # One request: the hook's pull makes further ones until it has enough, and what the first gave would wait for
         # the last, its leases running, unknown to the engine where that is killed meanwhile.
-        with self._timed("pull"):
-            client = await self._hook.aget_conn()
-            return await client.call(
-                api.pull(self._queue_id, max_messages, self._visibility_timeout, lease_seconds=self._visibility_timeout)
-            )
+        client = await self._hook.aget_conn()
+        return await client.call(
+            api.pull(self._queue_id, max_messages, self._visibility_timeout, lease_seconds=self._visibility_timeout)
+        )
 
     async def ack(self, acks: Sequence[str], retries: Sequence[Lease]) -> AckResult:
         """
@@ -66,8 +61,7 @@ class HookPort:
         :param acks: leases of messages that are done.
         :param retries: leases of messages to deliver again.
         """
-        with self._timed("ack"):
-            return await self._hook.aack(self._queue_id, acks=acks, retries=retries)
+        return await self._hook.aack(self._queue_id, acks=acks, retries=retries)
 
     async def dead_letter(self, rejected: Sequence[tuple[Message, str]]) -> set[str]:
         """
@@ -79,9 +73,8 @@ class HookPort:
         """
         copies = {message.lease_id: self._copy(message, reason) for message, reason in rejected}
         copies = {lease_id: copy for lease_id, copy in copies.items() if fits(copy)}
-        with self._timed("dead_letter"):
-            # A copy that comes twice is better than a run that ends, with its messages rejected again in the next.
-            await self._hook.asend(str(self._dead_letter_queue_id), list(copies.values()), repeat_ambiguous=True)
+        # A copy that comes twice is better than a run that ends, with its messages rejected again in the next.
+        await self._hook.asend(str(self._dead_letter_queue_id), list(copies.values()), repeat_ambiguous=True)
         return set(copies)
 
     def _copy(self, message: Message, reason: str) -> OutgoingMessage:
