@@ -191,11 +191,20 @@ class PermissionDeniedError(ApiError):
 
 
 class NotFoundError(ApiError):
-    """The queue or the account does not exist (HTTP 404, codes 7003, 10104, 11000)."""
+    """The queue, its consumer or the account does not exist (HTTP 404, codes 7003, 10104, 10105, 11000, 11006)."""
 
     remedy = (
         "Check queue_id or queue_name, and the account ID of the connection; for code 7003 also that its 'host', if it "
         "has one, ends in /client/v4."
+    )
+
+
+class AlreadyExistsError(ApiError):
+    """A queue has this name already (code 11009), or the queue has a consumer already (code 11004)."""
+
+    remedy = (
+        "Use what is there, or choose another name. A Worker consumer must be removed before a pull consumer can be "
+        "added: `npx wrangler queues consumer worker remove QUEUE_NAME SCRIPT_NAME`."
     )
 
 
