@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseHook, BaseOperator
     from airflow.sdk import Context as Context
     from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, determine_kwargs, task_decorator_factory
+    from airflow.sdk.exceptions import AirflowException
     from airflow.sdk.log import mask_secret
     from airflow.sdk.module_loading import import_string  # type: ignore[attr-defined]
     from airflow.sdk.observability.stats import Stats
@@ -20,6 +21,10 @@ else:
         from airflow.sdk import BaseHook
     except ImportError:  # Airflow 2.11 and 3.0
         from airflow.hooks.base import BaseHook
+    try:
+        from airflow.sdk.exceptions import AirflowException
+    except ImportError:  # before 3.1
+        from airflow.exceptions import AirflowException
     try:
         from airflow.sdk.log import mask_secret
     except ImportError:  # Airflow 2
@@ -59,6 +64,7 @@ def add_hook_lineage(direction: str, *, context: BaseHook, uri: str) -> None:
 
 
 __all__ = [
+    "AirflowException",
     "BaseHook",
     "BaseOperator",
     "DecoratedOperator",

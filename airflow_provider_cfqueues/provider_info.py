@@ -37,6 +37,7 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "asset-uris": [uris],
         "dataset-uris": [uris],  # what Airflow 2 calls them
+        "cli": ["airflow_provider_cfqueues.cli.definition.get_cli_commands"],
         "task-decorators": [
             {
                 "name": "cloudflare_queue",

@@ -41,6 +41,9 @@ LAYERS = [
     {"operators.process"},
     {"operators.queues"},
     {"decorators.queues"},
+    {"cli.definition", "cli.screen", "cli.drain", "cli.ping"},
+    {"cli.commands"},
+    {"__main__"},
 ]
 """Each module may import from those above it and beside it; ``_compat`` and ``provider_info`` import none of them."""
 

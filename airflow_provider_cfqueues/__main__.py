@@ -1,0 +1,38 @@
+"""``python -m airflow_provider_cfqueues``: the commands of ``airflow cfqueues``, for every Airflow."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+
+from airflow_provider_cfqueues import __version__
+from airflow_provider_cfqueues.cli.definition import COMMANDS, HELP, WORK, arguments_of
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(prog="python -m airflow_provider_cfqueues", description=f"{HELP}.")
+    made.add_argument("--version", action="version", version=__version__)
+    commands = made.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        own = commands.add_parser(command.name, help=command.help, description=command.description)
+        for argument in arguments_of(command):
+            own.add_argument(*argument.flags, **argument.options)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """
+    Run a command; it ends by SystemExit.
+
+    :param arguments: those of the command line.
+    """
+    given = parser().parse_args(arguments)
+    with warnings.catch_warnings(record=True):  # of Airflow's own modules, which are imported now
+        getattr(import_module(WORK), given.command)(given)
+
+
+if __name__ == "__main__":
+    main()
