@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -30,8 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     :param arguments: those of the command line.
     """
     given = parser().parse_args(arguments)
-    with warnings.catch_warnings(record=True):  # of Airflow's own modules, which are imported now
-        getattr(import_module(WORK), given.command)(given)
+    getattr(import_module(WORK), given.command)(given)
 
 
 if __name__ == "__main__":
