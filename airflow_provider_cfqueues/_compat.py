@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseHook, BaseOperator
+    from airflow.sdk import Asset, BaseHook, BaseOperator, BaseSensorOperator, PokeReturnValue
     from airflow.sdk import Context as Context
     from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, determine_kwargs, task_decorator_factory
-    from airflow.sdk.exceptions import AirflowException
+    from airflow.sdk.configuration import conf
+    from airflow.sdk.exceptions import (
+        AirflowException,
+        AirflowOptionalProviderFeatureException,
+        AirflowSensorTimeout,
+        AirflowSkipException,
+    )
     from airflow.sdk.log import mask_secret
     from airflow.sdk.module_loading import import_string  # type: ignore[attr-defined]
     from airflow.sdk.observability.stats import Stats
@@ -21,10 +27,6 @@ else:
         from airflow.sdk import BaseHook
     except ImportError:  # Airflow 2.11 and 3.0
         from airflow.hooks.base import BaseHook
-    try:
-        from airflow.sdk.exceptions import AirflowException
-    except ImportError:  # before 3.1
-        from airflow.exceptions import AirflowException
     try:
         from airflow.sdk.log import mask_secret
     except ImportError:  # Airflow 2
@@ -45,6 +47,29 @@ else:
         from airflow.sdk.module_loading import import_string
     except ImportError:  # before 3.2
         from airflow.utils.module_loading import import_string
+    try:
+        from airflow.sdk import Asset, BaseSensorOperator, PokeReturnValue
+    except ImportError:  # Airflow 2
+        from airflow.datasets import Dataset as Asset
+        from airflow.sensors.base import BaseSensorOperator, PokeReturnValue
+    try:
+        from airflow.sdk.configuration import conf
+    except ImportError:  # before 3.2
+        from airflow.configuration import conf
+    try:
+        from airflow.sdk.exceptions import (
+            AirflowException,
+            AirflowOptionalProviderFeatureException,
+            AirflowSensorTimeout,
+            AirflowSkipException,
+        )
+    except ImportError:  # before 3.2
+        from airflow.exceptions import (
+            AirflowException,
+            AirflowOptionalProviderFeatureException,
+            AirflowSensorTimeout,
+            AirflowSkipException,
+        )
 
 
 def get_hook_lineage_collector() -> Any:
@@ -65,12 +90,19 @@ def add_hook_lineage(direction: str, *, context: BaseHook, uri: str) -> None:
 
 __all__ = [
     "AirflowException",
+    "AirflowOptionalProviderFeatureException",
+    "AirflowSensorTimeout",
+    "AirflowSkipException",
+    "Asset",
     "BaseHook",
     "BaseOperator",
+    "BaseSensorOperator",
     "DecoratedOperator",
+    "PokeReturnValue",
     "Stats",
     "TaskDecorator",
     "add_hook_lineage",
+    "conf",
     "determine_kwargs",
     "get_hook_lineage_collector",
     "import_string",

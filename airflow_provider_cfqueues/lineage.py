@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from airflow_provider_cfqueues._compat import add_hook_lineage
+from airflow_provider_cfqueues.assets.queues import SCHEME
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import BaseHook
     from airflow_provider_cfqueues.flows import Known
 
-SCHEME = "cloudflare-queues"
 FACET = "cloudflareQueues_messages"
 """The facet that counts what OpenLineage has no facet for: messages acked, retried and not confirmed."""
 
@@ -45,7 +45,7 @@ def convert_asset_to_openlineage(asset: Any, lineage_context: Any) -> Dataset:
     from openlineage.client.event_v2 import Dataset
 
     parts = urlsplit(asset.uri)
-    return Dataset(namespace=namespace(parts.netloc), name=parts.path.strip("/"))
+    return Dataset(namespace=namespace(parts.netloc), name=unquote(parts.path.strip("/")))
 
 
 class Traffic:
@@ -73,7 +73,8 @@ class Traffic:
         before = _directions(known)
         known.update(moved)
         for direction in _directions(known) - before:
-            add_hook_lineage(direction, context=self._hook, uri=f"{namespace(account_id)}/{self._name(queue_id)}")
+            uri = f"{namespace(account_id)}/{quote(self._name(queue_id), safe='')}"
+            add_hook_lineage(direction, context=self._hook, uri=uri)
 
     def _name(self, queue_id: str) -> str:
         return next((name for name, known_id in self._known.queue_ids.items() if known_id == queue_id), queue_id)

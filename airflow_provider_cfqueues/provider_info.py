@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+_ASSET_URIS = [
+    {
+        "schemes": ["cloudflare-queues"],
+        "handler": "airflow_provider_cfqueues.assets.queues.sanitize_uri",
+        "factory": "airflow_provider_cfqueues.assets.queues.create_asset",
+        "to_openlineage_converter": "airflow_provider_cfqueues.lineage.convert_asset_to_openlineage",
+    }
+]
+
 
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's metadata, the one table of its connection form included."""
-    uris = {
-        "schemes": ["cloudflare-queues"],
-        "handler": None,
-        "to_openlineage_converter": "airflow_provider_cfqueues.lineage.convert_asset_to_openlineage",
-    }
     return {
         "package-name": "airflow-provider-cfqueues",
         "name": "Cloudflare Queues",
@@ -35,8 +39,21 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_cfqueues.operators.queues"],
             }
         ],
-        "asset-uris": [uris],
-        "dataset-uris": [uris],  # what Airflow 2 calls them
+        "sensors": [
+            {
+                "integration-name": "Cloudflare Queues",
+                "python-modules": ["airflow_provider_cfqueues.sensors.queues"],
+            }
+        ],
+        "triggers": [
+            {
+                "integration-name": "Cloudflare Queues",
+                "python-modules": ["airflow_provider_cfqueues.triggers.sensing"],
+            }
+        ],
+        "queues": ["airflow_provider_cfqueues.queues.cloudflare.CloudflareQueuesMessageQueueProvider"],
+        "asset-uris": _ASSET_URIS,
+        "dataset-uris": _ASSET_URIS,  # their name in Airflow 2
         "cli": ["airflow_provider_cfqueues.cli.definition.get_cli_commands"],
         "task-decorators": [
             {

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues._compat import BaseOperator
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
@@ -45,9 +46,7 @@ class QueueOperator(BaseOperator):
 
     def find_queue(self) -> str:
         """Return the ID of the queue, looked up where it was given by name."""
-        if bool(self.queue_id) == bool(self.queue_name):
-            msg = f"Give exactly one of queue_id and queue_name, not {self.queue_id!r} and {self.queue_name!r}"
-            raise ValueError(msg)
+        arguments.require_one(queue_id=self.queue_id, queue_name=self.queue_name)
         return self.queue_id or self.hook.get_queue_id(str(self.queue_name))
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:

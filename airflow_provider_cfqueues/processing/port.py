@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues import api
 from airflow_provider_cfqueues.flows import fits
-from airflow_provider_cfqueues.models import AckResult, Lease, Message, OutgoingMessage, PullResult
+from airflow_provider_cfqueues.models import AckResult, Lease, Message, PullResult
+from airflow_provider_cfqueues.processing.copies import wrap
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
@@ -71,23 +72,8 @@ class HookPort:
 
         :param rejected: the messages, each with its reason.
         """
-        copies = {message.lease_id: self._copy(message, reason) for message, reason in rejected}
+        copies = {message.lease_id: wrap(message, self._queue_id, reason) for message, reason in rejected}
         copies = {lease_id: copy for lease_id, copy in copies.items() if fits(copy)}
         # A copy that comes twice is better than a run that ends, with its messages rejected again in the next.
         await self._hook.asend(str(self._dead_letter_queue_id), list(copies.values()), repeat_ambiguous=True)
         return set(copies)
-
-    def _copy(self, message: Message, reason: str) -> OutgoingMessage:
-        undecoded = message.body_error is not None or isinstance(message.body, bytes)
-        return OutgoingMessage(
-            body={
-                "id": message.id,
-                "queue_id": self._queue_id,
-                "body": message.raw_body if undecoded else message.body,
-                "content_type": message.content_type,
-                "metadata": dict(message.metadata),
-                "attempts": message.attempts,
-                "reason": reason,
-            },
-            content_type="json",
-        )
