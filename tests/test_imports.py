@@ -48,6 +48,7 @@ LAYERS = [
     {"queues.cloudflare"},
     {"decorators.queues"},
     {"cli.definition", "cli.screen", "cli.drain", "cli.ping"},
+    {"cli.moving"},
     {"cli.commands"},
     {"__main__"},
 ]

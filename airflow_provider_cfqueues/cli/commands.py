@@ -5,34 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
-import signal
 import sys
-import threading
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
-from airflow_provider_cfqueues.cli.drain import Drain, open_sink
+from airflow_provider_cfqueues.cli.moving import drain, find_queue, redrive
 from airflow_provider_cfqueues.cli.ping import check_connection
-from airflow_provider_cfqueues.cli.screen import FAILED, INTERRUPTED, Screen, age, body, command, number, plain
+from airflow_provider_cfqueues.cli.screen import FAILED, Screen, age, body, command, number, plain
 from airflow_provider_cfqueues.exceptions import NotFoundError, PermissionDeniedError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import OutgoingMessage, Queue
 
+__all__ = ["drain", "emulator", "peek", "ping", "queues", "redrive", "send"]
+
 REQUESTS_AT_ONCE = 8
-_ID = re.compile(r"[0-9a-f]{32}")
-
-
-def find_queue(hook: CloudflareQueuesHook, queue: str) -> str:
-    """
-    Return the ID of a queue that was given by name or by ID.
-
-    :param hook: the hook.
-    :param queue: what was given.
-    """
-    return queue if _ID.fullmatch(queue) else hook.get_queue_id(queue)
 
 
 @command
@@ -144,56 +131,6 @@ def _outgoing(text: str, where: int, arguments: Namespace) -> OutgoingMessage:
         except ValueError as error:
             raise ValueError(f"message {where} begins as JSON, but is none: {error}. --text sends it as text") from None
     return OutgoingMessage(body=value, delay_seconds=arguments.delay)
-
-
-@command
-def drain(arguments: Namespace, screen: Screen) -> int:
-    """Pull messages into a file, and ack what is written."""
-    hook = CloudflareQueuesHook(arguments.conn_id)
-    queue_id = find_queue(hook, arguments.queue)
-    backlog = hook.get_metrics(queue_id).backlog_count
-    total = backlog if arguments.max is None else min(backlog, arguments.max)
-    with (
-        open_sink(arguments.output, screen.out) as sink,
-        screen.progress(f"Draining {arguments.queue}", total) as advance,
-        told_to_stop(screen) as stop,
-    ):
-        drained = Drain(hook, queue_id, sink, visibility_timeout=arguments.visibility_timeout)
-        try:
-            drained.run(arguments.max, stop=stop, advance=advance)
-        finally:
-            screen_of_summary = screen if sink.is_file else Screen(sys.stderr, as_json=screen.as_json)
-            screen_of_summary.result(drained.facts(), drained.summary(arguments.queue, arguments.output))
-    if stop.is_set():
-        return INTERRUPTED
-    return FAILED if drained.unconfirmed else 0
-
-
-@contextmanager
-def told_to_stop(screen: Screen) -> Iterator[threading.Event]:
-    """
-    Set an event at the first Ctrl-C or SIGTERM; the second does what it always does.
-
-    :param screen: where to say so.
-    """
-    stop = threading.Event()
-    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    def handle(*_: Any) -> None:
-        stop.set()
-        restore()
-        screen.note("Stopping: settling what is under way (again to stop at once)")
-
-    for each in before:
-        signal.signal(each, handle)
-    try:
-        yield stop
-    finally:
-        restore()
 
 
 def emulator(arguments: Namespace) -> None:

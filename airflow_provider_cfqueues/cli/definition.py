@@ -92,6 +92,20 @@ COMMANDS = (
         ),
     ),
     Command(
+        "redrive",
+        "Move messages from a dead-letter queue back to a queue",
+        "Move messages to another queue: pull, send, and only then ack. Copies that QueueProcessOperator made of "
+        "rejected messages are sent as the messages that they were. Ctrl-C acks what was sent and gives the rest back.",
+        (
+            QUEUE,
+            _argument("target", metavar="TARGET", help="name of the queue that gets the messages, or its ID"),
+            _argument("--match", action="append", metavar="CONDITION", help="only these: literal:…, jsonpath:…"),
+            _argument("--rate", type=float, metavar="N", help="at most N messages a second (as fast as it goes)"),
+            _argument("--as-is", action="store_true", help="send copies of rejected messages as they lie there"),
+            MAX,
+        ),
+    ),
+    Command(
         "emulator",
         "Run a local Cloudflare Queues",
         "Run the emulator until Ctrl-C; its first line on stdout says where it is. It wants the extra [emulator].",

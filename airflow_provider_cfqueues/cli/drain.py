@@ -95,8 +95,6 @@ class Drain:
         :raises OSError: the messages could not be written; those of the batch are given back.
         :raises CloudflareQueuesError: a request failed for good.
         """
-        if max_messages is not None and max_messages < 1:
-            raise ValueError(f"--max must be at least 1, not {max_messages}")
         while not stop.is_set():
             left = BATCH if max_messages is None else max_messages - self.written
             if left <= 0:
