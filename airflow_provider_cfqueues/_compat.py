@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow.sdk import Asset, BaseHook, BaseOperator, BaseSensorOperator, PokeReturnValue
+    from airflow.sdk import (
+        Asset,
+        BaseHook,
+        BaseNotifier,
+        BaseOperator,
+        BaseOperatorLink,
+        BaseSensorOperator,
+        PokeReturnValue,
+        RetryDecision,
+        RetryPolicy,
+    )
     from airflow.sdk import Context as Context
     from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, determine_kwargs, task_decorator_factory
     from airflow.sdk.configuration import conf
@@ -70,6 +80,29 @@ else:
             AirflowSensorTimeout,
             AirflowSkipException,
         )
+    try:
+        from airflow.sdk import BaseNotifier, BaseOperatorLink
+    except ImportError:  # Airflow 2
+        from airflow.models.baseoperatorlink import BaseOperatorLink
+        from airflow.notifications.basenotifier import BaseNotifier
+    try:
+        from airflow.sdk import RetryDecision, RetryPolicy
+    except ImportError:  # before 3.3
+        RetryDecision, RetryPolicy = None, object
+
+
+def get_xcom(ti_key: Any, key: str) -> Any:
+    """
+    Return an XCom of a task instance: in Airflow 2 for its web server, in Airflow 3 for the task itself.
+
+    :param ti_key: the task instance.
+    :param key: the key of the XCom.
+    """
+    try:
+        from airflow.sdk.execution_time.xcom import XCom
+    except ImportError:  # Airflow 2
+        from airflow.models import XCom
+    return XCom.get_value(ti_key=ti_key, key=key)
 
 
 def get_hook_lineage_collector() -> Any:
@@ -95,16 +128,21 @@ __all__ = [
     "AirflowSkipException",
     "Asset",
     "BaseHook",
+    "BaseNotifier",
     "BaseOperator",
+    "BaseOperatorLink",
     "BaseSensorOperator",
     "DecoratedOperator",
     "PokeReturnValue",
+    "RetryDecision",
+    "RetryPolicy",
     "Stats",
     "TaskDecorator",
     "add_hook_lineage",
     "conf",
     "determine_kwargs",
     "get_hook_lineage_collector",
+    "get_xcom",
     "import_string",
     "mask_secret",
     "task_decorator_factory",

@@ -48,9 +48,14 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {
                 "integration-name": "Cloudflare Queues",
-                "python-modules": ["airflow_provider_cfqueues.triggers.sensing"],
+                "python-modules": [
+                    "airflow_provider_cfqueues.triggers.purging",
+                    "airflow_provider_cfqueues.triggers.sensing",
+                ],
             }
         ],
+        "notifications": ["airflow_provider_cfqueues.notifications.queues.CloudflareQueuesNotifier"],
+        "extra-links": ["airflow_provider_cfqueues.links.queues.CloudflareQueueLink"],
         "queues": ["airflow_provider_cfqueues.queues.cloudflare.CloudflareQueuesMessageQueueProvider"],
         "asset-uris": _ASSET_URIS,
         "dataset-uris": _ASSET_URIS,  # their name in Airflow 2

@@ -99,6 +99,15 @@ class CloudflareBaseHook(BaseHook):
                 self._async_client, self._async_loop = AsyncClient(settings, observe=telemetry.request), loop
         return self._async_client
 
+    def get_queue_url(self, queue_id: str) -> str:
+        """
+        Return where the Cloudflare dashboard shows a queue.
+
+        :param queue_id: ID of the queue.
+        :raises ConfigurationError: the connection cannot be used as it is.
+        """
+        return f"https://dash.cloudflare.com/{self.get_conn().settings.account_id}/workers/queues/view/{queue_id}"
+
     def _observed_settings(self) -> tuple[Settings, Telemetry]:
         settings = self._settings()
         get_hook_lineage_collector()  # here, where no event loop waits while the first call loads Airflow's plugins

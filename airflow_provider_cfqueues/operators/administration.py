@@ -268,13 +268,13 @@ class QueuePurgeOperator(QueueOperator):
             self.defer(
                 trigger=QueuePurgeTrigger(
                     queue_id=queue_id,
+                    backlog_count=backlog,
                     cloudflare_conn_id=self.cloudflare_conn_id,
                     started_before=before.started_at,
                     poll_interval=interval,
                     end=end,
                 ),
                 method_name="execute_complete",
-                kwargs={"report": report},
                 timeout=timedelta(seconds=timeout + SECONDS_FOR_THE_TRIGGER),
             )
         while not is_done(status, before.started_at):
@@ -284,19 +284,18 @@ class QueuePurgeOperator(QueueOperator):
             status = self.hook.get_purge_status(queue_id)
         return {**report, "started_at": status.started_at, "completed": True}
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         """
         Return the report once the trigger saw the purge done, or raise what it met.
 
         :param context: the task's context.
         :param event: the trigger's event.
-        :param report: what is known from before.
         """
         if "error" in event:
             raise CloudflareQueuesError.from_dict(event["error"])
         if not event["completed"]:
-            raise self._too_late(report["queue_id"])
-        return {**report, "started_at": event["started_at"], "completed": True}
+            raise self._too_late(event["queue_id"])
+        return dict(event)
 
     def _too_late(self, queue_id: str) -> TimeoutError:
         return TimeoutError(

@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues.exceptions import UnconfirmedLeasesError, list_leases, shorten_lease
 from airflow_provider_cfqueues.models import AckResult
+from airflow_provider_cfqueues.operators.administration import (
+    QueueCreateOperator,
+    QueueDeleteOperator,
+    QueueEnsurePullConsumerOperator,
+    QueuePauseOperator,
+    QueuePurgeOperator,
+    QueueResumeOperator,
+)
 from airflow_provider_cfqueues.operators.base import QueueOperator
 from airflow_provider_cfqueues.operators.process import QueueProcessOperator
+from airflow_provider_cfqueues.operators.redrive import QueueRedriveOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
@@ -19,8 +28,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "QueueAckOperator",
+    "QueueCreateOperator",
+    "QueueDeleteOperator",
+    "QueueEnsurePullConsumerOperator",
+    "QueuePauseOperator",
     "QueueProcessOperator",
     "QueuePullOperator",
+    "QueuePurgeOperator",
+    "QueueRedriveOperator",
+    "QueueResumeOperator",
     "QueueRetryOperator",
     "QueueSendOperator",
     "QueueSettleOperator",

@@ -32,7 +32,7 @@ class QueueRedriveOperator(QueueOperator):
     "not_moved"}``: counts, and the first hundred unmovable messages as ``{"message_id", "reason"}``. The task succeeds
     whatever could not be moved.
 
-    :param target_queue_id: ID of the queue that gets the messages. Exactly one of it and ``target_queue_name`` is given.
+    :param target_queue_id: ID of the queue that gets the messages; exactly one of it and its name is given.
     :param target_queue_name: name of that queue.
     :param match: which messages to move; a condition as text, ``literal:…``, ``jsonpath:…`` or ``function:…`` (see
         :mod:`~airflow_provider_cfqueues.matching`), or a list of them. It sees a message as it lies in the queue.
@@ -42,8 +42,8 @@ class QueueRedriveOperator(QueueOperator):
     :param max_messages: end after so many messages were pulled; None = no limit.
     :param max_duration: pull nothing more after so many seconds; None = no limit.
     :param idle_timeout: end when the queue gave nothing for so many seconds.
-    :param return_delay_seconds: seconds until a message that was not moved can be delivered again. Below the time that
-        the run takes, it meets the same messages again.
+    :param unmatched_delay_seconds: seconds until a message that was not moved can be delivered again; a run that takes
+        longer meets it again.
     :param grace: seconds that sends under way get when the task is killed; Airflow 3 ends the process after 5.
     """
 
@@ -55,7 +55,7 @@ class QueueRedriveOperator(QueueOperator):
         "messages_per_second",
         "max_messages",
         "max_duration",
-        "return_delay_seconds",
+        "unmatched_delay_seconds",
     )
 
     def __init__(
@@ -69,7 +69,7 @@ class QueueRedriveOperator(QueueOperator):
         max_messages: int | str | None = None,
         max_duration: float | str | None = None,
         idle_timeout: float = 5,
-        return_delay_seconds: float | str = 300,
+        unmatched_delay_seconds: float | str = 300,
         grace: float = 3,
         **kwargs: Any,
     ) -> None:
@@ -82,7 +82,7 @@ class QueueRedriveOperator(QueueOperator):
         self.max_messages = max_messages
         self.max_duration = max_duration
         self.idle_timeout = idle_timeout
-        self.return_delay_seconds = return_delay_seconds
+        self.unmatched_delay_seconds = unmatched_delay_seconds
         self.grace = grace
         self._redrive: Redrive | None = None
 
@@ -118,7 +118,7 @@ class QueueRedriveOperator(QueueOperator):
             match=self.match,
             unwrap=self.unwrap,
             messages_per_second=rate,
-            return_delay_seconds=arguments.parse_delay(self.return_delay_seconds, "return_delay_seconds") or 0,
+            unmatched_delay_seconds=arguments.parse_delay(self.unmatched_delay_seconds, "unmatched_delay_seconds") or 0,
             max_messages=None
             if self.max_messages is None
             else arguments.parse_count(self.max_messages, "max_messages"),

@@ -44,7 +44,7 @@ class RedriveOptions:
     :param match: which messages, as :mod:`~airflow_provider_cfqueues.matching` reads it; None = all.
     :param unwrap: send what ``QueueProcessOperator`` wrote about a rejected message as the message that it was.
     :param messages_per_second: move no more than that; None = as fast as it goes.
-    :param return_delay_seconds: seconds until a message that is not moved can be delivered again.
+    :param unmatched_delay_seconds: seconds until a message that is not moved can be delivered again.
     :param max_messages: end after so many messages were pulled; None = no limit.
     :param max_duration: pull nothing more after so many seconds; None = no limit.
     :param idle_timeout: end when the queue gave nothing for so many seconds.
@@ -54,7 +54,7 @@ class RedriveOptions:
     match: Match = None
     unwrap: bool = True
     messages_per_second: float | None = None
-    return_delay_seconds: int = 300
+    unmatched_delay_seconds: int = 300
     max_messages: int | None = None
     max_duration: float | None = None
     idle_timeout: float = 5
@@ -175,7 +175,7 @@ class Redrive:
             batch_size=batch_size,
             visibility_timeout=max(timeout, DEFAULT_VISIBILITY_SECONDS),
             expected_seconds_per_message=None if rate is None else 1 / rate,
-            delay=self._options.return_delay_seconds,
+            delay=self._options.unmatched_delay_seconds,
             grace=self._options.grace,
             handles_undecoded=True,
         )
@@ -189,7 +189,7 @@ class Redrive:
         renewed = await self._send(self._source_id, self._renew({position: messages[position] for position in left}))
         self.refusals.renewed += len(renewed)
         done |= renewed
-        delay = 0 if self._engine.stopping else self._options.return_delay_seconds
+        delay = 0 if self._engine.stopping else self._options.unmatched_delay_seconds
         return [Ack() if position in done else Retry(delay, reason=None) for position in range(len(messages))]
 
     def _choose(self, message: Message) -> OutgoingMessage | None:
@@ -209,7 +209,7 @@ class Redrive:
             if self._is_last_delivery(message):
                 with suppress(ValueError):  # it was told of as a message that cannot be moved
                     copied = copy(message, unwrapped=False)
-                    renewed[position] = replace(copied, delay_seconds=self._options.return_delay_seconds)
+                    renewed[position] = replace(copied, delay_seconds=self._options.unmatched_delay_seconds)
         return renewed
 
     async def _send(self, queue_id: str, copies: Mapping[int, OutgoingMessage]) -> set[int]:

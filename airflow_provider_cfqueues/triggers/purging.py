@@ -26,11 +26,12 @@ def is_done(status: PurgeStatus, started_before: str | None) -> bool:
 
 class QueuePurgeTrigger(BaseTrigger):
     """
-    Asks for the status of a purge, and ends with ``{"completed", "started_at"}`` or ``{"error": …}``.
+    Asks for the status of a purge, and ends with what ``QueuePurgeOperator`` returns, or with ``{"error": …}``.
 
     An error is data here, so that the task can raise it as what it is.
 
     :param queue_id: ID of the queue.
+    :param backlog_count: how many messages waited before, for the event.
     :param cloudflare_conn_id: the Airflow connection.
     :param started_before: when the purge before this one began, as the API wrote it.
     :param poll_interval: seconds between two looks.
@@ -38,10 +39,18 @@ class QueuePurgeTrigger(BaseTrigger):
     """
 
     def __init__(
-        self, *, queue_id: str, cloudflare_conn_id: str, started_before: str | None, poll_interval: float, end: float
+        self,
+        *,
+        queue_id: str,
+        backlog_count: int,
+        cloudflare_conn_id: str,
+        started_before: str | None,
+        poll_interval: float,
+        end: float,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.queue_id = queue_id
+        self.backlog_count = backlog_count
         self.cloudflare_conn_id = cloudflare_conn_id
         self.started_before = started_before
         self.poll_interval = poll_interval
@@ -49,7 +58,7 @@ class QueuePurgeTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments."""
-        names = ("queue_id", "cloudflare_conn_id", "started_before", "poll_interval", "end")
+        names = ("queue_id", "backlog_count", "cloudflare_conn_id", "started_before", "poll_interval", "end")
         return f"{__name__}.QueuePurgeTrigger", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -68,5 +77,10 @@ class QueuePurgeTrigger(BaseTrigger):
             status = await hook.aget_purge_status(self.queue_id)
             completed = is_done(status, self.started_before)
             if completed or time.time() >= self.end:
-                return {"completed": completed, "started_at": status.started_at}
+                return {
+                    "queue_id": self.queue_id,
+                    "backlog_count": self.backlog_count,
+                    "started_at": status.started_at,
+                    "completed": completed,
+                }
             await asyncio.sleep(self.poll_interval)
