@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow import __version__ as AIRFLOW_VERSION
+
 if TYPE_CHECKING:
     from airflow.sdk import (
         Asset,
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
     from airflow.sdk.log import mask_secret
     from airflow.sdk.module_loading import import_string  # type: ignore[attr-defined]
     from airflow.sdk.observability.stats import Stats
+    from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+    from airflow.triggers.shared_stream import SharedStreamProducer, reject_shared_stream_event
+
+    HAS_ASSET_WATCHERS = HAS_SHARED_STREAMS = True
 else:
     try:
         from airflow.sdk import BaseOperator
@@ -57,6 +63,27 @@ else:
         from airflow.sdk.module_loading import import_string
     except ImportError:  # before 3.2
         from airflow.utils.module_loading import import_string
+    from airflow.triggers.base import TriggerEvent
+
+    try:
+        from airflow.triggers.base import BaseEventTrigger
+
+        HAS_ASSET_WATCHERS = True
+    except ImportError:  # Airflow 2
+        from airflow.triggers.base import BaseTrigger as BaseEventTrigger
+
+        HAS_ASSET_WATCHERS = False
+    try:
+        from airflow.triggers.shared_stream import SharedStreamProducer, reject_shared_stream_event
+
+        HAS_SHARED_STREAMS = True
+    except ImportError:  # before 3.3
+        SharedStreamProducer = object
+        HAS_SHARED_STREAMS = False
+
+        def reject_shared_stream_event():
+            """Do nothing: there is nobody to tell."""
+
     try:
         from airflow.sdk import Asset, BaseSensorOperator, PokeReturnValue
     except ImportError:  # Airflow 2
@@ -121,12 +148,26 @@ def add_hook_lineage(direction: str, *, context: BaseHook, uri: str) -> None:
     add(context=context, uri=uri)  # a dataset is what Airflow 2 calls an asset
 
 
+def triggerer_setting(name: str, default: float) -> float:
+    """
+    Return a number from Airflow's ``[triggerer]`` settings.
+
+    :param name: the setting.
+    :param default: what it is where the running Airflow does not know it.
+    """
+    return float(conf.getfloat("triggerer", name, fallback=default))
+
+
 __all__ = [
+    "AIRFLOW_VERSION",
+    "HAS_ASSET_WATCHERS",
+    "HAS_SHARED_STREAMS",
     "AirflowException",
     "AirflowOptionalProviderFeatureException",
     "AirflowSensorTimeout",
     "AirflowSkipException",
     "Asset",
+    "BaseEventTrigger",
     "BaseHook",
     "BaseNotifier",
     "BaseOperator",
@@ -136,8 +177,10 @@ __all__ = [
     "PokeReturnValue",
     "RetryDecision",
     "RetryPolicy",
+    "SharedStreamProducer",
     "Stats",
     "TaskDecorator",
+    "TriggerEvent",
     "add_hook_lineage",
     "conf",
     "determine_kwargs",
@@ -145,5 +188,7 @@ __all__ = [
     "get_xcom",
     "import_string",
     "mask_secret",
+    "reject_shared_stream_event",
     "task_decorator_factory",
+    "triggerer_setting",
 ]

@@ -6,8 +6,8 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_cfqueues import arguments, sensing
 from airflow_provider_cfqueues._compat import (
@@ -20,6 +20,7 @@ from airflow_provider_cfqueues._compat import (
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.matching import Match, check_match
 from airflow_provider_cfqueues.operators.base import QueueOperator
+from airflow_provider_cfqueues.operators.leases import warn_of_short_leases
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
@@ -74,7 +75,7 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
             poked = self.poke(context)
         except CloudflareQueuesError as error:
             if not self.silent_fail:
-                raise self._failure(error) from error
+                self._fail(error)
             self.log.error("Sensor poke failed: %s", error)  # noqa: TRY400 - the text says what is needed
         else:
             if poked.is_done:
@@ -102,16 +103,19 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
         :param event: the trigger's event.
         """
         if "error" in event:
-            error = CloudflareQueuesError.from_dict(event["error"])
-            raise self._failure(error) from error
+            self._fail(CloudflareQueuesError.from_dict(event["error"]))
         if "found" not in event:
-            msg = f"Sensor has timed out: nothing was found in {self.timeout:g} seconds."
+            queue = self.queue_name or self.queue_id
+            msg = f"Sensor has timed out: queue {queue!r} had nothing that it waits for in {self.timeout:g} seconds."
             raise AirflowSensorTimeout(msg)
         return self._result(event["found"], context)
 
-    def _failure(self, error: CloudflareQueuesError) -> Exception:
-        """Return what to raise: Airflow's own handling of ``never_fail`` covers only what a worker's poke raises."""
-        return AirflowSkipException(f"Skipping due to never_fail: {error}") if self.never_fail else error
+    def _fail(self, error: CloudflareQueuesError) -> NoReturn:
+        """Raise an error; Airflow's own ``never_fail`` covers only what ``poke`` raises when it is not deferrable."""
+        if self.never_fail:
+            msg = f"Skipping due to never_fail: {error}"
+            raise AirflowSkipException(msg) from error
+        raise error
 
 
 class QueueMessageSensor(_QueueSensor):
@@ -185,6 +189,8 @@ class QueueMessageSensor(_QueueSensor):
 
     def _result(self, found: list[dict[str, Any]], context: Context) -> Any:
         self.log.info("Found %d messages", len(found))
+        if self.lease:
+            warn_of_short_leases(self, [datetime.fromisoformat(message["lease_expires_at"]) for message in found])
         return found if self.messages_callback is None else self.messages_callback(found, context)
 
 
