@@ -54,7 +54,7 @@ LAYERS = [
     {"sensors.queues"},
     {"queues.cloudflare"},
     {"decorators.queues"},
-    {"cli.definition", "cli.screen", "cli.drain", "cli.ping"},
+    {"cli.definition", "cli.emulating", "cli.screen", "cli.drain", "cli.ping"},
     {"cli.moving"},
     {"cli.commands"},
     {"__main__"},

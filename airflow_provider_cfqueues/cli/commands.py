@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from airflow_provider_cfqueues.exceptions import NotFoundError, PermissionDenied
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import OutgoingMessage, Queue
 
-__all__ = ["drain", "emulator", "peek", "ping", "queues", "redrive", "send"]
+__all__ = ["drain", "peek", "ping", "queues", "redrive", "send"]
 
 REQUESTS_AT_ONCE = 8
 
@@ -131,14 +130,3 @@ def _outgoing(text: str, where: int, arguments: Namespace) -> OutgoingMessage:
         except ValueError as error:
             raise ValueError(f"message {where} begins as JSON, but is none: {error}. --text sends it as text") from None
     return OutgoingMessage(body=value, delay_seconds=arguments.delay)
-
-
-def emulator(arguments: Namespace) -> None:
-    """Run a local Cloudflare Queues."""
-    given = []
-    for name in ("host", "port", "state", "account_id", "api_token"):
-        if getattr(arguments, name) is not None:
-            given += [f"--{name.replace('_', '-')}", getattr(arguments, name)]
-    for queue in arguments.queue or ():
-        given += ["--queue", queue]
-    os.execv(sys.executable, [sys.executable, "-m", "airflow_provider_cfqueues.emulator", *given])  # noqa: S606 - ours

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 HELP = "Look at, fill and empty Cloudflare queues"
-WORK = "airflow_provider_cfqueues.cli.commands"
 
 
 class Argument(NamedTuple):
@@ -20,12 +19,13 @@ class Argument(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A command: the function of its name in :mod:`~airflow_provider_cfqueues.cli.commands` does the work."""
+    """A command: the function of its name in a module beside this one does the work."""
 
     name: str
     help: str
     description: str
     arguments: tuple[Argument, ...]
+    module: str = "airflow_provider_cfqueues.cli.commands"
 
 
 def _argument(*flags: str, **options: Any) -> Argument:
@@ -117,6 +117,7 @@ COMMANDS = (
             _argument("--account-id", metavar="A", help="the only account"),
             _argument("--api-token", metavar="T", help="the only token"),
         ),
+        "airflow_provider_cfqueues.cli.emulating",
     ),
 )
 
@@ -139,7 +140,7 @@ def get_cli_commands() -> list[Any]:
             name=command.name,
             help=command.help,
             description=command.description,
-            func=lazy_load_command(f"{WORK}.{command.name}"),
+            func=lazy_load_command(f"{command.module}.{command.name}"),
             args=[Arg(flags=argument.flags, **argument.options) for argument in arguments_of(command)],
         )
         for command in COMMANDS

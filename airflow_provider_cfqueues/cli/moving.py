@@ -39,17 +39,17 @@ def drain(arguments: Namespace, screen: Screen) -> int:
     backlog = hook.get_metrics(queue_id).backlog_count
     limit = None if arguments.max is None else parse_count(arguments.max, "--max")
     total = backlog if limit is None else min(backlog, limit)
-    with (
-        open_sink(arguments.output, screen.out) as sink,
-        screen.progress(f"Draining {arguments.queue}", total) as advance,
-        told_to_stop(screen) as stop,
-    ):
+    with open_sink(arguments.output, screen.out) as sink:
         drained = Drain(hook, queue_id, sink, visibility_timeout=arguments.visibility_timeout)
+        told = screen if sink.is_file else Screen(sys.stderr, as_json=screen.as_json)
         try:
-            drained.run(limit, stop=stop, advance=advance)
+            with (
+                screen.progress(f"Draining {arguments.queue}", total, shown=sink.is_file) as advance,
+                told_to_stop(screen) as stop,
+            ):
+                drained.run(limit, stop=stop, advance=advance)
         finally:
-            screen_of_summary = screen if sink.is_file else Screen(sys.stderr, as_json=screen.as_json)
-            screen_of_summary.result(drained.facts(), drained.summary(arguments.queue, arguments.output))
+            told.result(drained.facts(), drained.summary(arguments.queue, arguments.output))
     if stop.is_set():
         return INTERRUPTED
     return FAILED if drained.unconfirmed else 0
@@ -71,16 +71,16 @@ def redrive(arguments: Namespace, screen: Screen) -> int:
     moving = Redrive(hook, source_id, target_id, options, log=logging.getLogger(__name__))
     backlog = hook.get_metrics(source_id).backlog_count
     total = backlog if limit is None else min(backlog, limit)
-    with (
-        screen.progress(f"Moving {arguments.queue} to {arguments.target}", total) as advance,
-        told_to_stop(screen, moving.stop) as stop,
-        _followed(lambda: moving.report.acked, advance),
-    ):
-        try:
+    try:
+        with (
+            screen.progress(f"Moving {arguments.queue} to {arguments.target}", total) as advance,
+            told_to_stop(screen, moving.stop) as stop,
+            _followed(lambda: moving.report.acked, advance),
+        ):
             moving.run()
-        finally:
-            facts = moving.to_xcom()
-            screen.result(facts, _what_was_moved(facts, arguments))
+    finally:
+        facts = moving.to_xcom()
+        screen.result(facts, _what_was_moved(facts, arguments))
     if stop.is_set():
         return INTERRUPTED
     return FAILED if facts["unmovable"] or facts["unconfirmed"] else 0

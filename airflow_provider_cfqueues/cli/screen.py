@@ -97,16 +97,18 @@ class Screen:
         self._notes.print(escape(text))
 
     @contextmanager
-    def progress(self, doing: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    def progress(self, doing: str, total: int, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
         """
         Show a bar while something long goes on, where somebody sits before it; give a function that moves it.
 
         :param doing: what goes on.
-        :param total: how much there is to do; None = not known.
+        :param total: how much there is to do.
+        :param shown: whether to show it at all.
         """
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         to = Console(file=sys.stderr)
-        with Progress(*columns, TimeElapsedColumn(), console=to, transient=True, disable=not to.is_terminal) as bar:
+        hidden = not (shown and to.is_terminal)
+        with Progress(*columns, TimeElapsedColumn(), console=to, transient=True, disable=hidden) as bar:
             task = bar.add_task(escape(doing), total=total)
             yield lambda count: bar.advance(task, count)
 

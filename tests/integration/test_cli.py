@@ -184,6 +184,21 @@ def test_ctrl_c_acks_what_is_written_and_gives_the_rest_back(cf, run, tmp_path):
     assert in_queue(cf) == {"ready": 100 - len(lines)}
 
 
+def test_a_drain_killed_before_its_ack_has_the_message_in_the_file_and_again(cf, run, worker, until, tmp_path):
+    send(cf, "precious")
+    path = tmp_path / "orders.jsonl"
+    cf.add_fault(path="ack", delay_ms=60_000, drop="before")
+    arguments = ["drain", "orders", "--output", str(path), "--visibility-timeout", "600"]
+    process = worker(f"from airflow_provider_cfqueues.__main__ import main; main({arguments!r})")
+    until(lambda: path.exists() and path.read_text().endswith("\n"))
+    process.kill()
+    process.wait()
+    cf.advance(601)
+    assert run(*arguments)[0] == 0
+    first, second = (json.loads(line) for line in path.read_text().splitlines())
+    assert (first["id"], first["attempts"], second["attempts"]) == (second["id"], 1, 2)
+
+
 def test_redrive_moves_messages_and_tells_how_many(cf, run):
     send(cf, {"kind": "a"}, {"kind": "b"}, {"kind": "a"}, queue="orders-failed")
     code, out, _ = run("redrive", "orders-failed", "orders", "--max", "2")
@@ -290,5 +305,7 @@ def test_the_emulator_starts(tmp_path):
 
 def test_the_page_shows_each_command_and_only_what_can_be_run():
     lines = re.findall(r"^\$ (?:airflow cfqueues|python -m airflow_provider_cfqueues) (.*)$", PAGE, re.MULTILINE)
-    shown = {parser().parse_args(shlex.split(line.partition(" | ")[0].partition(" > ")[0])).command for line in lines}
+    shown = {
+        parser().parse_args(shlex.split(line.partition(" | ")[0].partition(" > ")[0])).command.name for line in lines
+    }
     assert shown == {command.name for command in COMMANDS}

@@ -17,6 +17,7 @@ from airflow_provider_cfqueues.operators.queues import (
     QueueAckOperator,
     QueueProcessOperator,
     QueuePullOperator,
+    QueueRedriveOperator,
     QueueSendOperator,
     QueueSettleOperator,
 )
@@ -122,6 +123,15 @@ def test_processing_reads_the_queue_and_writes_the_dead_letter_queue(cf, lineage
     assert numbers["inputStatistics"] == {"rowCount": 3}
     assert numbers["cloudflareQueues_messages"] == {"acked": 2, "retried": 1, "unconfirmed": 0}
     assert outputs == [(*FAILED, {"outputStatistics": {"rowCount": 1}})]
+
+
+def test_a_redrive_reads_one_queue_and_writes_the_other(cf, lineage):
+    CloudflareQueuesHook().send(cf.queues["orders-failed"], ["a", "b"])
+    queues = {"queue_name": "orders-failed", "target_queue_name": "orders"}
+    inputs, outputs = lineage(QueueRedriveOperator, idle_timeout=0, **queues)
+    counts = {"acked": 2, "retried": 0, "unconfirmed": 0}
+    assert inputs == [(*FAILED, {"inputStatistics": {"rowCount": 2}, "cloudflareQueues_messages": counts})]
+    assert outputs == [(*ORDERS, {"outputStatistics": {"rowCount": 2}})]
 
 
 def test_a_task_that_failed_half_way_reports_what_it_did(cf, lineage):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 
+from airflow_provider_cfqueues import api
 from airflow_provider_cfqueues._compat import Stats
 from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.models import Consumer
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
 from airflow_provider_cfqueues.outcomes import Reject, Retry
 
@@ -84,7 +87,36 @@ def test_the_page_lists_each_metric_with_its_tags(cf, sent):
         seen.setdefault((name, kinds[kind]), set()).update(tags)
     listed = {(next(iter(ticked(name))), kind): set(ticked(tags)) for name, kind, tags, _ in table_below("Metrics")}
     assert listed == seen
-    assert {tags["call"] for kind, *_, tags in sent if kind == "timing"} <= ticked(PAGE)
+
+
+CALLS = re.search(r"`call` is ([^.]*)\.", PAGE)[1]
+
+
+def calls_of_the_api():
+    """Make one call of each function of the API."""
+    given = {
+        "queue_id": "5d41402abc4b2a76b9719d911017c592",
+        "acks": [],
+        "retries": [],
+        "max_messages": 1,
+        "visibility_timeout": 1,
+        "lease_seconds": 1,
+        "messages": [],
+        "repeat_ambiguous": False,
+        "consumer": Consumer(type="http_pull", consumer_id="5d41402abc4b2a76b9719d911017c592"),
+        "name": "orders",
+        "settings": {},
+        "page": 1,
+        "account_owned": False,
+    }
+    for name in api.__all__:
+        function = getattr(api, name)
+        if inspect.isfunction(function) and "Call[" in str(function.__annotations__["return"]):
+            yield function(**{parameter: given[parameter] for parameter in inspect.signature(function).parameters})
+
+
+def test_the_page_names_each_call_of_the_api():
+    assert {call.operation for call in calls_of_the_api()} == ticked(CALLS)
 
 
 def test_the_calls_of_a_hook_are_counted(cf, sent):
