@@ -149,7 +149,6 @@ class QueueProcessOperator(QueueOperator):
             queue_id,
             visibility_timeout=options.visibility_timeout,
             dead_letter_queue_id=self._find_dead_letter_queue(queue_id),
-            timed=metrics.timed,
         )
         journal = Journal(store, queue_id, now=utc_now, log=self.log) if store is not None else None
         self._engine = Engine(port, handler, options, log=self.log, journal=journal)
