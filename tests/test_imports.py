@@ -47,7 +47,7 @@ LAYERS = [
     {"triggers.queues", "events"},
     {"operators.base", "operators.leases"},
     {"triggers.purging"},
-    {"operators.process", "operators.administration", "operators.redrive"},
+    {"operators.process", "operators.administration", "operators.purge", "operators.redrive"},
     {"operators.queues"},
     {"sensing"},
     {"triggers.sensing"},
