@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, determine_kwargs, task_decorator_factory
     from airflow.sdk.configuration import conf
     from airflow.sdk.exceptions import (
+        AirflowException,
         AirflowOptionalProviderFeatureException,
         AirflowSensorTimeout,
         AirflowSkipException,
@@ -94,12 +95,14 @@ else:
         from airflow.configuration import conf
     try:
         from airflow.sdk.exceptions import (
+            AirflowException,
             AirflowOptionalProviderFeatureException,
             AirflowSensorTimeout,
             AirflowSkipException,
         )
     except ImportError:  # before 3.2
         from airflow.exceptions import (
+            AirflowException,
             AirflowOptionalProviderFeatureException,
             AirflowSensorTimeout,
             AirflowSkipException,
@@ -129,6 +132,22 @@ def get_xcom(ti_key: Any, key: str) -> Any:
     return XCom.get_value(ti_key=ti_key, key=key)
 
 
+def get_hook_lineage_collector() -> Any:
+    """Return Airflow's collector of hook lineage. The first call of a process loads Airflow's plugins."""
+    try:
+        from airflow.sdk.lineage import get_hook_lineage_collector
+    except ImportError:  # before 3.2
+        from airflow.lineage.hook import get_hook_lineage_collector  # type: ignore[no-redef, import-not-found]
+    return get_hook_lineage_collector()
+
+
+def add_hook_lineage(direction: str, *, context: BaseHook, uri: str) -> None:
+    """Tell the collector of hook lineage of an ``input`` or ``output``."""
+    collector = get_hook_lineage_collector()
+    add = getattr(collector, f"add_{direction}_asset", None) or getattr(collector, f"add_{direction}_dataset")
+    add(context=context, uri=uri)  # a dataset is what Airflow 2 calls an asset
+
+
 def triggerer_setting(name: str, default: float) -> float:
     """
     Return a number from Airflow's ``[triggerer]`` settings.
@@ -143,6 +162,7 @@ __all__ = [
     "AIRFLOW_VERSION",
     "HAS_ASSET_WATCHERS",
     "HAS_SHARED_STREAMS",
+    "AirflowException",
     "AirflowOptionalProviderFeatureException",
     "AirflowSensorTimeout",
     "AirflowSkipException",
@@ -161,8 +181,10 @@ __all__ = [
     "Stats",
     "TaskDecorator",
     "TriggerEvent",
+    "add_hook_lineage",
     "conf",
     "determine_kwargs",
+    "get_hook_lineage_collector",
     "get_xcom",
     "import_string",
     "mask_secret",

@@ -12,6 +12,8 @@ from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.links.queues import CloudflareQueueLink
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
     from airflow_provider_cfqueues._compat import Context
 
 
@@ -70,3 +72,11 @@ class QueueOperator(BaseOperator):
             self._shown_queue = queue_id
             for link in self.operator_extra_links:
                 self._task_instance.xcom_push(key=link.xcom_key, value=self.hook.get_queue_url(queue_id))
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+        """
+        Return which queues this task read and wrote, with the numbers; OpenLineage asks at success and failure.
+
+        :param task_instance: the task instance, which is not looked at.
+        """
+        return self.hook.traffic.to_openlineage()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,14 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 
-def run_in_thread(engine: Engine, hook: CloudflareQueuesHook, metrics: Metrics, log: Any) -> None:
+def run_in_thread(
+    engine: Engine,
+    hook: CloudflareQueuesHook,
+    metrics: Metrics,
+    log: Any,
+    *,
+    during: AbstractAsyncContextManager[None] | None = None,
+) -> None:
     """
     Run an engine beside this thread, until it is done.
 
@@ -26,9 +34,12 @@ def run_in_thread(engine: Engine, hook: CloudflareQueuesHook, metrics: Metrics, 
     :param hook: the hook whose async client it uses; closed at the end.
     :param metrics: where the numbers go.
     :param log: where progress goes.
+    :param during: what is kept up while it runs.
     :raises Exception: what ended the engine for good.
     """
-    run = partial(contextvars.copy_context().run, asyncio.run, _run(engine, hook, metrics, log))
+    run = partial(
+        contextvars.copy_context().run, asyncio.run, _run(engine, hook, metrics, log, during or nullcontext())
+    )
     with ThreadPoolExecutor(1, "cloudflare-queue") as pool:
         future = pool.submit(run)
         try:
@@ -40,9 +51,15 @@ def run_in_thread(engine: Engine, hook: CloudflareQueuesHook, metrics: Metrics, 
         raise engine.error
 
 
-async def _run(engine: Engine, hook: CloudflareQueuesHook, metrics: Metrics, log: Any) -> None:
+async def _run(
+    engine: Engine,
+    hook: CloudflareQueuesHook,
+    metrics: Metrics,
+    log: Any,
+    during: AbstractAsyncContextManager[None],
+) -> None:
     try:
-        async with tell_while_running(log, engine, metrics):
+        async with tell_while_running(log, engine, metrics), during:
             await engine.run()
     finally:
         await hook.aclose()

@@ -142,6 +142,15 @@ def send_once_nothing_was_found(cf, hook, queue):
     hook.send(queue, [{"type": "order", "quantity": 3}])
 
 
+def test_the_example_of_scaling_out_has_as_many_tasks_as_the_backlog_needs(cf, run_dag):
+    CloudflareQueuesHook().send(cf.queues["orders"], [{"quantity": 1}] * 1_000)
+    example = runpy.run_path(str(EXAMPLES / "cloudflare_queues_scale_out.py"))
+    xcom = run_dag(example["cloudflare_queues_scale_out"]())
+    assert list(xcom("plan")) == [{"share": 0}, {"share": 1}]
+    assert sum(xcom("ship", map_index=share)["acked"] for share in (0, 1)) == 1_000
+    assert in_queue(cf, "ready", "leased", "delayed") == []
+
+
 def test_each_operator_can_be_mapped_and_reads_what_mapped_tasks_left(cf, run_dag):
     queue_id = cf.queues["orders"]
     with DAG("mapped", start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), schedule=None) as dag:
