@@ -25,6 +25,7 @@ pythons_for() {
     case $1 in
         2.11 | 3.0) echo "3.10 3.11 3.12" ;;
         3.1 | 3.2 | 3.3) echo "3.10 3.11 3.12 3.13" ;;
+        3.3-celery) echo "3.11 3.12 3.13" ;; # with the CeleryExecutor, for scripts/scale
         *) fail "Airflow '$1' is not supported here; choose one of: ${AIRFLOW_VERSIONS[*]}" ;;
     esac
 }
@@ -62,6 +63,14 @@ print("%d.%d" % sys.version_info[:2], os.path.realpath(sys._base_executable))' 2
     fail "no Python found for Airflow $airflow (wanted: ${wanted:-one of $supported}). Tried:${tried:- nothing, none of these is there: ${candidates[*]}}
 Install one with its venv module (Debian and Ubuntu: apt-get install python3 python3-venv),
 or name one: PYTHON=/path/to/python $0"
+}
+
+# The extras that the tests on an Airflow version want.
+extras_for() {
+    case $1 in
+        2.*) echo "emulator,jsonpath" ;;
+        *) echo "emulator,jsonpath,common-messaging" ;;
+    esac
 }
 
 # Everything that an environment is made of. One that was made of something else is made anew.
@@ -107,16 +116,17 @@ ensure_uv() {
 
 build_venv() {
     local airflow=$1 group=test
-    if [[ $airflow == "$DEFAULT_AIRFLOW" ]]; then
-        group=dev # scripts/check shares the environment of scripts/test
-    fi
+    case $airflow in
+        "$DEFAULT_AIRFLOW") group=dev ;; # scripts/check shares the environment of scripts/test
+        *-celery) group=celery ;;
+    esac
     echo "Setting up ${VENV#"$ROOT"/} (needed once, and after a change of pyproject.toml or constraints) ..." >&2
     ensure_uv
     rm -rf "$VENV"
     "$UV" venv --quiet --python "$PYTHON_EXE" "$VENV"
     "$UV" pip install --quiet --python "$VENV/bin/python" \
         --constraints "constraints/airflow-$airflow.txt" --build-constraints "constraints/airflow-$airflow.txt" \
-        --editable '.[emulator]' --group "$group"
+        --editable ".[$(extras_for "$airflow")]" --group "$group"
 }
 
 # ensure_venv AIRFLOW [X.Y]: sets VENV to a virtual environment with this checkout, Airflow and the test tools, and puts

@@ -1,7 +1,8 @@
 """
 What a run tells Airflow's metrics, each with the tag ``queue``.
 
-- counters ``cloudflare_queues.pulled``, ``.acked``, ``.retried``, ``.rejected``, ``.expired``, ``.unconfirmed``
+- counters ``cloudflare_queues.pulled``, ``.acked``, ``.retried``, ``.rejected``, ``.expired``, ``.unconfirmed``,
+  ``.acked_from_journal``
 - gauge ``cloudflare_queues.backlog``
 - timer ``cloudflare_queues.request`` with the further tag ``call`` (``pull``, ``ack``, ``dead_letter``)
 """
@@ -17,7 +18,7 @@ from datetime import timedelta
 from airflow_provider_cfqueues._compat import Stats
 from airflow_provider_cfqueues.processing.report import Report
 
-COUNTERS = ("pulled", "acked", "retried", "rejected", "expired", "unconfirmed")
+COUNTERS = ("pulled", "acked", "retried", "rejected", "expired", "unconfirmed", "acked_from_journal")
 
 
 class Metrics:

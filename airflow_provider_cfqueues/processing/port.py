@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from airflow_provider_cfqueues import api
-from airflow_provider_cfqueues.flows import fits
+from airflow_provider_cfqueues import api, flows
 from airflow_provider_cfqueues.models import AckResult, Lease, Message, OutgoingMessage, PullResult
 
 if TYPE_CHECKING:
+    from airflow_provider_cfqueues.flows import Flow
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+
+T = TypeVar("T")
 
 
 class HookPort:
@@ -54,10 +56,10 @@ class HookPort:
         # One request: the hook's pull makes further ones until it has enough, and what the first gave would wait for
         # the last, its leases running, unknown to the engine where that is killed meanwhile.
         with self._timed("pull"):
-            client = await self._hook.aget_conn()
-            return await client.call(
-                api.pull(self._queue_id, max_messages, self._visibility_timeout, lease_seconds=self._visibility_timeout)
-            )
+            call = api.pull(self._queue_id, max_messages, self._visibility_timeout, self._visibility_timeout)
+            pulled = await self._run(flows.once(call))
+        self._hook.log_without_lease(self._queue_id, pulled)
+        return pulled
 
     async def ack(self, acks: Sequence[str], retries: Sequence[Lease]) -> AckResult:
         """
@@ -67,7 +69,9 @@ class HookPort:
         :param retries: leases of messages to deliver again.
         """
         with self._timed("ack"):
-            return await self._hook.aack(self._queue_id, acks=acks, retries=retries)
+            result = await self._run(flows.ack(self._queue_id, [Lease(lease_id=ack) for ack in acks], retries))
+        self._hook.log_messages(self._queue_id, result)
+        return result
 
     async def dead_letter(self, rejected: Sequence[tuple[Message, str]]) -> set[str]:
         """
@@ -78,11 +82,15 @@ class HookPort:
         :param rejected: the messages, each with its reason.
         """
         copies = {message.lease_id: self._copy(message, reason) for message, reason in rejected}
-        copies = {lease_id: copy for lease_id, copy in copies.items() if fits(copy)}
+        copies = {lease_id: copy for lease_id, copy in copies.items() if flows.fits(copy)}
         with self._timed("dead_letter"):
             # A copy that comes twice is better than a run that ends, with its messages rejected again in the next.
-            await self._hook.asend(str(self._dead_letter_queue_id), list(copies.values()), repeat_ambiguous=True)
+            await self._run(flows.send(str(self._dead_letter_queue_id), list(copies.values()), repeat_ambiguous=True))
         return set(copies)
+
+    async def _run(self, flow: Flow[T]) -> T:
+        client = await self._hook.aget_conn()
+        return await client.run(flows.patiently(flow))
 
     def _copy(self, message: Message, reason: str) -> OutgoingMessage:
         undecoded = message.body_error is not None or isinstance(message.body, bytes)

@@ -389,6 +389,22 @@ def test_a_failure_of_the_api_ends_the_run_and_is_raised(cf, send, process):
     assert state(cf)["backlog_count"] == 5
 
 
+def test_a_run_goes_on_through_answers_that_are_not_the_apis(cf, send, process):
+    send("done")
+    cf.add_fault("pull", status=200, body="<html>Sign in to the hotel's network</html>")
+    cf.add_fault("ack", truncate=20)
+    report = process(handle_by_path, fail_on="none")
+    assert (report["handled"], state(cf)["totals"]["acked"], state(cf)["backlog_count"]) == (1, 1, 0)
+    assert report["unconfirmed"] == 1  # the lease was used by the ack whose answer was cut
+
+
+def test_messages_without_a_lease_are_logged(cf, process, logged):
+    items = [{"id": "a", "body": "x"}, {"id": "b", "lease_id": None, "body": "x"}]
+    cf.add_fault(path="pull", status=200, body={"success": True, "result": {"messages": items}})
+    assert process(handle_by_path)["pulled"] == 0
+    assert f"2 messages of queue {cf.queues['orders']} came without a lease ID" in logged()
+
+
 def test_a_kill_settles_what_is_done_and_gives_the_rest_back(cf, send):
     send(*[str(number) for number in range(20)])
     operator = QueueProcessOperator(

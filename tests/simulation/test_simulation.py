@@ -119,6 +119,15 @@ class PullsOn(Engine):
         pass
 
 
+class JournalsEverything(Engine):
+    """Notes in its journal also what was not handled with success."""
+
+    def _settle(self, handled):
+        super()._settle(handled)
+        if self._journal is not None:
+            self._journal.note(handled.message)
+
+
 FIRST_SEEDS = {"TrustsTheDeadLetterQueue": 2_400}
 """Copies are repeated until they are accepted: few seeds have a copy that is refused for good."""
 
@@ -134,6 +143,7 @@ FIRST_SEEDS = {"TrustsTheDeadLetterQueue": 2_400}
         (planted(settler=TrustsTheDeadLetterQueue), "is acked, and was neither handled nor accepted"),
         (GivesNothingBack, "pulled .*, and reports"),
         (RetriesAtOnce, "s were asked for"),
+        (JournalsEverything, "is acked, and was neither handled nor accepted"),
         (PullsOn, "begins after stop|runs on after it was killed"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
