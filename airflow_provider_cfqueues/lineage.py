@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, unquote, urlsplit
 
 from airflow_provider_cfqueues._compat import add_hook_lineage
@@ -79,7 +79,7 @@ class Traffic:
     def _name(self, queue_id: str) -> str:
         return next((name for name, known_id in self._known.queue_ids.items() if known_id == queue_id), queue_id)
 
-    def to_openlineage(self) -> OperatorLineage:
+    def to_openlineage(self) -> OperatorLineage[Any, Any]:
         """Return the queues as inputs and outputs, with the numbers of messages."""
         from airflow.providers.openlineage.extractors import OperatorLineage
         from openlineage.client.event_v2 import InputDataset, OutputDataset
@@ -91,7 +91,7 @@ class Traffic:
 
         inputs, outputs = [], []
         for (account_id, queue_id), moved in self._moved.items():
-            queue = {"namespace": namespace(account_id), "name": self._name(queue_id)}
+            where, name = namespace(account_id), self._name(queue_id)
             if "input" in _directions(moved):
                 facets: dict[str, InputDatasetFacet] = {}
                 if "pulled" in moved:
@@ -99,11 +99,12 @@ class Traffic:
                         rowCount=moved["pulled"]
                     )
                 if settled := {name: moved[name] for name in ("acked", "retried", "unconfirmed") if name in moved}:
-                    facets[FACET] = InputDatasetFacet().with_additional_properties(**settled)
-                inputs.append(InputDataset(**queue, inputFacets=facets))
+                    counts = InputDatasetFacet().with_additional_properties(**settled)
+                    facets[FACET] = cast("InputDatasetFacet", counts)
+                inputs.append(InputDataset(where, name, inputFacets=facets))
             if "output" in _directions(moved):
                 statistics = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=moved["sent"])
-                outputs.append(OutputDataset(**queue, outputFacets={"outputStatistics": statistics}))
+                outputs.append(OutputDataset(where, name, outputFacets={"outputStatistics": statistics}))
         return OperatorLineage(inputs=inputs, outputs=outputs)
 
 

@@ -48,7 +48,7 @@ LAYERS = [
     {"links.queues", "notifications.queues", "retries"},
     {"operators.base", "operators.leases"},
     {"triggers.purging"},
-    {"operators.process", "operators.administration", "operators.redrive"},
+    {"operators.process", "operators.administration", "operators.purge", "operators.redrive"},
     {"operators.queues"},
     {"sensing"},
     {"triggers.sensing"},

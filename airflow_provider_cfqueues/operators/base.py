@@ -73,7 +73,7 @@ class QueueOperator(BaseOperator):
             for link in self.operator_extra_links:
                 self._task_instance.xcom_push(key=link.xcom_key, value=self.hook.get_queue_url(queue_id))
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """
         Return which queues this task read and wrote, with the numbers; OpenLineage asks at success and failure.
 

@@ -14,12 +14,12 @@ from airflow_provider_cfqueues.operators.administration import (
     QueueDeleteOperator,
     QueueEnsurePullConsumerOperator,
     QueuePauseOperator,
-    QueuePurgeOperator,
     QueueResumeOperator,
 )
 from airflow_provider_cfqueues.operators.base import QueueOperator
 from airflow_provider_cfqueues.operators.leases import warn_of_short_leases
 from airflow_provider_cfqueues.operators.process import QueueProcessOperator
+from airflow_provider_cfqueues.operators.purge import QueuePurgeOperator
 from airflow_provider_cfqueues.operators.redrive import QueueRedriveOperator
 
 if TYPE_CHECKING:
