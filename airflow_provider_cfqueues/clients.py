@@ -252,7 +252,10 @@ _NEVER_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout,
 
 class AsyncClient(_AnyClient):
     """
-    Carries calls over one ``httpx.AsyncClient``: the same as :class:`Client`, awaited.
+    Carries calls over ``httpx.AsyncClient``: the same as :class:`Client`, awaited.
+
+    Each connection has an ``httpx.AsyncClient`` of its own: a shared one looks through all of its connections twice a
+    request, which costs more than the request where dozens are under way. The last one used is the first used again.
 
     :param settings: the checked connection.
     :param policy: how long failures are repeated.
@@ -267,18 +270,29 @@ class AsyncClient(_AnyClient):
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     ) -> None:
         super().__init__(settings, policy, sleep)
+        self._tls = httpx.create_ssl_context(trust_env=not settings.is_loopback)
+        self._clients: list[httpx.AsyncClient] = []
+        self._idle: asyncio.LifoQueue[httpx.AsyncClient | None] = asyncio.LifoQueue()
+        for _ in range(MAX_CONNECTIONS - 1):
+            self._idle.put_nowait(None)  # to be opened when it is needed
         try:
-            self._client = httpx.AsyncClient(
-                auth=self._authenticate,
-                timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
-                limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
-                follow_redirects=False,
-                event_hooks={"response": [_ignore_redirect]},
-                trust_env=not settings.is_loopback,
-            )
+            self._idle.put_nowait(self._open())
         except (ValueError, ImportError) as error:
             msg = f"Connection {settings.conn_id!r}: the proxy settings of the environment do not work: {error}"
             raise ConfigurationError(msg) from error
+
+    def _open(self) -> httpx.AsyncClient:
+        client = httpx.AsyncClient(
+            auth=self._authenticate,
+            timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+            limits=httpx.Limits(max_connections=1),
+            follow_redirects=False,
+            event_hooks={"response": [_ignore_redirect]},
+            trust_env=not self.settings.is_loopback,
+            verify=self._tls,
+        )
+        self._clients.append(client)
+        return client
 
     async def run(self, flow: Flow[T]) -> T:
         """
@@ -320,15 +334,20 @@ class AsyncClient(_AnyClient):
         return await tenacity.AsyncRetrying(sleep=self._sleep, **tries.options())(one_try)
 
     async def _carry(self, call: Call[Any]) -> Answer:
-        sent_at = datetime.now(timezone.utc)
+        client = await self._idle.get()
         try:
-            response = await self._client.request(
-                call.method, self.settings.url(call.path), params=dict(call.params), content=_content(call)
+            client = client or self._open()
+            sent_at = datetime.now(timezone.utc)
+            response = await client.request(
+                call.method, self.settings.url(call.path), params=call.params or None, content=_content(call)
             )
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             raise _no_answer(call, error, connected=not isinstance(error, _NEVER_CONNECTED)) from error
+        finally:
+            self._idle.put_nowait(client)
         return Answer(status=response.status_code, headers=response.headers, content=response.content, sent_at=sent_at)
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        for client in self._clients:
+            await client.aclose()

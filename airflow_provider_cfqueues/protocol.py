@@ -60,7 +60,7 @@ class Call(Generic[T]):
     :param payload: the JSON body.
     :param repeat: whether a failure that may pass is repeated at all.
     :param repeat_ambiguous: whether it is also repeated where the failed request may have been applied.
-    :param repeat_malformed: whether it is also repeated after an answer that is not what the API sends.
+    :param repeat_also: errors that pass in this call, though not in others.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Call(Generic[T]):
     payload: Any = None
     repeat: bool = True
     repeat_ambiguous: bool = True
-    repeat_malformed: bool = False
+    repeat_also: tuple[type[errors.CloudflareQueuesError], ...] = ()
 
     def read_answer(self, answer: Answer, *, repeated: bool = False) -> T:
         """
@@ -109,8 +109,8 @@ class Call(Generic[T]):
 
         :param error: the error.
         """
-        may_pass = error.repeatable or (self.repeat_malformed and isinstance(error, errors.MalformedResponseError))
-        return self.repeat and may_pass and (self.repeat_ambiguous or not error.maybe_applied)
+        passes = error.repeatable or isinstance(error, self.repeat_also)
+        return self.repeat and passes and (self.repeat_ambiguous or not error.maybe_applied)
 
     def _error(self, answer: Answer, body: Mapping[str, Any]) -> errors.ApiError:
         facts = self._facts(answer, body)
@@ -140,7 +140,13 @@ _BY_CODE: dict[int, type[errors.ApiError]] = {
     6003: errors.AuthenticationError,
     7003: errors.NotFoundError,
     10104: errors.NotFoundError,
+    10105: errors.NotFoundError,
     11000: errors.NotFoundError,
+    11004: errors.AlreadyExistsError,
+    11005: errors.InvalidRequestError,
+    11006: errors.NotFoundError,
+    11009: errors.AlreadyExistsError,
+    11017: errors.InvalidRequestError,
     10251: errors.OverQuotaError,
     10252: errors.QueueDisabledError,
     10253: errors.OverQuotaError,

@@ -1,0 +1,57 @@
+"""What flows share."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias, TypeVar
+
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MalformedResponseError
+from airflow_provider_cfqueues.models import Consumer
+from airflow_provider_cfqueues.protocol import Call
+
+T = TypeVar("T")
+Flow: TypeAlias = Generator[Call[Any], Any, T]
+
+DEFAULT_VISIBILITY_SECONDS = 30
+"""Documentation, pull consumers: how long a lease lasts where neither pull nor consumer says so."""
+
+
+@dataclass
+class Known:
+    """What a hook has looked up, for its life: queue IDs by name, pull consumers by queue ID (None: not to be had)."""
+
+    queue_ids: dict[str, str] = field(default_factory=dict)
+    consumers: dict[str, Consumer | None] = field(default_factory=dict)
+
+
+def once(call: Call[T]) -> Flow[T]:
+    """
+    Make one call.
+
+    :param call: the call.
+    """
+    result: T = yield call
+    return result
+
+
+def patiently(flow: Flow[T]) -> Flow[T]:
+    """
+    Drive a flow whose calls are repeated also after an answer that is not what the API sends.
+
+    Whoever makes one call is told at once that something else answers in the API's place. A task that runs for hours
+    waits for that to pass, as it waits for other failures.
+
+    :param flow: the flow.
+    """
+    try:
+        call = next(flow)
+        while True:
+            try:
+                result = yield replace(call, repeat_also=(*call.repeat_also, MalformedResponseError))
+            except CloudflareQueuesError as error:
+                call = flow.throw(error)
+            else:
+                call = flow.send(result)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
