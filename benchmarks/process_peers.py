@@ -121,7 +121,7 @@ with socket.socket() as free:
     port = free.getsockname()[1]
 server = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-for _ in range(600):
+for _ in range(3000):
     with socket.socket() as probe:
         if not probe.connect_ex(("127.0.0.1", port)):
             break

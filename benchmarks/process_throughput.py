@@ -117,7 +117,13 @@ def main() -> None:
         "CF_ACCOUNT": cloudflare["account_id"],
     }
     table = Table(
-        "latency", "who", "messages", "messages/s", "CPU cores", title="Pull, handle, ack (start-up taken off)"
+        "latency",
+        "who",
+        "messages",
+        "messages/s",
+        "CPU cores",
+        "CPU s per 1,000",
+        title="Pull, handle, ack (start-up taken off)",
     )
     try:
         for delay_ms in (50, 200):
@@ -130,9 +136,14 @@ def main() -> None:
                 idle, idle_cpu = timed([python, "-c", code, queue_id, "100"], environment)
                 fill(cloudflare, count, delay_ms)
                 seconds, cpu = timed([python, "-c", code, queue_id, str(count)], environment)
-                busy = seconds - idle
+                busy, busy_cpu = seconds - idle, cpu - idle_cpu
                 table.add_row(
-                    f"{delay_ms} ms", who, f"{count:,}", f"{count / busy:,.0f}", f"{(cpu - idle_cpu) / busy:.2f}"
+                    f"{delay_ms} ms",
+                    who,
+                    f"{count:,}",
+                    f"{count / busy:,.0f}",
+                    f"{busy_cpu / busy:.2f}",
+                    f"{busy_cpu / count * 1000:.2f}",
                 )
     finally:
         process.terminate()

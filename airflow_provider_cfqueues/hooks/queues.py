@@ -23,6 +23,9 @@ class CloudflareQueuesHook(AdministrationHook):
     :class:`~airflow_provider_cfqueues.exceptions.CloudflareQueuesError`, wrong arguments a TypeError or ValueError; a
     connection that does not exist is Airflow's own error.
 
+    What its calls read from and wrote to queues is lineage: ``traffic`` has the numbers, and Airflow's collector of
+    hook lineage gets the queues as assets.
+
     :param cloudflare_conn_id: the Airflow connection, of type ``cloudflare``.
     """
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_cfqueues import arguments
@@ -22,7 +17,8 @@ from airflow_provider_cfqueues.processing.journal import Journal
 from airflow_provider_cfqueues.processing.metrics import Metrics
 from airflow_provider_cfqueues.processing.options import Options, choose_visibility_timeout
 from airflow_provider_cfqueues.processing.port import HookPort
-from airflow_provider_cfqueues.processing.progress import log_report, tell_while_running
+from airflow_provider_cfqueues.processing.progress import log_report
+from airflow_provider_cfqueues.processing.running import run_in_thread
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
@@ -153,14 +149,13 @@ class QueueProcessOperator(QueueOperator):
             queue_id,
             visibility_timeout=options.visibility_timeout,
             dead_letter_queue_id=self._find_dead_letter_queue(queue_id),
-            timed=metrics.timed,
         )
         journal = Journal(store, queue_id, now=utc_now, log=self.log) if store is not None else None
         self._engine = Engine(port, handler, options, log=self.log, journal=journal)
         report = self._engine.report
-        kept = journal.kept(port, report) if journal is not None else nullcontext()
+        kept = journal.kept(port, report) if journal is not None else None
         try:
-            self._run_in_thread(self._engine, metrics, kept)
+            run_in_thread(self._engine, self.hook, metrics, self.log, during=kept)
         finally:
             log_report(self.log, report, options)
         self._judge(report, share)
@@ -181,7 +176,7 @@ class QueueProcessOperator(QueueOperator):
         timeout = arguments.parse_visibility_timeout(self.visibility_timeout)
         if timeout is None and self.expected_seconds_per_message is not None:
             timeout = choose_visibility_timeout(self.expected_seconds_per_message, batch_size)
-        given = {} if timeout is None else {"visibility_timeout": timeout}
+        given: dict[str, Any] = {} if timeout is None else {"visibility_timeout": timeout}
         delay: Any = self.delay_seconds
         return Options(
             max_messages=_optional(arguments.parse_count, self.max_messages, "max_messages"),
@@ -243,30 +238,6 @@ class QueueProcessOperator(QueueOperator):
                 consumer.max_retries,
             )
         return self.hook.get_queue_id(name) if name else None
-
-    def _run_in_thread(self, engine: Engine, metrics: Metrics, kept: AbstractAsyncContextManager[None]) -> None:
-        """
-        Run the engine beside this thread, which stays free for signals.
-
-        Whatever is raised here meanwhile (a time-out, Airflow 2's SIGTERM) stops the engine and waits for it to settle.
-        """
-        run = partial(contextvars.copy_context().run, asyncio.run, self._process(engine, metrics, kept))
-        with ThreadPoolExecutor(1, "cloudflare-queue") as pool:
-            future = pool.submit(run)
-            try:
-                future.result()
-            except BaseException:
-                engine.stop(killed=True)
-                raise
-        if engine.error is not None:
-            raise engine.error
-
-    async def _process(self, engine: Engine, metrics: Metrics, kept: AbstractAsyncContextManager[None]) -> None:
-        try:
-            async with tell_while_running(self.log, engine, metrics), kept:
-                await engine.run()
-        finally:
-            await self.hook.aclose()
 
     def _judge(self, report: Report, share: float | None) -> None:
         if self._engine is not None and self._engine.killed:

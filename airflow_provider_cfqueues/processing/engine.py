@@ -66,6 +66,7 @@ class Engine:
             handler,
             batch_size=options.batch_size,
             max_attempts=options.max_attempts,
+            handles_undecoded=options.handles_undecoded,
             executor=self._executor,
             now=now,
         )
@@ -98,6 +99,11 @@ class Engine:
     def killed(self) -> bool:
         """Whether the task was killed while it ran."""
         return self._killed
+
+    @property
+    def stopping(self) -> bool:
+        """Whether nothing more is pulled or begun."""
+        return self._stopping
 
     def stop(self, *, killed: bool = False) -> None:
         """

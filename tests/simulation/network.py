@@ -95,6 +95,7 @@ class SimulatedClient(clients.AsyncClient):
     def __init__(self, process: Process) -> None:
         self.settings = SETTINGS
         self._policy = clients.RepeatPolicy()
+        self._observe = clients.unobserved
         self._sleep = asyncio.sleep
         self._process = process
         self._failed: dict[int, CloudflareQueuesError] = {}
