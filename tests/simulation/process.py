@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.outcomes import Ack, Reject
+from airflow_provider_cfqueues.processing.journal import Journal
 from airflow_provider_cfqueues.processing.port import HookPort
 from simulation.handlers import make_handler
 from simulation.loop import VirtualLoop
@@ -92,6 +93,7 @@ class Process(Machine):
         super().__init__(world, name, run.skew)
         self.run = run
         self.options = run.options
+        self.has_processed = False
         self.stopped_at: float | None = None
         self.killed_at: float | None = None
         self.last_answer: int | None = None
@@ -103,8 +105,21 @@ class Process(Machine):
             dead_letter_queue_id=DEAD_LETTER_QUEUE_ID if has_dead_letter_queue else None,
         )
         handler = make_handler(self, run.shape, run.options.batch_size is not None)
-        self.engine = world.engine_class(port, handler, run.options, now=self.now, log=Quiet())
-        self.main = self.loop.create_task(self.engine.run())
+        self.journal: Journal | None = None
+        self.acked_at_start = 0
+        if world.store is not None and not run.options.dry_run:
+            self.journal = Journal(world.store.of(self), QUEUE_ID, now=self.now, log=Quiet())
+        self.engine = world.engine_class(port, handler, run.options, now=self.now, log=Quiet(), journal=self.journal)
+        self.main = self.loop.create_task(self._run(port))
+
+    async def _run(self, port: HookPort) -> None:
+        if self.journal is None:
+            await self.engine.run()
+            return
+        async with self.journal.kept(port, self.engine.report):
+            self.acked_at_start = self.engine.report.acked_from_journal
+            await self.engine.run()
+            self.has_processed = True
 
     def proceed(self, *, is_alone: bool) -> None:
         """

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import gc
+import multiprocessing
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +22,8 @@ from simulation.world import World, emulated_account
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.emulator.service import Service
     from simulation.loop import VirtualTime
+
+SEEDS_AT_ONCE = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +92,26 @@ def play_worlds(
             yield Result(seed=seed, violation=violation, trace=trace, counts=counts)
 
 
+def play_on_all_cores(
+    seeds: range, processes: int | None = None, play: Callable[[range], Iterator[Result]] = play
+) -> Iterator[Result]:
+    """
+    Play seeds in processes of their own, which no seed depends on, and yield what each showed, in order.
+
+    :param seeds: the seeds.
+    :param processes: how many; None = one for each core.
+    :param play: what plays them.
+    """
+    parts = [seeds[start : start + SEEDS_AT_ONCE] for start in range(0, len(seeds), SEEDS_AT_ONCE)]
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        for results in pool.map(partial(_play_part, play), parts):
+            yield from results
+
+
+def _play_part(play: Callable[[range], Iterator[Result]], seeds: range) -> list[Result]:
+    return list(play(seeds))
+
+
 def main() -> int:
     """Play the seeds asked for; 1 where one of them fails."""
     parser = argparse.ArgumentParser(prog="scripts/simulate", description=__doc__)
@@ -95,6 +120,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="only this one, with its whole trace")
     parser.add_argument("--keep-going", action="store_true", help="do not end at the first that fails")
     parser.add_argument("--watching", action="store_true", help="the watchers of a queue instead of the engine")
+    parser.add_argument("--processes", type=int, help="how many play at once (default: one for each core)")
     arguments = parser.parse_args()
     play_all: Callable[..., Iterator[Result]] = play
     again = "scripts/simulate --seed"
@@ -108,7 +134,8 @@ def main() -> int:
         print(f"seed {result.seed}: {result.violation or 'all is well'}")
         return int(bool(result.violation))
     seeds = range(arguments.start, arguments.start + arguments.seeds)
-    return _show(play_all(seeds), len(seeds), again, keep_going=arguments.keep_going)
+    results = play_on_all_cores(seeds, arguments.processes, play_all)
+    return _show(results, len(seeds), again, keep_going=arguments.keep_going)
 
 
 def _show(results: Iterator[Result], count: int, again: str, *, keep_going: bool) -> int:
