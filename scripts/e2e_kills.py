@@ -1,0 +1,164 @@
+"""The scenario of ``scripts/e2e`` that kills the triggerer with -9, at each step of a message's way."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from e2e_airflow import Triggerer
+from e2e_cloudflare import Queue
+from e2e_outcome import Outcome, World, check_queue, compare
+from e2e_scenarios import LEASE_SECONDS, numbered
+from e2e_troubles import start, watch
+
+PER_ROUND = 5
+VICTIMS = ("both", "supervisor", "runner")
+ANSWER_DELAY_MS = 1_000
+
+
+@dataclass
+class Round:
+    """One kill: the messages that are on their way, and how far they were before."""
+
+    world: World
+    queue: Queue
+    messages: list[dict[str, Any]]
+    events_before: int
+    acked_before: int
+
+    @property
+    def events(self) -> int:
+        """How many events of it are stored."""
+        return len(self.world.airflow.events(self.queue.name)) - self.events_before
+
+    @property
+    def acked(self) -> int:
+        """How many messages of it are acked."""
+        return self.queue.totals["acked"] - self.acked_before
+
+    def send(self) -> None:
+        """Send its messages, so that one pull gets all."""
+        self.queue.send(self.messages)
+
+    def until(self, what: str, ask: Callable[[], Any]) -> None:
+        """Wait for the step."""
+        self.world.airflow.until(what, ask, seconds=60, every=0.005)
+
+
+@contextmanager
+def pulling(one: Round) -> Iterator[None]:
+    """The API has the request; its answer, with the leases, will find nobody."""
+    cloudflare = one.world.cloudflare
+    cloudflare.add_faults({"path": "pull", "delay_ms": ANSWER_DELAY_MS})
+    one.until("a pull", lambda: not cloudflare.faults_left())
+    one.send()
+    yield
+    time.sleep(1.5 * ANSWER_DELAY_MS / 1000)
+
+
+@contextmanager
+def pulled(one: Round) -> Iterator[None]:
+    """The filter looks at the first message, and yielded none."""
+    judged = one.world.judged
+    with one.world.hold():
+        one.send()
+        one.until("a look at a message", lambda: one.world.judged > judged)
+        yield
+
+
+@contextmanager
+def yielded(one: Round) -> Iterator[None]:
+    """All events are yielded and none is stored: the database does not let the supervisor write."""
+    judged = one.world.judged
+    with one.world.airflow.locked_database():
+        one.send()
+        one.until("looks at all messages", lambda: one.world.judged >= judged + PER_ROUND)
+        time.sleep(one.world.dice.uniform(0, 2))  # they are with the runner first, then with the supervisor
+        yield
+
+
+@contextmanager
+def stored(one: Round) -> Iterator[None]:
+    """All events are stored, and the API knows nothing of it."""
+    one.send()
+    one.until("events", lambda: one.events >= PER_ROUND)
+    yield
+
+
+@contextmanager
+def acking(one: Round) -> Iterator[None]:
+    """The API has the request; its answer will find nobody."""
+    cloudflare = one.world.cloudflare
+    cloudflare.add_faults({"path": "ack", "delay_ms": ANSWER_DELAY_MS})
+    one.send()
+    one.until("an ack", lambda: not cloudflare.faults_left())
+    yield
+    time.sleep(1.5 * ANSWER_DELAY_MS / 1000)
+
+
+@contextmanager
+def acked(one: Round) -> Iterator[None]:
+    """The API has acked."""
+    one.send()
+    one.until("acks", lambda: one.acked >= PER_ROUND)
+    yield
+
+
+STEPS: dict[str, Callable[[Round], AbstractContextManager[None]]] = {
+    "pull under way": pulling,
+    "after pull": pulled,
+    "after yield": yielded,
+    "after persistence": stored,
+    "ack under way": acking,
+    "after ack": acked,
+}
+SHORT = ("after yield", "after persistence")
+
+
+def kills(world: World) -> Outcome:
+    """Kill at each step, look that nothing is lost, and count what came again."""
+    queue = watch(world, "kill", match="function:e2e_dags.everything")
+    triggerer = start(world, queue)
+    outcome, again, missed, sent = Outcome(), Counter[str](), Counter[str](), 0
+    steps = SHORT if world.is_short else tuple(STEPS)
+    for step in steps:
+        for number in range(world.rounds):
+            victim = VICTIMS[number % len(VICTIMS)]
+            messages = numbered(PER_ROUND, sent)
+            sent += PER_ROUND
+            one = Round(world, queue, messages, len(world.airflow.events(queue.name)), queue.totals["acked"])
+            triggerer = kill(one, step, victim, triggerer, missed)
+            again[f"{step}, {victim}"] += one.events - PER_ROUND
+            problems, _ = compare(world.airflow.events(queue.name)[one.events_before :], {queue.name: messages})
+            outcome.problems += [f"{step}, {victim} killed: {problem}" for problem in problems]
+        outcome.facts |= _sum_up(step, world.rounds, again, missed)
+        print(f"  {step}: {outcome.facts[step]}", flush=True)
+    outcome.facts |= {"killed": world.rounds * len(steps), "messages": sent}
+    check_queue(outcome, queue, sent)
+    return outcome
+
+
+def kill(one: Round, step: str, victim: str, triggerer: Triggerer, missed: Counter[str]) -> Triggerer:
+    """Kill at a step, and return the triggerer that took over and brought all to its end."""
+    world = one.world
+    with STEPS[step](one):
+        triggerer.kill(victim)
+        at_kill = one.events, one.acked
+    triggerer.wait_until_gone()
+    early, late = {"after persistence": (PER_ROUND, 0), "after ack": (PER_ROUND, PER_ROUND)}.get(step, at_kill)
+    missed[step] += at_kill != (early, late)
+    triggerer = start(world, one.queue)
+    world.cloudflare.advance(LEASE_SECONDS + 1)
+    world.wait_until_acked(one.queue, move_clock=LEASE_SECONDS + 1)
+    return triggerer
+
+
+def _sum_up(step: str, rounds: int, again: Counter[str], missed: Counter[str]) -> dict[str, str]:
+    by_victim = {victim: again[f"{step}, {victim}"] for victim in VICTIMS[:rounds]}
+    of = ", ".join(f"{victim} killed {count}" for victim, count in by_victim.items())
+    late = f"; {missed[step]} kills came late" if missed[step] else ""
+    return {step: f"{sum(by_victim.values())} of {rounds * PER_ROUND} messages came again ({of}){late}"}
