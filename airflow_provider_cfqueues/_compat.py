@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow import __version__ as AIRFLOW_VERSION
-from airflow.configuration import conf
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseHook, BaseOperator
+    from airflow.sdk import Asset, BaseHook, BaseOperator, BaseSensorOperator, PokeReturnValue
     from airflow.sdk import Context as Context
     from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, determine_kwargs, task_decorator_factory
+    from airflow.sdk.configuration import conf
+    from airflow.sdk.exceptions import (
+        AirflowOptionalProviderFeatureException,
+        AirflowSensorTimeout,
+        AirflowSkipException,
+    )
     from airflow.sdk.log import mask_secret
     from airflow.sdk.module_loading import import_string  # type: ignore[attr-defined]
     from airflow.sdk.observability.stats import Stats
@@ -68,6 +73,28 @@ else:
         def reject_shared_stream_event():
             """Do nothing: there is nobody to tell."""
 
+    try:
+        from airflow.sdk import Asset, BaseSensorOperator, PokeReturnValue
+    except ImportError:  # Airflow 2
+        from airflow.datasets import Dataset as Asset
+        from airflow.sensors.base import BaseSensorOperator, PokeReturnValue
+    try:
+        from airflow.sdk.configuration import conf
+    except ImportError:  # before 3.2
+        from airflow.configuration import conf
+    try:
+        from airflow.sdk.exceptions import (
+            AirflowOptionalProviderFeatureException,
+            AirflowSensorTimeout,
+            AirflowSkipException,
+        )
+    except ImportError:  # before 3.2
+        from airflow.exceptions import (
+            AirflowOptionalProviderFeatureException,
+            AirflowSensorTimeout,
+            AirflowSkipException,
+        )
+
 
 def triggerer_setting(name: str, default: float) -> float:
     """
@@ -83,14 +110,21 @@ __all__ = [
     "AIRFLOW_VERSION",
     "HAS_ASSET_WATCHERS",
     "HAS_SHARED_STREAMS",
+    "AirflowOptionalProviderFeatureException",
+    "AirflowSensorTimeout",
+    "AirflowSkipException",
+    "Asset",
     "BaseEventTrigger",
     "BaseHook",
     "BaseOperator",
+    "BaseSensorOperator",
     "DecoratedOperator",
+    "PokeReturnValue",
     "SharedStreamProducer",
     "Stats",
     "TaskDecorator",
     "TriggerEvent",
+    "conf",
     "determine_kwargs",
     "import_string",
     "mask_secret",

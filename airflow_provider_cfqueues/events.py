@@ -51,3 +51,15 @@ def event_leases(*, queue_id: str | None = None, queue_name: str | None = None) 
     :param queue_name: likewise with this ``queue_name``.
     """
     return EventMessages(queue_id=queue_id, queue_name=queue_name)
+
+
+def event_messages(*, queue_id: str | None = None, queue_name: str | None = None) -> EventMessages:
+    """
+    Return what stands for the messages that started the run: an argument of a task.
+
+    Each is what :class:`~airflow_provider_cfqueues.operators.queues.QueuePullOperator` returns for a message.
+
+    :param queue_id: only those of watchers with this ``queue_id``, where a DAG waits for several queues.
+    :param queue_name: likewise with this ``queue_name``.
+    """
+    return event_leases(queue_id=queue_id, queue_name=queue_name)

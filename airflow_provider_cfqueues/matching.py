@@ -6,7 +6,7 @@ Which messages a trigger or sensor wants: ``match``, one condition as text, or a
 ``jsonpath:$.type``                         the path finds something in a JSON body, be it false or null
 ``jsonpath:$.type == "order"``              it finds this value
 ``jsonpath:$.type in ["order", "refund"]``  it finds one of these values
-``function:package.module.name``            this function of a :class:`~.models.Message` returns something true
+``function:package.module.name``            this function of a message returns something true
 ==========================================  =====================================================================
 
 Conditions are text because Airflow stores the arguments of a trigger, and compares them to find triggers that are the
@@ -27,9 +27,10 @@ from typing import Any, TypeAlias
 
 from airflow_provider_cfqueues._compat import import_string
 from airflow_provider_cfqueues.exceptions import MatchFailedError
-from airflow_provider_cfqueues.models import Message
+from airflow_provider_cfqueues.models import Message, PeekedMessage
 
 Match: TypeAlias = "str | Sequence[str] | None"
+AnyMessage: TypeAlias = "Message | PeekedMessage"
 
 _KINDS = ("literal", "jsonpath", "function")
 _COMPARISON = re.compile(r"\s(==|in)\s")
@@ -66,7 +67,7 @@ class Matcher:
     def __init__(self, match: Match) -> None:
         self._tests = [(condition, _load(condition)) for condition in parse_match(match)]
 
-    def wants(self, message: Message) -> bool:
+    def wants(self, message: AnyMessage) -> bool:
         """
         Return whether a message is wanted.
 
@@ -75,7 +76,7 @@ class Matcher:
         """
         return not self._tests or any(self._holds(condition, test, message) for condition, test in self._tests)
 
-    def _holds(self, condition: Condition, test: Callable[[Message], Any], message: Message) -> bool:
+    def _holds(self, condition: Condition, test: Callable[[AnyMessage], Any], message: AnyMessage) -> bool:
         try:
             held = test(message)
             if inspect.isawaitable(held):
@@ -178,18 +179,18 @@ def _read_value(text: str) -> Any:
         raise ValueError(text) from error
 
 
-def _load(condition: Condition) -> Callable[[Message], Any]:
+def _load(condition: Condition) -> Callable[[AnyMessage], Any]:
     return {"literal": _load_literal, "jsonpath": _load_jsonpath, "function": _load_function}[condition.kind](condition)
 
 
-def _load_literal(condition: Condition) -> Callable[[Message], bool]:
+def _load_literal(condition: Condition) -> Callable[[AnyMessage], bool]:
     text = condition.subject
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         value = text
 
-    def holds(message: Message) -> bool:
+    def holds(message: AnyMessage) -> bool:
         if message.body_error is not None or isinstance(message.body, bytes):
             return False
         return message.body == text if isinstance(message.body, str) else _same(message.body, value)
@@ -197,7 +198,7 @@ def _load_literal(condition: Condition) -> Callable[[Message], bool]:
     return holds
 
 
-def _load_jsonpath(condition: Condition) -> Callable[[Message], bool]:
+def _load_jsonpath(condition: Condition) -> Callable[[AnyMessage], bool]:
     try:
         from jsonpath_ng.ext import parse
     except ModuleNotFoundError as error:
@@ -212,7 +213,7 @@ def _load_jsonpath(condition: Condition) -> Callable[[Message], bool]:
         )
         raise ValueError(msg) from error
 
-    def holds(message: Message) -> bool:
+    def holds(message: AnyMessage) -> bool:
         if not isinstance(message.body, (dict, list)):
             return False
         values = [found.value for found in path.find(message.body)]
@@ -223,7 +224,7 @@ def _load_jsonpath(condition: Condition) -> Callable[[Message], bool]:
     return holds
 
 
-def _load_function(condition: Condition) -> Callable[[Message], Any]:
+def _load_function(condition: Condition) -> Callable[[AnyMessage], Any]:
     try:
         function = import_string(condition.subject)
     except Exception as error:
