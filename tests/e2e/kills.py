@@ -9,11 +9,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from e2e_airflow import Triggerer
-from e2e_cloudflare import Queue
-from e2e_outcome import Outcome, World, check_queue, compare
-from e2e_scenarios import LEASE_SECONDS, numbered
-from e2e_troubles import start, watch
+from e2e.cloudflare import Queue
+from e2e.outcome import Outcome, World, check_queue, compare
+from e2e.scenarios import LEASE_SECONDS, numbered
+from e2e.triggerer import Triggerer
+from e2e.troubles import start, watch
 
 PER_ROUND = 5
 VICTIMS = ("both", "supervisor", "runner")
@@ -51,7 +51,7 @@ class Round:
 
 @contextmanager
 def pulling(one: Round) -> Iterator[None]:
-    """The API has the request; its answer, with the leases, will find nobody."""
+    """Wait until the API has the request; its answer, with the leases, will find nobody."""
     cloudflare = one.world.cloudflare
     cloudflare.add_faults({"path": "pull", "delay_ms": ANSWER_DELAY_MS})
     one.until("a pull", lambda: not cloudflare.faults_left())
@@ -62,7 +62,7 @@ def pulling(one: Round) -> Iterator[None]:
 
 @contextmanager
 def pulled(one: Round) -> Iterator[None]:
-    """The filter looks at the first message, and yielded none."""
+    """Wait until the filter looks at the first message; none is yielded."""
     judged = one.world.judged
     with one.world.hold():
         one.send()
@@ -72,7 +72,7 @@ def pulled(one: Round) -> Iterator[None]:
 
 @contextmanager
 def yielded(one: Round) -> Iterator[None]:
-    """All events are yielded and none is stored: the database does not let the supervisor write."""
+    """Wait until all events are yielded; none is stored, as the database does not let the supervisor write."""
     judged = one.world.judged
     with one.world.airflow.locked_database():
         one.send()
@@ -83,7 +83,7 @@ def yielded(one: Round) -> Iterator[None]:
 
 @contextmanager
 def stored(one: Round) -> Iterator[None]:
-    """All events are stored, and the API knows nothing of it."""
+    """Wait until all events are stored; the API knows nothing of it."""
     one.send()
     one.until("events", lambda: one.events >= PER_ROUND)
     yield
@@ -91,7 +91,7 @@ def stored(one: Round) -> Iterator[None]:
 
 @contextmanager
 def acking(one: Round) -> Iterator[None]:
-    """The API has the request; its answer will find nobody."""
+    """Wait until the API has the request; its answer will find nobody."""
     cloudflare = one.world.cloudflare
     cloudflare.add_faults({"path": "ack", "delay_ms": ANSWER_DELAY_MS})
     one.send()
@@ -102,7 +102,7 @@ def acking(one: Round) -> Iterator[None]:
 
 @contextmanager
 def acked(one: Round) -> Iterator[None]:
-    """The API has acked."""
+    """Wait until the API has acked."""
     one.send()
     one.until("acks", lambda: one.acked >= PER_ROUND)
     yield
@@ -121,7 +121,7 @@ SHORT = ("after yield", "after persistence")
 
 def kills(world: World) -> Outcome:
     """Kill at each step, look that nothing is lost, and count what came again."""
-    queue = watch(world, "kill", match="function:e2e_dags.everything")
+    queue = watch(world, "kill", match="function:e2e.dags.everything")
     triggerer = start(world, queue)
     outcome, again, missed, sent = Outcome(), Counter[str](), Counter[str](), 0
     steps = SHORT if world.is_short else tuple(STEPS)

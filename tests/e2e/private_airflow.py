@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -16,20 +13,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import psutil
+from demo_ui import airflow, configure, free_port, stop
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from demo_ui import airflow, configure, free_port, stop  # beside this file
+from e2e.triggerer import POLL_SECONDS, Triggerer
 
 Answer = TypeVar("Answer")
 
-HEARTBEAT_SECONDS = 1
-DEAD_AFTER_SECONDS = 4
-"""A triggerer that was killed keeps its watchers for so long."""
 SHORT_ACK_TIMEOUT = 5
 """Where watchers may have short leases; Airflow's own is 300 s."""
-GIVE_UP_SECONDS = 120
-POLL_SECONDS = 0.02
+GIVE_UP_SECONDS = 240
 
 
 class Event(NamedTuple):
@@ -39,85 +31,6 @@ class Event(NamedTuple):
     message_id: str
     body: Any
     attempts: int
-
-
-class Triggerer:
-    """
-    A triggerer: one process that talks to the database, and its child that runs the triggers.
-
-    :param log: file for its output.
-    :param ack_timeout: ``[triggerer] shared_stream_ack_timeout``.
-    """
-
-    def __init__(self, log: Path, ack_timeout: float) -> None:
-        self.log = log
-        self.ack_timeout = ack_timeout
-        settings = {
-            "AIRFLOW__TRIGGERER__SHARED_STREAM_ACK_TIMEOUT": str(ack_timeout),
-            "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": str(HEARTBEAT_SECONDS),
-            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": str(DEAD_AFTER_SECONDS),
-        }
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                airflow("triggerer", "--skip-serve-logs"),
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                env={**os.environ, **settings},
-            )
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether its first process runs."""
-        return self.process.poll() is None
-
-    def count(self, pattern: str) -> int:
-        """Return how often its log has a pattern."""
-        return len(re.findall(pattern, self.log.read_text(errors="replace")))
-
-    def kill(self, victim: str = "both") -> None:
-        """
-        Kill it with -9.
-
-        :param victim: ``both`` processes, as when a machine dies, only the ``supervisor``, or only the ``runner``; the
-            other one is left to notice.
-        """
-        if victim == "both":
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            return
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        killed = children if victim == "runner" else [psutil.Process(self.process.pid)]
-        for process in killed:
-            with suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGKILL)
-
-    def wait_until_gone(self) -> None:
-        """Wait until the process that was left has ended too; one that does not is killed."""
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            self.process.poll()
-            try:
-                os.killpg(self.process.pid, 0)
-            except ProcessLookupError:
-                return
-            time.sleep(POLL_SECONDS)
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def end(self) -> None:
-        """End it as an operating system does; kill what is left."""
-        with suppress(ProcessLookupError):
-            self.process.terminate()
-        self.wait_until_gone()
-
-    def pause(self) -> None:
-        """Stop it without ending it, as a machine that swaps or a suspended one."""
-        os.killpg(self.process.pid, signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """Let it go on."""
-        os.killpg(self.process.pid, signal.SIGCONT)
 
 
 class Airflow:
@@ -153,7 +66,6 @@ class Airflow:
             AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL="5",
             AIRFLOW__TRIGGERER__SHARED_STREAM_ACK_TIMEOUT=str(SHORT_ACK_TIMEOUT),
             CFQUEUES_E2E_SIGNS=str(self.signs),
-            PYTHONPATH=os.path.dirname(os.path.abspath(__file__)),
         )
 
     def start(self) -> None:
@@ -209,7 +121,7 @@ class Airflow:
         self._dag_ids |= dict.fromkeys(wanted)
         specs_as_json = json.dumps(list(wanted.values()))
         text = (
-            f"import json\n\nfrom e2e_dags import define\n\nglobals().update(define(json.loads({specs_as_json!r})))\n"
+            f"import json\n\nfrom e2e.dags import define\n\nglobals().update(define(json.loads({specs_as_json!r})))\n"
         )
         path = self.home / "dags" / "e2e.py"
         path.with_suffix(".new").write_text(text)

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from e2e_airflow import Airflow, Event
-from e2e_cloudflare import Cloudflare, Queue
+from e2e.cloudflare import Cloudflare, Queue
+from e2e.private_airflow import Airflow, Event
 
 MOST_MOVES = 10
 PATIENCE_SECONDS = 15
@@ -51,7 +51,7 @@ class World:
 
     @property
     def judged(self) -> int:
-        """How many messages the watchers that match by ``e2e_dags.everything`` looked at."""
+        """How many messages the watchers that match by ``e2e.dags.everything`` looked at."""
         signs = self.airflow.signs / "judged"
         return len(signs.read_text().splitlines()) if signs.exists() else 0
 

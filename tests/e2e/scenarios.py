@@ -6,8 +6,8 @@ import statistics
 import time
 from typing import Any
 
-from e2e_cloudflare import API_TOKEN, Queue
-from e2e_outcome import Outcome, World, check_queue, compare
+from e2e.cloudflare import API_TOKEN, Queue
+from e2e.outcome import Outcome, World, check_queue, compare
 
 POLL_INTERVAL = 0.5
 LATENCY_SECONDS = 1.5
@@ -59,8 +59,8 @@ def burst(world: World) -> Outcome:
     airflow, queue = world.airflow, world.cloudflare.create_queue("burst")
     watchers = {
         "burst-all": watcher(queue),
-        "burst-even": watcher(queue, match="function:e2e_dags.even"),
-        "burst-odd": watcher(queue, match="function:e2e_dags.odd"),
+        "burst-even": watcher(queue, match="function:e2e.dags.even"),
+        "burst-odd": watcher(queue, match="function:e2e.dags.odd"),
     }
     airflow.write_dags([{"dag_id": "burst", "watchers": watchers}])
     triggerer = airflow.start_triggerer("burst")

@@ -1,13 +1,14 @@
-"""The scenarios of ``scripts/e2e`` in which something is away for a while: the database, the API, a task, a triggerer."""
+"""The scenarios of ``scripts/e2e`` in which something fails: the database, the API, a task."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from e2e_airflow import SHORT_ACK_TIMEOUT, Triggerer
-from e2e_cloudflare import Queue
-from e2e_outcome import Outcome, World, check_queue, compare
-from e2e_scenarios import LEASE_SECONDS, numbered, watcher
+from e2e.cloudflare import Queue
+from e2e.outcome import Outcome, World, check_queue, compare
+from e2e.private_airflow import SHORT_ACK_TIMEOUT
+from e2e.scenarios import LEASE_SECONDS, numbered, watcher
+from e2e.triggerer import Triggerer
 
 AWAY_SECONDS = 10
 SEND_EVERY_SECONDS = 0.25

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import shutil
 import signal
@@ -20,14 +19,13 @@ import time
 import traceback
 from pathlib import Path
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from e2e_airflow import Airflow  # beside this file
-from e2e_cloudflare import cloudflare
-from e2e_kills import kills
-from e2e_outcome import Outcome, World
-from e2e_scenarios import burst, latency, logs, many
-from e2e_troubles import api, database, task
-from e2e_two import two
+from e2e.cloudflare import cloudflare
+from e2e.kills import kills
+from e2e.outcome import Outcome, World
+from e2e.private_airflow import Airflow
+from e2e.scenarios import burst, latency, logs, many
+from e2e.troubles import api, database, task
+from e2e.two import two
 
 SCENARIOS = {
     "latency": latency,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from e2e_airflow import SHORT_ACK_TIMEOUT, Triggerer
-from e2e_cloudflare import Queue
-from e2e_outcome import Outcome, World, check_queue, compare
-from e2e_scenarios import LEASE_SECONDS, numbered
-from e2e_troubles import start, watch
+from e2e.cloudflare import Queue
+from e2e.outcome import Outcome, World, check_queue, compare
+from e2e.private_airflow import SHORT_ACK_TIMEOUT
+from e2e.scenarios import LEASE_SECONDS, numbered
+from e2e.triggerer import Triggerer
+from e2e.troubles import start, watch
 
 PER_PHASE = 20
 
@@ -59,7 +60,7 @@ class Pair:
 
 def two(world: World) -> Outcome:
     """Run two triggerers and one watcher; pause the one that watches, let it go on, and kill it at last."""
-    queue = watch(world, "two", match="function:e2e_dags.everything")
+    queue = watch(world, "two", match="function:e2e.dags.everything")
     pair, total = Pair(world, queue), Outcome()
     for name, phase in PHASES.items():
         sent = numbered(PER_PHASE, total.facts.setdefault("messages", 0))
