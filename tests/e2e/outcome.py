@@ -14,7 +14,7 @@ from e2e.cloudflare import Cloudflare, Queue
 from e2e.private_airflow import Airflow, Event
 
 MOST_MOVES = 10
-PATIENCE_SECONDS = 15
+PATIENCE_SECONDS = 20
 """Longer than any pause between two tries to settle: a lease that somebody still means to settle shall not end."""
 
 

@@ -19,7 +19,7 @@ from e2e.triggerer import POLL_SECONDS, Triggerer
 
 Answer = TypeVar("Answer")
 
-SHORT_ACK_TIMEOUT = 5
+SHORT_ACK_TIMEOUT = 8
 """Where watchers may have short leases; Airflow's own is 300 s."""
 GIVE_UP_SECONDS = 240
 

@@ -12,6 +12,7 @@ from e2e.triggerer import Triggerer
 
 AWAY_SECONDS = 10
 SEND_EVERY_SECONDS = 0.25
+MOST_WAITING = 20
 TIMES_EACH = 3
 FAULTS: tuple[dict[str, Any], ...] = (
     {"status": 500, "body": {"success": False, "errors": []}},
@@ -24,7 +25,7 @@ FAULTS: tuple[dict[str, Any], ...] = (
 
 
 def watch(world: World, name: str, **arguments: Any) -> Queue:
-    """Make a queue and a DAG that watches it with leases that may be short."""
+    """Make a queue and a DAG that watches it, with the shortest leases that a short ack timeout allows."""
     queue = world.cloudflare.create_queue(name)
     arguments = {"visibility_timeout": LEASE_SECONDS, "delay_seconds": 0, **arguments}
     world.airflow.write_dags([{"dag_id": name, "watchers": {name: watcher(queue, **arguments)}}])
@@ -48,10 +49,10 @@ def finish(world: World, queue: Queue, messages: list[dict[str, Any]]) -> Outcom
 
 
 def database(world: World) -> Outcome:
-    """Keep everybody from writing to the database for a while; what ends by that is started again."""
+    """Keep everybody from writing to the database for longer than Airflow waits; what ends by that is started again."""
     airflow, queue = world.airflow, watch(world, "database")
     airflow.keep_alive(start(world, queue))
-    messages = numbered(80)
+    messages = numbered(40)
     for n, message in enumerate(messages):
         queue.send([message])
         airflow.pass_time(SEND_EVERY_SECONDS)
@@ -72,8 +73,9 @@ def api(world: World) -> Outcome:
     failing = world.cloudflare.faults_left()
     messages: list[dict[str, Any]] = []
     while world.cloudflare.faults_left():
-        messages += numbered(1, len(messages))
-        queue.send(messages[-1:])
+        if queue.backlog < MOST_WAITING:  # while the API fails, they wait in the queue
+            messages += numbered(1, len(messages))
+            queue.send(messages[-1:])
         airflow.pass_time(SEND_EVERY_SECONDS)
     outcome = finish(world, queue, messages)
     outcome.facts["calls that failed"] = failing
