@@ -11,6 +11,8 @@ from e2e.scenarios import LEASE_SECONDS, numbered, watcher
 from e2e.triggerer import Triggerer
 
 AWAY_SECONDS = 10
+RUN_SECONDS = 1_800
+"""What a run has until its leases end."""
 SEND_EVERY_SECONDS = 0.25
 MOST_WAITING = 20
 TIMES_EACH = 3
@@ -85,7 +87,7 @@ def api(world: World) -> Outcome:
 def task(world: World) -> Outcome:
     """Let the DAG settle: its first run fails, the lease ends, the second run acks."""
     airflow, queue = world.airflow, world.cloudflare.create_queue("task")
-    arguments = watcher(queue, settle="task", visibility_timeout=LEASE_SECONDS)
+    arguments = watcher(queue, settle="task", visibility_timeout=RUN_SECONDS)
     airflow.write_dags([{"dag_id": "task", "watchers": {"task": arguments}, "task": "ack"}])
     airflow.until_watching(airflow.start_triggerer("task"), queue.name)
     (message,) = numbered(1)
@@ -96,7 +98,7 @@ def task(world: World) -> Outcome:
 
     airflow.until("the run that fails", lambda: ended("failed"), every=0.2)
     kept = queue.state()["states"]["leased"]
-    world.cloudflare.advance(LEASE_SECONDS + 1)
+    world.cloudflare.advance(RUN_SECONDS + 1)
     airflow.until("the run that succeeds", lambda: ended("success"), every=0.2)
     events = airflow.events("task")
     outcome = Outcome({"runs": "failed, then success", "deliveries": [event.attempts for event in events]})
