@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from demo_ui import airflow, configure, free_port, stop
 
+from e2e.audit import Event
 from e2e.triggerer import POLL_SECONDS, Triggerer
 
 Answer = TypeVar("Answer")
@@ -22,15 +23,6 @@ Answer = TypeVar("Answer")
 SHORT_ACK_TIMEOUT = 8
 """Where watchers may have short leases; Airflow's own is 300 s."""
 GIVE_UP_SECONDS = 240
-
-
-class Event(NamedTuple):
-    """An asset event, as the metadata database has it: of which asset, of which message."""
-
-    asset: str
-    message_id: str
-    body: Any
-    attempts: int
 
 
 class Airflow:

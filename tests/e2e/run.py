@@ -19,13 +19,14 @@ import time
 import traceback
 from pathlib import Path
 
+from e2e.audit import Outcome
 from e2e.cloudflare import cloudflare
 from e2e.kills import kills
-from e2e.outcome import Outcome, World
 from e2e.private_airflow import Airflow
 from e2e.scenarios import burst, latency, logs, many
 from e2e.troubles import api, database, task
 from e2e.two import two
+from e2e.world import World
 
 SCENARIOS = {
     "latency": latency,

@@ -6,8 +6,9 @@ import statistics
 import time
 from typing import Any
 
+from e2e.audit import Outcome, check_queue, compare
 from e2e.cloudflare import API_TOKEN, Queue
-from e2e.outcome import Outcome, World, check_queue, compare
+from e2e.world import World
 
 POLL_INTERVAL = 0.5
 LATENCY_SECONDS = 1.5

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from e2e.audit import Outcome, check_queue, compare
 from e2e.cloudflare import Queue
-from e2e.outcome import Outcome, World, check_queue, compare
 from e2e.private_airflow import SHORT_ACK_TIMEOUT
 from e2e.scenarios import LEASE_SECONDS, numbered, watcher
 from e2e.triggerer import Triggerer
+from e2e.world import World
 
 AWAY_SECONDS = 10
 RUN_SECONDS = 1_800
