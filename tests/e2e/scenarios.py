@@ -47,7 +47,8 @@ def latency(world: World) -> Outcome:
     del samples[0]  # the DAG itself may not have been there yet
     median = statistics.median(samples)
     outcome = Outcome({"samples": len(samples), "median, s": round(median, 2), "longest, s": round(max(samples), 2)})
-    outcome.expect(median <= LATENCY_SECONDS, f"the median is {median:.2f} s, not {LATENCY_SECONDS} s")
+    longest = (2 if world.is_short else 1) * LATENCY_SECONDS  # few samples, on a machine that does other work as well
+    outcome.expect(median <= longest, f"the median is {median:.2f} s, not up to {longest:g} s")
     return outcome
 
 
@@ -135,11 +136,13 @@ def many(world: World) -> Outcome:
 
 
 def logs(world: World) -> Outcome:
-    """Look for bodies and the token in all logs of triggerers."""
+    """Look for bodies in the logs of triggerers, and for the token in all logs."""
     texts = [triggerer.log.read_text(errors="replace") for triggerer in world.airflow.triggerers]
-    found = {secret: sum(secret in text for text in texts) for secret in (API_TOKEN, SECRET_BODY)}
-    outcome = Outcome({"logs": len(texts), "lines": sum(text.count("\n") for text in texts)})
-    outcome.facts["lines that name messages"] = sum(text.count("QueueMessageEvent<") for text in texts)
-    outcome.expect(not found[API_TOKEN], "the API token is in the log")
-    outcome.expect(not found[SECRET_BODY], "bodies are in the log")
+    all_logs = [path for path in world.airflow.folder.rglob("*.log") if path.is_file()]
+    with_token = [path.name for path in all_logs if API_TOKEN in path.read_text(errors="replace")]
+    naming = sum(text.count("QueueMessageEvent<") for text in texts)
+    outcome = Outcome({"logs": len(all_logs), "of triggerers": len(texts), "lines that name messages": naming})
+    outcome.expect(not with_token, f"the API token is in {with_token}")
+    outcome.expect(not any(SECRET_BODY in text for text in texts), "bodies are in a log of a triggerer")
+    outcome.expect(naming > 0, "no line names a message: there was nothing to look at")
     return outcome
