@@ -47,6 +47,7 @@ class Airflow:
         (self.home / "dags").mkdir(parents=True)
         self.signs.mkdir()
         configure(self._port)
+        del os.environ["AIRFLOW__LOGGING__NAMESPACE_LEVELS"]  # Airflow 3.2 cannot read an empty one
         os.environ.update(
             AIRFLOW_CONN_CLOUDFLARE_DEFAULT=connection,
             AIRFLOW_HOME=str(self.home),
