@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import requests
 from demo_ui import airflow, configure, free_port, stop
 
 from e2e.audit import Event
@@ -141,6 +142,16 @@ class Airflow:
         except TimeoutError as error:
             broken = self.query("SELECT stacktrace FROM import_error")
             raise TimeoutError(f"{error}; DAGs that cannot be imported: {broken}") from error
+
+    def until_serving(self) -> None:
+        """Wait until the api-server answers, without which no task begins."""
+        self.until("the api-server", self._serves, every=0.5)
+
+    def _serves(self) -> bool:
+        try:
+            return requests.get(f"http://127.0.0.1:{self._port}/api/v2/version", timeout=5).ok
+        except requests.RequestException:
+            return False
 
     def until(
         self, what: str, ask: Callable[[], Answer], *, seconds: float = GIVE_UP_SECONDS, every: float = POLL_SECONDS

@@ -91,6 +91,7 @@ def task(world: World) -> Outcome:
     arguments = watcher(queue, settle="task", visibility_timeout=RUN_SECONDS)
     airflow.write_dags([{"dag_id": "task", "watchers": {"task": arguments}, "task": "ack"}])
     airflow.until_watching(airflow.start_triggerer("task"), queue.name)
+    airflow.until_serving()
     (message,) = numbered(1)
     queue.send([message])
 
@@ -103,6 +104,7 @@ def task(world: World) -> Outcome:
     airflow.until("the run that succeeds", lambda: ended("success"), every=0.2)
     events = airflow.events("task")
     outcome = Outcome({"runs": "failed, then success", "deliveries": [event.attempts for event in events]})
+    outcome.expect((airflow.signs / "failed once").exists(), "it was not the task that failed")
     outcome.expect(kept == 1, "the message was not leased while its run had failed")
     outcome.expect([event.attempts for event in events] == [1, 2], "it was not delivered just twice")
     check_queue(outcome, queue, 1)
