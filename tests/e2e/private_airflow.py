@@ -128,11 +128,11 @@ class Airflow:
         return triggerer
 
     def end_triggerers(self) -> None:
-        """End all triggerers."""
+        """End all triggerers, at once."""
         self.keep_alive(None)
         for triggerer in self.triggerers:
             if triggerer.is_alive:
-                triggerer.end()
+                triggerer.kill()
 
     def until_watching(self, triggerer: Triggerer, queue_name: str, count: int = 1) -> None:
         """Wait until a triggerer runs so many watchers of a queue."""

@@ -83,12 +83,6 @@ class Triggerer:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def end(self) -> None:
-        """End it as an operating system does; kill what is left."""
-        with suppress(ProcessLookupError):
-            self.process.terminate()
-        self.wait_until_gone()
-
     def pause(self) -> None:
         """Stop it without ending it, as a machine that swaps or a suspended one."""
         os.killpg(self.process.pid, signal.SIGSTOP)

@@ -36,9 +36,11 @@ def watch(world: World, name: str, **arguments: Any) -> Queue:
 
 
 def start(world: World, queue: Queue) -> Triggerer:
-    """Start a triggerer that watches a queue."""
+    """Start a triggerer, and wait until it pulls from a queue."""
     triggerer = world.airflow.start_triggerer(queue.name, ack_timeout=SHORT_ACK_TIMEOUT)
     world.airflow.until_watching(triggerer, queue.name)
+    pulls = queue.calls("pull")
+    world.airflow.until("a pull", lambda: queue.calls("pull") > pulls)
     return triggerer
 
 
