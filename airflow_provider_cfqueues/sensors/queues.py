@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_cfqueues import arguments, sensing
 from airflow_provider_cfqueues._compat import (
@@ -75,7 +75,7 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
             poked = self.poke(context)
         except CloudflareQueuesError as error:
             if not self.silent_fail:
-                raise self._failure(error) from error
+                self._fail(error)
             self.log.error("Sensor poke failed: %s", error)  # noqa: TRY400 - the text says what is needed
         else:
             if poked.is_done:
@@ -103,16 +103,19 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
         :param event: the trigger's event.
         """
         if "error" in event:
-            error = CloudflareQueuesError.from_dict(event["error"])
-            raise self._failure(error) from error
+            self._fail(CloudflareQueuesError.from_dict(event["error"]))
         if "found" not in event:
-            msg = f"Sensor has timed out: nothing was found in {self.timeout:g} seconds."
+            queue = self.queue_name or self.queue_id
+            msg = f"Sensor has timed out: queue {queue!r} had nothing that it waits for in {self.timeout:g} seconds."
             raise AirflowSensorTimeout(msg)
         return self._result(event["found"], context)
 
-    def _failure(self, error: CloudflareQueuesError) -> Exception:
-        """Return what to raise: Airflow's own handling of ``never_fail`` covers only what a worker's poke raises."""
-        return AirflowSkipException(f"Skipping due to never_fail: {error}") if self.never_fail else error
+    def _fail(self, error: CloudflareQueuesError) -> NoReturn:
+        """Raise an error; Airflow's own ``never_fail`` covers only what ``poke`` raises when it is not deferrable."""
+        if self.never_fail:
+            msg = f"Skipping due to never_fail: {error}"
+            raise AirflowSkipException(msg) from error
+        raise error
 
 
 class QueueMessageSensor(_QueueSensor):

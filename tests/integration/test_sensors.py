@@ -230,14 +230,11 @@ def test_silent_fail_waits_on_and_never_fail_skips(cf, wait, send, logged):
         wait(QueueMessageSensor, lambda: cf.add_fault(path="pull", **FORBIDDEN), never_fail=True)
 
 
-@pytest.mark.parametrize(
-    ("condition", "count"), [({"at_least": 2}, 2), ({"at_least": "{{ 2 }}"}, 2), ({"at_most": 0, "at_least": 2}, 2)]
-)
-def test_a_backlog_sensor_waits_for_many_messages(wait, send, condition, count):
-    condition = {name: 2 if isinstance(value, str) else value for name, value in condition.items()}
+@pytest.mark.parametrize("condition", [{"at_least": 2}, {"at_least": "2", "at_most": 0}])
+def test_a_backlog_sensor_waits_for_many_messages(wait, send, condition):
     send("a")
     found = wait(QueueBacklogSensor, lambda: send("b"), **condition)
-    assert found["backlog_count"] == count
+    assert found["backlog_count"] == 2
     assert found["backlog_bytes"] > 0
     assert datetime.fromisoformat(found["oldest_message_timestamp"]).tzinfo
 
