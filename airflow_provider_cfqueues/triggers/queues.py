@@ -238,10 +238,10 @@ class QueueMessageTrigger(BaseEventTrigger):
         if match is not None:
             self.log.info(
                 "This watcher wants only %s. All watchers of queue %s must run in one triggerer: with several, one "
-                "gives back or %ss what a watcher in another one wants",
+                "%s what a watcher in another one wants",
                 match,
                 self._queue,
-                self._options.unmatched,
+                {"retry": "gives back", "dead_letter": "dead-letters", "ack": "deletes"}[self._options.unmatched],
             )
         try:
             return Matcher(match)

@@ -191,14 +191,14 @@ class QueueStream:
         settling = Settling(
             settlements, delay_seconds=self._options.delay_seconds, queue_name=self._name, log=self._log
         )
-        error: Exception | None = None
+        trouble = ""
         while (left := (pull.leases_end_at - self._now()).total_seconds()) > 0:
             try:
                 await self._within(left, self._send(settling))
             except Exception as failed:  # noqa: BLE001 - raising it would end every watcher of the queue
-                if error is None:
-                    self._log.warning("Settling messages of queue %s is tried again: %s", self._name, failed)
-                error = failed
+                said, trouble = bool(trouble), str(failed) or "no answer in time"
+                if not said:
+                    self._log.warning("Settling messages of queue %s is tried again: %s", self._name, trouble)
             else:
                 pull.unsettled -= len(settlements)
                 self._changed.set()
@@ -208,11 +208,11 @@ class QueueStream:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), SETTLE_AGAIN_SECONDS)
         self._log.error(
-            "%d messages of queue %s could not be settled before their leases ended, and are delivered again: %s. %s",
+            "%d messages of queue %s could not be settled before their leases ended, and are delivered again: %s (%s)",
             len(settlements),
             self._name,
             list_leases(settling.lease_ids),
-            error or "No time was left",
+            trouble or "no time was left",
         )
 
     async def _send(self, settling: Settling) -> None:
