@@ -30,6 +30,12 @@ CLOSE_SECONDS = 5
 SETTLE_AGAIN_SECONDS = 5
 """Between two tries to settle, each of which is what a client makes of one call."""
 
+GATHERING_SECONDS = 10
+"""
+How long the first pull waits for further watchers, where a message that none of them wants does not come again: after
+a restart, a triggerer begins them one by one.
+"""
+
 
 def utc_now() -> datetime:
     """Return the time of this machine's clock."""
@@ -76,6 +82,8 @@ class QueueStream:
     async def deliveries(self) -> AsyncIterator[Delivery]:
         """Yield messages for ever; a failure is logged once and slows it down."""
         try:
+            if self._options.unmatched != "retry":
+                await asyncio.sleep(GATHERING_SECONDS)
             while True:
                 asked_for = min(await self._room(), self._options.batch_size)
                 try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import time
@@ -120,6 +121,10 @@ class Airflow:
         path = self.home / "dags" / "e2e.py"
         path.with_suffix(".new").write_text(text)
         path.with_suffix(".new").replace(path)
+
+    def copy_dag(self, path: Path) -> None:
+        """Let there be the DAGs of a file."""
+        shutil.copy(path, self.home / "dags")
 
     def start_triggerer(self, name: str, *, ack_timeout: float = 300) -> Triggerer:
         """Start a triggerer; its log has the name and a number."""

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from e2e.audit import Outcome
 from e2e.cloudflare import cloudflare
+from e2e.examples import examples
 from e2e.kills import kills
 from e2e.private_airflow import Airflow
 from e2e.scenarios import burst, latency, logs, many
@@ -37,9 +38,10 @@ SCENARIOS = {
     "api": api,
     "task": task,
     "two": two,
+    "examples": examples,
     "logs": logs,  # the last: it reads what the others left
 }
-SHORT = ("latency", "burst", "kill", "logs")
+SHORT = ("latency", "burst", "kill", "examples", "logs")
 
 
 def run(names: list[str], *, is_short: bool, rounds: int, seed: int, keep: Path | None) -> dict[str, Outcome]:

@@ -112,6 +112,22 @@ def test_a_message_that_nobody_wants_goes_where_it_was_said(cf, queue, unmatched
     assert len(bodies_in(cf, "failed")) == copied
 
 
+@pytest.mark.parametrize("unmatched", ["ack", "dead_letter"])
+def test_watchers_that_begin_together_are_all_there_before_a_message_that_none_wants_is_gone(cf, queue, unmatched):
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.watch(queue_name="orders", match="literal:a", unmatched=unmatched)
+        await asyncio.sleep(5)
+        late = triggerer.watch(queue_name="orders", match="literal:b", unmatched=unmatched)
+        await until(lambda: not states(cf, queue))
+        await triggerer.stop()
+        return triggerer.bodies(late)
+
+    cf.send(queue, "b", content_type="text")
+    assert run(scenario()) == ["b"]
+    assert bodies_in(cf, "failed") == []
+
+
 def test_before_cloudflare_takes_a_message_away_it_is_dead_lettered(cf, queue, logged):
     async def scenario():
         triggerer = Triggerer()

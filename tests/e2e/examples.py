@@ -1,0 +1,45 @@
+"""The scenario of ``scripts/e2e`` that runs the examples of watchers as they stand in ``example_dags``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from e2e.audit import Outcome
+from e2e.world import World
+
+EXAMPLES = Path(__file__).parents[2] / "example_dags"
+MESSAGES: dict[str, list[dict[str, Any]]] = {
+    "orders": [{"quantity": 1}, {"quantity": 2}],
+    "refunds": [{"amount": 5}],
+    "shop": [{"type": "signup"}, {"type": "purchase"}, {"type": "other"}],
+}
+"""By queue."""
+DAGS = [f"cloudflare_queues_watch_{name}" for name in ("event", "task", "signup", "purchase")]
+
+
+def examples(world: World) -> Outcome:
+    """Let messages start the examples; each run succeeds, each message is acked, one goes to the dead-letter queue."""
+    airflow = world.airflow
+    queues = {name: world.cloudflare.create_queue(name) for name in MESSAGES}
+    for name, queue in queues.items():
+        queue.send(MESSAGES[name])
+    for path in sorted(EXAMPLES.glob("cloudflare_queues_watch_*.py")):
+        airflow.copy_dag(path)
+    airflow.until_serving()
+    triggerer = airflow.start_triggerer("examples")
+    for name, watchers in (("orders", 1), ("refunds", 1), ("shop", 2)):
+        airflow.until_watching(triggerer, name, watchers)
+
+    def succeeded() -> list[str]:
+        return [row[0] for row in airflow.query("SELECT DISTINCT dag_id FROM dag_run WHERE state = 'success'")]
+
+    airflow.until("a run of each example", lambda: set(DAGS) <= set(succeeded()), every=0.5)
+    for queue in queues.values():
+        world.wait_until_acked(queue)
+    dead = next(queue for queue in world.cloudflare.control("GET", "state")["queues"] if queue["name"] == "shop-failed")
+    outcome = Outcome({"runs of": len(set(DAGS) & set(succeeded())), "dead-lettered": dead["backlog_count"]})
+    outcome.expect(dead["backlog_count"] == 1, f"{dead['backlog_count']} messages are in shop-failed, not 1")
+    failed = airflow.query("SELECT dag_id FROM dag_run WHERE state = 'failed' AND dag_id LIKE 'cloudflare_queues_%'")
+    outcome.expect(not failed, f"runs of {failed} failed")
+    return outcome
