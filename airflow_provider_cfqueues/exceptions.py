@@ -6,8 +6,9 @@ Every class has a ``remedy``: it ends each message, and ``docs/errors.md`` is ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, ClassVar
 
 _LISTED_IN_TEXT = 100
@@ -136,6 +137,27 @@ class CloudflareQueuesError(Exception):
         self.messages = tuple(message.replace(secret, "***") for message in self.messages)
         self.args = (self.message,)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the error as plain JSON values: a trigger's event brings it to the task, which raises it."""
+        facts: dict[str, Any] = json.loads(json.dumps(vars(self), default=_plain))
+        return {"class": type(self).__name__, "facts": facts}
+
+    @staticmethod
+    def from_dict(plain: Mapping[str, Any]) -> CloudflareQueuesError:
+        """
+        Return the error that :meth:`to_dict` wrote down: its class and facts, ``progress.result`` as a mapping.
+
+        :param plain: what it wrote; a class that this version does not know becomes the root class.
+        """
+        found = globals().get(plain["class"])
+        kind = found if isinstance(found, type) and issubclass(found, CloudflareQueuesError) else CloudflareQueuesError
+        facts = _with_tuples(plain["facts"])
+        if facts.get("progress"):
+            facts["progress"] = Progress(**_with_tuples(facts["progress"]))
+        error = kind(facts["message"])
+        vars(error).update(facts)
+        return error
+
     def _facts(self) -> list[str]:
         named = {
             "connection": self.conn_id and repr(self.conn_id),
@@ -148,6 +170,14 @@ class CloudflareQueuesError(Exception):
             "cf-ray": self.ray_id,
         }
         return [f"{name} {value}" for name, value in named.items() if value]
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
+
+
+def _with_tuples(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
 
 
 class ConfigurationError(CloudflareQueuesError, ValueError):
@@ -191,11 +221,20 @@ class PermissionDeniedError(ApiError):
 
 
 class NotFoundError(ApiError):
-    """The queue or the account does not exist (HTTP 404, codes 7003, 10104, 11000)."""
+    """The queue, its consumer or the account does not exist (HTTP 404, codes 7003, 10104, 10105, 11000, 11006)."""
 
     remedy = (
         "Check queue_id or queue_name, and the account ID of the connection; for code 7003 also that its 'host', if it "
         "has one, ends in /client/v4."
+    )
+
+
+class AlreadyExistsError(ApiError):
+    """A queue has this name already (code 11009), or the queue has a consumer already (code 11004)."""
+
+    remedy = (
+        "Use what is there, or choose another name. A Worker consumer must be removed before a pull consumer can be "
+        "added: `npx wrangler queues consumer worker remove QUEUE_NAME SCRIPT_NAME`."
     )
 
 
@@ -302,3 +341,18 @@ class UnconfirmedLeasesError(CloudflareQueuesError):
     def __init__(self, message: str, *, lease_ids: Sequence[str] = (), **facts: Any) -> None:
         super().__init__(message, **facts)
         self.lease_ids = tuple(lease_ids)
+
+
+class MatchFailedError(CloudflareQueuesError):
+    """
+    A ``match`` failed for a message, so that nobody knows whether it is wanted.
+
+    :param message: what failed.
+    :param message_id: ID of the message.
+    """
+
+    remedy = "Mend the function or path of match; it must take any message of the queue."
+
+    def __init__(self, message: str, *, message_id: str | None = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.message_id = message_id

@@ -49,27 +49,63 @@ class Message:
         Times are ISO 8601 strings; a ``bytes`` body is base64. Only a message whose body could not be decoded, or that
         Airflow could not store, has the two further keys ``raw_body`` and ``body_error``; its ``body`` is None.
         """
-        body = base64.b64encode(self.body).decode() if isinstance(self.body, bytes) else self.body
-        raw, error = self.raw_body, self.body_error
-        if error is None and (reason := why_not_xcom(body)):
-            body, error = None, f"Airflow cannot store the body as an XCom: {reason}"
-        if why_not_xcom(raw):
-            raw = base64.b64encode(str(raw).encode("utf-8", "surrogatepass")).decode()
-            error = error and f"{error} (raw_body is base64 of it)"
-        metadata = dict(self.metadata)
-        plain = {
-            "id": self.id,
-            "lease_id": self.lease_id,
-            "body": body,
-            "attempts": self.attempts,
-            "timestamp": self.timestamp and self.timestamp.isoformat(),
-            "content_type": self.content_type,
-            "metadata": {"unstorable": ascii(metadata)} if why_not_xcom(metadata) else metadata,
-            "lease_expires_at": self.lease_expires_at and self.lease_expires_at.isoformat(),
-        }
-        if error is not None:
-            plain |= {"raw_body": raw, "body_error": error}
-        return plain
+        expires = self.lease_expires_at and self.lease_expires_at.isoformat()
+        return _to_xcom(self, {"lease_id": self.lease_id}, {"lease_expires_at": expires})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PeekedMessage:
+    """
+    A message that was looked at, not leased: it cannot be settled, and can be delivered to anybody meanwhile.
+
+    :param id: the message's ID; the same at each delivery.
+    :param ref: the API's name for what was peeked; opaque.
+    :param body: the decoded body, as in :class:`Message`.
+    :param attempts: how often it was delivered so far; looking does not count.
+    :param timestamp: when it was sent (UTC).
+    :param content_type: ``json``, ``text``, ``bytes`` or ``v8``, from ``metadata["CF-Content-Type"]``.
+    :param metadata: everything that the API gave as metadata.
+    :param raw_body: the body as it came over the wire.
+    :param body_error: why the body could not be decoded, else None.
+    """
+
+    id: str
+    ref: str | None = None
+    body: Any = None
+    attempts: int | None = None
+    timestamp: datetime | None = None
+    content_type: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    raw_body: Any = None
+    body_error: str | None = None
+
+    def to_xcom(self) -> dict[str, Any]:
+        """Return the message as plain JSON values, as :meth:`Message.to_xcom` does, without a lease."""
+        return _to_xcom(self, {}, {})
+
+
+def _to_xcom(message: Message | PeekedMessage, first: dict[str, Any], last: dict[str, Any]) -> dict[str, Any]:
+    body = base64.b64encode(message.body).decode() if isinstance(message.body, bytes) else message.body
+    raw, error = message.raw_body, message.body_error
+    if error is None and (reason := why_not_xcom(body)):
+        body, error = None, f"Airflow cannot store the body as an XCom: {reason}"
+    if why_not_xcom(raw):
+        raw = base64.b64encode(str(raw).encode("utf-8", "surrogatepass")).decode()
+        error = error and f"{error} (raw_body is base64 of it)"
+    metadata = dict(message.metadata)
+    plain = {
+        "id": message.id,
+        **first,
+        "body": body,
+        "attempts": message.attempts,
+        "timestamp": message.timestamp and message.timestamp.isoformat(),
+        "content_type": message.content_type,
+        "metadata": {"unstorable": ascii(metadata)} if why_not_xcom(metadata) else metadata,
+        **last,
+    }
+    if error is not None:
+        plain |= {"raw_body": raw, "body_error": error}
+    return plain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,6 +200,8 @@ class Consumer:
     :param visibility_timeout: seconds that a lease lasts unless the pull says otherwise.
     :param retry_delay: seconds that a retry waits unless it says otherwise.
     :param batch_size: messages per pull unless the pull says otherwise.
+    :param script_name: the Worker, of a ``worker`` consumer.
+    :param created_on: when it was made (UTC).
     """
 
     type: str
@@ -173,6 +211,37 @@ class Consumer:
     visibility_timeout: float | None = None
     retry_delay: float | None = None
     batch_size: int | None = None
+    script_name: str | None = None
+    created_on: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnsuredConsumer:
+    """
+    A pull consumer as it was wanted, and what that took.
+
+    :param consumer: the consumer.
+    :param action: ``created``, ``updated`` or ``unchanged``.
+    :param untried: the consumer is new, but whether it lets itself be pulled could not be tried without risk: the next
+        message of the queue was delivered so often that one delivery more may be its last.
+    """
+
+    consumer: Consumer
+    action: str
+    untried: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PurgeStatus:
+    """
+    How far the last purge of a queue is.
+
+    :param completed: whether it is done.
+    :param started_at: when it began, as the API writes it; None if the queue was never purged.
+    """
+
+    completed: bool
+    started_at: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

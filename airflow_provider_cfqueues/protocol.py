@@ -60,6 +60,7 @@ class Call(Generic[T]):
     :param payload: the JSON body.
     :param repeat: whether a failure that may pass is repeated at all.
     :param repeat_ambiguous: whether it is also repeated where the failed request may have been applied.
+    :param repeat_also: errors that pass in this call, though not in others.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Call(Generic[T]):
     payload: Any = None
     repeat: bool = True
     repeat_ambiguous: bool = True
+    repeat_also: tuple[type[errors.CloudflareQueuesError], ...] = ()
 
     def read_answer(self, answer: Answer, *, repeated: bool = False) -> T:
         """
@@ -107,7 +109,8 @@ class Call(Generic[T]):
 
         :param error: the error.
         """
-        return self.repeat and error.repeatable and (self.repeat_ambiguous or not error.maybe_applied)
+        passes = error.repeatable or isinstance(error, self.repeat_also)
+        return self.repeat and passes and (self.repeat_ambiguous or not error.maybe_applied)
 
     def _error(self, answer: Answer, body: Mapping[str, Any]) -> errors.ApiError:
         facts = self._facts(answer, body)
@@ -137,7 +140,13 @@ _BY_CODE: dict[int, type[errors.ApiError]] = {
     6003: errors.AuthenticationError,
     7003: errors.NotFoundError,
     10104: errors.NotFoundError,
+    10105: errors.NotFoundError,
     11000: errors.NotFoundError,
+    11004: errors.AlreadyExistsError,
+    11005: errors.InvalidRequestError,
+    11006: errors.NotFoundError,
+    11009: errors.AlreadyExistsError,
+    11017: errors.InvalidRequestError,
     10251: errors.OverQuotaError,
     10252: errors.QueueDisabledError,
     10253: errors.OverQuotaError,

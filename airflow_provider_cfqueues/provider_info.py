@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+_ASSET_URIS = [
+    {
+        "schemes": ["cloudflare-queues"],
+        "handler": "airflow_provider_cfqueues.assets.queues.sanitize_uri",
+        "factory": "airflow_provider_cfqueues.assets.queues.create_asset",
+    }
+]
+
 
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's metadata, the one table of its connection form included."""
@@ -30,6 +38,21 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_cfqueues.operators.queues"],
             }
         ],
+        "sensors": [
+            {
+                "integration-name": "Cloudflare Queues",
+                "python-modules": ["airflow_provider_cfqueues.sensors.queues"],
+            }
+        ],
+        "triggers": [
+            {
+                "integration-name": "Cloudflare Queues",
+                "python-modules": ["airflow_provider_cfqueues.triggers.sensing"],
+            }
+        ],
+        "queues": ["airflow_provider_cfqueues.queues.cloudflare.CloudflareQueuesMessageQueueProvider"],
+        "asset-uris": _ASSET_URIS,
+        "dataset-uris": _ASSET_URIS,  # their name in Airflow 2
         "task-decorators": [
             {
                 "name": "cloudflare_queue",

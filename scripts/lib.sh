@@ -64,6 +64,14 @@ Install one with its venv module (Debian and Ubuntu: apt-get install python3 pyt
 or name one: PYTHON=/path/to/python $0"
 }
 
+# The extras that the tests on an Airflow version want.
+extras_for() {
+    case $1 in
+        2.*) echo "emulator,jsonpath" ;;
+        *) echo "emulator,jsonpath,common-messaging" ;;
+    esac
+}
+
 # Everything that an environment is made of. One that was made of something else is made anew.
 fingerprint() {
     echo "$ROOT $PYTHON_EXE $1"
@@ -116,7 +124,7 @@ build_venv() {
     "$UV" venv --quiet --python "$PYTHON_EXE" "$VENV"
     "$UV" pip install --quiet --python "$VENV/bin/python" \
         --constraints "constraints/airflow-$airflow.txt" --build-constraints "constraints/airflow-$airflow.txt" \
-        --editable '.[emulator]' --group "$group"
+        --editable ".[$(extras_for "$airflow")]" --group "$group"
 }
 
 # ensure_venv AIRFLOW [X.Y]: sets VENV to a virtual environment with this checkout, Airflow and the test tools, and puts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import runpy
@@ -49,6 +50,12 @@ def test_the_dag_of_the_readme_is_one(tmp_path):
     dag = runpy.run_path(str(path))["ship_orders"]()
     assert sorted(dag.task_ids) == ["ack", "process", "pull", "retry"]
     assert dag.task_dict["ack"].upstream_task_ids == {"process"}
+
+
+def test_the_snippets_on_sensors_are_code():
+    names = vars(importlib.import_module("airflow_provider_cfqueues.sensors.queues"))
+    for snippet in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "sensors.md").read_text(), re.DOTALL):
+        exec(snippet, dict(names))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from contextlib import closing
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from asgiref.sync import sync_to_async
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues import api, arguments, flows
-from airflow_provider_cfqueues._compat import BaseHook, mask_secret
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, shorten_lease
-from airflow_provider_cfqueues.provider_info import get_provider_info
-from airflow_provider_cfqueues.settings import Settings, parse_settings
+from airflow_provider_cfqueues.hooks.administration import AdministrationHook
 
 if TYPE_CHECKING:
-    from airflow_provider_cfqueues.clients import AsyncClient, Client
     from airflow_provider_cfqueues.flows import Flow
-    from airflow_provider_cfqueues.models import AckResult, Consumer, PullResult, Queue, QueueMetrics, SendResult
-
-T = TypeVar("T")
+    from airflow_provider_cfqueues.models import AckResult, PeekedMessage, PullResult, QueueMetrics, SendResult
 
 
-class CloudflareQueuesHook(BaseHook):
+class CloudflareQueuesHook(AdministrationHook):
     """
-    Pull, settle and send messages of Cloudflare Queues over their REST API.
+    Pull, settle and send messages of Cloudflare Queues over their REST API, and manage the queues.
 
     Each call has an async twin with an ``a`` prefix. A call that fails for a reason that may pass (connection errors,
     HTTP 408, 429, 5xx) is repeated for up to a minute, with growing random waits or as ``Retry-After`` asks; what
@@ -35,97 +25,6 @@ class CloudflareQueuesHook(BaseHook):
 
     :param cloudflare_conn_id: the Airflow connection, of type ``cloudflare``.
     """
-
-    conn_name_attr = "cloudflare_conn_id"
-    default_conn_name = "cloudflare_default"
-    conn_type = "cloudflare"
-    hook_name = "Cloudflare"
-
-    def __init__(self, cloudflare_conn_id: str = default_conn_name) -> None:
-        super().__init__()
-        self.cloudflare_conn_id = cloudflare_conn_id
-        self._client: Client | None = None
-        self._async_client: AsyncClient | None = None
-        self._async_loop: asyncio.AbstractEventLoop | None = None
-        self._known = flows.Known()
-        self._lock = threading.Lock()
-
-    @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the extra fields of the connection form for Airflow 2.11 to 3.1."""
-        from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
-        from flask_babel import lazy_gettext
-        from wtforms import PasswordField, StringField
-
-        def widget(field: dict[str, Any]) -> Any:
-            secret = field["schema"].get("format") == "password"
-            return (PasswordField if secret else StringField)(
-                lazy_gettext(field["label"]),
-                description=field["description"],
-                widget=BS3PasswordFieldWidget() if secret else BS3TextFieldWidget(),
-            )
-
-        return {name: widget(field) for name, field in _connection_type()["conn-fields"].items()}
-
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return labels and placeholders of the connection form for Airflow 2.11 to 3.1."""
-        behaviour = _connection_type()["ui-field-behaviour"]
-        return {key.replace("-", "_"): value for key, value in behaviour.items()}
-
-    def get_conn(self) -> Client:
-        """
-        Return the sync client: one session with keep-alive for the hook's life.
-
-        :raises ConfigurationError: the connection cannot be used as it is.
-        """
-        with self._lock:
-            if self._client is None:
-                from airflow_provider_cfqueues.clients import Client
-
-                self._client = Client(self._settings())
-            return self._client
-
-    async def aget_conn(self) -> AsyncClient:
-        """
-        Return the async client: one per hook and event loop.
-
-        :raises ConfigurationError: the connection cannot be used as it is.
-        """
-        loop = asyncio.get_running_loop()
-        if self._async_client is None or self._async_loop is not loop:
-            from airflow_provider_cfqueues.clients import AsyncClient
-
-            settings = await sync_to_async(self._settings)()
-            if self._async_client is None or self._async_loop is not loop:  # still, after others had their turn
-                self._async_client, self._async_loop = AsyncClient(settings), loop
-        return self._async_client
-
-    def _settings(self) -> Settings:
-        connection = self.get_connection(self.cloudflare_conn_id)
-        extra = connection.extra_dejson
-        for secret in (connection.password, extra.get("api_key") if isinstance(extra, dict) else None):
-            if secret:
-                mask_secret(secret)
-        return parse_settings(
-            self.cloudflare_conn_id,
-            host=connection.host,
-            login=connection.login,
-            password=connection.password,
-            extra=extra,
-        )
-
-    def close(self) -> None:
-        """Close the connections of the sync client."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-
-    async def aclose(self) -> None:
-        """Close the connections of the async client; those of an event loop that has ended are gone already."""
-        client, self._async_client = self._async_client, None
-        if client is not None and self._async_loop is asyncio.get_running_loop():
-            await client.aclose()
 
     def ack(self, queue_id: str, *, acks: Any = (), retries: Any = ()) -> AckResult:
         """
@@ -217,44 +116,6 @@ class CloudflareQueuesHook(BaseHook):
             self.log.warning("Pulled %d messages only, because a later request failed: %s", len(result), result.error)
         return result
 
-    def get_pull_consumer(self, queue_id: str) -> Consumer | None:
-        """
-        Return the pull consumer of a queue, looked at once in the hook's life.
-
-        A look that failed for a reason that may pass is repeated, unlike the one that comes with a pull.
-
-        :param queue_id: ID of the queue.
-        :return: None where there is none, or where the token may not look at it.
-        :raises CloudflareQueuesError: it could not be looked at.
-        """
-        return self._run(self._get_pull_consumer(arguments.parse_id(queue_id, "queue_id"), required=True))
-
-    async def aget_pull_consumer(self, queue_id: str) -> Consumer | None:
-        """Async twin of :meth:`get_pull_consumer`."""
-        return await self._arun(self._get_pull_consumer(arguments.parse_id(queue_id, "queue_id"), required=True))
-
-    def _get_pull_consumer(self, queue_id: str, *, required: bool = False) -> Flow[Consumer | None]:
-        first_look = queue_id not in self._known.consumers
-        consumer = yield from flows.get_pull_consumer(queue_id, self._known, required=required)
-        names = {known_id: name for name, known_id in self._known.queue_ids.items()}
-        queue = names.get(queue_id, queue_id)
-        if first_look and consumer is None:
-            self.log.warning(
-                "No pull consumer of queue %s could be looked at (there is none, or the token may not read it): "
-                "whether it has a dead-letter queue is not known, and without a visibility_timeout its leases are "
-                "taken to last %d s",
-                queue,
-                flows.DEFAULT_VISIBILITY_SECONDS,
-            )
-        elif first_look and consumer and consumer.dead_letter_queue is None:
-            self.log.warning(
-                "Queue %s has no dead-letter queue: Cloudflare DELETES a message that was delivered %s times without "
-                "an ack (max_retries). Set a dead-letter queue on its HTTP pull consumer",
-                queue,
-                "max_retries" if consumer.max_retries is None else consumer.max_retries,
-            )
-        return consumer
-
     def send(self, queue_id: str, messages: Any, *, repeat_ambiguous: bool = False) -> SendResult:
         """
         Send messages: ``POST …/messages/batch``, cut at 100 messages and 256 KB a request.
@@ -284,26 +145,27 @@ class CloudflareQueuesHook(BaseHook):
             repeat_ambiguous=repeat_ambiguous,
         )
 
-    def get_queue_id(self, name: str) -> str:
+    def peek(self, queue_id: str, *, max_messages: int | str = 10) -> list[PeekedMessage]:
         """
-        Return the ID of a queue; all pages of the list are searched, and the answer is kept for the hook's life.
+        Look at messages without leasing them: ``POST …/messages/peek``, one request.
 
-        :param name: the queue's name.
-        :raises NotFoundError: the account has no such queue.
+        They stay where they are, for anybody to pull, and the look does not count as a delivery. The API shows the
+        head of the queue only, at most 100 messages, and the same ones again at the next look: there is no paging. It
+        wants the permission to write, *Queues Write*. It is in Cloudflare's schema since August 2026; which messages
+        it shows beside those that a pull would give (leased, delayed ones) is not documented.
+
+        :param queue_id: ID of the queue.
+        :param max_messages: how many messages at the most, 1 to 100.
         """
-        return self._run(flows.get_queue_id(arguments.parse_name(name), self._known))
+        return self._run(self._peek(queue_id, max_messages))
 
-    async def aget_queue_id(self, name: str) -> str:
-        """Async twin of :meth:`get_queue_id`."""
-        return await self._arun(flows.get_queue_id(arguments.parse_name(name), self._known))
+    async def apeek(self, queue_id: str, *, max_messages: int | str = 10) -> list[PeekedMessage]:
+        """Async twin of :meth:`peek`."""
+        return await self._arun(self._peek(queue_id, max_messages))
 
-    def list_queues(self) -> list[Queue]:
-        """Return all queues of the account, over all pages of the list."""
-        return self._run(flows.list_queues())
-
-    async def alist_queues(self) -> list[Queue]:
-        """Async twin of :meth:`list_queues`."""
-        return await self._arun(flows.list_queues())
+    def _peek(self, queue_id: str, max_messages: Any) -> Flow[list[PeekedMessage]]:
+        size = arguments.parse_batch_size(max_messages, "max_messages")
+        return flows.once(api.peek(arguments.parse_id(queue_id, "queue_id"), size))
 
     def get_metrics(self, queue_id: str) -> QueueMetrics:
         """
@@ -319,27 +181,3 @@ class CloudflareQueuesHook(BaseHook):
 
     def _get_metrics(self, queue_id: str) -> Flow[QueueMetrics]:
         return flows.once(api.get_metrics(arguments.parse_id(queue_id, "queue_id")))
-
-    def test_connection(self) -> tuple[bool, str]:
-        """Verify the credentials and read the queue list; say in one line what works and what is missing."""
-        from airflow_provider_cfqueues.clients import Client, RepeatPolicy
-
-        try:
-            settings = self._settings()
-            client = Client(settings, policy=RepeatPolicy(max_seconds=0))  # somebody waits, and can press again
-            with closing(client):
-                return True, client.run(flows.test_connection(settings.credentials))
-        except CloudflareQueuesError as error:
-            error.conn_id = None  # a form tests a copy of the connection, under an ID that means nothing to its reader
-            return False, str(error)
-
-    def _run(self, flow: Flow[T]) -> T:
-        return self.get_conn().run(flow)
-
-    async def _arun(self, flow: Flow[T]) -> T:
-        return await (await self.aget_conn()).run(flow)
-
-
-def _connection_type() -> dict[str, Any]:
-    connection_type: dict[str, Any] = get_provider_info()["connection-types"][0]
-    return connection_type

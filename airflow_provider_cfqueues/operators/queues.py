@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues.exceptions import UnconfirmedLeasesError, list_leases, shorten_lease
 from airflow_provider_cfqueues.models import AckResult
 from airflow_provider_cfqueues.operators.base import QueueOperator
+from airflow_provider_cfqueues.operators.leases import warn_of_short_leases
 from airflow_provider_cfqueues.operators.process import QueueProcessOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
     from airflow_provider_cfqueues.delays import DelayRule
-    from airflow_provider_cfqueues.models import Lease, PullResult
+    from airflow_provider_cfqueues.models import Lease
 
 __all__ = [
     "QueueAckOperator",
@@ -27,8 +28,6 @@ __all__ = [
 ]
 
 LEASES_PER_LINE = 50
-USUAL_TIME_TO_SETTLE = timedelta(minutes=5)
-"""What downstream tasks commonly need until they settle: to be scheduled, started and, for the first one, run."""
 
 
 class _SettlingOperator(QueueOperator):
@@ -230,26 +229,8 @@ class QueuePullOperator(QueueOperator):
         )
         backlog = pulled.backlog.backlog_count if pulled.backlog else "unknown"
         self.log.info("Pulled %d messages; backlog of the queue: %s", len(pulled), backlog)
-        self._warn_of_short_leases(pulled)
+        warn_of_short_leases(self, [message.lease_expires_at for message in pulled])
         return [message.to_xcom() for message in pulled]
-
-    def _warn_of_short_leases(self, pulled: PullResult) -> None:
-        """Compare the first lease to end with what the tasks downstream may take by their own settings."""
-        ends = [message.lease_expires_at for message in pulled if message.lease_expires_at]
-        if not ends:
-            return
-        downstream = self.get_flat_relatives(upstream=False) if self.has_dag() else ()  # type: ignore[no-untyped-call]
-        limits = [task.execution_timeout for task in downstream if task.execution_timeout]
-        needed = max([USUAL_TIME_TO_SETTLE, *limits])
-        left = min(ends) - datetime.now(timezone.utc)
-        if left < needed - timedelta(seconds=30):  # what the pull itself may have taken
-            self.log.warning(
-                "The leases end in %.0f s, but the tasks downstream may need %.0f s until they are settled (five "
-                "minutes, or their longest execution_timeout); after that the messages are delivered again. Set "
-                "visibility_timeout (up to 43200 s) higher on this operator",
-                left.total_seconds(),
-                needed.total_seconds(),
-            )
 
 
 class QueueSendOperator(QueueOperator):

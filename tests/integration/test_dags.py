@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import threading
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -114,6 +116,27 @@ def test_the_example_of_processing_ships_retries_and_rejects(cf, run_dag):
     }
     (copy,) = CloudflareQueuesHook().pull(cf.queues["orders-failed"], max_messages=10)
     assert copy.body["body"] == {"name": "?"}
+
+
+def test_the_example_of_the_sensor_waits_in_the_triggerer_until_an_order_comes(cf, run_dag, tmp_path):
+    hook, queue = CloudflareQueuesHook(), cf.queues["orders"]
+    hook.send(queue, [{"type": "refund"}])
+    path = tmp_path / "example.py"
+    path.write_text((EXAMPLES / "cloudflare_queues_sensor.py").read_text().replace("interval=30", "interval=0.1"))
+    late = threading.Thread(target=send_once_nothing_was_found, args=(cf, hook, queue), daemon=True)
+    late.start()
+    xcom = run_dag(runpy.run_path(str(path))["cloudflare_queues_sensor"]())
+    late.join()
+    assert [message["body"] for message in xcom("wait_for_orders")] == [{"type": "order", "quantity": 3}]
+    assert xcom("ack", "ack_count") == 1
+    assert [message["attempts"] for message in in_queue(cf, "delayed")] == [1]
+    assert in_queue(cf, "ready", "leased") == []
+
+
+def send_once_nothing_was_found(cf, hook, queue):
+    while not any(request["path"].endswith("/peek") for request in cf.requests()):
+        time.sleep(0.02)
+    hook.send(queue, [{"type": "order", "quantity": 3}])
 
 
 def test_each_operator_can_be_mapped_and_reads_what_mapped_tasks_left(cf, run_dag):

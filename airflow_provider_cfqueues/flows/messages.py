@@ -1,61 +1,23 @@
-"""
-What takes more than one request, as generators: they yield calls, are sent results, and return the outcome.
-
-A client drives them (``client.run(flow)``), sync or async, so each decision stands here once. The error of a call is
-thrown into the flow that yielded it.
-"""
+"""Pulling, settling and sending messages."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 from airflow_provider_cfqueues import api
-from airflow_provider_cfqueues.exceptions import (
-    AuthenticationError,
-    CloudflareQueuesError,
-    NotFoundError,
-    PermissionDeniedError,
-    Progress,
-)
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, Progress
+from airflow_provider_cfqueues.flows.base import DEFAULT_VISIBILITY_SECONDS, Flow, Known
+from airflow_provider_cfqueues.flows.lookup import get_pull_consumer
 from airflow_provider_cfqueues.models import (
     AckResult,
-    Consumer,
     Lease,
     OutgoingMessage,
     PullResult,
-    Queue,
     SendResult,
 )
-from airflow_provider_cfqueues.protocol import Call
-from airflow_provider_cfqueues.settings import ApiToken, Credentials
-
-T = TypeVar("T")
-Flow: TypeAlias = Generator[Call[Any], Any, T]
-
-DEFAULT_VISIBILITY_SECONDS = 30
-"""Documentation, pull consumers: how long a lease lasts where neither pull nor consumer says so."""
-
-
-@dataclass
-class Known:
-    """What a hook has looked up, for its life: queue IDs by name, pull consumers by queue ID (None: not to be had)."""
-
-    queue_ids: dict[str, str] = field(default_factory=dict)
-    consumers: dict[str, Consumer | None] = field(default_factory=dict)
-
-
-def once(call: Call[T]) -> Flow[T]:
-    """
-    Make one call.
-
-    :param call: the call.
-    """
-    result: T = yield call
-    return result
 
 
 def ack(queue_id: str, acks: Sequence[Lease], retries: Sequence[Lease]) -> Flow[AckResult]:
@@ -134,26 +96,6 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, kno
         if not part.messages:
             break
     return result
-
-
-def get_pull_consumer(queue_id: str, known: Known, *, required: bool = False) -> Flow[Consumer | None]:
-    """
-    Look at a queue's pull consumer, once; None where it cannot be had.
-
-    :param queue_id: ID of the queue.
-    :param known: what was looked up before; the consumer is added to it.
-    :param required: repeat a look that failed, and raise what it failed with, unless it is not allowed.
-    :raises CloudflareQueuesError: it is required, and failed.
-    """
-    if queue_id not in known.consumers:
-        try:
-            consumers: list[Consumer] = yield replace(api.list_consumers(queue_id), repeat=required)
-        except CloudflareQueuesError as error:
-            if required and not isinstance(error, PermissionDeniedError):
-                raise
-            consumers = []
-        known.consumers[queue_id] = next((consumer for consumer in consumers if consumer.type == "http_pull"), None)
-    return known.consumers[queue_id]
 
 
 def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous: bool) -> Flow[SendResult]:
@@ -247,81 +189,3 @@ def _progress(
         not_done=after if error.maybe_applied else failed + after,
         result=result,
     )
-
-
-def list_queues(name: str | None = None) -> Flow[list[Queue]]:
-    """
-    Read all pages of the account's queues.
-
-    :param name: only the queue of this name, where the API heeds it.
-    """
-    queues: list[Queue] = []
-    known: set[str] = set()
-    page, more = 1, True
-    while more:
-        part, more = yield api.list_queues(page, name)
-        fresh = [queue for queue in part if queue.queue_id not in known]
-        known |= {queue.queue_id for queue in fresh}
-        queues += fresh
-        page += 1
-        more = more and bool(fresh)  # an API that ignores the page would give the first one for ever
-    return queues
-
-
-def get_queue_id(name: str, known: Known) -> Flow[str]:
-    """
-    Look up the ID of a queue.
-
-    :param name: the queue's name.
-    :param known: what was looked up before; the ID is added to it.
-    :raises NotFoundError: the account has no queue of this name; the message names similar ones.
-    """
-    if name not in known.queue_ids:
-        queues = yield from list_queues(name)
-        known.queue_ids |= {queue.queue_name: queue.queue_id for queue in queues}
-    if name not in known.queue_ids:
-        queues = yield from list_queues()
-        similar = get_close_matches(name, [queue.queue_name for queue in queues])
-        hint = f"; similar names: {', '.join(similar)}" if similar else ""
-        msg = f"The account has no queue named {name!r} ({len(queues)} queues{hint})."
-        raise NotFoundError(msg, queue=name)
-    return known.queue_ids[name]
-
-
-def test_connection(credentials: Credentials) -> Flow[str]:
-    """
-    Verify the credentials and read the queue list; return one line that says what works.
-
-    :param credentials: what the client authenticates with.
-    :raises CloudflareQueuesError: the credentials are not valid, or may not list queues.
-    """
-    # No call verifies an e-mail and a key by themselves.
-    may, may_not = "The e-mail and Global API Key can", "The e-mail and Global API Key may not"
-    if isinstance(credentials, ApiToken):
-        status = yield from _verify_token(credentials.token)
-        if status != "active":
-            msg = f"The API token is {status}."
-            raise AuthenticationError(msg)
-        may, may_not = "The API token is active, and it can", "The API token is active, but may not"
-    try:
-        queues, more = yield api.list_queues(1)
-    except (AuthenticationError, PermissionDeniedError) as error:
-        error.message = f"{may_not} list the account's queues ('Queues Read' is missing): {error.message}"
-        raise
-    count = f"{len(queues)}{' or more' if more else ''}"
-    return (
-        f"{may} list the account's queues ({count}). Pulling, settling and sending also need 'Queues Write', which no "
-        "call can test without touching a queue."
-    )
-
-
-def _verify_token(token: str) -> Flow[str]:
-    """Ask the endpoint of the token's kind; an account's token made before prefixes existed is found by the second."""
-    account_owned = token.startswith("cfat_")
-    try:
-        status: str = yield api.verify_token(account_owned=account_owned)
-    except AuthenticationError:
-        if account_owned or token.startswith("cfut_"):
-            raise
-        status = yield api.verify_token(account_owned=True)
-    return status

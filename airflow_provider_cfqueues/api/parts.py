@@ -1,0 +1,127 @@
+"""What several calls are made of: paths, payloads, and the objects in answers, read with tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS
+from airflow_provider_cfqueues.models import Consumer, Queue, QueueMetrics
+
+
+def queue_path(queue_id: str, rest: str) -> str:
+    """
+    Return the path of a call about a queue.
+
+    :param queue_id: ID of the queue.
+    :param rest: what follows the queue, from its slash on.
+    """
+    return f"/accounts/{{account_id}}/queues/{queue_id}{rest}"
+
+
+def messages_path(queue_id: str, rest: str) -> str:
+    """
+    Return the path of a call about the messages of a queue.
+
+    :param queue_id: ID of the queue.
+    :param rest: what follows ``/messages``, from its slash on.
+    """
+    return queue_path(queue_id, f"/messages{rest}")
+
+
+def read_queue(item: Mapping[str, Any]) -> Queue:
+    """
+    Read a queue.
+
+    :param item: the queue as the API gives it.
+    """
+    return Queue(
+        queue_id=str(item["queue_id"]),
+        queue_name=str(item["queue_name"]),
+        settings=item.get("settings") or {},
+        consumers_total_count=read_count(item.get("consumers_total_count")),
+        producers_total_count=read_count(item.get("producers_total_count")),
+    )
+
+
+def read_consumer(item: Mapping[str, Any]) -> Consumer:
+    """
+    Read a consumer.
+
+    :param item: the consumer as the API gives it.
+    """
+    settings = item.get("settings") or {}
+    timeout_ms = read_count(settings.get("visibility_timeout_ms"))
+    return Consumer(
+        type=item.get("type", ""),
+        consumer_id=item.get("consumer_id"),
+        dead_letter_queue=item.get("dead_letter_queue") or None,
+        max_retries=read_count(settings.get("max_retries")),
+        visibility_timeout=timeout_ms / 1000 if timeout_ms and timeout_ms <= MAX_VISIBILITY_SECONDS * 1000 else None,
+        retry_delay=settings.get("retry_delay"),
+        batch_size=read_count(settings.get("batch_size")),
+        script_name=item.get("script_name") or item.get("script"),
+        created_on=_read_date(item.get("created_on")),
+    )
+
+
+def _read_date(value: Any) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
+    except (AttributeError, ValueError):
+        return None
+    return moment if moment.tzinfo else None
+
+
+def read_backlog(result: Mapping[str, Any]) -> QueueMetrics | None:
+    """
+    Read the backlog beside a pull or send: ``metadata.metrics`` since April 2026, one count before that.
+
+    :param result: the result of the call.
+    """
+    if metrics := (result.get("metadata") or {}).get("metrics"):
+        return read_metrics(metrics)
+    count = read_count(result.get("message_backlog_count"))
+    return None if count is None else QueueMetrics(backlog_count=count)
+
+
+def read_metrics(item: Mapping[str, Any]) -> QueueMetrics:
+    """
+    Read a backlog.
+
+    :param item: the metrics as the API gives them.
+    """
+    return QueueMetrics(
+        backlog_count=read_count(item["backlog_count"]) or 0,
+        backlog_bytes=read_count(item.get("backlog_bytes")),
+        oldest_message_timestamp=read_time(item.get("oldest_message_timestamp_ms")),
+    )
+
+
+def read_count(value: Any) -> int | None:
+    """
+    Read a count; what is no whole number from 0 up counts as not reported.
+
+    :param value: the count.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0 or value % 1:
+        return None
+    return int(value)
+
+
+def read_time(milliseconds: Any) -> datetime | None:
+    """
+    Read a time; what is none counts as not reported.
+
+    :param milliseconds: since the epoch.
+    """
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, timezone.utc) if milliseconds else None
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
+def without_none(**values: Any) -> dict[str, Any]:
+    """Return what is given."""
+    return {key: value for key, value in values.items() if value is not None}

@@ -1,0 +1,41 @@
+"""
+What callers may pass, and what it means: leases, messages, delays and counts, each parsed in one place.
+
+Arguments of operators are often rendered templates or XComs, so numbers may be text and lists may be nested, lazy or
+a string. What cannot be understood is an error that shows its type and a shortened value; nothing is skipped.
+"""
+
+from __future__ import annotations
+
+from airflow_provider_cfqueues.arguments.administration import parse_batch_size, parse_consumer, parse_queue_settings
+from airflow_provider_cfqueues.arguments.leases import delay_leases, parse_leases
+from airflow_provider_cfqueues.arguments.messages import parse_messages
+from airflow_provider_cfqueues.arguments.values import (
+    MAX_DELAY_SECONDS,
+    MAX_VISIBILITY_SECONDS,
+    is_id,
+    parse_count,
+    parse_delay,
+    parse_id,
+    parse_name,
+    parse_number,
+    parse_visibility_timeout,
+)
+
+__all__ = [
+    "MAX_DELAY_SECONDS",
+    "MAX_VISIBILITY_SECONDS",
+    "delay_leases",
+    "is_id",
+    "parse_batch_size",
+    "parse_consumer",
+    "parse_count",
+    "parse_delay",
+    "parse_id",
+    "parse_leases",
+    "parse_messages",
+    "parse_name",
+    "parse_number",
+    "parse_queue_settings",
+    "parse_visibility_timeout",
+]

@@ -1,0 +1,109 @@
+"""What callers may pass as settings of queues and pull consumers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_cfqueues.arguments.values import (
+    parse_count,
+    parse_delay,
+    parse_name,
+    parse_number,
+    parse_visibility_timeout,
+    short,
+)
+from airflow_provider_cfqueues.models import Consumer
+
+MAX_BATCH_SIZE = 100
+MAX_RETRIES = 100
+MIN_RETENTION_SECONDS = 60
+MAX_RETENTION_SECONDS = 1_209_600
+"""Documentation, limits: ``batch_size`` 1 to 100, ``max_retries`` 0 to 100, retention 60 seconds to 14 days."""
+
+
+def parse_consumer(
+    *,
+    batch_size: Any = None,
+    max_retries: Any = None,
+    retry_delay: Any = None,
+    visibility_timeout: Any = None,
+    dead_letter_queue: Any = None,
+) -> Consumer:
+    """
+    Return a pull consumer as it is wanted; what is None is left open.
+
+    :param batch_size: messages per pull unless the pull says otherwise, 1 to 100.
+    :param max_retries: deliveries after which a message leaves the queue, 0 to 100.
+    :param retry_delay: seconds that a retry waits unless it says otherwise, 0 to 86,400.
+    :param visibility_timeout: seconds that a lease lasts unless the pull says otherwise, up to 43,200.
+    :param dead_letter_queue: name of the queue for messages that were delivered too often.
+    :raises TypeError: something is not of its type.
+    :raises ValueError: something is out of range.
+    """
+    return Consumer(
+        type="http_pull",
+        batch_size=None if batch_size is None else parse_batch_size(batch_size, "batch_size"),
+        max_retries=_parse_max_retries(max_retries),
+        retry_delay=parse_delay(retry_delay, "retry_delay"),
+        visibility_timeout=parse_visibility_timeout(visibility_timeout),
+        dead_letter_queue=None if dead_letter_queue is None else parse_name(dead_letter_queue, "dead_letter_queue"),
+    )
+
+
+def parse_batch_size(value: Any, what: str) -> int:
+    """
+    Return how many messages one request may ask for.
+
+    :param value: a whole number from 1 to 100, or text that holds one.
+    :param what: the name of the argument, for the error.
+    :raises TypeError: it is neither.
+    :raises ValueError: it is out of range.
+    """
+    size = parse_count(value, what)
+    if size > MAX_BATCH_SIZE:
+        msg = f"{what} must be from 1 to {MAX_BATCH_SIZE}, not {short(value)}"
+        raise ValueError(msg)
+    return size
+
+
+def _parse_max_retries(value: Any) -> int | None:
+    if value is None:
+        return None
+    number = parse_number(value, "max_retries")
+    if not 0 <= number <= MAX_RETRIES or number != int(number):
+        msg = f"max_retries must be a whole number from 0 to {MAX_RETRIES}, not {short(value)}"
+        raise ValueError(msg)
+    return int(number)
+
+
+def parse_queue_settings(
+    *, delivery_delay: Any = None, delivery_paused: bool | None = None, message_retention_period: Any = None
+) -> dict[str, Any]:
+    """
+    Return those settings of a queue that are given, as the API gets them.
+
+    :param delivery_delay: seconds that a message waits unless it says otherwise, 0 to 86,400.
+    :param delivery_paused: whether pulls get nothing.
+    :param message_retention_period: seconds, 60 to 1,209,600 (14 days), after which a message is deleted.
+    :raises TypeError: something is not a number.
+    :raises ValueError: something is out of range.
+    """
+    settings = {
+        "delivery_delay": parse_delay(delivery_delay, "delivery_delay"),
+        "delivery_paused": delivery_paused,
+        "message_retention_period": _parse_retention(message_retention_period),
+    }
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def _parse_retention(value: Any) -> float | None:
+    if value is None:
+        return None
+    seconds = parse_number(value, "message_retention_period")
+    if not MIN_RETENTION_SECONDS <= seconds <= MAX_RETENTION_SECONDS:
+        msg = (
+            f"message_retention_period must be from {MIN_RETENTION_SECONDS} to {MAX_RETENTION_SECONDS} seconds "
+            f"(14 days), not {short(value)}"
+        )
+        raise ValueError(msg)
+    return seconds

@@ -1,0 +1,124 @@
+"""What callers may pass as leases."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from airflow_provider_cfqueues.arguments.values import describe, parse_delay, parse_rendered, short
+from airflow_provider_cfqueues.delays import is_rule
+from airflow_provider_cfqueues.models import Lease, Message
+
+_NOT_IN_A_LEASE = re.compile(r"[\s,]")
+
+
+def parse_leases(value: Any, what: str = "lease_ids") -> list[Lease]:
+    """
+    Return the leases in whatever XCom, a template or a caller holds them.
+
+    A lease is a string, a ``Lease``, a ``Message``, a mapping with ``lease_id`` (a message as ``QueuePullOperator``
+    returns it), or a tuple of lease ID and delay. They come alone or in lists of any depth, a mapped task's lazy
+    sequence, or a string that holds such a list as JSON or as a Python literal. None and an empty list are no leases.
+
+    :param value: the leases.
+    :param what: the name of the argument, for the error.
+    :raises TypeError: something in it is not a lease.
+    :raises ValueError: a lease ID is empty or not one, or a delay is out of range.
+    """
+    if value is None or (isinstance(value, str) and parse_rendered(value, what) is None):
+        return []
+    try:
+        return list(_iterate_leases(value, what))
+    except RecursionError:
+        msg = f"{what} is nested too deeply"
+        raise ValueError(msg) from None
+
+
+def _iterate_leases(value: Any, what: str) -> Iterator[Lease]:
+    if isinstance(value, Lease):
+        yield _lease(value.lease_id, value.delay_seconds, value.attempts, value.lease_expires_at, what)
+    elif isinstance(value, Message):
+        yield _lease(value.lease_id, None, value.attempts, value.lease_expires_at, what)
+    elif isinstance(value, str):
+        parsed = parse_rendered(value, what)
+        if isinstance(parsed, str):
+            yield _lease(parsed, None, None, None, what)
+        else:
+            yield from _iterate_leases(parsed, what)
+    elif isinstance(value, Mapping):
+        yield _lease_of_mapping(value, what)
+    elif _is_pair(value):
+        yield _lease(value[0], value[1], None, None, what)
+    elif isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray)):
+        for item in value:
+            yield from _iterate_leases(item, what)
+    else:
+        msg = f"{what} must hold lease IDs or messages with a 'lease_id'; found {describe(value)}"
+        raise TypeError(msg)
+
+
+def _is_pair(value: Any) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and (isinstance(value[1], (int, float)) or (isinstance(value[1], str) and value[1].isdecimal()))
+    )
+
+
+def _lease_of_mapping(value: Mapping[Any, Any], what: str) -> Lease:
+    if "lease_id" not in value:
+        keys = short(sorted(map(str, value)))
+        msg = f"{what}: a mapping must be a message with a 'lease_id'; found one with the keys {keys}"
+        raise ValueError(msg)
+    attempts, expires = value.get("attempts"), value.get("lease_expires_at")
+    return _lease(
+        value["lease_id"],
+        value.get("delay_seconds"),
+        attempts if isinstance(attempts, int) else None,
+        _parse_time(expires),
+        what,
+    )
+
+
+def _parse_time(value: Any) -> datetime | None:
+    """Return when a lease ends, or None: it only words a warning, so what cannot be read is not an error."""
+    try:
+        time = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
+    return time if isinstance(time, datetime) and time.tzinfo else None
+
+
+def _lease(lease_id: Any, delay: Any, attempts: int | None, expires: datetime | None, what: str) -> Lease:
+    if not isinstance(lease_id, str):
+        msg = f"{what}: a lease ID must be a string; found {describe(lease_id)}"
+        raise TypeError(msg)
+    if not lease_id or _NOT_IN_A_LEASE.search(lease_id):
+        msg = f"{what}: a lease ID is never empty and has no white space or comma; found {short(lease_id)}"
+        raise ValueError(msg)
+    return Lease(lease_id=lease_id, delay_seconds=parse_delay(delay), attempts=attempts, lease_expires_at=expires)
+
+
+def delay_leases(leases: list[Lease], delay: Any) -> list[Lease]:
+    """
+    Return the leases with a delay, where they bring none of their own.
+
+    :param leases: leases to retry.
+    :param delay: seconds, text that holds them, a :class:`~airflow_provider_cfqueues.delays.DelayRule`, or None.
+    :raises TypeError: it is none of these.
+    :raises ValueError: a delay is out of range, or the rule needs what a bare lease ID does not tell.
+    """
+
+    def delay_of(lease: Lease) -> int | None:
+        return parse_delay(delay.seconds(lease))
+
+    if not is_rule(delay):
+        common = parse_delay(delay)
+        return [lease if lease.delay_seconds is not None else replace(lease, delay_seconds=common) for lease in leases]
+    return [
+        lease if lease.delay_seconds is not None else replace(lease, delay_seconds=delay_of(lease)) for lease in leases
+    ]

@@ -1,0 +1,68 @@
+"""What callers may pass as messages to send."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from airflow_provider_cfqueues.arguments.values import describe, parse_delay, parse_rendered, short
+from airflow_provider_cfqueues.models import OutgoingMessage
+
+_OUTGOING_KEYS = {"body", "content_type", "delay_seconds"}
+
+
+def parse_messages(value: Any) -> list[OutgoingMessage]:
+    """
+    Return the messages to send.
+
+    A message is a string (sent as text), a JSON object or array, an ``OutgoingMessage``, or a mapping with ``body``
+    and optionally ``content_type`` and ``delay_seconds``. One string or mapping alone is one message. A string alone
+    that begins with ``[`` or ``{`` is a rendered template and holds messages as JSON or as a Python literal; to send
+    such a text itself, put it into a list. None and an empty list are no messages.
+
+    :param value: the messages.
+    :raises TypeError: a body is of a type that the API does not take.
+    :raises ValueError: a key, content type or delay is wrong.
+    """
+    if value is None:
+        return []
+    if isinstance(value, str) and value.strip().startswith(("[", "{")):
+        value = parse_rendered(value, "messages")
+    if isinstance(value, (str, Mapping, OutgoingMessage)):
+        value = [value]
+    if isinstance(value, (bytes, bytearray)) or not isinstance(value, Iterable):
+        msg = f"messages must be a list of messages, not {describe(value)}"
+        raise TypeError(msg)
+    return [_outgoing(item, f"messages[{position}]") for position, item in enumerate(value)]
+
+
+def _outgoing(item: Any, what: str) -> OutgoingMessage:
+    if isinstance(item, OutgoingMessage):
+        message = item
+    elif isinstance(item, Mapping) and "body" in item:
+        if unknown := sorted(map(str, item.keys() - _OUTGOING_KEYS)):
+            msg = (
+                f"{what}: unknown keys {short(unknown)} beside 'body'. If the whole mapping is the message, send "
+                '{"body": {…}}'
+            )
+            raise ValueError(msg)
+        message = OutgoingMessage(**item)
+    else:
+        message = OutgoingMessage(body=item)
+    content_type = message.content_type or ("text" if isinstance(message.body, str) else "json")
+    _check_body(message.body, content_type, what)
+    delay = parse_delay(message.delay_seconds, f"{what}: delay_seconds")
+    return OutgoingMessage(body=message.body, content_type=content_type, delay_seconds=delay)
+
+
+def _check_body(body: Any, content_type: str, what: str) -> None:
+    expected = {"text": str, "json": (Mapping, list, tuple)}.get(str(content_type))
+    if expected is None:
+        msg = f"{what}: content_type must be 'text' or 'json' (all that the REST API takes), not {short(content_type)}"
+        raise ValueError(msg)
+    if not isinstance(body, expected):  # type: ignore[arg-type]
+        msg = (
+            f"{what}: a {content_type} body must be {'a string' if content_type == 'text' else 'an object or array'}, "
+            f"not {describe(body)}. Send a string as text, a scalar as text, and bytes as base64 text"
+        )
+        raise TypeError(msg)

@@ -1,0 +1,181 @@
+"""IDs, names, numbers and delays, and text that a template rendered to."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+from datetime import timedelta
+from reprlib import Repr
+from typing import Any
+
+MAX_DELAY_SECONDS = 86_400
+"""24 hours: Cloudflare's limit for ``delay_seconds`` since February 2026 (documentation, error codes)."""
+MAX_VISIBILITY_SECONDS = 43_200
+"""12 hours: Cloudflare's limit for the visibility timeout (documentation, pull consumers)."""
+_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+
+
+def is_id(value: Any) -> bool:
+    """
+    Return whether a value is an account or queue ID, safe in a URL path.
+
+    :param value: the value.
+    """
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
+def parse_id(value: Any, what: str) -> str:
+    """
+    Return an account or queue ID.
+
+    :param value: the ID.
+    :param what: the name of the argument, for the error.
+    :raises ValueError: it is not 1 to 32 letters, digits, ``-`` or ``_``.
+    """
+    if not is_id(value):
+        msg = f"{what} must be 1 to 32 letters, digits, '-' or '_', not {short(value)}"
+        raise ValueError(msg)
+    return str(value)
+
+
+def parse_name(value: Any, what: str = "queue_name") -> str:
+    """
+    Return the name of a queue.
+
+    :param value: the name.
+    :param what: the name of the argument, for the error.
+    :raises ValueError: it is empty or no text.
+    """
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        msg = f"{what} must be the name of a queue, not {short(value)}"
+        raise ValueError(msg)
+    return value
+
+
+def parse_number(value: Any, what: str) -> float:
+    """
+    Return a finite number.
+
+    :param value: a number, or text that holds one.
+    :param what: the name of the argument, for the error.
+    :raises TypeError: it is neither.
+    :raises ValueError: the text holds no number, or it is not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        msg = f"{what} must be a number, not {describe(value)}"
+        raise TypeError(msg)
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        msg = f"{what} must be a finite number, not {short(value)}"
+        raise ValueError(msg)
+    return number
+
+
+def parse_count(value: Any, what: str) -> int:
+    """
+    Return a whole number of at least 1.
+
+    :param value: a number, or text that holds one.
+    :param what: the name of the argument, for the error.
+    :raises TypeError: it is neither.
+    :raises ValueError: it is not whole or below 1.
+    """
+    number = parse_number(value, what)
+    if number < 1 or number != int(number):
+        msg = f"{what} must be a whole number of at least 1, not {short(value)}"
+        raise ValueError(msg)
+    return int(number)
+
+
+def parse_delay(value: Any, what: str = "delay_seconds") -> int | None:
+    """
+    Return a delay as the API gets it: whole seconds, or None for the default of the consumer (retry) or queue (send).
+
+    The API's schema says ``number``; whether it honours fractions is not documented, so a fraction is rounded up:
+    no message comes back earlier than asked.
+
+    :param value: seconds from 0 to 86,400 as a number, a timedelta or text that holds a number, or None.
+    :param what: the name of the argument, for the error.
+    :raises TypeError: it is not a number.
+    :raises ValueError: it is out of range.
+    """
+    if value is None:
+        return None
+    seconds = value.total_seconds() if isinstance(value, timedelta) else parse_number(value, what)
+    if not 0 <= seconds <= MAX_DELAY_SECONDS:
+        msg = f"{what} must be from 0 to {MAX_DELAY_SECONDS} seconds (24 hours), not {short(value)}"
+        raise ValueError(msg)
+    return math.ceil(seconds)
+
+
+def parse_visibility_timeout(value: Any) -> float | None:
+    """
+    Return a visibility timeout in seconds, or None for the consumer's.
+
+    :param value: seconds, above 0 and up to 43,200 (12 hours), as a number or text that holds one, or None.
+    :raises TypeError: it is not a number.
+    :raises ValueError: it is out of range.
+    """
+    if value is None:
+        return None
+    seconds = parse_number(value, "visibility_timeout")
+    if not 0 < seconds <= MAX_VISIBILITY_SECONDS:
+        msg = (
+            f"visibility_timeout must be above 0 and at most {MAX_VISIBILITY_SECONDS} seconds (12 hours), "
+            f"not {short(value)}"
+        )
+        raise ValueError(msg)
+    return seconds
+
+
+def parse_rendered(text: str, what: str) -> Any:
+    """
+    Return what a template rendered to: bare text, or the JSON or Python literal that it holds.
+
+    :param text: the text.
+    :param what: the name of the argument, for the error.
+    :raises ValueError: it begins like a list, mapping or string, but is none.
+    """
+    text = text.strip()
+    if text in ("", "None", "null"):
+        return None
+    if text[0] not in "[{(\"'":
+        return text
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(text)
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+            continue
+    msg = (
+        f"{what}: the text is neither JSON nor a Python literal: {short(text)}. Pass an XCom itself (task.output) "
+        "rather than a template, or set render_template_as_native_obj=True on the DAG"
+    )
+    raise ValueError(msg)
+
+
+def describe(value: Any) -> str:
+    """
+    Return the type of a value and the value, shortened, for an error.
+
+    :param value: the value.
+    """
+    return f"{type(value).__name__} {short(value)}"
+
+
+def short(value: Any) -> str:
+    """
+    Return a value, shortened, for an error.
+
+    :param value: the value.
+    """
+    return _SHORT.repr(value)
+
+
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+_SHORT.maxlist = _SHORT.maxdict = _SHORT.maxtuple = 4

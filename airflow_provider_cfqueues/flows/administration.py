@@ -1,0 +1,142 @@
+"""Creating, changing and deleting queues and their pull consumers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from airflow_provider_cfqueues import api
+from airflow_provider_cfqueues.exceptions import AlreadyExistsError, NotFoundError, PullNotEnabledError
+from airflow_provider_cfqueues.flows.base import DEFAULT_VISIBILITY_SECONDS, Flow, Known
+from airflow_provider_cfqueues.models import Consumer, EnsuredConsumer, Lease, PeekedMessage, PullResult, Queue
+
+YOUNG = timedelta(minutes=2)
+"""A consumer that is younger may not let anybody pull yet: the API answers 405 for some seconds."""
+DEFAULT_MAX_RETRIES = 3
+"""Documentation, limits: how often a message is delivered where the consumer does not say so."""
+
+
+def create_queue(name: str, settings: Mapping[str, Any], known: Known) -> Flow[Queue]:
+    """
+    Create a queue.
+
+    :param name: its name.
+    :param settings: the settings that are wanted.
+    :param known: what was looked up before; the queue's ID is added to it.
+    :raises AlreadyExistsError: there is a queue of this name; ``maybe_applied`` says whether an earlier try of this
+        call may have made it.
+    """
+    queue: Queue = yield api.create_queue(name, settings)
+    known.queue_ids[name] = queue.queue_id
+    return queue
+
+
+def delete_queue(queue_id: str, known: Known) -> Flow[None]:
+    """
+    Delete a queue.
+
+    :param queue_id: ID of the queue.
+    :param known: what was looked up before; the queue is taken out of it.
+    :raises NotFoundError: there is no such queue, and no earlier try of this call can have deleted it.
+    """
+    known.queue_ids = {name: known_id for name, known_id in known.queue_ids.items() if known_id != queue_id}
+    known.consumers.pop(queue_id, None)
+    try:
+        yield api.delete_queue(queue_id)
+    except NotFoundError as error:
+        if not error.maybe_applied:
+            raise
+
+
+def create_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[Consumer]:
+    """
+    Add a pull consumer to a queue that has none.
+
+    :param queue_id: ID of the queue.
+    :param wanted: its settings; what is None is left to the API.
+    :param known: what was looked up before; the consumer is added to it.
+    :raises AlreadyExistsError: the queue has a consumer.
+    """
+    consumer: Consumer = yield api.create_consumer(queue_id, wanted)
+    known.consumers[queue_id] = consumer
+    return consumer
+
+
+def update_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[Consumer]:
+    """
+    Change settings of a pull consumer; those not wanted otherwise stay.
+
+    :param queue_id: ID of the queue.
+    :param wanted: the settings to change; what is None stays.
+    :param known: what was looked up before; the consumer is added to it.
+    :raises AlreadyExistsError: the queue has a Worker consumer instead.
+    :raises NotFoundError: the queue has no consumer.
+    """
+    current = yield from _find_pull_consumer(queue_id)
+    if current is None:
+        msg = "The queue has no pull consumer"
+        raise NotFoundError(msg, queue=queue_id)
+    consumer: Consumer = yield api.replace_consumer(queue_id, replace(current, **_settings(wanted)))
+    known.consumers[queue_id] = consumer
+    return consumer
+
+
+def ensure_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[EnsuredConsumer]:
+    """
+    See to it that a queue has a pull consumer with the wanted settings, and that it lets itself be pulled.
+
+    Only a new consumer is tried out, since that costs a delivery: one message is leased and given back at once.
+
+    :param queue_id: ID of the queue.
+    :param wanted: the settings; what is None stays, or is left to the API.
+    :param known: what was looked up before; the consumer is added to it.
+    :raises AlreadyExistsError: the queue has a Worker consumer.
+    :raises PullNotEnabledError: the queue could still not be pulled when the client ceased to repeat.
+    """
+    action = "unchanged"
+    consumer = yield from _find_pull_consumer(queue_id)
+    if consumer is None:
+        action = "created"
+        try:
+            consumer = yield api.create_consumer(queue_id, wanted)
+        except AlreadyExistsError:  # somebody was faster, or an earlier try whose answer was lost
+            consumer = yield from _find_pull_consumer(queue_id)
+            if consumer is None:
+                raise
+    if any(getattr(consumer, name) != value for name, value in _settings(wanted).items()):
+        action = action if action == "created" else "updated"
+        consumer = yield api.replace_consumer(queue_id, replace(consumer, **_settings(wanted)))
+    known.consumers[queue_id] = consumer
+    is_new = action == "created" or (consumer.created_on and datetime.now(timezone.utc) - consumer.created_on < YOUNG)
+    was_tried = bool(is_new) and (yield from _try_out(queue_id, consumer))
+    return EnsuredConsumer(consumer=consumer, action=action, untried=bool(is_new) and not was_tried)
+
+
+def _find_pull_consumer(queue_id: str) -> Flow[Consumer | None]:
+    consumers: list[Consumer] = yield api.list_consumers(queue_id)
+    for consumer in consumers:
+        if consumer.type != "http_pull":
+            worker = f" {consumer.script_name!r}" if consumer.script_name else ""
+            msg = f"The queue is consumed by the Worker{worker}: it cannot have a pull consumer beside it"
+            raise AlreadyExistsError(msg, queue=queue_id)
+    return next(iter(consumers), None)
+
+
+def _settings(consumer: Consumer) -> dict[str, Any]:
+    names = ("batch_size", "max_retries", "retry_delay", "visibility_timeout", "dead_letter_queue")
+    return {name: getattr(consumer, name) for name in names if getattr(consumer, name) is not None}
+
+
+def _try_out(queue_id: str, consumer: Consumer) -> Flow[bool]:
+    """Pull one message until that works, unless a delivery more could be the last one of the next message."""
+    max_retries = DEFAULT_MAX_RETRIES if consumer.max_retries is None else consumer.max_retries
+    peeked: list[PeekedMessage] = yield api.peek(queue_id, 1)
+    if any((message.attempts or 0) + 1 >= max_retries for message in peeked):
+        return False
+    call = api.pull(queue_id, 1, DEFAULT_VISIBILITY_SECONDS, DEFAULT_VISIBILITY_SECONDS)
+    pulled: PullResult = yield replace(call, repeat_also=(PullNotEnabledError,))
+    if pulled:
+        yield api.ack(queue_id, [], [Lease(lease_id=message.lease_id, delay_seconds=0) for message in pulled])
+    return True

@@ -1,0 +1,190 @@
+"""The hook's calls about queues as a whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cfqueues import api, arguments, flows
+from airflow_provider_cfqueues.hooks.consumers import ConsumersHook
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.flows import Flow
+    from airflow_provider_cfqueues.models import PurgeStatus, Queue
+
+
+class AdministrationHook(ConsumersHook):
+    """What :class:`~airflow_provider_cfqueues.hooks.queues.CloudflareQueuesHook` can do with queues as a whole."""
+
+    def get_queue_id(self, name: str) -> str:
+        """
+        Return the ID of a queue; all pages of the list are searched, and the answer is kept for the hook's life.
+
+        :param name: the queue's name.
+        :raises NotFoundError: the account has no such queue.
+        """
+        return self._run(flows.get_queue_id(arguments.parse_name(name), self._known))
+
+    async def aget_queue_id(self, name: str) -> str:
+        """Async twin of :meth:`get_queue_id`."""
+        return await self._arun(flows.get_queue_id(arguments.parse_name(name), self._known))
+
+    def list_queues(self) -> list[Queue]:
+        """Return all queues of the account, over all pages of the list."""
+        return self._run(flows.list_queues())
+
+    async def alist_queues(self) -> list[Queue]:
+        """Async twin of :meth:`list_queues`."""
+        return await self._arun(flows.list_queues())
+
+    def get_queue(self, queue_id: str) -> Queue:
+        """
+        Return a queue with its settings.
+
+        :param queue_id: ID of the queue.
+        :raises NotFoundError: the account has no such queue.
+        """
+        return self._run(self._get_queue(queue_id))
+
+    async def aget_queue(self, queue_id: str) -> Queue:
+        """Async twin of :meth:`get_queue`."""
+        return await self._arun(self._get_queue(queue_id))
+
+    def _get_queue(self, queue_id: str) -> Flow[Queue]:
+        return flows.once(api.get_queue(arguments.parse_id(queue_id, "queue_id")))
+
+    def create_queue(
+        self,
+        name: str,
+        *,
+        delivery_delay: float | str | None = None,
+        message_retention_period: float | str | None = None,
+    ) -> Queue:
+        """
+        Create a queue; to let it be pulled, it needs a pull consumer.
+
+        :param name: its name, unique in the account.
+        :param delivery_delay: seconds that a message waits unless it says otherwise, 0 to 86,400.
+        :param message_retention_period: seconds, 60 to 1,209,600 (14 days), after which a message is deleted.
+        :raises AlreadyExistsError: there is a queue of this name; ``maybe_applied`` says whether an earlier try of
+            this call, whose answer was lost, may have made it.
+        """
+        return self._run(self._create_queue(name, delivery_delay, message_retention_period))
+
+    async def acreate_queue(
+        self,
+        name: str,
+        *,
+        delivery_delay: float | str | None = None,
+        message_retention_period: float | str | None = None,
+    ) -> Queue:
+        """Async twin of :meth:`create_queue`."""
+        return await self._arun(self._create_queue(name, delivery_delay, message_retention_period))
+
+    def _create_queue(self, name: str, delivery_delay: Any, message_retention_period: Any) -> Flow[Queue]:
+        settings = arguments.parse_queue_settings(
+            delivery_delay=delivery_delay, message_retention_period=message_retention_period
+        )
+        return flows.create_queue(arguments.parse_name(name, "name"), settings, self._known)
+
+    def delete_queue(self, queue_id: str) -> None:
+        """
+        Delete a queue with all its messages.
+
+        :param queue_id: ID of the queue.
+        :raises NotFoundError: there is no such queue.
+        """
+        self._run(flows.delete_queue(arguments.parse_id(queue_id, "queue_id"), self._known))
+
+    async def adelete_queue(self, queue_id: str) -> None:
+        """Async twin of :meth:`delete_queue`."""
+        await self._arun(flows.delete_queue(arguments.parse_id(queue_id, "queue_id"), self._known))
+
+    def pause_delivery(self, queue_id: str) -> Queue:
+        """
+        Let nobody pull from a queue until delivery is resumed: pulls then fail with a QueuePausedError.
+
+        Sending goes on, and leases can still be settled.
+
+        :param queue_id: ID of the queue.
+        """
+        return self._run(self._update_queue(queue_id, delivery_paused=True))
+
+    async def apause_delivery(self, queue_id: str) -> Queue:
+        """Async twin of :meth:`pause_delivery`."""
+        return await self._arun(self._update_queue(queue_id, delivery_paused=True))
+
+    def resume_delivery(self, queue_id: str) -> Queue:
+        """
+        Let consumers pull from a queue again.
+
+        :param queue_id: ID of the queue.
+        """
+        return self._run(self._update_queue(queue_id, delivery_paused=False))
+
+    async def aresume_delivery(self, queue_id: str) -> Queue:
+        """Async twin of :meth:`resume_delivery`."""
+        return await self._arun(self._update_queue(queue_id, delivery_paused=False))
+
+    def update_queue(
+        self,
+        queue_id: str,
+        *,
+        delivery_delay: float | str | None = None,
+        message_retention_period: float | str | None = None,
+    ) -> Queue:
+        """
+        Change settings of a queue; those that are None stay.
+
+        :param queue_id: ID of the queue.
+        :param delivery_delay: seconds that a message waits unless it says otherwise, 0 to 86,400.
+        :param message_retention_period: seconds, 60 to 1,209,600 (14 days), after which a message is deleted.
+        """
+        return self._run(
+            self._update_queue(
+                queue_id, delivery_delay=delivery_delay, message_retention_period=message_retention_period
+            )
+        )
+
+    async def aupdate_queue(
+        self,
+        queue_id: str,
+        *,
+        delivery_delay: float | str | None = None,
+        message_retention_period: float | str | None = None,
+    ) -> Queue:
+        """Async twin of :meth:`update_queue`."""
+        return await self._arun(
+            self._update_queue(
+                queue_id, delivery_delay=delivery_delay, message_retention_period=message_retention_period
+            )
+        )
+
+    def _update_queue(self, queue_id: str, **settings: Any) -> Flow[Queue]:
+        wanted = arguments.parse_queue_settings(**settings)
+        return flows.once(api.update_queue(arguments.parse_id(queue_id, "queue_id"), wanted))
+
+    def purge(self, queue_id: str) -> None:
+        """
+        Begin to delete ALL messages of a queue, delayed ones included; it goes on after this call.
+
+        Messages that are leased meanwhile may still be processed.
+
+        :param queue_id: ID of the queue.
+        """
+        self._run(flows.once(api.purge(arguments.parse_id(queue_id, "queue_id"))))
+
+    async def apurge(self, queue_id: str) -> None:
+        """Async twin of :meth:`purge`."""
+        await self._arun(flows.once(api.purge(arguments.parse_id(queue_id, "queue_id"))))
+
+    def get_purge_status(self, queue_id: str) -> PurgeStatus:
+        """
+        Return how far the last purge of a queue is.
+
+        :param queue_id: ID of the queue.
+        """
+        return self._run(flows.once(api.get_purge_status(arguments.parse_id(queue_id, "queue_id"))))
+
+    async def aget_purge_status(self, queue_id: str) -> PurgeStatus:
+        """Async twin of :meth:`get_purge_status`."""
+        return await self._arun(flows.once(api.get_purge_status(arguments.parse_id(queue_id, "queue_id"))))

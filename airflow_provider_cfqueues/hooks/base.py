@@ -1,0 +1,145 @@
+"""From an Airflow connection to a client."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from asgiref.sync import sync_to_async
+
+from airflow_provider_cfqueues import flows
+from airflow_provider_cfqueues._compat import BaseHook, mask_secret
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+from airflow_provider_cfqueues.provider_info import get_provider_info
+from airflow_provider_cfqueues.settings import Settings, parse_settings
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.clients import AsyncClient, Client
+    from airflow_provider_cfqueues.flows import Flow
+
+T = TypeVar("T")
+
+
+class CloudflareBaseHook(BaseHook):
+    """
+    The connection, its form and its test, and a sync and an async client of it.
+
+    :param cloudflare_conn_id: the Airflow connection, of type ``cloudflare``.
+    """
+
+    conn_name_attr = "cloudflare_conn_id"
+    default_conn_name = "cloudflare_default"
+    conn_type = "cloudflare"
+    hook_name = "Cloudflare"
+
+    def __init__(self, cloudflare_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.cloudflare_conn_id = cloudflare_conn_id
+        self._client: Client | None = None
+        self._async_client: AsyncClient | None = None
+        self._async_loop: asyncio.AbstractEventLoop | None = None
+        self._known = flows.Known()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the extra fields of the connection form for Airflow 2.11 to 3.1."""
+        from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
+        from flask_babel import lazy_gettext
+        from wtforms import PasswordField, StringField
+
+        def widget(field: dict[str, Any]) -> Any:
+            secret = field["schema"].get("format") == "password"
+            return (PasswordField if secret else StringField)(
+                lazy_gettext(field["label"]),
+                description=field["description"],
+                widget=BS3PasswordFieldWidget() if secret else BS3TextFieldWidget(),
+            )
+
+        return {name: widget(field) for name, field in _connection_type()["conn-fields"].items()}
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return labels and placeholders of the connection form for Airflow 2.11 to 3.1."""
+        behaviour = _connection_type()["ui-field-behaviour"]
+        return {key.replace("-", "_"): value for key, value in behaviour.items()}
+
+    def get_conn(self) -> Client:
+        """
+        Return the sync client: one session with keep-alive for the hook's life.
+
+        :raises ConfigurationError: the connection cannot be used as it is.
+        """
+        with self._lock:
+            if self._client is None:
+                from airflow_provider_cfqueues.clients import Client
+
+                self._client = Client(self._settings())
+            return self._client
+
+    async def aget_conn(self) -> AsyncClient:
+        """
+        Return the async client: one per hook and event loop.
+
+        :raises ConfigurationError: the connection cannot be used as it is.
+        """
+        loop = asyncio.get_running_loop()
+        if self._async_client is None or self._async_loop is not loop:
+            from airflow_provider_cfqueues.clients import AsyncClient
+
+            settings = await sync_to_async(self._settings)()
+            if self._async_client is None or self._async_loop is not loop:  # still, after others had their turn
+                self._async_client, self._async_loop = AsyncClient(settings), loop
+        return self._async_client
+
+    def _settings(self) -> Settings:
+        connection = self.get_connection(self.cloudflare_conn_id)
+        extra = connection.extra_dejson
+        for secret in (connection.password, extra.get("api_key") if isinstance(extra, dict) else None):
+            if secret:
+                mask_secret(secret)
+        return parse_settings(
+            self.cloudflare_conn_id,
+            host=connection.host,
+            login=connection.login,
+            password=connection.password,
+            extra=extra,
+        )
+
+    def close(self) -> None:
+        """Close the connections of the sync client."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    async def aclose(self) -> None:
+        """Close the connections of the async client; those of an event loop that has ended are gone already."""
+        client, self._async_client = self._async_client, None
+        if client is not None and self._async_loop is asyncio.get_running_loop():
+            await client.aclose()
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Verify the credentials and read the queue list; say in one line what works and what is missing."""
+        from airflow_provider_cfqueues.clients import Client, RepeatPolicy
+
+        try:
+            settings = self._settings()
+            client = Client(settings, policy=RepeatPolicy(max_seconds=0))  # somebody waits, and can press again
+            with closing(client):
+                return True, client.run(flows.test_connection(settings.credentials))
+        except CloudflareQueuesError as error:
+            error.conn_id = None  # a form tests a copy of the connection, under an ID that means nothing to its reader
+            return False, str(error)
+
+    def _run(self, flow: Flow[T]) -> T:
+        return self.get_conn().run(flow)
+
+    async def _arun(self, flow: Flow[T]) -> T:
+        return await (await self.aget_conn()).run(flow)
+
+
+def _connection_type() -> dict[str, Any]:
+    connection_type: dict[str, Any] = get_provider_info()["connection-types"][0]
+    return connection_type

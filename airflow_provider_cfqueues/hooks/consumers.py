@@ -1,0 +1,136 @@
+"""The hook's calls about the consumers of queues."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cfqueues import api, arguments, flows
+from airflow_provider_cfqueues.hooks.base import CloudflareBaseHook
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.flows import Flow
+    from airflow_provider_cfqueues.models import Consumer, EnsuredConsumer
+
+
+class ConsumersHook(CloudflareBaseHook):
+    """What :class:`~airflow_provider_cfqueues.hooks.queues.CloudflareQueuesHook` can do with consumers."""
+
+    def list_consumers(self, queue_id: str) -> list[Consumer]:
+        """
+        Return the consumers of a queue, of all types.
+
+        :param queue_id: ID of the queue.
+        """
+        return self._run(flows.once(api.list_consumers(arguments.parse_id(queue_id, "queue_id"))))
+
+    async def alist_consumers(self, queue_id: str) -> list[Consumer]:
+        """Async twin of :meth:`list_consumers`."""
+        return await self._arun(flows.once(api.list_consumers(arguments.parse_id(queue_id, "queue_id"))))
+
+    def create_pull_consumer(self, queue_id: str, **settings: Any) -> Consumer:
+        """
+        Add a pull consumer to a queue that has none.
+
+        :param queue_id: ID of the queue.
+        :param settings: as for :meth:`ensure_pull_consumer`; what is not given is left to the API.
+        :raises AlreadyExistsError: the queue has a consumer.
+        """
+        return self._run(self._create_pull_consumer(queue_id, settings))
+
+    async def acreate_pull_consumer(self, queue_id: str, **settings: Any) -> Consumer:
+        """Async twin of :meth:`create_pull_consumer`."""
+        return await self._arun(self._create_pull_consumer(queue_id, settings))
+
+    def _create_pull_consumer(self, queue_id: str, settings: dict[str, Any]) -> Flow[Consumer]:
+        wanted = arguments.parse_consumer(**settings)
+        return flows.create_pull_consumer(arguments.parse_id(queue_id, "queue_id"), wanted, self._known)
+
+    def update_pull_consumer(self, queue_id: str, **settings: Any) -> Consumer:
+        """
+        Change settings of a queue's pull consumer.
+
+        :param queue_id: ID of the queue.
+        :param settings: as for :meth:`ensure_pull_consumer`; what is not given stays.
+        :raises AlreadyExistsError: the queue has a Worker consumer instead.
+        :raises NotFoundError: the queue has no consumer.
+        """
+        return self._run(self._update_pull_consumer(queue_id, settings))
+
+    async def aupdate_pull_consumer(self, queue_id: str, **settings: Any) -> Consumer:
+        """Async twin of :meth:`update_pull_consumer`."""
+        return await self._arun(self._update_pull_consumer(queue_id, settings))
+
+    def _update_pull_consumer(self, queue_id: str, settings: dict[str, Any]) -> Flow[Consumer]:
+        wanted = arguments.parse_consumer(**settings)
+        return flows.update_pull_consumer(arguments.parse_id(queue_id, "queue_id"), wanted, self._known)
+
+    def ensure_pull_consumer(self, queue_id: str, **settings: Any) -> EnsuredConsumer:
+        """
+        See to it that a queue has a pull consumer with these settings, and wait until it really lets itself be pulled.
+
+        For some seconds after a consumer was made, the API still answers pulls with 405. That is waited out for up to
+        a minute, by pulling one message with a new consumer. What comes is given back at once, which counts as a
+        delivery of that message; where that could be its last, the consumer is not tried out, and a warning says so.
+
+        :param queue_id: ID of the queue.
+        :param settings: ``batch_size`` (1 to 100), ``max_retries`` (0 to 100), ``retry_delay`` and
+            ``visibility_timeout`` (seconds), ``dead_letter_queue`` (its NAME). What is not given stays as it is, or is
+            left to the API.
+        :raises AlreadyExistsError: the queue has a Worker consumer.
+        :raises PullNotEnabledError: the queue could not be pulled after a minute.
+        """
+        return self._run(self._ensure_pull_consumer(queue_id, settings))
+
+    async def aensure_pull_consumer(self, queue_id: str, **settings: Any) -> EnsuredConsumer:
+        """Async twin of :meth:`ensure_pull_consumer`."""
+        return await self._arun(self._ensure_pull_consumer(queue_id, settings))
+
+    def _ensure_pull_consumer(self, queue_id: str, settings: dict[str, Any]) -> Flow[EnsuredConsumer]:
+        wanted = arguments.parse_consumer(**settings)
+        queue_id = arguments.parse_id(queue_id, "queue_id")
+        ensured = yield from flows.ensure_pull_consumer(queue_id, wanted, self._known)
+        if ensured.untried:
+            self.log.warning(
+                "The new pull consumer of queue %s was not tried out: the next message was delivered so often that one "
+                "delivery more may be its last. Pulls may fail with HTTP 405 for some seconds",
+                queue_id,
+            )
+        return ensured
+
+    def get_pull_consumer(self, queue_id: str) -> Consumer | None:
+        """
+        Return the pull consumer of a queue, looked at once in the hook's life.
+
+        A look that failed for a reason that may pass is repeated, unlike the one that comes with a pull.
+
+        :param queue_id: ID of the queue.
+        :return: None where there is none, or where the token may not look at it.
+        :raises CloudflareQueuesError: it could not be looked at.
+        """
+        return self._run(self._get_pull_consumer(arguments.parse_id(queue_id, "queue_id"), required=True))
+
+    async def aget_pull_consumer(self, queue_id: str) -> Consumer | None:
+        """Async twin of :meth:`get_pull_consumer`."""
+        return await self._arun(self._get_pull_consumer(arguments.parse_id(queue_id, "queue_id"), required=True))
+
+    def _get_pull_consumer(self, queue_id: str, *, required: bool = False) -> Flow[Consumer | None]:
+        first_look = queue_id not in self._known.consumers
+        consumer = yield from flows.get_pull_consumer(queue_id, self._known, required=required)
+        names = {known_id: name for name, known_id in self._known.queue_ids.items()}
+        queue = names.get(queue_id, queue_id)
+        if first_look and consumer is None:
+            self.log.warning(
+                "No pull consumer of queue %s could be looked at (there is none, or the token may not read it): "
+                "whether it has a dead-letter queue is not known, and without a visibility_timeout its leases are "
+                "taken to last %d s",
+                queue,
+                flows.DEFAULT_VISIBILITY_SECONDS,
+            )
+        elif first_look and consumer and consumer.dead_letter_queue is None:
+            self.log.warning(
+                "Queue %s has no dead-letter queue: Cloudflare DELETES a message that was delivered %s times without "
+                "an ack (max_retries). Set a dead-letter queue on its HTTP pull consumer",
+                queue,
+                "max_retries" if consumer.max_retries is None else consumer.max_retries,
+            )
+        return consumer

@@ -1,0 +1,245 @@
+"""Sensors: wait until a queue has messages, or until its backlog is as wanted."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow_provider_cfqueues import arguments, sensing
+from airflow_provider_cfqueues._compat import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+from airflow_provider_cfqueues.matching import Match, check_match
+from airflow_provider_cfqueues.operators.base import QueueOperator
+from airflow_provider_cfqueues.operators.leases import warn_of_short_leases
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.triggers.sensing import SensingTrigger
+
+SECONDS_FOR_THE_TRIGGER = 60
+"""The trigger ends at the sensor's timeout by itself; so much later Airflow steps in, where no triggerer runs."""
+
+
+class _QueueSensor(QueueOperator, BaseSensorOperator):
+    """
+    A sensor on one queue, on a worker or deferred to the triggerer.
+
+    It pokes on the worker first: nothing is deferred where it has not to wait.
+
+    :param deferrable: wait in the triggerer, where waiting takes no worker slot. Default: ``[operators]
+        default_deferrable`` of the Airflow configuration.
+    """
+
+    def __init__(
+        self,
+        *,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.deferrable = deferrable
+
+    @abstractmethod
+    def _probe(self) -> sensing.Probe:
+        """Return what is asked at each poke."""
+
+    @abstractmethod
+    def _trigger_class(self) -> type[SensingTrigger]:
+        """Return the trigger that asks the same."""
+
+    def _result(self, found: Any, context: Context) -> Any:
+        return found
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Ask once."""
+        found = sensing.run(self.hook, self._probe().ask())
+        if found is None:
+            return PokeReturnValue(is_done=False)
+        return PokeReturnValue(is_done=True, xcom_value=self._result(found, context))
+
+    def execute(self, context: Context) -> Any:
+        """Wait, here or in the triggerer."""
+        if not self.deferrable:
+            return super().execute(context)
+        try:
+            poked = self.poke(context)
+        except CloudflareQueuesError as error:
+            if not self.silent_fail:
+                self._fail(error)
+            self.log.error("Sensor poke failed: %s", error)  # noqa: TRY400 - the text says what is needed
+        else:
+            if poked.is_done:
+                return poked.xcom_value
+        backing_off = self.max_wait.total_seconds() if self.max_wait else self.timeout
+        self.defer(
+            trigger=self._trigger_class()(
+                cloudflare_conn_id=self.cloudflare_conn_id,
+                poke_interval=self.poke_interval,
+                max_poke_interval=backing_off if self.exponential_backoff else self.poke_interval,
+                end=time.time() + self.timeout,
+                silent_fail=self.silent_fail,
+                **asdict(self._probe()),  # type: ignore[call-overload]
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=self.timeout + SECONDS_FOR_THE_TRIGGER),
+        )
+        return None
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """
+        Return what the trigger found, or raise what it met.
+
+        :param context: the task's context.
+        :param event: the trigger's event.
+        """
+        if "error" in event:
+            self._fail(CloudflareQueuesError.from_dict(event["error"]))
+        if "found" not in event:
+            queue = self.queue_name or self.queue_id
+            msg = f"Sensor has timed out: queue {queue!r} had nothing that it waits for in {self.timeout:g} seconds."
+            raise AirflowSensorTimeout(msg)
+        return self._result(event["found"], context)
+
+    def _fail(self, error: CloudflareQueuesError) -> NoReturn:
+        """Raise an error; Airflow's own ``never_fail`` covers only what ``poke`` raises when it is not deferrable."""
+        if self.never_fail:
+            msg = f"Skipping due to never_fail: {error}"
+            raise AirflowSkipException(msg) from error
+        raise error
+
+
+class QueueMessageSensor(_QueueSensor):
+    """
+    Wait until messages are there, and return them leased, or only look at them.
+
+    The messages are as :class:`~airflow_provider_cfqueues.operators.queues.QueuePullOperator` returns them, for tasks
+    downstream to process and settle; those that were only looked at have no ``lease_id`` and no ``lease_expires_at``.
+    A sensor that found something and fails later, in its callback for instance, leaves its messages to be delivered
+    again when their leases end.
+
+    With ``match``, the sensor peeks first and leases nothing while nothing matches. Messages that it then leases along
+    with those that match are given back; that counts as a delivery, of which the consumer's ``max_retries`` allows a
+    few only.
+
+    :param lease: lease the messages; False = wait until a peek, which shows the first 100 messages of the queue, finds
+        some, and leave them for a later task such as ``QueueProcessOperator``.
+    :param max_messages: how many messages at the most, bodies of up to 128 KB each: they go through Airflow's
+        database, twice where the sensor is deferred.
+    :param visibility_timeout: seconds that the leases last, up to 43,200 (12 hours); None = the consumer's setting
+        (30 s unless changed).
+    :param match: which messages are wanted, such as ``jsonpath:$.type == "order"``; see
+        :mod:`~airflow_provider_cfqueues.matching`.
+    :param unmatched_delay_seconds: how long a message that was leased and does not match stays away, in seconds, up to
+        86,400.
+    :param messages_callback: called with the messages and the context, on a worker; what it returns is the XCom.
+    """
+
+    template_fields: Sequence[str] = (
+        *QueueOperator.template_fields,
+        "max_messages",
+        "visibility_timeout",
+        "unmatched_delay_seconds",
+    )
+    shallow_copy_attrs: Sequence[str] = ("messages_callback",)
+
+    def __init__(
+        self,
+        *,
+        lease: bool = True,
+        max_messages: int | str = 100,
+        visibility_timeout: float | str | None = None,
+        match: Match = None,
+        unmatched_delay_seconds: float | str = 300,
+        messages_callback: Callable[[list[dict[str, Any]], Context], Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_match(match)  # no template: what is wrong in it is wrong now
+        self.lease = lease
+        self.max_messages = max_messages
+        self.visibility_timeout = visibility_timeout
+        self.match = match
+        self.unmatched_delay_seconds = unmatched_delay_seconds
+        self.messages_callback = messages_callback
+
+    def _probe(self) -> sensing.MessageProbe:
+        return sensing.MessageProbe(
+            queue_id=self.find_queue(),
+            lease=self.lease,
+            max_messages=arguments.parse_count(self.max_messages, "max_messages"),
+            visibility_timeout=arguments.parse_visibility_timeout(self.visibility_timeout),
+            match=self.match,
+            unmatched_delay_seconds=arguments.parse_delay(self.unmatched_delay_seconds, "unmatched_delay_seconds") or 0,
+        )
+
+    def _trigger_class(self) -> type[SensingTrigger]:
+        from airflow_provider_cfqueues.triggers.sensing import QueueMessagesTrigger
+
+        return QueueMessagesTrigger
+
+    def _result(self, found: list[dict[str, Any]], context: Context) -> Any:
+        self.log.info("Found %d messages", len(found))
+        if self.lease:
+            warn_of_short_leases(self, [datetime.fromisoformat(message["lease_expires_at"]) for message in found])
+        return found if self.messages_callback is None else self.messages_callback(found, context)
+
+
+class QueueBacklogSensor(_QueueSensor):
+    """
+    Wait until the backlog of a queue is as wanted; no message is leased.
+
+    At least one condition is given; the sensor is done as soon as one of them holds, so ``at_least=1000,
+    older_than=3600`` waits for a full batch, but not for more than an hour. Returns ``{"backlog_count",
+    "backlog_bytes", "oldest_message_timestamp"}``. The API calls its metrics best effort: a count can lag, and is 0
+    where it is not known.
+
+    :param at_least: the queue has at least so many messages.
+    :param at_most: the queue has at most so many messages.
+    :param older_than: the oldest message was sent more than so many seconds ago; a number or a timedelta.
+    """
+
+    template_fields: Sequence[str] = (*QueueOperator.template_fields, "at_least", "at_most", "older_than")
+
+    def __init__(
+        self,
+        *,
+        at_least: int | str | None = None,
+        at_most: int | str | None = None,
+        older_than: float | str | timedelta | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.at_least = at_least
+        self.at_most = at_most
+        self.older_than = older_than
+
+    def _probe(self) -> sensing.BacklogProbe:
+        if self.at_least is None and self.at_most is None and self.older_than is None:
+            msg = "Give at least one of at_least, at_most and older_than"
+            raise ValueError(msg)
+        age = self.older_than
+        return sensing.BacklogProbe(
+            queue_id=self.find_queue(),
+            at_least=_optional(self.at_least, "at_least"),
+            at_most=_optional(self.at_most, "at_most"),
+            older_than=age.total_seconds() if isinstance(age, timedelta) else _optional(age, "older_than"),
+        )
+
+    def _trigger_class(self) -> type[SensingTrigger]:
+        from airflow_provider_cfqueues.triggers.sensing import QueueBacklogTrigger
+
+        return QueueBacklogTrigger
+
+
+def _optional(value: Any, what: str) -> Any:
+    return None if value is None else arguments.parse_number(value, what)

@@ -1,0 +1,115 @@
+"""The triggers of deferrable sensors: they poke until something is found, then end with one event."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_cfqueues import sensing
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+
+SECONDS_TO_GIVE_BACK = 10
+"""How long a cancelled trigger waits for a pull that is under way, so that its leases can be given back."""
+
+
+class SensingTrigger(BaseTrigger):
+    """
+    Asks a probe at intervals, and ends with ``{"found": …}``, ``{"error": …}`` or ``{"timed_out": True}``.
+
+    An error is data here, so that the task can raise it as what it is. Leases are held from the pull until the event
+    is stored; a triggerer that dies in between leaves them to end by themselves, and one that is stopped, or whose
+    task is cleared, gives them back.
+
+    :param cloudflare_conn_id: the Airflow connection.
+    :param poke_interval: seconds between two pokes.
+    :param max_poke_interval: the interval doubles after each poke up to so many seconds.
+    :param end: when to give up, in seconds since the epoch.
+    :param silent_fail: whether a failed poke is logged only.
+    :param probe: the arguments of the probe.
+    """
+
+    probe_class: ClassVar[type[Any]]
+
+    def __init__(
+        self,
+        *,
+        cloudflare_conn_id: str,
+        poke_interval: float,
+        max_poke_interval: float,
+        end: float,
+        silent_fail: bool = False,
+        **probe: Any,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.cloudflare_conn_id = cloudflare_conn_id
+        self.poke_interval = poke_interval
+        self.max_poke_interval = max_poke_interval
+        self.end = end
+        self.silent_fail = silent_fail
+        self.probe: sensing.Probe = self.probe_class(**probe)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments."""
+        own = ("cloudflare_conn_id", "poke_interval", "max_poke_interval", "end", "silent_fail")
+        arguments = {name: getattr(self, name) for name in own}
+        return f"{type(self).__module__}.{type(self).__qualname__}", arguments | asdict(self.probe)  # type: ignore[call-overload]
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield the one event; nothing is awaited between the last lease and it."""
+        yield TriggerEvent(await self._wait())
+
+    async def _wait(self) -> dict[str, Any]:
+        hook = CloudflareQueuesHook(self.cloudflare_conn_id)
+        try:
+            return await self._poke_until_found(hook)
+        except CloudflareQueuesError as error:
+            return {"error": error.to_dict()}
+        finally:
+            await hook.aclose()
+
+    async def _poke_until_found(self, hook: CloudflareQueuesHook) -> dict[str, Any]:
+        interval = self.poke_interval
+        while True:
+            await asyncio.sleep(max(0, min(interval, self.end - time.time())))
+            try:
+                found = await self._ask(hook)
+            except CloudflareQueuesError as error:
+                if not self.silent_fail:
+                    raise
+                self.log.error("Sensor poke failed: %s", error)  # noqa: TRY400 - the text says what is needed
+            else:
+                if found is not None:
+                    return {"found": found}
+            if time.time() >= self.end:
+                return {"timed_out": True}
+            interval = min(2 * interval, self.max_poke_interval)
+
+    async def _ask(self, hook: CloudflareQueuesHook) -> Any:
+        asking = asyncio.ensure_future(sensing.arun(hook, self.probe.ask()))
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            with suppress(CloudflareQueuesError, TimeoutError, asyncio.TimeoutError):
+                found = await asyncio.wait_for(asking, SECONDS_TO_GIVE_BACK)
+                if found is not None:
+                    await sensing.arun(hook, self.probe.give_back(found))
+            raise
+
+
+class QueueMessagesTrigger(SensingTrigger):
+    """Waits for messages, for :class:`~airflow_provider_cfqueues.sensors.queues.QueueMessageSensor`."""
+
+    probe_class = sensing.MessageProbe
+
+
+class QueueBacklogTrigger(SensingTrigger):
+    """Waits for a backlog, for :class:`~airflow_provider_cfqueues.sensors.queues.QueueBacklogSensor`."""
+
+    probe_class = sensing.BacklogProbe

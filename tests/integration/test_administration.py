@@ -1,0 +1,204 @@
+"""The hook's calls about queues, consumers and purges, sync and async, over HTTP against the emulator."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_cfqueues.exceptions import (
+    AlreadyExistsError,
+    InvalidRequestError,
+    NotFoundError,
+    QueuePausedError,
+)
+from airflow_provider_cfqueues.models import PurgeStatus
+
+NOT_ENABLED = {
+    "success": False,
+    "errors": [{"code": 0, "message": "messages cannot be pulled unless http_pull mode is enabled"}],
+}
+
+
+def test_a_look_at_messages_leases_none(cf, hook, queue):
+    hook.send(queue, ["a", {"b": 1}])
+    cf.send(queue, "AP8=", content_type="bytes")
+    first, second = hook.peek(queue), hook.peek(queue)
+    assert [message.body for message in first] == ["a", {"b": 1}, b"\x00\xff"]
+    assert [message.id for message in first] == [message.id for message in second]
+    assert {message.attempts for message in second} == {0}
+    assert all(message.ref for message in first)
+    assert len(hook.pull(queue, max_messages=10)) == 3
+
+
+def test_a_look_shows_as_many_as_asked_for_and_what_could_not_be_decoded(cf, hook, queue):
+    cf.send(queue, "/w8=", content_type="v8")
+    hook.send(queue, ["a", "b"])
+    (message,) = hook.peek(queue, max_messages=1)
+    plain = message.to_xcom()
+    assert list(plain) == [
+        "id", "body", "attempts", "timestamp", "content_type", "metadata", "raw_body", "body_error",
+    ]  # fmt: skip
+    assert (plain["body"], plain["raw_body"]) == (None, "/w8=")
+    with pytest.raises(ValueError, match="from 1 to 100, not 101"):
+        hook.peek(queue, max_messages=101)
+
+
+def test_a_queue_is_created_read_and_deleted(cf, hook):
+    created = hook.create_queue("new", delivery_delay=5, message_retention_period="3600")
+    assert hook.get_queue_id("new") == created.queue_id == cf.queues["new"]
+    assert hook.get_queue(created.queue_id).settings == {
+        "delivery_delay": 5,
+        "delivery_paused": False,
+        "message_retention_period": 3600,
+    }
+    hook.delete_queue(created.queue_id)
+    assert "new" not in cf.queues
+    with pytest.raises(NotFoundError, match="no queue named 'new'"):
+        hook.get_queue_id("new")
+
+
+def test_a_name_that_is_taken_is_told_apart_from_a_paused_queue(hook):
+    with pytest.raises(AlreadyExistsError, match="already taken"):
+        hook.create_queue("my-queue")
+
+
+def test_a_queue_that_a_lost_answer_made_says_so(cf, hook):
+    cf.add_fault("queues", drop="after")
+    with pytest.raises(AlreadyExistsError) as failed:
+        hook.create_queue("new")
+    assert failed.value.maybe_applied
+
+
+def test_a_deletion_whose_answer_was_lost_is_done(cf, hook, queue):
+    cf.add_fault(queue, drop="after")
+    hook.delete_queue(queue)
+    assert cf.queues == {}
+    with pytest.raises(NotFoundError):
+        hook.delete_queue(queue)
+
+
+@pytest.mark.parametrize("code", [11005, 11017])
+def test_a_queue_in_use_is_not_deleted_whatever_the_status(cf, hook, queue, code):
+    body = {"success": False, "errors": [{"code": code, "message": "in use by the Worker 'shop'"}]}
+    cf.add_fault(queue, status=409, body=body)
+    with pytest.raises(InvalidRequestError, match="in use by the Worker 'shop'"):
+        hook.delete_queue(queue)
+
+
+def test_delivery_is_paused_and_resumed_with_the_other_settings_kept(hook, queue):
+    hook.update_queue(queue, delivery_delay=7)
+    assert hook.pause_delivery(queue).settings["delivery_paused"] is True
+    with pytest.raises(QueuePausedError):
+        hook.pull(queue, max_messages=1)
+    resumed = hook.resume_delivery(queue)
+    assert (resumed.settings["delivery_paused"], resumed.settings["delivery_delay"]) == (False, 7)
+    assert len(hook.pull(queue, max_messages=1)) == 0
+
+
+def test_a_purge_deletes_all_messages_and_tells_when_it_is_done(hook, queue):
+    assert hook.get_purge_status(queue) == PurgeStatus(completed=False)
+    hook.send(queue, ["a", {"body": "b", "delay_seconds": 60}])
+    hook.purge(queue)
+    status = hook.get_purge_status(queue)
+    assert status.completed
+    assert status.started_at
+    assert hook.get_metrics(queue).backlog_count == 0
+
+
+@pytest.mark.parametrize(
+    ("result", "completed"),
+    [
+        ({"completed": "true"}, True),
+        ({"completed": True}, True),
+        ({"completed": "2026-11-22T17:00:00Z"}, True),
+        ({"complete": True}, True),
+        ({"completed": "false"}, False),
+        ({"completed": ""}, False),
+        ({"completed": None}, False),
+        ({"completed": "in progress"}, False),
+        ({}, False),
+        (None, False),
+    ],
+)
+def test_a_purge_is_done_only_where_the_api_says_so(cf, hook, queue, result, completed):
+    cf.add_fault("purge", status=200, body={"success": True, "result": result})
+    assert hook.get_purge_status(queue).completed is completed
+
+
+def test_a_pull_consumer_is_created_listed_and_changed(cf, hook):
+    queue = hook.create_queue("new").queue_id
+    assert hook.list_consumers(queue) == []
+    created = hook.create_pull_consumer(queue, max_retries="5", visibility_timeout=90, dead_letter_queue="failed")
+    assert (created.max_retries, created.visibility_timeout, created.dead_letter_queue) == (5, 90, "failed")
+    changed = hook.update_pull_consumer(queue, batch_size=20, retry_delay=3)
+    assert (changed.batch_size, changed.retry_delay) == (20, 3)
+    assert (changed.max_retries, changed.visibility_timeout, changed.dead_letter_queue) == (5, 90, "failed")
+    assert hook.list_consumers(queue) == [changed]
+    with pytest.raises(AlreadyExistsError):
+        hook.create_pull_consumer(queue)
+
+
+def test_a_consumer_that_is_not_there_cannot_be_changed(hook):
+    queue = hook.create_queue("new").queue_id
+    with pytest.raises(NotFoundError, match="no pull consumer"):
+        hook.update_pull_consumer(queue, batch_size=20)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"batch_size": 101}, {"max_retries": -1}, {"max_retries": 1.5}, {"retry_delay": 86_401}]
+)
+def test_settings_out_of_range_are_refused_before_a_request(cf, hook, queue, settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        hook.ensure_pull_consumer(queue, **settings)
+    assert cf.requests() == []
+
+
+def test_a_wanted_consumer_is_created_and_tried_out_until_the_api_lets_it_pull(cf, hook):
+    queue = hook.create_queue("new").queue_id
+    hook.send(queue, ["a"])
+    cf.add_fault("pull", status=405, body=NOT_ENABLED)
+    ensured = hook.ensure_pull_consumer(queue, max_retries=3, dead_letter_queue="failed")
+    assert (ensured.action, ensured.untried) == ("created", False)
+    assert (ensured.consumer.max_retries, ensured.consumer.dead_letter_queue) == (3, "failed")
+    assert [request["status"] for request in cf.requests() if request["path"].endswith("/pull")] == [405, 200]
+    (message,) = hook.pull(queue, max_messages=1)  # given back at once
+    assert message.attempts == 2
+
+
+def test_a_new_consumer_is_not_tried_out_on_a_message_that_it_could_cost_its_last_delivery(hook, logged):
+    queue = hook.create_queue("new").queue_id
+    hook.send(queue, ["a"])
+    assert hook.ensure_pull_consumer(queue, max_retries=0).untried
+    assert "was not tried out" in logged()
+    assert [message.attempts for message in hook.pull(queue, max_messages=1)] == [1]
+
+
+def test_a_wanted_consumer_that_is_there_is_left_alone_and_nothing_is_pulled(cf, hook, queue):
+    hook.send(queue, ["a"])
+    old = {
+        "type": "http_pull",
+        "consumer_id": "c",
+        "created_on": "2026-01-01T00:00:00Z",
+        "settings": {"max_retries": 3},
+    }
+    cf.add_fault("consumers", status=200, body={"success": True, "result": [old]}, times=2)
+    assert hook.ensure_pull_consumer(queue).action == "unchanged"
+    assert hook.ensure_pull_consumer(queue, max_retries="3").action == "unchanged"
+    assert {request["method"] for request in cf.requests()} == {"POST", "GET"}
+    assert hook.peek(queue)[0].attempts == 0
+
+
+def test_a_consumer_with_other_settings_is_changed(hook, queue):
+    ensured = hook.ensure_pull_consumer(queue, max_retries=9)
+    assert (ensured.action, ensured.consumer.max_retries, ensured.consumer.batch_size) == ("updated", 9, 5)
+
+
+def test_a_consumer_that_somebody_else_made_meanwhile_is_taken(cf, hook, queue):
+    cf.add_fault("consumers", status=200, body={"success": True, "result": []})
+    assert hook.ensure_pull_consumer(queue, batch_size=50).consumer.batch_size == 50
+
+
+def test_a_worker_consumer_is_in_the_way(cf, hook, queue):
+    worker = {"type": "worker", "script_name": "shop", "consumer_id": "c"}
+    cf.add_fault("consumers", status=200, body={"success": True, "result": [worker]})
+    with pytest.raises(AlreadyExistsError, match=r"Worker 'shop'.*wrangler queues consumer worker remove"):
+        hook.ensure_pull_consumer(queue, batch_size=50)

@@ -1,0 +1,423 @@
+"""Watchers of a queue in Airflow's shared streams: what is settled, when, and in how many requests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+pytest.importorskip("airflow.triggers.shared_stream", reason="shared streams came with Airflow 3.3")
+
+from airflow.triggers.base import BaseEventTrigger
+from jumping_time import run, until
+from watchers import Triggerer
+
+from airflow_provider_cfqueues.emulator import Emulator
+from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
+from airflow_provider_cfqueues.watching.events import QueueMessageEvent
+
+NAME = "my-queue"
+
+
+@pytest.fixture
+def cf(connect):
+    """An emulator whose queue has a dead-letter queue; attempts are not used up in a test that wants a few."""
+    with Emulator() as emulator:
+        emulator.create_queue("failed")
+        emulator.create_queue("orders", dead_letter_queue="failed", max_retries=3)
+        connect(emulator)
+        yield emulator
+
+
+@pytest.fixture
+def queue(cf):
+    return cf.queues["orders"]
+
+
+def calls(cf, path):
+    return [request["body"] for request in cf.requests() if request["path"].endswith(f"/{path}")]
+
+
+def states(cf, queue):
+    (found,) = (one for one in cf.state()["queues"] if one["id"] == queue)
+    return sorted(message["state"] for message in found["messages"])
+
+
+def bodies_in(cf, name):
+    (found,) = (one for one in cf.state()["queues"] if one["name"] == name)
+    return [message["body"] for message in found["messages"]]
+
+
+def is_even(message):
+    return message.body["n"] % 2 == 0
+
+
+def fails(message):
+    raise RuntimeError("cannot say")
+
+
+HERE = __name__
+
+
+def test_a_message_is_acked_once_its_event_is_stored_and_never_before(cf, queue):
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.stores = False
+        watcher = triggerer.watch(queue_name="orders")
+        await until(lambda: len(triggerer._unconfirmed) == 3)
+        await asyncio.sleep(60)
+        assert calls(cf, "ack") == []
+        triggerer.stores = True
+        triggerer._store()
+        await until(lambda: calls(cf, "ack"))
+        await triggerer.stop()
+        return triggerer.bodies(watcher)
+
+    for number in range(3):
+        cf.send(queue, {"n": number})
+    assert run(scenario()) == [{"n": 0}, {"n": 1}, {"n": 2}]
+    assert states(cf, queue) == []
+
+
+def test_acks_and_retries_of_a_pull_go_in_one_request(cf, queue):
+    async def scenario():
+        triggerer = Triggerer()
+        watcher = triggerer.watch(queue_name="orders", match=f"function:{HERE}.is_even", delay_seconds=30)
+        await until(lambda: len(triggerer.bodies(watcher)) == 5 and calls(cf, "ack"))
+        await triggerer.stop()
+
+    for number in range(10):
+        cf.send(queue, {"n": number})
+    run(scenario())
+    (ack,) = calls(cf, "ack")
+    assert (len(ack["acks"]), len(ack["retries"])) == (5, 5)
+    assert {retry["delay_seconds"] for retry in ack["retries"]} == {30}
+    assert states(cf, queue) == ["delayed"] * 5
+
+
+@pytest.mark.parametrize(("unmatched", "left", "copied"), [("ack", [], 0), ("dead_letter", [], 1)])
+def test_a_message_that_nobody_wants_goes_where_it_was_said(cf, queue, unmatched, left, copied):
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.watch(queue_name="orders", match="literal:other", unmatched=unmatched)
+        await until(lambda: calls(cf, "ack"))
+        await triggerer.stop()
+
+    cf.send(queue, {"n": 1})
+    run(scenario())
+    assert states(cf, queue) == left
+    assert len(bodies_in(cf, "failed")) == copied
+
+
+def test_before_cloudflare_takes_a_message_away_it_is_dead_lettered(cf, queue, logged):
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.watch(queue_name="orders", match="literal:other", delay_seconds=0)
+        await until(lambda: not states(cf, queue))
+        await triggerer.stop()
+
+    cf.send(queue, {"n": 1})
+    run(scenario())
+    (copy,) = (json.loads(body) if isinstance(body, str) else body for body in bodies_in(cf, "failed"))
+    assert copy["reason"] == "no watcher wants it (delivered 3 times)"
+    assert copy["attempts"] == 3
+    assert "no watcher wants it" in logged()
+
+
+def test_where_there_is_no_dead_letter_queue_the_log_names_what_may_be_deleted(cf, logged):
+    queue = cf.queues[NAME]
+    cf.send(queue, {"n": 1})
+
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.watch(queue_name=NAME, match="literal:other", delay_seconds=0)
+        await until(lambda: len(calls(cf, "ack")) == 3)
+        await triggerer.stop()
+
+    run(scenario())
+    text = logged()
+    assert "was delivered 3 times: Cloudflare DELETES it now or after its next delivery" in text
+    assert "was delivered 2 times" not in text
+
+
+def test_a_message_that_a_match_fails_for_is_dead_lettered_with_the_reason(cf, queue):
+    async def scenario():
+        triggerer = Triggerer()
+        watcher = triggerer.watch(queue_name="orders", match=f"function:{HERE}.fails")
+        await until(lambda: not states(cf, queue))
+        await triggerer.stop()
+        return triggerer.events[watcher]
+
+    cf.send(queue, {"n": 1})
+    assert run(scenario()) == []
+    (copy,) = (json.loads(body) if isinstance(body, str) else body for body in bodies_in(cf, "failed"))
+    assert "RuntimeError: cannot say" in copy["reason"]
+
+
+def test_an_event_that_is_not_stored_in_time_brings_its_message_back(cf, queue):
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.stores = False
+        triggerer.watch(queue_name="orders")
+        await until(lambda: calls(cf, "ack"))
+        await triggerer.stop()
+        return triggerer.errors
+
+    cf.send(queue, {"n": 1})
+    (error,) = run(scenario())
+    assert type(error).__name__ == "AckTimeout"
+    (ack,) = calls(cf, "ack")
+    assert (len(ack["acks"]), len(ack["retries"])) == (0, 1)
+
+
+def test_a_watcher_cancelled_before_airflow_took_its_event_over_acks_nothing(cf, queue):
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.takes.clear()
+        watcher = triggerer.watch(queue_name="orders")
+        other = triggerer.watch(queue_name="orders", match="literal:other")
+        await until(lambda: calls(cf, "pull"))
+        await asyncio.sleep(1)
+        await triggerer.cancel(watcher)
+        await until(lambda: calls(cf, "ack"))
+        await triggerer.stop()
+        return triggerer.events[watcher] + triggerer.events[other]
+
+    cf.send(queue, {"n": 1})
+    assert run(scenario()) == []
+    (ack,) = calls(cf, "ack")
+    assert (len(ack["acks"]), len(ack["retries"])) == (0, 1)
+
+
+def test_messages_of_a_pull_under_way_are_given_back_at_the_end(cf, queue):
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.watch(queue_name="orders")
+        await until(lambda: calls(cf, "consumers"))
+        await asyncio.sleep(0.05)
+        await triggerer.stop()
+        assert triggerer.events[1] == []
+
+    cf.send(queue, {"n": 1})
+    cf.add_fault("pull", delay_ms=300)
+    run(scenario())
+    (ack,) = calls(cf, "ack")
+    assert [retry["delay_seconds"] for retry in ack["retries"]] == [0]
+    assert states(cf, queue) == ["ready"]
+
+
+def test_leases_of_events_that_may_be_stored_are_not_given_back_at_the_end(cf, queue):
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.stores = False
+        triggerer.watch(queue_name="orders")
+        await until(lambda: triggerer._unconfirmed)
+        await triggerer.stop()
+
+    cf.send(queue, {"n": 1})
+    run(scenario())
+    assert calls(cf, "ack") == []
+    assert states(cf, queue) == ["leased"]
+
+
+def test_watchers_of_a_queue_share_one_poll_and_are_told_what_has_no_effect(cf, queue, logged):
+    async def scenario():
+        triggerer = Triggerer()
+        watchers = [
+            triggerer.watch(queue_name="orders", match=f"literal:{name}", poll_interval=wait)
+            for name, wait in (("a", 1), ("b", 1), ("c", 5))
+        ]
+        await until(lambda: all(triggerer.events[watcher] for watcher in watchers))
+        pulls = len(calls(cf, "pull"))
+        await triggerer.stop()
+        return pulls, [triggerer.bodies(watcher) for watcher in watchers]
+
+    for name in ("a", "b", "c"):
+        cf.send(queue, name, content_type="text")
+    pulls, bodies = run(scenario())
+    assert bodies == [["a"], ["b"], ["c"]]
+    assert pulls <= 2
+    assert states(cf, queue) == []
+    assert "no effect: poll_interval=5.0 (the stream has 1.0)" in logged()
+
+
+def test_a_lease_that_a_dag_settles_is_left_alone(cf, queue):
+    async def scenario():
+        triggerer = Triggerer()
+        watcher = triggerer.watch(
+            queue_name="orders", settle="task", match=f"function:{HERE}.is_even", visibility_timeout=600
+        )
+        await until(lambda: triggerer.events[watcher] and calls(cf, "ack"))
+        await triggerer.stop()
+        return triggerer.events[watcher]
+
+    cf.send(queue, {"n": 1})
+    cf.send(queue, {"n": 2})
+    (payload,) = run(scenario())
+    (ack,) = calls(cf, "ack")
+    assert (len(ack["acks"]), len(ack["retries"])) == (0, 1)
+    assert states(cf, queue) == ["delayed", "leased"]
+    assert payload["messages"][0]["body"] == {"n": 2}
+    assert datetime.fromisoformat(payload["messages"][0]["lease_expires_at"]) > datetime.now(timezone.utc) + timedelta(
+        seconds=500
+    )
+
+
+@pytest.mark.parametrize("settle", ["event", "task"])
+def test_no_more_than_max_in_flight_are_leased(cf, queue, settle):
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.stores = False
+        triggerer.watch(queue_name="orders", settle=settle, max_in_flight=5, batch_size=3)
+        await until(lambda: len(triggerer._unconfirmed) == 5)
+        await asyncio.sleep(250)
+        await triggerer.stop()
+
+    for number in range(9):
+        cf.send(queue, {"n": number})
+    run(scenario())
+    assert [pull["batch_size"] for pull in calls(cf, "pull")] == [3, 2]
+
+
+def test_settling_is_repeated_while_the_api_fails(cf, queue, logged):
+    async def scenario():
+        triggerer = Triggerer()
+        watcher = triggerer.watch(queue_name="orders")
+        await until(lambda: not states(cf, queue))
+        await triggerer.stop()
+        return triggerer.errors, triggerer.bodies(watcher)
+
+    cf.send(queue, {"n": 1})
+    cf.add_fault("ack", status=401, times=25)
+    assert run(scenario()) == ([], [{"n": 1}])
+    assert len(calls(cf, "ack")) == 26
+    assert "Settling messages of queue orders is tried again" in logged()
+
+
+def test_a_failure_is_logged_once_with_the_remedy_and_the_connection_is_read_anew(cf, queue, connect, logged):
+    async def scenario():
+        triggerer = Triggerer()
+        watcher = triggerer.watch(queue_name="orders")
+        await asyncio.sleep(1_800)
+        failed = len(cf.requests())
+        connect(cf)
+        await until(lambda: triggerer.events[watcher])
+        await triggerer.stop()
+        return failed
+
+    cf.send(queue, {"n": 1})
+    connect(cf, password="expired-token")
+    failed = run(scenario())
+    text = logged()
+    assert 30 <= failed <= 60
+    assert text.count("Queue orders cannot be pulled from") == 1
+    assert "Check the API token" in text
+    assert "expired-token" not in text
+    assert "Queue orders can be pulled from again" in text
+
+
+def test_a_queue_that_is_not_enabled_for_pull_is_asked_less_and_less_often(cf, logged):
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.watch(queue_name="orders", poll_interval=0.5)
+        await asyncio.sleep(3_600)
+        await triggerer.stop()
+
+    cf.add_fault("pull", status=405, times=1_000, body={"success": False, "errors": [{"code": 0, "message": "no"}]})
+    run(scenario())
+    assert 60 <= len(calls(cf, "pull")) <= 70
+    assert logged().count("Queue orders cannot be pulled from") == 1
+
+
+def test_a_long_retry_after_is_waited_for(cf):
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.watch(queue_name="orders")
+        await asyncio.sleep(299)
+        await triggerer.stop()
+
+    cf.add_fault("pull", status=429, headers={"retry-after": "300"}, times=1_000)
+    run(scenario())
+    assert len(calls(cf, "pull")) == 1
+
+
+@pytest.mark.parametrize(("longest", "pulls_per_day"), [(10, 8_645), (60, 1_446), (300, 297)])
+def test_an_idle_queue_is_pulled_as_often_as_the_documentation_says(cf, longest, pulls_per_day):
+    hours = 1 if longest < 300 else 6
+
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.watch(queue_name="orders", max_poll_interval=longest)
+        await until(lambda: calls(cf, "pull"))
+        began = asyncio.get_running_loop().time()
+        await asyncio.sleep(3_600 * hours - (asyncio.get_running_loop().time() - began))
+        await triggerer.stop()
+
+    run(scenario())
+    steady = 3_600 * hours // longest
+    assert steady <= len(calls(cf, "pull")) <= steady + 8
+    assert abs(pulls_per_day - 86_400 / longest) <= 10
+
+
+def test_neither_log_nor_event_shows_more_than_ids(cf, queue, logged):
+    async def scenario():
+        triggerer = Triggerer()
+        watcher = triggerer.watch(queue_name="orders")
+        await until(lambda: triggerer.events[watcher])
+        await triggerer.stop()
+        return triggerer.events[watcher][0]
+
+    cf.send(queue, {"card": "4111-1111"})
+    payload = run(scenario())
+    event = QueueMessageEvent(payload)
+    message_id, lease_id = payload["messages"][0]["id"], payload["messages"][0]["lease_id"]
+    for text in (repr(event), str(event), logged()):
+        assert "4111" not in text
+        assert lease_id not in text
+        assert cf.api_token not in text
+    assert message_id in repr(event)
+
+
+def test_an_event_holds_what_a_pull_gives_or_only_ids_and_leases(cf, queue):
+    async def scenario(include_body):
+        triggerer = Triggerer()
+        watcher = triggerer.watch(queue_id=queue, include_body=include_body)
+        await until(lambda: triggerer.events[watcher])
+        await triggerer.stop()
+        return triggerer.events[watcher][0]
+
+    cf.send(queue, {"n": 1})
+    whole = run(scenario(True))
+    assert set(whole) == {"queue_id", "queue_name", "pulled_at", "backlog_count", "messages"}
+    assert set(whole["messages"][0]) == {
+        *("id", "lease_id", "body", "attempts", "timestamp", "content_type", "metadata", "lease_expires_at")
+    }
+    assert (whole["queue_id"], whole["queue_name"]) == (queue, None)
+    cf.send(queue, {"n": 2})
+    short = run(scenario(False))
+    assert set(short["messages"][0]) == {"id", "lease_id", "attempts", "timestamp", "content_type", "lease_expires_at"}
+
+
+def test_a_message_too_large_for_an_event_is_not_acked_but_dead_lettered(cf, queue):
+    async def scenario():
+        triggerer = Triggerer()
+        watcher = triggerer.watch(queue_name="orders", max_event_bytes=2_000)
+        await until(lambda: not states(cf, queue))
+        await triggerer.stop()
+        return triggerer.events[watcher]
+
+    cf.send(queue, {"text": "x" * 3_000})
+    assert run(scenario()) == []
+    (copy,) = bodies_in(cf, "failed")
+    assert "max_event_bytes=2000" in str(copy)
+
+
+def test_equal_watchers_have_one_hash_whatever_airflow_did_to_their_arguments(cf):
+    arguments = {"queue_name": "orders", "match": ["literal:a", "literal:b"], "visibility_timeout": 900}
+    classpath, kwargs = QueueMessageTrigger(**arguments).serialize()
+    stored = json.loads(json.dumps(kwargs))
+    again = QueueMessageTrigger(**stored).serialize()
+    assert BaseEventTrigger.hash(classpath, kwargs) == BaseEventTrigger.hash(*again)
+    assert QueueMessageTrigger(**stored).shared_stream_key() == QueueMessageTrigger(**arguments).shared_stream_key()

@@ -1,0 +1,212 @@
+"""A stream of its own, as a watcher has it before Airflow 3.3, and what a trigger refuses on each Airflow."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from jumping_time import run, until
+
+from airflow_provider_cfqueues._compat import HAS_ASSET_WATCHERS, HAS_SHARED_STREAMS
+from airflow_provider_cfqueues.exceptions import shorten_lease
+from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
+from airflow_provider_cfqueues.watching.options import parse_watch_options
+from airflow_provider_cfqueues.watching.source import HookSource
+from airflow_provider_cfqueues.watching.stream import QueueStream
+
+watchers_exist = pytest.mark.skipif(not HAS_ASSET_WATCHERS, reason="asset watchers came with Airflow 3.0")
+HERE = __name__
+
+
+def is_even(message):
+    return message.body["n"] % 2 == 0
+
+
+def calls(cf, path):
+    return [request["body"] for request in cf.requests() if request["path"].endswith(f"/{path}")]
+
+
+def states(cf):
+    return sorted(message["state"] for message in cf.state()["queues"][0]["messages"])
+
+
+def stream_of(queue, *, now=lambda: datetime.now(timezone.utc), **settings):
+    options = parse_watch_options(
+        **{
+            "settle": "task",
+            "batch_size": 100,
+            "visibility_timeout": 600,
+            "poll_interval": 1,
+            "max_poll_interval": 60,
+            "unmatched": "retry",
+            "delay_seconds": 60,
+            "dead_letter_queue": None,
+            "max_in_flight": None,
+            "ack_timeout": 300,
+            "subscriber_queue_size": 1024,
+            **settings,
+        }
+    )
+    source = HookSource("cloudflare_default", queue_id=queue, queue_name=None, options=options)
+    return QueueStream(options, source, name="orders", now=now)
+
+
+class Alone:
+    """How a message was left by the only watcher."""
+
+    acked, failed, rejected = 1, 0, 0
+
+
+def loop_clock():
+    began = datetime.now(timezone.utc) - timedelta(seconds=asyncio.get_running_loop().time())
+    return lambda: began + timedelta(seconds=asyncio.get_running_loop().time())
+
+
+def test_settling_ends_with_the_leases_and_the_log_names_them(cf, queue, logged):
+    async def scenario():
+        stream = stream_of(queue, now=loop_clock())
+        async for delivery in stream.deliveries():
+            delivery.judged, delivery.offered, delivery.taken = 1, 1, 1
+            began = asyncio.get_running_loop().time()
+            await stream.settle([(delivery, Alone())])
+            break
+        await stream.aclose()
+        return delivery.message.lease_id, asyncio.get_running_loop().time() - began
+
+    cf.send(queue, {"n": 1})
+    cf.add_fault("ack", status=401, times=1_000)
+    lease_id, seconds = run(scenario())
+    assert 590 <= seconds <= 610
+    text = logged()
+    assert f"could not be settled before their leases ended, and are delivered again: {shorten_lease(lease_id)}" in text
+    assert text.count("Settling messages of queue orders is tried again") == 1
+
+
+def test_a_lease_that_a_dag_settles_counts_until_it_ends(cf, queue):
+    async def scenario():
+        seen = []
+        stream = stream_of(queue, now=loop_clock(), max_in_flight=2)
+
+        async def watch():
+            async for delivery in stream.deliveries():
+                delivery.judged = delivery.offered = 1
+                delivery.take(left_to_task=True)
+                seen.append(asyncio.get_running_loop().time())
+                await stream.settle([(delivery, Alone())])
+
+        watching = asyncio.create_task(watch())
+        await until(lambda: len(seen) == 4)
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+        await stream.aclose()
+        return [second - seen[0] for second in seen]
+
+    for number in range(4):
+        cf.send(queue, {"n": number})
+    first, second, third, fourth = run(scenario())
+    assert second - first < 5
+    assert 595 <= third <= 610
+    assert fourth - third < 5
+
+
+def test_an_end_waits_only_seconds_for_an_api_that_does_not_answer(cf, queue):
+    async def scenario():
+        stream = stream_of(queue, now=loop_clock())
+        deliveries = stream.deliveries()
+        first = await deliveries.__anext__()
+        first.judged = 1
+        settling = asyncio.create_task(stream.settle([(first, Alone())]))
+        await until(lambda: calls(cf, "ack"))
+        began = asyncio.get_running_loop().time()
+        await stream.aclose()
+        await settling
+        return asyncio.get_running_loop().time() - began
+
+    cf.send(queue, {"n": 1})
+    cf.add_fault("ack", status=503, times=1_000)
+    assert run(scenario()) < 15
+
+
+@watchers_exist
+def test_without_a_shared_stream_leases_travel_to_the_dag_and_the_rest_is_given_back(cf, queue):
+    async def scenario():
+        trigger = QueueMessageTrigger(queue_id=queue, settle="task", match=f"function:{HERE}.is_even")
+        payloads = []
+
+        async def watch():
+            async for event in trigger.run():
+                payloads.append(event.payload)
+
+        watching = asyncio.create_task(watch())
+        await until(lambda: len(payloads) == 2 and calls(cf, "ack"))
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+        await trigger.cleanup()
+        return payloads
+
+    for number in range(4):
+        cf.send(queue, {"n": number})
+    payloads = run(scenario())
+    assert [payload["messages"][0]["body"] for payload in payloads] == [{"n": 0}, {"n": 2}]
+    assert [(len(ack["acks"]), len(ack["retries"])) for ack in calls(cf, "ack")] == [(0, 2)]
+    assert states(cf) == ["delayed", "delayed", "leased", "leased"]
+
+
+@watchers_exist
+def test_what_did_not_get_into_an_event_is_given_back_by_cleanup(cf, queue):
+    async def scenario():
+        trigger = QueueMessageTrigger(queue_id=queue, settle="task")
+        events = trigger.run()
+        await events.__anext__()
+        await trigger.cleanup()
+
+    for number in range(3):
+        cf.send(queue, {"n": number})
+    run(scenario())
+    assert states(cf) == ["leased", "ready", "ready"]
+
+
+@watchers_exist
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({}, "exactly one of queue_id and queue_name"),
+        ({"queue_id": "a", "queue_name": "b"}, "exactly one of queue_id and queue_name"),
+        ({"queue_id": "../b"}, "queue_id must be"),
+        ({"queue_name": "orders", "settle": "never"}, "settle must be 'event' or 'task'"),
+        ({"queue_name": "orders", "unmatched": "drop"}, "unmatched must be"),
+        ({"queue_name": "orders", "poll_interval": 0}, "poll_interval must be above 0"),
+        ({"queue_name": "orders", "poll_interval": 9, "max_poll_interval": 5}, "must not be below poll_interval"),
+        ({"queue_name": "orders", "match": "order"}, "must begin with 'literal:'"),
+        ({"queue_name": "orders", "batch_size": 0}, "batch_size must be"),
+        ({"queue_name": "orders", "delay_seconds": -1}, "delay_seconds must be"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_a_way_that_a_triggerer_survives(arguments, text):
+    with pytest.raises(ValueError, match=text) as caught:
+        QueueMessageTrigger(**{"settle": "task", **arguments})
+    assert isinstance(caught.value, TypeError)
+
+
+@pytest.mark.skipif(not HAS_SHARED_STREAMS, reason="settle='event' came with Airflow 3.3")
+def test_a_lease_that_ends_before_airflow_gives_up_storing_is_refused():
+    with pytest.raises(ValueError, match=r"visibility_timeout \(300 s\) .* shared_stream_ack_timeout \(300 s\)"):
+        QueueMessageTrigger(queue_name="orders", visibility_timeout=300)
+    with pytest.raises(ValueError, match=r"max_in_flight \(1024\) .* shared_stream_subscriber_queue_size \(1024\)"):
+        QueueMessageTrigger(queue_name="orders", max_in_flight=1_024)
+
+
+@pytest.mark.skipif(HAS_SHARED_STREAMS or not HAS_ASSET_WATCHERS, reason="for Airflow 3.0 to 3.2")
+def test_before_3_3_settling_on_the_event_is_an_error_that_names_both_ways_out():
+    with pytest.raises(ValueError, match=r"needs Airflow 3.3 .* upgrade, or use settle='task' .*event_leases"):
+        QueueMessageTrigger(queue_name="orders")
+
+
+@pytest.mark.skipif(HAS_ASSET_WATCHERS, reason="for Airflow 2")
+def test_on_airflow_2_the_error_names_what_to_use_instead():
+    with pytest.raises(ValueError, match=r"needs asset watchers, so Airflow 3.0 .* QueueMessageSensor"):
+        QueueMessageTrigger(queue_name="orders")
