@@ -94,13 +94,14 @@ def show_terminal(page: Page, scene: dict[str, Any]) -> Page | Locator:
     return page.locator("pre")
 
 
+# The graph comes last: Airflow remembers which of its views was chosen, and goes on with it.
 PICTURES: dict[str, tuple[tuple[int, int], Callable[[Page, dict[str, Any]], Page | Locator]]] = {
     "connection-form": ((1000, 1400), fill_in_token),
     "connection-extra": ((1000, 1000), fill_in_connection),
-    "dag-graph": ((1280, 720), open_graph),
-    "xcom": ((1280, 720), open_xcom),
+    "xcom": ((1280, 800), open_xcom),
     "processing-log": ((1280, 720), open_log),
     "emulator": ((960, 600), show_terminal),
+    "dag-graph": ((1280, 540), open_graph),
 }
 
 
@@ -136,6 +137,7 @@ def main() -> None:
             page = context.new_page()
             page.set_viewport_size({"width": width, "height": height})
             seen = go(page, scene)
+            page.mouse.move(0, 0)  # nothing is to be pointed at
             page.wait_for_timeout(1500)  # until what slides in stands still
             save(seen.screenshot(), folder / f"{name}.png")
             page.close()
