@@ -47,7 +47,10 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {
                 "integration-name": "Cloudflare Queues",
-                "python-modules": ["airflow_provider_cfqueues.triggers.sensing"],
+                "python-modules": [
+                    "airflow_provider_cfqueues.triggers.queues",
+                    "airflow_provider_cfqueues.triggers.sensing",
+                ],
             }
         ],
         "queues": ["airflow_provider_cfqueues.queues.cloudflare.CloudflareQueuesMessageQueueProvider"],

@@ -178,4 +178,6 @@ def test_list_pins_its_airflow_and_what_the_package_requires(airflow: str, built
     assert pins["apache-airflow"].rpartition(".")[0] == airflow
     assert {"apache-airflow", "starlette", "uvicorn"} <= {each.name for each in required}
     for requirement in required:
+        if airflow.startswith("2.") and requirement.name == "apache-airflow-providers-common-messaging":
+            continue  # it is for Airflow 3
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
