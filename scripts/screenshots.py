@@ -26,7 +26,9 @@ def send_more_orders(cloudflare: dict[str, Any]) -> None:
     """Send what the second example meets: most can be shipped, two are out of stock, one is no order."""
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
-    orders: list[dict[str, Any]] = [{"order": number, "quantity": 1 + number % 3} for number in range(100, 100 + ORDERS)]
+    orders: list[dict[str, Any]] = [
+        {"order": number, "quantity": 1 + number % 3} for number in range(100, 100 + ORDERS)
+    ]
     orders[7]["quantity"] = orders[23]["quantity"] = 0
     del orders[15]["quantity"]
     CloudflareQueuesHook("cloudflare_demo").send(cloudflare["queues"]["orders"], orders)
@@ -53,7 +55,7 @@ def terminal() -> list[dict[str, str]]:
     finally:
         process.terminate()
     log = process.stdout.read()
-    shown = 'curl --silent --header "Authorization: Bearer $TOKEN" --json \'{}\' $QUEUE/messages{}'
+    shown = "curl --silent --header \"Authorization: Bearer $TOKEN\" --json '{}' $QUEUE/messages{}"
     return [
         {"command": "python -m airflow_provider_cfqueues.emulator --queue orders", "output": "".join(written) + log},
         *(
