@@ -7,6 +7,7 @@ Called by ``scripts/screenshots``, with the Python of the environment that holds
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -34,10 +35,25 @@ def send_more_orders(cloudflare: dict[str, Any]) -> None:
     CloudflareQueuesHook("cloudflare_demo").send(cloudflare["queues"]["orders"], orders)
 
 
-def terminal() -> list[dict[str, str]]:
-    """Run what is shown in a terminal; return each command with all that it wrote."""
-    emulator = [sys.executable, "-m", "airflow_provider_cfqueues.emulator", "--port", "0", "--queue", "orders"]
-    process = subprocess.Popen(emulator, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def shown(program: str, *arguments: str) -> dict[str, str]:
+    """Run a module of ours; return the command as a reader would type it, and all that it wrote."""
+    command = [sys.executable, "-m", program, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
+    return {"command": shlex.join(["python", *command[1:]]), "output": done.stdout}
+
+
+def look_at_queues() -> list[dict[str, str]]:
+    """Run the command line against the queues that the examples have worked on."""
+    ours = "airflow_provider_cfqueues"
+    return [shown(ours, *arguments, "--conn-id", "cloudflare_demo") for arguments in (["ping", "orders"], ["queues"])]
+
+
+def talk_to_emulator() -> list[dict[str, str]]:
+    """Start an emulator, send it a message with curl and pull that again; return what was typed and written."""
+    arguments = ["-m", "airflow_provider_cfqueues.emulator", "--port", "0", "--queue", "orders"]
+    process = subprocess.Popen(
+        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     assert process.stdout is not None
     written = [process.stdout.readline()]
     while not written[-1].startswith("{"):  # its log comes by the same way here
@@ -45,24 +61,18 @@ def terminal() -> list[dict[str, str]]:
     cloudflare = json.loads(written[-1])
     try:
         queue = f"accounts/{cloudflare['account_id']}/queues/{cloudflare['queues']['orders']}"
-        curl = ["curl", "--silent", "--header", f"Authorization: Bearer {cloudflare['api_token']}", "--json"]
         url = f"{cloudflare['base_url']}/{queue}/messages"
-        bodies = {"": '{"body": {"order": 1}}', "/pull": '{"batch_size": 10}'}
-        answers = [
-            subprocess.run([*curl, body, url + path], capture_output=True, text=True, check=True).stdout
-            for path, body in bodies.items()
-        ]
+        header = "Authorization: Bearer "
+        calls = []
+        for path, body in {"": '{"body": {"order": 1}}', "/pull": '{"batch_size": 10}'}.items():
+            curl = ["curl", "--silent", "--header", header + cloudflare["api_token"], "--json", body, url + path]
+            answer = subprocess.run(curl, capture_output=True, text=True, check=True).stdout
+            typed = f"curl --silent --header \"{header}$TOKEN\" --json '{body}' $QUEUE/messages{path}"
+            calls.append({"command": typed, "output": answer})
     finally:
         process.terminate()
-    log = process.stdout.read()
-    shown = "curl --silent --header \"Authorization: Bearer $TOKEN\" --json '{}' $QUEUE/messages{}"
-    return [
-        {"command": "python -m airflow_provider_cfqueues.emulator --queue orders", "output": "".join(written) + log},
-        *(
-            {"command": shown.format(body, path), "output": answer}
-            for (path, body), answer in zip(bodies.items(), answers, strict=True)
-        ),
-    ]
+    log = "".join(written) + process.stdout.read()
+    return [{"command": shlex.join(["python", *arguments]), "output": log}, *calls]
 
 
 def photograph(api: demo_ui.Api, cloudflare: dict[str, Any], python: str) -> int:
@@ -74,7 +84,8 @@ def photograph(api: demo_ui.Api, cloudflare: dict[str, Any], python: str) -> int
         "airflow": api.url,
         "settled": f"/dags/{demo.DAG_ID}/runs/{demo_ui.FIRST_RUN}",
         "processed": f"/dags/{PROCESS_DAG}/runs/{PROCESS_RUN}",
-        "terminal": terminal(),
+        "emulator": talk_to_emulator(),
+        "command line": look_at_queues(),
     }
     IMAGES.mkdir(exist_ok=True)
     browser = [python, str(ROOT / "scripts" / "screenshots_browser.py"), str(IMAGES)]

@@ -67,6 +67,8 @@ def open_graph(page: Page, scene: dict[str, Any]) -> Page | Locator:
     page.get_by_label("Show Graph").click()
     page.get_by_label("Collapse Details Panel").click()
     page.locator(".react-flow__node").filter(has_text="report").wait_for()
+    page.wait_for_timeout(1500)  # until the panel is gone
+    page.locator(".react-flow__controls-fitview").click()
     return page
 
 
@@ -85,10 +87,10 @@ def open_log(page: Page, scene: dict[str, Any]) -> Page | Locator:
     return page
 
 
-def show_terminal(page: Page, scene: dict[str, Any]) -> Page | Locator:
+def show_terminal(page: Page, commands: list[dict[str, str]]) -> Locator:
     """Show commands and what they wrote."""
     text = "\n\n".join(
-        f"<b>$ {html.escape(each['command'])}</b>\n{html.escape(each['output'].strip())}" for each in scene["terminal"]
+        f"<b>$ {html.escape(each['command'])}</b>\n{html.escape(each['output'].strip())}" for each in commands
     )
     page.set_content(TERMINAL.format(text=text))
     return page.locator("pre")
@@ -100,7 +102,8 @@ PICTURES: dict[str, tuple[tuple[int, int], Callable[[Page, dict[str, Any]], Page
     "connection-extra": ((1000, 1000), fill_in_connection),
     "xcom": ((1280, 800), open_xcom),
     "processing-log": ((1280, 720), open_log),
-    "emulator": ((960, 600), show_terminal),
+    "emulator": ((1100, 600), lambda page, scene: show_terminal(page, scene["emulator"])),
+    "command-line": ((1200, 400), lambda page, scene: show_terminal(page, scene["command line"])),
     "dag-graph": ((1280, 540), open_graph),
 }
 
