@@ -179,6 +179,7 @@ def configure(home: Path, dags: Path, database: str, broker: str) -> None:
         AIRFLOW__CORE__LOAD_EXAMPLES="False",
         AIRFLOW__CORE__PARALLELISM="16",
         AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=database,
+        AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT="60",  # the first request of a task makes the API, which takes a while
         AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT=str(HEARTBEAT_TIMEOUT_SECONDS),
         AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL="5",
     )

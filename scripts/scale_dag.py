@@ -31,7 +31,9 @@ async def handle(message: Any, *, share: int) -> None:
         os.close(record)
 
 
-@dag(schedule=None, catchup=False, params={"tasks": 1})
+@dag(
+    schedule=None, catchup=False, params={"tasks": 1}, default_args={"retries": 3, "retry_delay": timedelta(seconds=5)}
+)
 def scale() -> None:
     """Consume one queue from several tasks."""
 
@@ -45,7 +47,6 @@ def scale() -> None:
         handler=handle,
         concurrency=8,
         visibility_timeout=LEASE_SECONDS,
-        retries=3,
         retry_delay=timedelta(seconds=LEASE_SECONDS),
         journal=bool(os.environ.get("SCALE_JOURNAL")),
     ).expand(op_kwargs=plan())

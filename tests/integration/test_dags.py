@@ -192,7 +192,7 @@ def test_the_examples_of_watchers_are_scheduled_on_assets_that_watch(name, queue
     assert len(bag.dags) == (2 if name.endswith("routes") else 1)
     watched = set()
     for dag in bag.dags.values():
-        for _, asset in dag.timetable.asset_condition.iter_assets():
+        for asset in dag.timetable.asset_condition.objects:
             (watcher,) = asset.watchers
             watched.add(watcher.trigger.serialize()[1]["queue_name"])
     assert watched == queues

@@ -128,7 +128,7 @@ class JournalsEverything(Engine):
             self._journal.note(handled.message)
 
 
-FIRST_SEEDS = {"TrustsTheDeadLetterQueue": 2_400}
+FIRST_SEEDS = {"TrustsTheDeadLetterQueue": 3_100}
 """Copies are repeated until they are accepted: few seeds have a copy that is refused for good."""
 
 
