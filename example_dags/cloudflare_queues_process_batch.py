@@ -39,6 +39,7 @@ def cloudflare_queues_process_batch():
         op_kwargs={"table": "orders"},
         batch=True,
         batch_size=50,
+        idle_timeout=1,
         expected_seconds_per_message=0.1,
         delay_seconds=ExponentialDelay(initial_seconds=30, max_seconds=3600, jitter=0.2),
         max_attempts=3,

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_cfqueues._compat import HAS_ASSET_WATCHERS
+from airflow_provider_cfqueues._compat import HAS_SHARED_STREAMS
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 ROOT = Path(__file__).parent.parent
@@ -42,7 +42,7 @@ IMPORTED = {
 NOT_OURS = {"npx", "pip", "curl", "git", "jq", ".", "rm", "bash"}
 PULLED_IN_DAG = """
 from airflow_provider_cfqueues.operators.queues import QueueAckOperator, QueuePullOperator
-with DAG("snippet"):
+with DAG("snippet", schedule=None):
     pull = QueuePullOperator(task_id="pull", queue_name="orders")
     process_one = task(lambda message: message)
 """
@@ -117,8 +117,8 @@ def test_python_runs(snippet, cf, request):
     if is_of_an_example(snippet.code):
         return  # test_dags.py runs it
     code = snippet.code
-    if "AssetWatcher" in code and not HAS_ASSET_WATCHERS:
-        pytest.skip("asset watchers need Airflow 3")
+    if "AssetWatcher" in code and not HAS_SHARED_STREAMS:
+        pytest.skip("a watcher settles by itself from Airflow 3.3 on")
     cf.create_queue("orders")
     names = {"process_orders": process_orders}
     for module in IMPORTED.get(snippet.page.name, ()):
@@ -164,7 +164,17 @@ def test_the_tests_that_a_page_shows_pass(tmp_path, monkeypatch):
         monkeypatch.setenv(name, os.environ[name])  # and so back to it after what the page's conftest.py sets
     monkeypatch.chdir(tmp_path)
     # In this process: another would spend ten seconds on Airflow before it came to the point.
-    options = ["--rootdir", str(tmp_path), "--import-mode=importlib", "-c", os.devnull, "-p", "no:cacheprovider"]
+    options = [
+        "--rootdir",
+        str(tmp_path),
+        "--import-mode=importlib",
+        "-c",
+        os.devnull,
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+    ]
     result = Results()
     assert pytest.main([*options, "-q", "-W", "ignore", str(tmp_path)], plugins=[result]) == 0
     assert result.passed == [
