@@ -25,7 +25,6 @@ myst_links_external_new_tab = False
 
 autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
-autodoc_class_signature = "separated"
 autodoc_typehints = "none"  # the docstrings say it; Airflow's own documentation shows none either
 
 html_theme = "furo"

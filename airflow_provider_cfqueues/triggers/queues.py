@@ -15,6 +15,7 @@ from airflow_provider_cfqueues._compat import (
     BaseEventTrigger,
     SharedStreamProducer,
     TriggerEvent,
+    is_event_awaited,
     reject_shared_stream_event,
     triggerer_setting,
 )
@@ -191,7 +192,10 @@ class QueueMessageTrigger(BaseEventTrigger):
             if event is not None:
                 yield event
                 # Not before: Airflow may drop an event that was yielded, and yet say that its watcher is through.
-                delivery.take(left_to_task=self._options.settle == "task")
+                if self._options.settle == "task":
+                    delivery.take(left_to_task=True)
+                elif is_event_awaited():
+                    delivery.take(left_to_task=False)
             elif delivery.refusals:
                 reject_shared_stream_event()
 
@@ -234,10 +238,10 @@ class QueueMessageTrigger(BaseEventTrigger):
         if match is not None:
             self.log.info(
                 "This watcher wants only %s. All watchers of queue %s must run in one triggerer: with several, one "
-                "gives back or %ss what a watcher in another one wants",
+                "%s what a watcher in another one wants",
                 match,
                 self._queue,
-                self._options.unmatched,
+                {"retry": "gives back", "dead_letter": "dead-letters", "ack": "deletes"}[self._options.unmatched],
             )
         try:
             return Matcher(match)

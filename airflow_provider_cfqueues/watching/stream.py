@@ -103,9 +103,16 @@ class QueueStream:
             if room > 0:
                 return room
             self._changed.clear()
-            seconds = min(((pull.leases_end_at - now).total_seconds() for pull in open_now), default=None)
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), seconds)
+            await self._change_or(min((pull.leases_end_at - now for pull in open_now), default=None))
+
+    async def _change_or(self, time: timedelta | None) -> None:
+        # No wait_for: before Python 3.12 it swallows a cancellation that comes with the change, and this never ends.
+        timer = time and asyncio.get_running_loop().call_later(time.total_seconds(), self._changed.set)
+        try:
+            await self._changed.wait()
+        finally:
+            if timer:
+                timer.cancel()
 
     async def _pull(self, asked_for: int) -> Pull:
         queue = await self._open()
@@ -184,14 +191,14 @@ class QueueStream:
         settling = Settling(
             settlements, delay_seconds=self._options.delay_seconds, queue_name=self._name, log=self._log
         )
-        error: Exception | None = None
+        trouble = ""
         while (left := (pull.leases_end_at - self._now()).total_seconds()) > 0:
             try:
                 await self._within(left, self._send(settling))
             except Exception as failed:  # noqa: BLE001 - raising it would end every watcher of the queue
-                if error is None:
-                    self._log.warning("Settling messages of queue %s is tried again: %s", self._name, failed)
-                error = failed
+                said, trouble = bool(trouble), str(failed) or "no answer in time"
+                if not said:
+                    self._log.warning("Settling messages of queue %s is tried again: %s", self._name, trouble)
             else:
                 pull.unsettled -= len(settlements)
                 self._changed.set()
@@ -201,11 +208,11 @@ class QueueStream:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), SETTLE_AGAIN_SECONDS)
         self._log.error(
-            "%d messages of queue %s could not be settled before their leases ended, and are delivered again: %s. %s",
+            "%d messages of queue %s could not be settled before their leases ended, and are delivered again: %s (%s)",
             len(settlements),
             self._name,
             list_leases(settling.lease_ids),
-            error or "No time was left",
+            trouble or "no time was left",
         )
 
     async def _send(self, settling: Settling) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -191,6 +192,41 @@ def test_a_watcher_cancelled_before_airflow_took_its_event_over_acks_nothing(cf,
     assert (len(ack["acks"]), len(ack["retries"])) == (0, 1)
 
 
+def test_an_event_that_airflow_takes_while_it_ends_and_does_not_wait_for_acks_nothing(cf, queue):
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.stores = False
+        triggerer.takes.clear()
+        triggerer.watch(queue_name="orders")
+        await until(lambda: calls(cf, "pull"))
+        await asyncio.sleep(0.5)
+        ending = asyncio.create_task(triggerer.stop())
+        triggerer.takes.set()
+        await ending
+        return [seq for _, _, seq in triggerer._unconfirmed]
+
+    cf.send(queue, {"n": 1})
+    assert run(scenario()) == [None]
+    (ack,) = calls(cf, "ack")
+    assert (len(ack["acks"]), len(ack["retries"])) == (0, 1)
+
+
+def test_a_stream_that_has_room_again_as_its_last_watcher_is_cancelled_ends(cf, queue):
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.takes.clear()
+        watcher = triggerer.watch(queue_name="orders", max_in_flight=1)
+        await until(lambda: calls(cf, "pull"))
+        await asyncio.sleep(1)
+        ending = asyncio.create_task(triggerer.cancel(watcher))
+        await asyncio.sleep(30)
+        return ending.done()
+
+    cf.send(queue, {"n": 1})
+    assert run(scenario())
+    assert len(calls(cf, "pull")) == 1
+
+
 def test_messages_of_a_pull_under_way_are_given_back_at_the_end(cf, queue):
     async def scenario():
         triggerer = Triggerer()
@@ -294,6 +330,32 @@ def test_settling_is_repeated_while_the_api_fails(cf, queue, logged):
     assert run(scenario()) == ([], [{"n": 1}])
     assert len(calls(cf, "ack")) == 26
     assert "Settling messages of queue orders is tried again" in logged()
+
+
+def test_what_is_not_settled_at_the_end_is_logged_with_the_reason(cf, queue, logged):
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.watch(queue_name="orders")
+        await until(lambda: calls(cf, "ack"))
+        await triggerer.stop()
+
+    cf.send(queue, {"n": 1})
+    cf.add_fault("ack", status=503, times=25)
+    run(scenario())
+    assert "Settling messages of queue orders is tried again: no answer in time" in logged()
+    assert re.search(r"1 messages of queue orders could not be settled .* \(no answer in time\)", logged())
+
+
+@pytest.mark.parametrize(("unmatched", "does"), [("retry", "gives back"), ("dead_letter", "dead-letters")])
+def test_a_watcher_that_wants_some_messages_says_what_several_triggerers_would_do(cf, queue, logged, unmatched, does):
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.watch(queue_name="orders", match="literal:a", unmatched=unmatched)
+        await until(lambda: calls(cf, "pull"))
+        await triggerer.stop()
+
+    run(scenario())
+    assert f"with several, one {does} what a watcher in another one wants" in logged()
 
 
 def test_a_failure_is_logged_once_with_the_remedy_and_the_connection_is_read_anew(cf, queue, connect, logged):

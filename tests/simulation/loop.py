@@ -122,8 +122,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             for task in self._tasks:  # which may grow meanwhile
                 if not task.done():
                     task._log_destroy_pending = False
-                    with suppress(RuntimeError):  # of clean-up that would wait for something
-                        task.get_coro().close()
+                    _close(task.get_coro())
         finally:
             events._set_running_loop(None)
 
@@ -177,6 +176,14 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if not self._is_closed:
             self._on_error(context)
+
+
+def _close(coro: Any) -> None:
+    """Unwind a coroutine, whatever its clean-up awaits."""
+    for _ in range(100):
+        with suppress(Exception, asyncio.CancelledError):  # "ignored GeneratorExit" is one: it awaits again
+            coro.close()
+            return
 
 
 class Crashed(BaseException):

@@ -22,8 +22,6 @@ from airflow_provider_cfqueues.protocol import Answer, Call
 from airflow_provider_cfqueues.settings import ApiToken, Settings
 from simulation.faults import DEFECT, TIMEOUT, Fault, draw_fault
 from simulation.loop import VirtualTime
-from simulation.scenario import Scenario
-from simulation.truth import Truth
 
 if TYPE_CHECKING:
     from simulation.process import Process
@@ -156,27 +154,27 @@ class Network:
     :param scenario: how likely it is that anything happens.
     """
 
-    def __init__(self, time: VirtualTime, random: Random, server: Server, truth: Truth, scenario: Scenario) -> None:
+    def __init__(self, time: VirtualTime, random: Random, server: Server, truth: Any, scenario: Any) -> None:
         self.requests = 0
         self._time = time
         self._random = random
         self.server = server
         self._truth = truth
-        self._fault_rate = scenario.fault_rate
-        self._latency = scenario.latency
+        self.fault_rate = scenario.fault_rate
+        self.latency = scenario.latency
         self._outage = scenario.outage
 
     def heal(self) -> None:
         """Let nothing fail any more."""
-        self._fault_rate = 0.0
-        self._latency = min(0.1, self._latency)
+        self.fault_rate = 0.0
+        self.latency = min(0.1, self.latency)
         self._outage = None
 
     def send(self, process: Process, call: Call[Any], content: bytes, answer: asyncio.Future[Any]) -> None:
         """Take a request, decide its fate, and see to it that it meets it."""
         outage = self._outage
         is_out = outage is not None and outage[0] <= self._time.now <= outage[1]
-        fault = draw_fault(self._random, 1.0 if is_out else self._fault_rate, self._latency)
+        fault = draw_fault(self._random, 1.0 if is_out else self.fault_rate, self.latency)
         self.requests += 1
         number = self.requests
         if fault.name:
@@ -185,6 +183,8 @@ class Network:
             self._truth.note(process, "request %d, %s", number, call.name)
         if call.path.endswith("/ack"):
             self._truth.check_settlement(process, call.payload)
+            if fault.name:
+                self._truth.settling_meets_fault(call.payload)
         if fault.up + fault.down > TIMEOUT:
             self._time.after(TIMEOUT, lambda: self._break(process, call, answer, "timed out"))
         self._time.after(fault.up, lambda: self._arrive(process, call, content, answer, fault, number))

@@ -13,14 +13,16 @@ from simulation.handlers import make_handler
 from simulation.loop import VirtualLoop
 from simulation.network import Hook
 from simulation.scenario import Run
-from simulation.truth import Delivery, least_delay
+from simulation.stage import MAX_STEPS
+from simulation.truth import least_delay
 
 if TYPE_CHECKING:
     from simulation.world import World
 
 EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
 QUEUE_ID, DEAD_LETTER_QUEUE_ID = "1" * 32, "2" * 32
-MAX_STEPS = 100_000
+SECONDS_AFTER_KILL = 200.0
+"""Beyond the grace: a last request is repeated for a minute, and a copy to the dead-letter queue goes before it."""
 
 
 class Quiet:
@@ -32,7 +34,53 @@ class Quiet:
     error = info = warning
 
 
-class Process:
+class Machine:
+    """
+    A process on a machine whose clock may be wrong, without what runs in it.
+
+    :param world: where it runs.
+    :param name: for the trace.
+    :param skew: by how many seconds its clock is wrong.
+    """
+
+    def __init__(self, world: Any, name: str, skew: float) -> None:
+        self.world = world
+        self.truth = world.truth
+        self.name = name
+        self.loop = VirtualLoop(world.time, self._on_error)
+        self.began_at = world.time.now
+        self.steps = 0
+        self.offset = timedelta(seconds=skew)
+        self.has_jumped = False
+        self.is_dead = False
+        self.deliveries: list[Any] = []
+        self.main: Any = None
+
+    def now(self) -> datetime:
+        """Return what the clock of this machine says."""
+        return EPOCH + timedelta(seconds=self.world.time.now) + self.offset
+
+    def jump(self, seconds: float) -> None:
+        """Set its clock."""
+        self.truth.note(self, "has its clock jump %s s", seconds)
+        self.has_jumped = True
+        self.offset += timedelta(seconds=seconds)
+
+    def die(self) -> None:
+        """End at once."""
+        self.is_dead = True
+
+    def crash(self) -> None:
+        """End at once, and not by itself."""
+        if not self.is_dead:
+            self.truth.note(self, "crashes")
+            self.die()
+
+    def _on_error(self, context: dict[str, Any]) -> None:
+        self.truth.blame(f"{self.name}: nobody took {context.get('exception') or context.get('message')!r}")
+
+
+class Process(Machine):
     """
     A worker process with one engine in it.
 
@@ -42,21 +90,12 @@ class Process:
     """
 
     def __init__(self, world: World, name: str, run: Run) -> None:
-        self.world = world
-        self.truth = world.truth
-        self.name = name
+        super().__init__(world, name, run.skew)
         self.run = run
         self.options = run.options
-        self.loop = VirtualLoop(world.time, self._on_error)
-        self.began_at = world.time.now
-        self.steps = 0
-        self.offset = timedelta(seconds=run.skew)
-        self.has_jumped = False
-        self.is_dead = False
         self.has_processed = False
         self.stopped_at: float | None = None
         self.killed_at: float | None = None
-        self.deliveries: list[Delivery] = []
         self.last_answer: int | None = None
         has_dead_letter_queue = world.scenario.has_dead_letter_queue
         port = HookPort(
@@ -82,10 +121,6 @@ class Process:
             await self.engine.run()
             self.has_processed = True
 
-    def now(self) -> datetime:
-        """Return what the clock of this machine says."""
-        return EPOCH + timedelta(seconds=self.world.time.now) + self.offset
-
     def proceed(self, *, is_alone: bool) -> None:
         """
         Run it to its next await; alone, until it has nothing to do for now, or meets its doom.
@@ -109,12 +144,21 @@ class Process:
                 self.stopped_at = self.world.time.now
             self.engine.stop(killed=killed)
 
-    def die(self) -> None:
-        """End at once."""
-        self.is_dead = True
+    def after_step(self) -> None:
+        """Meet its doom after so many steps."""
+        if self.run.doom.after_steps == self.steps:
+            self.world.strike(self)
 
-    def _on_error(self, context: dict[str, Any]) -> None:
-        self.truth.blame(f"{self.name}: nobody took {context.get('exception') or context.get('message')!r}")
+    def look_at_clock(self) -> None:
+        """Judge that it ends once it is killed."""
+        if self.killed_at is not None:
+            over = self.killed_at + self.options.grace + SECONDS_AFTER_KILL
+            self.truth.check(self.world.time.now <= over, "%s runs on after it was killed", self.name)
+
+    def end(self) -> None:
+        """Judge its end, which it came to by itself."""
+        self.truth.judge_run(self)
+        self.die()
 
     # -- what the network and the handlers tell
 

@@ -7,15 +7,21 @@ import gc
 import multiprocessing
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.processing.engine import Engine
 from simulation.truth import Violation
 from simulation.world import World, emulated_account
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.emulator.service import Service
+    from simulation.loop import VirtualTime
 
 SEEDS_AT_ONCE = 50
 
@@ -50,45 +56,59 @@ def rare_collection() -> Iterator[None]:
 
 def play(seeds: range, engine_class: type[Engine] = Engine, *, with_trace: bool = False) -> Iterator[Result]:
     """
-    Play seeds and yield what each showed.
+    Play seeds of the engine and yield what each showed.
 
     :param seeds: the seeds.
     :param engine_class: the engine; a test plants a bug here.
     :param with_trace: keep the trace of seeds that show nothing as well.
     """
+    return play_worlds(
+        seeds, lambda seed, service, time: World(seed, service, time, engine_class), with_trace=with_trace
+    )
+
+
+def play_worlds(
+    seeds: range, make_world: Callable[[int, Service, VirtualTime], Any], *, with_trace: bool = False
+) -> Iterator[Result]:
+    """
+    Play seeds and yield what each showed.
+
+    :param seeds: the seeds.
+    :param make_world: returns the world of a seed.
+    :param with_trace: keep the trace of seeds that show nothing as well.
+    """
     with emulated_account() as (service, time), rare_collection():
         for seed in seeds:
-            world = World(seed, service, time, engine_class)
+            world = make_world(seed, service, time)
             violation = ""
             try:
                 world.play()
             except Violation as found:
                 violation = str(found)
             counts = Counter(
-                messages=len(world.scenario.items),
-                deliveries=len(world.truth.deliveries),
-                requests=world.network.requests,
-                runs=len(world.processes),
-                seconds=int(world.time.now),
+                **world.counts(), requests=world.network.requests, runs=len(world.processes), seconds=int(time.now)
             )
             trace = world.truth.show_trace() if violation or with_trace else []
             yield Result(seed=seed, violation=violation, trace=trace, counts=counts)
 
 
-def play_on_all_cores(seeds: range, processes: int | None = None) -> Iterator[Result]:
+def play_on_all_cores(
+    seeds: range, processes: int | None = None, play: Callable[[range], Iterator[Result]] = play
+) -> Iterator[Result]:
     """
     Play seeds in processes of their own, which no seed depends on, and yield what each showed, in order.
 
     :param seeds: the seeds.
     :param processes: how many; None = one for each core.
+    :param play: what plays them.
     """
     parts = [seeds[start : start + SEEDS_AT_ONCE] for start in range(0, len(seeds), SEEDS_AT_ONCE)]
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        for results in pool.map(_play_part, parts):
+        for results in pool.map(partial(_play_part, play), parts):
             yield from results
 
 
-def _play_part(seeds: range) -> list[Result]:
+def _play_part(play: Callable[[range], Iterator[Result]], seeds: range) -> list[Result]:
     return list(play(seeds))
 
 
@@ -99,36 +119,44 @@ def main() -> int:
     parser.add_argument("--start", type=int, default=0, help="the first (default %(default)s)")
     parser.add_argument("--seed", type=int, help="only this one, with its whole trace")
     parser.add_argument("--keep-going", action="store_true", help="do not end at the first that fails")
+    parser.add_argument("--watching", action="store_true", help="the watchers of a queue instead of the engine")
     parser.add_argument("--processes", type=int, help="how many play at once (default: one for each core)")
     arguments = parser.parse_args()
+    play_all: Callable[..., Iterator[Result]] = play
+    again = "scripts/simulate --seed"
+    if arguments.watching:
+        from simulation.watching.run import play as play_all
+
+        again = "scripts/simulate --watching --seed"
     if arguments.seed is not None:
-        [result] = play(range(arguments.seed, arguments.seed + 1), with_trace=True)
+        [result] = play_all(range(arguments.seed, arguments.seed + 1), with_trace=True)
         print("\n".join(result.trace))
         print(f"seed {result.seed}: {result.violation or 'all is well'}")
         return int(bool(result.violation))
     seeds = range(arguments.start, arguments.start + arguments.seeds)
-    return _play_many(seeds, arguments.processes, keep_going=arguments.keep_going)
+    results = play_on_all_cores(seeds, arguments.processes, play_all)
+    return _show(results, len(seeds), again, keep_going=arguments.keep_going)
 
 
-def _play_many(seeds: range, processes: int | None, *, keep_going: bool) -> int:
+def _show(results: Iterator[Result], count: int, again: str, *, keep_going: bool) -> int:
     began = shown = monotonic()
     totals: Counter[str] = Counter()
     failed = 0
-    for done, result in enumerate(play_on_all_cores(seeds, processes), 1):
+    for done, result in enumerate(results, 1):
         totals += result.counts
         if result.violation:
             failed += 1
             shown_trace = [] if keep_going else result.trace[-40:]
             print("\n".join([*shown_trace, f"seed {result.seed}: {result.violation}"]))
-            print(f"  again, with all that happened: scripts/simulate --seed {result.seed}", flush=True)
+            print(f"  again, with all that happened: {again} {result.seed}", flush=True)
             if not keep_going:
                 break
         now = monotonic()
-        if now - shown >= 5 or done == len(seeds):
+        if now - shown >= 5 or done == count:
             shown = now
             rate = done / (now - began) * 60
-            print(f"{done:,} of {len(seeds):,} seeds, {rate:,.0f} a minute, {failed} failed", flush=True)
-    print(", ".join(f"{count:,} {what}" for what, count in totals.items()))
+            print(f"{done:,} of {count:,} seeds, {rate:,.0f} a minute, {failed} failed", flush=True)
+    print(", ".join(f"{total:,} {what}" for what, total in totals.items()))
     return int(failed > 0)
 
 

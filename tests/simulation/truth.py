@@ -54,32 +54,24 @@ class Delivery:
         return f"message {self.number}, delivery {self.attempt}, of {self.process.name}"
 
 
-class Truth:
+class Record:
     """
-    The record of a seed, and its judge.
+    What happened in a seed, in order, and the first thing that must not.
 
     :param time: the time.
-    :param items: the messages.
     """
 
-    def __init__(self, time: VirtualTime, items: tuple[Item, ...]) -> None:
+    def __init__(self, time: VirtualTime) -> None:
         self.trace: list[tuple[Any, ...]] = []
-        self.deliveries: dict[str, Delivery] = {}
-        self.numbers: dict[str, int] = {}
         self.violation = ""
         self._time = time
-        self._items = items
 
-    def item(self, message: Message) -> Item:
-        """Return what a message is like."""
-        return self._items[self.numbers[message.id]]
-
-    def note(self, process: Process | None, text: str, *args: Any) -> None:
+    def note(self, process: Any, text: str, *args: Any) -> None:
         """Add to the trace; it is formatted only if somebody looks."""
         self.trace.append((self._time.now, process and process.name, text, args))
 
     def check(self, holds: bool, text: str, *args: Any) -> None:
-        """Blame the engine unless something holds."""
+        """Blame the code under test unless something holds."""
         if not holds:
             self.blame(text % args)
 
@@ -88,10 +80,32 @@ class Truth:
         self.violation = self.violation or text
         self.trace.append((self._time.now, None, f"VIOLATION: {text}".replace("%", "%%"), ()))
 
+    def settling_meets_fault(self, payload: Any) -> None:
+        """Note that something goes wrong with a request to settle leases."""
+
     def show_trace(self, last: int | None = None) -> list[str]:
         """Return the trace, or its end, as lines."""
         events = self.trace if last is None else self.trace[-last:]
         return [f"{now:10.3f}  {name or 'world':<6} {text % args}" for now, name, text, args in events]
+
+
+class Truth(Record):
+    """
+    The record of a seed, and its judge.
+
+    :param time: the time.
+    :param items: the messages.
+    """
+
+    def __init__(self, time: VirtualTime, items: tuple[Item, ...]) -> None:
+        super().__init__(time)
+        self.deliveries: dict[str, Delivery] = {}
+        self.numbers: dict[str, int] = {}
+        self._items = items
+
+    def item(self, message: Message) -> Item:
+        """Return what a message is like."""
+        return self._items[self.numbers[message.id]]
 
     # -- what a request does
 

@@ -5,33 +5,31 @@ from __future__ import annotations
 import json
 import logging
 import random as random_module
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
 from random import Random
+from typing import Any
 
 from airflow_provider_cfqueues.emulator.clock import Clock
 from airflow_provider_cfqueues.emulator.model import Outgoing
 from airflow_provider_cfqueues.emulator.service import Service
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.processing.engine import Engine
-from simulation.loop import NEVER, VirtualTime
+from simulation.loop import VirtualTime
 from simulation.network import Network, Server
-from simulation.process import DEAD_LETTER_QUEUE_ID, EPOCH, MAX_STEPS, QUEUE_ID, Process
+from simulation.process import DEAD_LETTER_QUEUE_ID, EPOCH, QUEUE_ID, Process
 from simulation.scenario import Run, Scenario, draw
+from simulation.stage import Stage
 from simulation.store import SharedStore
 from simulation.truth import Truth, Violation
 
-MAX_SECONDS = 100_000.0
 MAX_DRAINS = 25
 JOURNAL_SEEDS = 4
 """One seed in so many is played with a journal, which all its runs share."""
-SECONDS_AFTER_KILL = 200.0
-"""Beyond the grace: a last request is repeated for a minute, and a copy to the dead-letter queue goes before it."""
 
 
-class World:
+class World(Stage):
     """
     One seed.
 
@@ -42,22 +40,29 @@ class World:
     """
 
     def __init__(self, seed: int, service: Service, time: VirtualTime, engine_class: type[Engine] = Engine) -> None:
+        super().__init__(Random(seed), time)
         self.seed = seed
-        self.random = Random(seed)
         self.scenario: Scenario = draw(self.random)
         self.engine_class = engine_class
-        self.time = time
-        time.reset()
         self.truth = Truth(time, self.scenario.items)
         self.network = Network(time, self.random, Server(service), self.truth, self.scenario)
         self.store = SharedStore(self) if seed % JOURNAL_SEEDS == 0 else None
         self.processes: list[Process] = []
-        self.live: list[Process] = []
-        self.steps = 0
         self.is_healed = False
         self.broker_has_jumped = False
         self._service = service
-        self._reset_broker()
+        takes_away = self.scenario.max_retries < 100
+        reset_account(
+            service,
+            seed,
+            dead_letter_queue="dead" if takes_away else "",
+            max_retries=self.scenario.max_retries,
+            retry_delay=self.scenario.retry_delay,
+        )
+
+    def counts(self) -> dict[str, int]:
+        """Return how much happened."""
+        return {"messages": len(self.scenario.items), "deliveries": len(self.truth.deliveries)}
 
     def is_trouble(self, message: Message) -> bool:
         """Return whether a handler does not succeed with this delivery."""
@@ -71,22 +76,6 @@ class World:
         item = self.truth.item(message)
         # With nowhere to put it, it would come again and again until Cloudflare deletes it.
         return item.is_rejected and (self.scenario.has_dead_letter_queue or (message.attempts or 0) <= 3)
-
-    def _reset_broker(self) -> None:
-        service, scenario = self._service, self.scenario
-        service.broker.clear()
-        service.broker.store.db.execute("DELETE FROM sqlite_sequence")
-        service.random.seed(self.seed)
-        service.broker.clock.offset_ms = 0
-        service.create_queue("dead", queue_id=DEAD_LETTER_QUEUE_ID)
-        takes_away = scenario.max_retries < 100
-        service.create_queue(
-            "orders",
-            queue_id=QUEUE_ID,
-            dead_letter_queue="dead" if takes_away else "",
-            max_retries=scenario.max_retries,
-            retry_delay=scenario.retry_delay,
-        )
 
     def _send_items(self) -> None:
         moments: dict[float, list[int]] = {}
@@ -106,53 +95,9 @@ class World:
         self.truth.numbers.update(zip(self._service.broker.send(QUEUE_ID, outgoing), numbers, strict=True))
         self.truth.note(None, "sends messages %s", numbers)
 
-    def _step(self) -> None:
-        """Let a process that has something to do proceed; where none has, let time pass."""
-        live = self.live
-        ready = [process for process in live if process.loop.is_ready]
-        if not ready:
-            self._pass_time()
-            return
-        process = ready[0] if len(ready) == 1 else self.random.choice(ready)
-        before = process.steps
-        process.proceed(is_alone=len(live) == 1)
-        self.steps += process.steps - before
-        if process.run.doom.after_steps == process.steps:
-            self._strike(process)
-        if process.main.done() and not process.is_dead:
-            self.truth.judge_run(process)
-            process.die()
-        if process.is_dead:
-            self.live.remove(process)
-
-    def _pass_time(self) -> None:
-        moments = [when for process in self.live if (when := process.loop.next_timer()) is not None]
-        timer = min(moments, default=NEVER)
-        event = self.time.next_event()
-        if timer == event == NEVER:
-            raise Violation(f"{', '.join(process.name for process in self.live)} hangs: nothing will ever happen again")
-        self.time.now = max(self.time.now, min(timer, event))
-        for process in self.live:
-            over = (
-                NEVER if process.killed_at is None else process.killed_at + process.options.grace + SECONDS_AFTER_KILL
-            )
-            self.truth.check(self.time.now <= over, "%s runs on after it was killed", process.name)
-        if event <= timer:
-            self.time.happen()
-            self.live = [process for process in self.live if not process.is_dead]
-        else:
-            for process in self.live:
-                process.loop.fire()
-
-    def _run_until(self, is_done: Callable[[], bool]) -> None:
-        while not is_done():
-            self._step()
-            if self.truth.violation:
-                break
-            if self.steps > MAX_STEPS or self.time.now > MAX_SECONDS:
-                raise Violation(f"no end after {self.steps} steps and {self.time.now:.0f} s")
-        if self.truth.violation:
-            raise Violation(self.truth.violation)
+    def violation(self) -> str:
+        """Return what was found that must not happen; empty where all is well."""
+        return self.truth.violation
 
     # -- the play
 
@@ -170,7 +115,7 @@ class World:
                 self.time.at(moment, lambda seconds=seconds: self._jump_broker(seconds))
             for number, run in enumerate(self.scenario.runs):
                 self._play_run(f"run{number + 1}", run)
-            self._run_until(lambda: not self.live)
+            self.run_until(lambda: not self.live)
             self._drain()
             self.truth.judge({self.truth.numbers[message_id] for message_id in self._dead_letters()})
         finally:
@@ -181,13 +126,13 @@ class World:
 
     def _play_run(self, name: str, run: Run) -> None:
         if not run.beside:
-            self._run_until(lambda: not self.live)
-        self._wait(run.starts_after)
+            self.run_until(lambda: not self.live)
+        self.wait(run.starts_after)
         process = self._start(name, run)
         if run.doom.after_seconds is not None:
-            self.time.after(run.doom.after_seconds, lambda: self._strike(process))
+            self.time.after(run.doom.after_seconds, lambda: self.strike(process))
         if run.jump:
-            self.time.after(run.jump[0], lambda: self._jump_client(process, run.jump[1]))
+            self.time.after(run.jump[0], lambda: process.jump(run.jump[1]))
         if run.options.idle_timeout is None:
             self.time.after(1000, lambda: process.stop(killed=False))
 
@@ -198,41 +143,22 @@ class World:
         self.live.append(process)
         return process
 
-    def _wait(self, seconds: float) -> None:
-        is_over = False
-
-        def end() -> None:
-            nonlocal is_over
-            is_over = True
-
-        self.time.after(seconds, end)
-        self._run_until(lambda: is_over)
-
-    def _strike(self, process: Process) -> None:
+    def strike(self, process: Process) -> None:
+        """Let a process meet its doom."""
         doom = process.run.doom
         if process.is_dead:
             return
         if doom.kind == "crash":
-            self._crash(process)
+            process.crash()
             return
         process.stop(killed=doom.kind == "kill")
         if doom.crash_after_kill is not None:
-            self.time.after(doom.crash_after_kill, lambda: self._crash(process))
-
-    def _crash(self, process: Process) -> None:
-        if not process.is_dead:
-            self.truth.note(process, "crashes")
-            process.die()
+            self.time.after(doom.crash_after_kill, process.crash)
 
     def _jump_broker(self, seconds: float) -> None:
         self.truth.note(None, "the broker's clock jumps %s s", seconds)
         self.broker_has_jumped = True
         self._service.broker.clock.advance(seconds)
-
-    def _jump_client(self, process: Process, seconds: float) -> None:
-        self.truth.note(process, "has its clock jump %s s", seconds)
-        process.has_jumped = True
-        process.offset += timedelta(seconds=seconds)
 
     def _drain(self) -> None:
         """Nothing fails any more: the queue must become empty."""
@@ -252,28 +178,44 @@ class World:
         )
         self.scenario = replace(self.scenario, pace=0.0)
         for number in range(MAX_DRAINS):
-            self._wait(130.0)
+            self.wait(130.0)
             if not self._left():
                 return
             self._start(
                 f"drain{number + 1}", Run(options=options, shape="async" if first.shape == "lambda" else first.shape)
             )
-            self._run_until(lambda: not self.live)
+            self.run_until(lambda: not self.live)
         raise Violation(f"the queue is not drained: messages {self._left()}")
 
     def _left(self) -> list[int]:
-        rows = self._service.broker.store.db.execute(
-            "SELECT messages.id FROM messages JOIN queues ON queue = queues.number WHERE queues.id = ?", (QUEUE_ID,)
-        )
-        return [self.truth.numbers[row[0]] for row in rows]
+        return [self.truth.numbers[message_id] for message_id, _ in rows_of(self._service, QUEUE_ID)]
 
     def _dead_letters(self) -> Iterator[str]:
-        rows = self._service.broker.store.db.execute(
-            "SELECT messages.id, body FROM messages JOIN queues ON queue = queues.number WHERE queues.id = ?",
-            (DEAD_LETTER_QUEUE_ID,),
-        )
-        for message_id, body in rows:
+        for message_id, body in rows_of(self._service, DEAD_LETTER_QUEUE_ID):
             yield message_id if message_id in self.truth.numbers else json.loads(body)["id"]
+
+
+def reset_account(service: Service, seed: int, **consumer: Any) -> None:
+    """
+    Empty an emulated account but for the two queues.
+
+    :param service: the account.
+    :param seed: decides the IDs that it makes up.
+    :param consumer: settings of the first queue.
+    """
+    service.broker.clear()
+    service.broker.store.db.execute("DELETE FROM sqlite_sequence")
+    service.random.seed(seed)
+    service.broker.clock.offset_ms = 0
+    service.create_queue("dead", queue_id=DEAD_LETTER_QUEUE_ID)
+    service.create_queue("orders", queue_id=QUEUE_ID, **consumer)
+
+
+def rows_of(service: Service, queue_id: str) -> list[Any]:
+    """Return ID and body of each message that is in a queue."""
+    return service.broker.store.db.execute(
+        "SELECT messages.id, body FROM messages JOIN queues ON queue = queues.number WHERE queues.id = ?", (queue_id,)
+    ).fetchall()
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Event-driven DAGs in a real Airflow; see ``scripts/e2e``."""

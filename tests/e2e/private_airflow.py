@@ -1,0 +1,200 @@
+"""The real Airflow of ``scripts/e2e``: each component a process group of its own, a triggerer that can be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+from demo_ui import airflow, configure, free_port, stop
+
+from e2e.audit import Event
+from e2e.triggerer import POLL_SECONDS, Triggerer
+
+Answer = TypeVar("Answer")
+
+SHORT_ACK_TIMEOUT = 8
+"""Where watchers may have short leases; Airflow's own is 300 s."""
+GIVE_UP_SECONDS = 240
+
+
+class Airflow:
+    """
+    A private Airflow.
+
+    :param folder: for all its files.
+    :param connection: the connection to the emulator, as JSON.
+    """
+
+    def __init__(self, folder: Path, connection: str) -> None:
+        self.folder = folder
+        self.home = folder / "airflow"
+        self.signs = folder / "signs"
+        self.triggerers: list[Triggerer] = []
+        self.restarts: Counter[str] = Counter()
+        self._components: dict[tuple[str, ...], subprocess.Popen[bytes]] = {}
+        self._kept: Triggerer | None = None
+        self._database = self.home / "airflow.db"
+        self._dag_ids: dict[str, None] = {}
+        self._port = free_port(0)
+        (self.home / "dags").mkdir(parents=True)
+        self.signs.mkdir()
+        configure(self._port)
+        del os.environ["AIRFLOW__LOGGING__NAMESPACE_LEVELS"]  # Airflow 3.2 cannot read an empty one
+        os.environ.update(
+            AIRFLOW_CONN_CLOUDFLARE_DEFAULT=connection,
+            AIRFLOW_HOME=str(self.home),
+            AIRFLOW__CORE__DAGS_FOLDER=str(self.home / "dags"),
+            AIRFLOW__CORE__DAG_DISCOVERY_SAFE_MODE="False",
+            AIRFLOW__CORE__LOAD_EXAMPLES="False",
+            AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{self._database}",
+            AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL="1",
+            AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL="5",
+            AIRFLOW__TRIGGERER__SHARED_STREAM_ACK_TIMEOUT=str(SHORT_ACK_TIMEOUT),
+            CFQUEUES_E2E_SIGNS=str(self.signs),
+        )
+
+    def start(self) -> None:
+        """Start all but the triggerer."""
+        self.write_dags([])
+        migrated = subprocess.run(airflow("db", "migrate"), capture_output=True, text=True, check=False)
+        if migrated.returncode:
+            raise RuntimeError(f"airflow db migrate failed:\n{migrated.stderr[-3000:]}")
+        self._start("api-server", "--host", "127.0.0.1", "--port", str(self._port))
+        self._start("scheduler", "--skip-serve-logs")
+        self._start("dag-processor")
+
+    def _start(self, *command: str) -> None:
+        with (self.folder / f"{command[0]}.log").open("ab") as log:
+            process = subprocess.Popen(airflow(*command), stdout=log, stderr=log, start_new_session=True)
+        self._components[command] = process
+
+    def _revive(self) -> None:
+        """Start again what has ended, as an operating system does."""
+        for command, process in list(self._components.items()):
+            if process.poll() is not None:
+                self.restarts[command[0]] += 1
+                self._start(*command)
+        if self._kept is not None and not self._kept.is_alive:
+            self.restarts["triggerer"] += 1
+            self._kept.wait_until_gone()
+            self._kept = self.start_triggerer("again", ack_timeout=self._kept.ack_timeout)
+
+    def keep_alive(self, triggerer: Triggerer | None) -> None:
+        """Start a triggerer again when it has ended; None = no more."""
+        self._kept = triggerer
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, and start again what ends meanwhile."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self._revive()
+            time.sleep(POLL_SECONDS)
+
+    def stop(self) -> None:
+        """End all that was started."""
+        for triggerer in self.triggerers:
+            with suppress(ProcessLookupError):
+                triggerer.go_on()
+        stop([*self._components.values(), *(triggerer.process for triggerer in self.triggerers)])
+
+    # -- DAGs and the triggerer -------------------------------------------------------------------------------------
+
+    def write_dags(self, specs: list[dict[str, Any]]) -> None:
+        """Let there be these DAGs, and none of those before has watchers any more."""
+        gone = {dag_id: {"dag_id": dag_id, "watchers": {}} for dag_id in self._dag_ids}
+        wanted = gone | {spec["dag_id"]: spec for spec in specs}
+        self._dag_ids |= dict.fromkeys(wanted)
+        specs_as_json = json.dumps(list(wanted.values()))
+        text = (
+            f"import json\n\nfrom e2e.dags import define\n\nglobals().update(define(json.loads({specs_as_json!r})))\n"
+        )
+        path = self.home / "dags" / "e2e.py"
+        path.with_suffix(".new").write_text(text)
+        path.with_suffix(".new").replace(path)
+
+    def start_triggerer(self, name: str, *, ack_timeout: float = 300) -> Triggerer:
+        """Start a triggerer; its log has the name and a number."""
+        triggerer = Triggerer(self.folder / f"triggerer-{len(self.triggerers):03}-{name}.log", ack_timeout)
+        self.triggerers.append(triggerer)
+        return triggerer
+
+    def end_triggerers(self) -> None:
+        """End all triggerers, at once."""
+        self.keep_alive(None)
+        for triggerer in self.triggerers:
+            if triggerer.is_alive:
+                triggerer.kill()
+
+    def until_watching(self, triggerer: Triggerer, queue_name: str, count: int = 1) -> None:
+        """Wait until a triggerer runs so many watchers of a queue."""
+        line = f"Watching queue {queue_name} with "
+        try:
+            self.until(f"{count} watchers of {queue_name}", lambda: triggerer.count(line) >= count, every=0.1)
+        except TimeoutError as error:
+            broken = self.query("SELECT stacktrace FROM import_error")
+            raise TimeoutError(f"{error}; DAGs that cannot be imported: {broken}") from error
+
+    def until_serving(self) -> None:
+        """Wait until the api-server answers, without which no task begins."""
+        self.until("the api-server", self._serves, every=0.5)
+
+    def _serves(self) -> bool:
+        try:
+            return requests.get(f"http://127.0.0.1:{self._port}/api/v2/version", timeout=5).ok
+        except requests.RequestException:
+            return False
+
+    def until(
+        self, what: str, ask: Callable[[], Answer], *, seconds: float = GIVE_UP_SECONDS, every: float = POLL_SECONDS
+    ) -> Answer:
+        """Ask until the answer is true."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if answer := ask():
+                return answer
+            self._revive()
+            time.sleep(every)
+        raise TimeoutError(f"Gave up waiting for {what} after {seconds:g} s")
+
+    # -- the metadata database --------------------------------------------------------------------------------------
+
+    def query(self, sql: str, *values: Any) -> list[Any]:
+        """Read from the database."""
+        db = sqlite3.connect(self._database, timeout=30)
+        try:
+            return db.execute(sql, values).fetchall()
+        finally:
+            db.close()
+
+    def events(self, assets: Sequence[str] | str) -> list[Event]:
+        """Return the events of an asset, or of several, oldest first."""
+        wanted = [assets] if isinstance(assets, str) else assets
+        rows = self.query("SELECT a.name, e.extra FROM asset_event e JOIN asset a ON a.id = e.asset_id ORDER BY e.id")
+        found = []
+        for asset, extra in rows:
+            if asset in wanted:
+                found += [
+                    Event(asset, message["id"], message.get("body"), message["attempts"])
+                    for message in json.loads(extra)["payload"]["messages"]
+                ]
+        return found
+
+    @contextmanager
+    def locked_database(self) -> Iterator[None]:
+        """Keep everybody else from writing."""
+        db = sqlite3.connect(self._database, timeout=30, isolation_level=None)
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            yield
+            db.execute("ROLLBACK")
+        finally:
+            db.close()

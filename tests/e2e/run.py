@@ -1,0 +1,143 @@
+"""
+Run event-driven DAGs in a real Airflow against an emulated Cloudflare, and kill Airflow at the worst moments.
+
+Called by ``scripts/e2e``, which sets up the environment. All of it runs on this machine, in a folder of its own, and
+ends with the script. What is compared at the end of each scenario: what was sent, the asset events in Airflow's
+metadata database, and what the emulator counted. The exit code is 0 only if no promise is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+from e2e.audit import Outcome
+from e2e.cloudflare import cloudflare
+from e2e.kills import kills
+from e2e.private_airflow import Airflow
+from e2e.scenarios import burst, latency, logs, many
+from e2e.troubles import api, database, task
+from e2e.two import two
+from e2e.world import World
+
+SCENARIOS = {
+    "latency": latency,
+    "burst": burst,
+    "many": many,
+    "kill": kills,
+    "database": database,
+    "api": api,
+    "task": task,
+    "two": two,
+    "logs": logs,  # the last: it reads what the others left
+}
+SHORT = ("latency", "burst", "kill", "logs")
+
+
+def run(names: list[str], *, is_short: bool, rounds: int, seed: int, keep: Path | None) -> dict[str, Outcome]:
+    """
+    Run scenarios.
+
+    :param names: which.
+    :param is_short: with few samples.
+    :param rounds: how often the triggerer is killed at each step.
+    :param seed: of the dice.
+    :param keep: gets a copy of logs and database.
+    """
+    outcomes = {}
+    with tempfile.TemporaryDirectory(prefix="cfqueues-e2e-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        with cloudflare(folder) as emulated:
+            airflow = Airflow(folder, emulated.connection)
+            world = World(airflow, emulated, is_short, rounds, random.Random(seed))
+            try:
+                airflow.start()
+                for scenario in names:
+                    outcomes[scenario] = run_one(scenario, world)
+            finally:
+                airflow.stop()
+                if keep is not None:
+                    shutil.copytree(folder, keep, dirs_exist_ok=True)
+    return outcomes
+
+
+def run_one(name: str, world: World) -> Outcome:
+    """Run a scenario; whatever it fails with is a problem."""
+    print(f"{name} ...", flush=True)
+    began = time.monotonic()
+    restarts = world.airflow.restarts.copy()
+    try:
+        outcome = SCENARIOS[name](world)
+    except Exception as error:  # noqa: BLE001 - the other scenarios shall run
+        traceback.print_exc()
+        outcome = Outcome(problems=[f"{type(error).__name__}: {error}"])
+    finally:
+        world.airflow.end_triggerers()
+    outcome.facts |= {f"restarts of {what}": count for what, count in (world.airflow.restarts - restarts).items()}
+    outcome.facts["seconds"] = round(time.monotonic() - began)
+    print(f"  {outcome.facts}", *(f"WRONG  {problem}" for problem in outcome.problems), sep="\n  ", flush=True)
+    return outcome
+
+
+def show(outcomes: dict[str, Outcome]) -> None:
+    """Print a table for people and one line of JSON for programs."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("scenario", "what", "figure", title="Event-driven scheduling in a real Airflow")
+    for name, outcome in outcomes.items():
+        for what, figure in outcome.facts.items():
+            table.add_row(name, what, str(figure))
+            name = ""
+        table.add_section()
+    console = Console(width=110)
+    console.print(table)
+    for name, outcome in outcomes.items():
+        for problem in outcome.problems:
+            console.print(f"WRONG  {name}: {problem}", style="red", markup=False)
+    found = {name: {**outcome.facts, "problems": outcome.problems} for name, outcome in outcomes.items()}
+    print(json.dumps({"ok": not any(outcome.problems for outcome in outcomes.values()), **found}))
+
+
+def main() -> int:
+    """Run what the command line says."""
+    parser = argparse.ArgumentParser(prog="scripts/e2e", description=__doc__.strip().splitlines()[0])
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of: {', '.join(SCENARIOS)} (default: all)")
+    parser.add_argument("--short", action="store_true", help="few samples, and only what CI runs")
+    parser.add_argument("--rounds", type=int, help="kills at each step (12; with --short 1)")
+    parser.add_argument("--seed", type=int, help="of the moments (drawn and printed)")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="copy logs and database there")
+    parser.add_argument("--airflow", metavar="X.Y", help="another Airflow; before 3.3 there is only 'task' and 'logs'")
+    given = parser.parse_args()
+    if unknown := sorted(set(given.scenarios) - set(SCENARIOS)):
+        parser.error(f"no such scenario: {', '.join(unknown)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is ended
+    seed = random.randrange(1_000_000) if given.seed is None else given.seed
+    print(f"Seed {seed}", flush=True)
+    names = given.scenarios or default_scenarios(is_short=given.short)
+    outcomes = run(
+        names, is_short=given.short, rounds=given.rounds or (1 if given.short else 12), seed=seed, keep=given.keep
+    )
+    show(outcomes)
+    return 1 if any(outcome.problems for outcome in outcomes.values()) else 0
+
+
+def default_scenarios(*, is_short: bool) -> list[str]:
+    """Return what is run where nothing is named; before Airflow 3.3 a DAG settles, never the trigger."""
+    from airflow import __version__
+
+    if tuple(map(int, __version__.split(".")[:2])) < (3, 3):
+        return ["task", "logs"]
+    return list(SHORT if is_short else SCENARIOS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""The scenarios of ``scripts/e2e`` in which nobody is killed step by step."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+
+from e2e.audit import Outcome, check_queue, compare
+from e2e.cloudflare import API_TOKEN, Queue
+from e2e.world import World
+
+POLL_INTERVAL = 0.5
+LATENCY_SECONDS = 1.5
+LEASE_SECONDS = 90
+"""Above ``SHORT_ACK_TIMEOUT`` by what settling takes."""
+SECRET_BODY = "e2e-body-that-no-log-may-show"
+
+
+def watcher(queue: Queue, **arguments: Any) -> dict[str, Any]:
+    """Return the arguments of a trigger that polls steadily."""
+    return {
+        "queue_name": queue.name,
+        "poll_interval": POLL_INTERVAL,
+        "max_poll_interval": POLL_INTERVAL,
+        **arguments,
+    }
+
+
+def numbered(count: int, start: int = 0) -> list[dict[str, Any]]:
+    """Return messages that can be told apart."""
+    return [{"n": n, "text": SECRET_BODY} for n in range(start, start + count)]
+
+
+def latency(world: World) -> Outcome:
+    """Measure from the sending of a message to the DAG run."""
+    airflow, queue = world.airflow, world.cloudflare.create_queue("latency")
+    airflow.write_dags([{"dag_id": "latency", "watchers": {"latency": watcher(queue)}}])
+    airflow.until_watching(airflow.start_triggerer("latency"), queue.name)
+    samples: list[float] = []
+    for n in range(1 + (7 if world.is_short else 30)):
+        time.sleep(world.dice.uniform(0, 1))
+        began = time.monotonic()
+        queue.send(numbered(1, n))
+        airflow.until("a run", lambda: _runs(world, "latency") > n)  # noqa: B023 - it is called at once
+        samples.append(time.monotonic() - began)
+    del samples[0]  # the DAG itself may not have been there yet
+    median = statistics.median(samples)
+    outcome = Outcome({"samples": len(samples), "median, s": round(median, 2), "longest, s": round(max(samples), 2)})
+    longest = (2 if world.is_short else 1) * LATENCY_SECONDS  # few samples, on a machine that does other work as well
+    outcome.expect(median <= longest, f"the median is {median:.2f} s, not up to {longest:g} s")
+    return outcome
+
+
+def _runs(world: World, dag_id: str) -> int:
+    return int(world.airflow.query("SELECT count(*) FROM dag_run WHERE dag_id = ?", dag_id)[0][0])
+
+
+def burst(world: World) -> Outcome:
+    """Send many messages at once to three watchers of one queue: each message concerns two of them."""
+    airflow, queue = world.airflow, world.cloudflare.create_queue("burst")
+    watchers = {
+        "burst-all": watcher(queue),
+        "burst-even": watcher(queue, match="function:e2e.dags.even"),
+        "burst-odd": watcher(queue, match="function:e2e.dags.odd"),
+    }
+    airflow.write_dags([{"dag_id": "burst", "watchers": watchers}])
+    triggerer = airflow.start_triggerer("burst")
+    airflow.until_watching(triggerer, queue.name, len(watchers))
+    messages = numbered(200 if world.is_short else 1_000)
+    began = time.monotonic()
+    queue.send(messages)
+    world.wait_until_acked(queue)
+    seconds = time.monotonic() - began
+    time.sleep(3)  # what came twice would come now
+    expected = {"burst-all": messages, "burst-even": messages[::2], "burst-odd": messages[1::2]}
+    problems, again = compare(airflow.events(list(watchers)), expected)
+    outcome = Outcome(
+        {
+            "messages": len(messages),
+            "asset events": len(airflow.events(list(watchers))),
+            "twice": again,
+            "pulls that gave messages": triggerer.count(rf"Pulled \d+ messages of queue {queue.name}"),
+            "POST ack": queue.calls("ack"),
+            "all acked after, s": round(seconds, 1),
+        },
+        problems,
+    )
+    check_queue(outcome, queue, len(messages))
+    outcome.expect(again == 0, f"{again} events came twice")
+    return outcome
+
+
+def many(world: World) -> Outcome:
+    """Watch one queue by many watchers in several DAGs, each of which wants messages of its own."""
+    airflow, queue = world.airflow, world.cloudflare.create_queue("many")
+    dags, per_dag, waves = 10, 20, 2
+    names = [[f"many-{dag}-{n}" for n in range(per_dag)] for dag in range(dags)]
+    airflow.write_dags(
+        [
+            {
+                "dag_id": f"many-{dag}",
+                "watchers": {name: watcher(queue, match=f"literal:{name}") for name in names[dag]},
+            }
+            for dag in range(dags)
+        ]
+    )
+    every = [name for of_dag in names for name in of_dag]
+    began = time.monotonic()
+    airflow.until_watching(airflow.start_triggerer("many"), queue.name, len(every))
+    started = time.monotonic() - began
+    pulls, seconds = queue.calls("pull"), 20
+    time.sleep(seconds)
+    pulls = queue.calls("pull") - pulls
+    for _ in range(waves):
+        queue.send(every)
+        world.wait_until_acked(queue)
+    time.sleep(3)
+    events = airflow.events(every)
+    problems, _ = compare(events, {name: [name] for name in every})
+    outcome = Outcome(
+        {
+            "watchers": len(every),
+            "watching after, s": round(started, 1),
+            f"pulls in {seconds} s": pulls,
+            "messages": waves * len(every),
+            "asset events": len(events),
+        },
+        problems,
+    )
+    check_queue(outcome, queue, waves * len(every))
+    outcome.expect(pulls <= seconds / POLL_INTERVAL + 2, f"{pulls} pulls in {seconds} s are more than one loop makes")
+    outcome.expect(len({event.message_id for event in events}) == len(events), "messages came twice")
+    outcome.expect(len(events) == waves * len(every), f"{len(events)} events of {waves * len(every)} messages")
+    return outcome
+
+
+def logs(world: World) -> Outcome:
+    """Look for bodies in the logs of triggerers, and for the token in all logs."""
+    texts = [triggerer.log.read_text(errors="replace") for triggerer in world.airflow.triggerers]
+    all_logs = [path for path in world.airflow.folder.rglob("*.log") if path.is_file()]
+    with_token = [path.name for path in all_logs if API_TOKEN in path.read_text(errors="replace")]
+    naming = sum(text.count("QueueMessageEvent<") for text in texts)
+    outcome = Outcome({"logs": len(all_logs), "of triggerers": len(texts), "lines that name messages": naming})
+    outcome.expect(not with_token, f"the API token is in {with_token}")
+    outcome.expect(not any(SECRET_BODY in text for text in texts), "bodies are in a log of a triggerer")
+    outcome.expect(naming > 0, "no line names a message: there was nothing to look at")
+    return outcome

@@ -1,0 +1,113 @@
+"""The scenarios of ``scripts/e2e`` in which something fails: the database, the API, a task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from e2e.audit import Outcome, check_queue, compare
+from e2e.cloudflare import Queue
+from e2e.private_airflow import SHORT_ACK_TIMEOUT
+from e2e.scenarios import LEASE_SECONDS, numbered, watcher
+from e2e.triggerer import Triggerer
+from e2e.world import World
+
+AWAY_SECONDS = 10
+RUN_SECONDS = 1_800
+"""What a run has until its leases end."""
+SEND_EVERY_SECONDS = 0.25
+MOST_WAITING = 20
+TIMES_EACH = 3
+FAULTS: tuple[dict[str, Any], ...] = (
+    {"status": 500, "body": {"success": False, "errors": []}},
+    {"status": 429, "headers": {"retry-after": "1"}, "body": {"success": False, "errors": []}},
+    {"status": 502, "body": "<html>Bad gateway</html>"},
+    {"drop": "before"},
+    {"drop": "after"},
+    {"truncate": True},
+)
+
+
+def watch(world: World, name: str, **arguments: Any) -> Queue:
+    """Make a queue and a DAG that watches it, with the shortest leases that a short ack timeout allows."""
+    queue = world.cloudflare.create_queue(name)
+    arguments = {"visibility_timeout": LEASE_SECONDS, "delay_seconds": 0, **arguments}
+    world.airflow.write_dags([{"dag_id": name, "watchers": {name: watcher(queue, **arguments)}}])
+    return queue
+
+
+def start(world: World, queue: Queue) -> Triggerer:
+    """Start a triggerer, and wait until it pulls from a queue."""
+    triggerer = world.airflow.start_triggerer(queue.name, ack_timeout=SHORT_ACK_TIMEOUT)
+    world.airflow.until_watching(triggerer, queue.name)
+    pulls = queue.calls("pull")
+    world.airflow.until("a pull", lambda: queue.calls("pull") > pulls)
+    return triggerer
+
+
+def finish(world: World, queue: Queue, messages: list[dict[str, Any]]) -> Outcome:
+    """Wait until all is acked, leases that nobody holds any more included, and compare."""
+    world.wait_until_acked(queue, move_clock=LEASE_SECONDS + 1)
+    problems, again = compare(world.airflow.events(queue.name), {queue.name: messages})
+    outcome = Outcome({"messages": len(messages), "again": again}, problems)
+    check_queue(outcome, queue, len(messages))
+    return outcome
+
+
+def database(world: World) -> Outcome:
+    """Keep everybody from writing to the database for longer than Airflow waits; what ends by that is started again."""
+    airflow, queue = world.airflow, watch(world, "database")
+    airflow.keep_alive(start(world, queue))
+    messages = numbered(40)
+    for n, message in enumerate(messages):
+        queue.send([message])
+        airflow.pass_time(SEND_EVERY_SECONDS)
+        if n == len(messages) // 2:
+            with airflow.locked_database():
+                airflow.pass_time(AWAY_SECONDS)
+    return finish(world, queue, messages)
+
+
+def api(world: World) -> Outcome:
+    """Let calls fail in all ways, and send messages until each fault has met a call."""
+    airflow, queue = world.airflow, watch(world, "api")
+    start(world, queue)
+    for path in ("pull", "ack"):
+        faults = world.dice.sample(FAULTS * TIMES_EACH, len(FAULTS) * TIMES_EACH)
+        dice = [{"share": 0.5, "seed": world.dice.getrandbits(32)} for _ in faults]
+        world.cloudflare.add_faults(*({"path": path, **die, **fault} for die, fault in zip(dice, faults, strict=True)))
+    failing = world.cloudflare.faults_left()
+    messages: list[dict[str, Any]] = []
+    while world.cloudflare.faults_left():
+        if queue.backlog < MOST_WAITING:  # while the API fails, they wait in the queue
+            messages += numbered(1, len(messages))
+            queue.send(messages[-1:])
+        airflow.pass_time(SEND_EVERY_SECONDS)
+    outcome = finish(world, queue, messages)
+    outcome.facts["calls that failed"] = failing
+    return outcome
+
+
+def task(world: World) -> Outcome:
+    """Let the DAG settle: its first run fails, the lease ends, the second run acks."""
+    airflow, queue = world.airflow, world.cloudflare.create_queue("task")
+    arguments = watcher(queue, settle="task", visibility_timeout=RUN_SECONDS)
+    airflow.write_dags([{"dag_id": "task", "watchers": {"task": arguments}, "task": "ack"}])
+    airflow.until_watching(airflow.start_triggerer("task"), queue.name)
+    airflow.until_serving()
+    (message,) = numbered(1)
+    queue.send([message])
+
+    def ended(state: str) -> bool:
+        return bool(airflow.query("SELECT 1 FROM dag_run WHERE dag_id = 'task' AND state = ?", state))
+
+    airflow.until("the run that fails", lambda: ended("failed"), every=0.2)
+    kept = queue.state()["states"]["leased"]
+    world.cloudflare.advance(RUN_SECONDS + 1)
+    airflow.until("the run that succeeds", lambda: ended("success"), every=0.2)
+    events = airflow.events("task")
+    outcome = Outcome({"runs": "failed, then success", "deliveries": [event.attempts for event in events]})
+    outcome.expect((airflow.signs / "failed once").exists(), "it was not the task that failed")
+    outcome.expect(kept == 1, "the message was not leased while its run had failed")
+    outcome.expect([event.attempts for event in events] == [1, 2], "it was not delivered just twice")
+    check_queue(outcome, queue, 1)
+    return outcome

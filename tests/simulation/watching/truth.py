@@ -1,0 +1,286 @@
+"""
+What really happened: who was offered which lease, what Airflow stored, what the broker did.
+
+The watchers are judged by that: at each request, and at the end of each seed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cfqueues.models import Message
+from airflow_provider_cfqueues.protocol import Call
+from simulation.loop import VirtualTime
+from simulation.truth import Record, Violation
+from simulation.watching.matches import verdict
+
+if TYPE_CHECKING:
+    from simulation.watching.scenario import Scenario, Watcher
+    from simulation.watching.triggerer import Triggerer
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """
+    A lease, and what became of it.
+
+    :param number: of the message.
+    :param kind: of the message.
+    :param attempt: which delivery of it.
+    :param process: whose lease it is; None where the broker's answer never came.
+    :param pull: the request that gave it.
+    :param offered_to: the watchers that were there when it was handed to Airflow; None = it never was.
+    :param unmatched: what becomes of it where none of them wants it.
+    :param taken_by: the watchers whose event of it Airflow took.
+    :param stored_for: the watchers whose event of it was stored.
+    :param swallowed_for: the watchers whose event of it Airflow confirmed and did not store: the row was gone.
+    """
+
+    number: int
+    kind: str
+    attempt: int
+    process: Triggerer
+    pull: int
+    offered_to: dict[int, Watcher] | None = None
+    unmatched: str = ""
+    taken_by: set[int] = field(default_factory=set)
+    stored_for: set[int] = field(default_factory=set)
+    swallowed_for: set[int] = field(default_factory=set)
+    is_read: bool = False
+    is_resolved: bool = False
+    is_copied: bool = False
+    is_announced: bool = False
+    sent: str = ""
+    honoured: str = ""
+
+    def __str__(self) -> str:
+        return f"message {self.number}, delivery {self.attempt}, of {self.process.name}"
+
+
+class Truth(Record):
+    """
+    The record of a seed, and its judge.
+
+    :param time: the time.
+    :param scenario: the seed.
+    """
+
+    def __init__(self, time: VirtualTime, scenario: Scenario) -> None:
+        super().__init__(time)
+        self.deliveries: dict[str, Delivery] = {}
+        self.numbers: dict[str, int] = {}
+        self.counts: Counter[str] = Counter()
+        self.watchers: dict[int, Watcher] = {}
+        self._scenario = scenario
+        self._settlings: Counter[int] = Counter()
+        self._troubled: set[int] = set()
+
+    def kind(self, number: int) -> str:
+        """Return the kind of a message."""
+        return self._scenario.items[number].kind
+
+    # -- what Airflow does
+
+    def fanned_out(self, process: Triggerer, message: Message, watchers: set[int], unmatched: str) -> None:
+        """Note that a message is handed to Airflow, and which watchers get it."""
+        delivery = self.deliveries[message.lease_id]
+        self.check(delivery.process is process, "%s is handed on by %s", delivery, process.name)
+        self.check(delivery.offered_to is None, "%s is handed on twice", delivery)
+        self.check(not delivery.sent, "%s is handed on after it was %s", delivery, delivery.sent)
+        delivery.offered_to = {number: self.watchers[number] for number in sorted(watchers)}
+        delivery.unmatched = unmatched
+        self.note(process, "message %d, delivery %d, goes to %s", delivery.number, delivery.attempt, sorted(watchers))
+
+    def bound(self, process: Triggerer, entry: Any) -> None:
+        """Note that Airflow took an event."""
+        delivery = self._of(entry)
+        self.note(process, "takes the event of message %d for watcher %d", delivery.number, entry.trigger_id)
+        if delivery.is_resolved:
+            # Airflow gave up on its watcher while that awaited a line of the log, and yet takes its event.
+            self.counts["events taken after the ack timeout"] += 1
+        else:
+            delivery.taken_by.add(entry.trigger_id)
+        wants = verdict(self.watchers[entry.trigger_id], delivery.kind)
+        self.check(wants is True, "watcher %d made an event of %s, which it does not want", entry.trigger_id, delivery)
+
+    def resolved(self, message: Message) -> None:
+        """Note that Airflow is through with a message."""
+        self.deliveries[message.lease_id].is_resolved = True
+
+    def stored(self, process: Triggerer, entry: Any, *, is_there: bool) -> Delivery:
+        """Note that an event was stored, or swallowed because the row of its trigger is not there."""
+        delivery = self._of(entry)
+        number = entry.trigger_id
+        self.note(
+            process, "%s of message %d, watcher %d", "stores" if is_there else "swallows", delivery.number, number
+        )
+        (delivery.stored_for if is_there else delivery.swallowed_for).add(number)
+        self.counts["events stored" if is_there else "events swallowed by Airflow"] += 1
+        return delivery
+
+    def announced(self, message_id: str) -> None:
+        """Note that the log says that Cloudflare deletes a message."""
+        for delivery in self.deliveries.values():
+            if delivery.number == self.numbers[message_id]:
+                delivery.is_announced = True
+
+    def _of(self, entry: Any) -> Delivery:
+        return self.deliveries[entry.event.payload["messages"][0]["lease_id"]]
+
+    def closed(self, process: Triggerer) -> None:
+        """Judge that a stream that was closed kept nothing that nobody got to see."""
+        scenario = self._scenario
+        is_clear = not (scenario.fault_rate or scenario.outage or scenario.broker_jumps or process.has_jumped)
+        if not (is_clear and scenario.has_one_stream):
+            return
+        for delivery in process.deliveries:
+            is_right = not delivery.is_read or delivery.offered_to is not None or delivery.sent
+            self.check(is_right, "%s was handed to nobody, and is not given back", delivery)
+
+    # -- what a request does
+
+    def check_settlement(self, process: Triggerer, payload: Any) -> None:
+        """Judge a request to settle leases as it is sent."""
+        items = [*payload["acks"], *payload["retries"]]
+        pulls = {self.deliveries[item["lease_id"]].pull for item in items}
+        self.check(len(pulls) == 1, "one request settles leases of %d pulls", len(pulls))
+        for pull in pulls:
+            self._settlings[pull] += 1
+            is_right = self._settlings[pull] == 1 or pull in self._troubled
+            self.check(is_right, "the leases of pull %d are settled in more requests than one, and none failed", pull)
+        for item in payload["acks"]:
+            self._check_ack(process, self.deliveries[item["lease_id"]])
+        for item in payload["retries"]:
+            self._check_retry(process, self.deliveries[item["lease_id"]], item.get("delay_seconds"))
+
+    def settling_meets_fault(self, payload: Any) -> None:
+        """Note that the leases may be settled again."""
+        self._troubled.update(
+            self.deliveries[item["lease_id"]].pull for item in (*payload["acks"], *payload["retries"])
+        )
+
+    def _check_ack(self, process: Triggerer, delivery: Delivery) -> None:
+        self._check_sent(process, delivery, "acked")
+        if delivery.is_copied:
+            return
+        offered_to = delivery.offered_to or {}
+        self.check(bool(offered_to), "%s is acked, and no watcher was given it", delivery)
+        verdicts = {number: verdict(watcher, delivery.kind) for number, watcher in offered_to.items()}
+        self.check(None not in verdicts.values(), "%s is acked, and a watcher refused it", delivery)
+        wanted_by = {number for number, wants in verdicts.items() if wants}
+        missing = sorted(wanted_by - delivery.stored_for - delivery.swallowed_for)
+        self.check(not missing, "%s is acked, and its event is not stored for the watchers %s", delivery, missing)
+        is_right = bool(wanted_by) or delivery.unmatched == "ack"
+        self.check(is_right, "%s is acked, no watcher wants it, and it is not to be acked then", delivery)
+        if not wanted_by:
+            self.counts["acked unwanted"] += 1
+
+    def _check_retry(self, process: Triggerer, delivery: Delivery, delay: int | None) -> None:
+        self._check_sent(process, delivery, "given back")
+        expected = 0 if delivery.offered_to is None else self._scenario.watchers[0].delay_seconds
+        self.check(delay == expected, "%s waits %s s instead of %s", delivery, delay, expected)
+        if self._scenario.is_calm and delivery.offered_to:
+            is_wanted = any(verdict(watcher, delivery.kind) for watcher in delivery.offered_to.values())
+            is_refused = any(verdict(watcher, delivery.kind) is None for watcher in delivery.offered_to.values())
+            self.check(is_refused or not is_wanted, "%s is given back though nothing failed", delivery)
+
+    def _check_sent(self, process: Triggerer, delivery: Delivery, kind: str) -> None:
+        self.check(delivery.process is process, "%s settles %s", process.name, delivery)
+        held = [number for number in delivery.taken_by if self.watchers[number].settle == "task"]
+        self.check(not held, "%s is %s by the trigger, and the DAG of watcher %s settles it", delivery, kind, held)
+        self.check(delivery.sent in ("", kind), "%s is %s after it was %s", delivery, kind, delivery.sent)
+        delivery.sent = kind
+
+    def applied(self, process: Triggerer, call: Call[Any], document: Any, number: int, broker_ms: int) -> Any:
+        """
+        Note what the broker did at a request; return the leases it gave.
+
+        :param process: who asked.
+        :param call: what for.
+        :param document: the broker's answer.
+        :param number: of the request.
+        :param broker_ms: the broker's time.
+        """
+        if not document["success"]:
+            return None
+        result = document["result"]
+        if call.path.endswith("/pull"):
+            for item in result["messages"]:
+                message = self.numbers[item["id"]]
+                delivery = Delivery(message, self.kind(message), item["attempts"], process, number)
+                self.deliveries[item["lease_id"]] = delivery
+                process.deliveries.append(delivery)
+            shown = [(self.numbers[item["id"]], item["attempts"]) for item in result["messages"]]
+            self.note(process, "request %d gives (message, delivery): %s", number, shown)
+            return [item["lease_id"] for item in result["messages"]]
+        if call.path.endswith("/ack"):
+            self.honoured(call.payload, result)
+            self.note(process, "request %d settles %s and %s", number, result["ackCount"], result["retryCount"])
+        if call.path.endswith("/batch"):
+            self._note_copies(process, call.payload["messages"], number)
+        return None
+
+    def honoured(self, payload: Any, result: Any) -> None:
+        """Note which leases the broker settled."""
+        for kind in ("acks", "retries"):
+            for item in payload[kind]:
+                if item["lease_id"] not in result["warnings"]:
+                    self.deliveries[item["lease_id"]].honoured = kind
+
+    def _note_copies(self, process: Triggerer, copies: list[Any], number: int) -> None:
+        for copy in copies:
+            message, attempt = self.numbers[copy["body"]["id"]], copy["body"]["attempts"]
+            delivery = next(d for d in process.deliveries if (d.number, d.attempt) == (message, attempt))
+            delivery.is_copied = True
+            self.counts["copies"] += 1
+            verdicts = [verdict(watcher, delivery.kind) for watcher in (delivery.offered_to or {}).values()]
+            is_last = self._scenario.knows_consumer and attempt >= self._scenario.max_retries
+            is_unwanted = delivery.unmatched == "dead_letter" and not any(verdicts)
+            is_right = None in verdicts or is_unwanted or is_last
+            self.check(is_right, "%s is dead-lettered, and nobody refused it", delivery)
+        self.note(process, "request %d copies %s", number, [self.numbers[copy["body"]["id"]] for copy in copies])
+
+    # -- judgement
+
+    def judge_run(self, process: Triggerer) -> None:
+        """Judge a triggerer that came to its end."""
+        self.note(process, "ends")
+        alive = [task for task in process.loop._tasks if not task.done()]
+        self.check(not alive, "%s left tasks behind: %s", process.name, alive)
+        airflows = {details["task"] for details in process.runner.triggers.values()}
+        untold = [task for task in process.loop._tasks if task.done() and task._log_traceback and task not in airflows]
+        self.check(not untold, "%s: nobody took what ended %s", process.name, untold)
+
+    def judge(self, left: set[int], dead: set[int]) -> None:
+        """
+        Judge the seed: each message is somewhere, or was settled by right.
+
+        :param left: the messages that are in the queue.
+        :param dead: the messages that are in the dead-letter queue.
+        """
+        for number in sorted(set(self.numbers.values()) - left - dead):
+            deliveries = [delivery for delivery in self.deliveries.values() if delivery.number == number]
+            if any(delivery.honoured == "acks" for delivery in deliveries):
+                continue
+            last = max(deliveries, key=lambda delivery: delivery.attempt, default=None)
+            if last is None or last.attempt <= self._scenario.max_retries:
+                raise Violation(f"message {number} is lost: nobody acked it, and Cloudflare had no reason to delete it")
+            is_told = last.is_announced or last.sent != "given back" or not self._scenario.knows_consumer
+            if not is_told:
+                raise Violation(f"message {number} is lost: Cloudflare deleted it, and the log does not say so")
+            self.counts["deleted by Cloudflare after max_retries"] += 1
+        if self._scenario.is_calm:
+            self._judge_calm()
+
+    def _judge_calm(self) -> None:
+        stored: Counter[tuple[int, int]] = Counter()
+        for delivery in self.deliveries.values():
+            stored.update((number, delivery.number) for number in delivery.stored_for)
+        for number in set(self.numbers.values()):
+            for row, watcher in self.watchers.items():
+                wants = verdict(watcher, self.kind(number))
+                is_refused = any(verdict(one, self.kind(number)) is None for one in self.watchers.values())
+                if wants and not is_refused and stored[row, number] != 1:
+                    raise Violation(f"message {number} has {stored[row, number]} events for watcher {row}, not one")
