@@ -162,8 +162,9 @@ def main() -> int:
         return 130
 
 
-def run(*, ui: bool) -> int:
-    """Run the demo with an Airflow home that lasts as long."""
+@contextmanager
+def airflow_home() -> Iterator[Path]:
+    """Give this process, and all that it starts, an Airflow of its own with the example DAGs."""
     with tempfile.TemporaryDirectory(prefix="cfqueues-demo-", ignore_cleanup_errors=True) as home:
         os.environ.update(
             AIRFLOW_HOME=home,
@@ -175,10 +176,16 @@ def run(*, ui: bool) -> int:
             AIRFLOW__LOGGING__NAMESPACE_LEVELS="airflow.task.operators.airflow_provider_cfqueues=INFO",
         )
         warnings.simplefilter("ignore")  # deprecations inside Airflow
+        yield Path(home)
+
+
+def run(*, ui: bool) -> int:
+    """Run the demo."""
+    with airflow_home() as home:
         if ui:
             from demo_ui import serve
 
-            return serve(Path(home))
+            return serve(home)
         return run_in_terminal()
 
 

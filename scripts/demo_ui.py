@@ -10,7 +10,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -131,7 +133,7 @@ def configure(port: int) -> None:
         AIRFLOW__API__BASE_URL=f"http://127.0.0.1:{port}",
         AIRFLOW__API__WORKERS="1",
         AIRFLOW__API_AUTH__JWT_SECRET=secrets.token_hex(64),
-        AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION="False",
+        AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION="True",  # the examples that watch a queue would take its messages
         AIRFLOW__CORE__EXECUTION_API_SERVER_URL=f"http://127.0.0.1:{port}/execution/",
         AIRFLOW__CORE__PARALLELISM="4",
         AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS="True",
@@ -142,8 +144,13 @@ def configure(port: int) -> None:
     )
 
 
-def serve(home: Path) -> int:
-    """Serve the demo until Ctrl-C."""
+def serve(home: Path, then: Callable[[Api, dict[str, Any]], int] | None = None) -> int:
+    """
+    Serve the demo until Ctrl-C.
+
+    :param home: the Airflow home.
+    :param then: what to do once Airflow runs, if not to show it.
+    """
     port = free_port(8080)
     configure(port)
     with demo.emulator(port=0) as cloudflare:
@@ -159,25 +166,38 @@ def serve(home: Path) -> int:
         processes: list[subprocess.Popen[bytes]] = []
         try:
             start(home, port, processes)
-            return show(Api(f"http://127.0.0.1:{port}", processes, home), cloudflare)
+            api = Api(f"http://127.0.0.1:{port}", processes, home)
+            api.until("Airflow's web page", api.log_in)
+            return (then or show)(api, cloudflare)
         finally:
             stop(processes)
 
 
-def show(api: Api, cloudflare: dict[str, Any]) -> int:
-    """Run the DAG once, say where to look, and go on until Ctrl-C."""
-    api.until("Airflow's web page", api.log_in)
-    path = f"/dags/{demo.DAG_ID}"
-    api.until("the example DAG", lambda: api.call("GET", path).ok)
-    demo.set_dead_letter_queue(cloudflare)
-    demo.send_orders(cloudflare["queues"]["orders"], "cloudflare_demo")
-    api.call("POST", f"{path}/dagRuns", dag_run_id=FIRST_RUN, logical_date=None).raise_for_status()
-    state = api.until(
-        "the first run of the DAG",
+def run_dag(api: Api, dag_id: str, run_id: str) -> str:
+    """Unpause a DAG, run it and return how that ended."""
+    api.until(f"the DAG {dag_id}", lambda: api.call("GET", f"/dags/{dag_id}").ok)
+    now = datetime.now(timezone.utc).isoformat()
+    api.call("PATCH", f"/dags/{dag_id}", is_paused=False).raise_for_status()
+    api.call("POST", f"/dags/{dag_id}/dagRuns", dag_run_id=run_id, logical_date=now).raise_for_status()
+    state: str = api.until(
+        f"its run {run_id}",
         lambda: {"success": "success", "failed": "failed"}.get(
-            api.call("GET", f"{path}/dagRuns/{FIRST_RUN}").json()["state"]
+            api.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}").json()["state"]
         ),
     )
+    return state
+
+
+def run_once(api: Api, cloudflare: dict[str, Any]) -> str:
+    """Send orders, run the example on them and return how that ended."""
+    demo.set_dead_letter_queue(cloudflare)
+    demo.send_orders(cloudflare["queues"]["orders"], "cloudflare_demo")
+    return run_dag(api, demo.DAG_ID, FIRST_RUN)
+
+
+def show(api: Api, cloudflare: dict[str, Any]) -> int:
+    """Run the DAG once, say where to look, and go on until Ctrl-C."""
+    state = run_once(api, cloudflare)
     print(
         f"""
 The first run: {state}. Look at

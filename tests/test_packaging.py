@@ -125,6 +125,8 @@ def test_sdist_holds_what_a_packager_needs_to_test_it(built: Built) -> None:
     files = built.files_of_sdist
 
     assert {"pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "scripts/test"} <= files
+    assert "docs/images/dag-graph.png" in files
+    assert not [name for name in files if name.startswith("docs/_build")]
     for folder in BUILD_INPUTS:
         assert not (ROOT / folder).is_dir() or any(name.startswith(f"{folder}/") for name in files), folder
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from airflow import DAG
 
+from airflow_provider_cfqueues._compat import HAS_SHARED_STREAMS
 from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators import queues as operators
@@ -121,6 +122,38 @@ def test_the_example_of_processing_ships_retries_and_rejects(cf, run_dag):
     assert copy.body["body"] == {"name": "?"}
 
 
+def example_dag(name):
+    return runpy.run_path(str(EXAMPLES / f"{name}.py"))[name]()
+
+
+def test_the_example_of_the_quickstart_acks_what_it_sent(cf, run_dag):
+    xcom = run_dag(example_dag("cloudflare_queues_quickstart"))
+    assert xcom("send") == {"sent_count": 2, "backlog_count": 2}
+    assert xcom("ack", "ack_count") == 2
+    assert in_queue(cf, "ready", "leased", "delayed") == []
+
+
+def test_the_example_of_settling_acks_and_retries_in_one_request(cf, run_dag):
+    CloudflareQueuesHook().send(cf.queues["orders"], [{"quantity": 1}, {"quantity": 0}, {"quantity": 2}])
+    xcom = run_dag(example_dag("cloudflare_queues_settle"))
+    assert xcom("settle") == {"ack_count": 2, "retry_count": 1, "warnings": {}}
+    assert [request["path"].rpartition("/")[2] for request in cf.requests()].count("ack") == 1
+
+
+def test_the_example_of_sending_sends_now_and_later(cf, run_dag):
+    reminders = cf.create_queue("reminders")
+    assert run_dag(example_dag("cloudflare_queues_send"))("send")["sent_count"] == 2
+    (queue,) = (queue for queue in cf.state()["queues"] if queue["id"] == reminders)
+    assert queue["states"] == {"ready": 1, "delayed": 1, "leased": 0}
+
+
+def test_the_example_of_batches_settles_each_message_by_its_outcome(cf, run_dag):
+    bodies = [{"customer": 1}, {"customer": 2, "pending": True}, {"nobody": True}]
+    CloudflareQueuesHook().send(cf.queues["orders"], [*bodies, *({"customer": 3} for _ in range(20))])
+    report = run_dag(example_dag("cloudflare_queues_process_batch"))("store")
+    assert {key: report[key] for key in ("acked", "retried", "rejected")} == {"acked": 21, "retried": 1, "rejected": 1}
+
+
 def test_the_example_of_the_sensor_waits_in_the_triggerer_until_an_order_comes(cf, run_dag, tmp_path):
     hook, queue = CloudflareQueuesHook(), cf.queues["orders"]
     hook.send(queue, [{"type": "refund"}])
@@ -140,6 +173,29 @@ def send_once_nothing_was_found(cf, hook, queue):
     while not any(request["path"].endswith("/peek") for request in cf.requests()):
         time.sleep(0.02)
     hook.send(queue, [{"type": "order", "quantity": 3}])
+
+
+@pytest.mark.skipif(not HAS_SHARED_STREAMS, reason="the trigger settles from Airflow 3.3 on")
+@pytest.mark.parametrize(
+    ("name", "queues"),
+    [
+        ("cloudflare_queues_watch_event", {"orders"}),
+        ("cloudflare_queues_watch_task", {"refunds"}),
+        ("cloudflare_queues_watch_routes", {"shop"}),
+    ],
+)
+def test_the_examples_of_watchers_are_scheduled_on_assets_that_watch(name, queues):
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(EXAMPLES / f"{name}.py")
+    assert bag.import_errors == {}
+    assert len(bag.dags) == (2 if name.endswith("routes") else 1)
+    watched = set()
+    for dag in bag.dags.values():
+        for asset in dag.timetable.asset_condition.objects:
+            (watcher,) = asset.watchers
+            watched.add(watcher.trigger.serialize()[1]["queue_name"])
+    assert watched == queues
 
 
 def test_the_example_of_scaling_out_has_as_many_tasks_as_the_backlog_needs(cf, run_dag):

@@ -1,0 +1,104 @@
+"""
+Start what is to be seen on the pictures of the documentation, and have a browser photograph it.
+
+Called by ``scripts/screenshots``, with the Python of the environment that holds the browser's driver.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import demo
+import demo_ui
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = ROOT / "docs" / "images"
+PROCESS_DAG = "cloudflare_queues_process"
+PROCESS_RUN = "nightly"
+ORDERS = 40
+
+
+def send_more_orders(cloudflare: dict[str, Any]) -> None:
+    """Send what the second example meets: most can be shipped, two are out of stock, one is no order."""
+    from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+
+    orders: list[dict[str, Any]] = [
+        {"order": number, "quantity": 1 + number % 3} for number in range(100, 100 + ORDERS)
+    ]
+    orders[7]["quantity"] = orders[23]["quantity"] = 0
+    del orders[15]["quantity"]
+    CloudflareQueuesHook("cloudflare_demo").send(cloudflare["queues"]["orders"], orders)
+
+
+def shown(program: str, *arguments: str) -> dict[str, str]:
+    """Run a module of ours; return the command as a reader would type it, and all that it wrote."""
+    command = [sys.executable, "-m", program, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
+    return {"command": shlex.join(["python", *command[1:]]), "output": done.stdout}
+
+
+def look_at_queues() -> list[dict[str, str]]:
+    """Run the command line against the queues that the examples have worked on."""
+    ours = "airflow_provider_cfqueues"
+    return [shown(ours, *arguments, "--conn-id", "cloudflare_demo") for arguments in (["ping", "orders"], ["queues"])]
+
+
+def talk_to_emulator() -> list[dict[str, str]]:
+    """Start an emulator, send it a message with curl and pull that again; return what was typed and written."""
+    arguments = ["-m", "airflow_provider_cfqueues.emulator", "--port", "0", "--queue", "orders"]
+    process = subprocess.Popen(
+        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    written = [process.stdout.readline()]
+    while not written[-1].startswith("{"):  # its log comes by the same way here
+        written.append(process.stdout.readline())
+    cloudflare = json.loads(written[-1])
+    try:
+        queue = f"accounts/{cloudflare['account_id']}/queues/{cloudflare['queues']['orders']}"
+        url = f"{cloudflare['base_url']}/{queue}/messages"
+        header = "Authorization: Bearer "
+        calls = []
+        for path, body in {"": '{"body": {"order": 1}}', "/pull": '{"batch_size": 10}'}.items():
+            curl = ["curl", "--silent", "--header", header + cloudflare["api_token"], "--json", body, url + path]
+            answer = subprocess.run(curl, capture_output=True, text=True, check=True).stdout
+            typed = f"curl --silent --header \"{header}$TOKEN\" --json '{body}' $QUEUE/messages{path}"
+            calls.append({"command": typed, "output": answer})
+    finally:
+        process.terminate()
+    log = "".join(written) + process.stdout.read()
+    return [{"command": shlex.join(["python", *arguments]), "output": log}, *calls]
+
+
+def photograph(api: demo_ui.Api, cloudflare: dict[str, Any], python: str) -> int:
+    """Run the examples, then let the browser look."""
+    states = [demo_ui.run_once(api, cloudflare)]
+    send_more_orders(cloudflare)
+    states.append(demo_ui.run_dag(api, PROCESS_DAG, PROCESS_RUN))
+    scene = {
+        "airflow": api.url,
+        "settled": f"/dags/{demo.DAG_ID}/runs/{demo_ui.FIRST_RUN}",
+        "processed": f"/dags/{PROCESS_DAG}/runs/{PROCESS_RUN}",
+        "emulator": talk_to_emulator(),
+        "command line": look_at_queues(),
+    }
+    IMAGES.mkdir(exist_ok=True)
+    browser = [python, str(ROOT / "scripts" / "screenshots_browser.py"), str(IMAGES)]
+    done = subprocess.run(browser, input=json.dumps(scene), text=True, check=False)
+    return done.returncode or (states != ["success", "success"])
+
+
+def main() -> int:
+    """Make all pictures."""
+    (python,) = sys.argv[1:]
+    with demo.airflow_home() as home:
+        return demo_ui.serve(home, lambda api, cloudflare: photograph(api, cloudflare, python))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

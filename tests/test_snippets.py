@@ -1,0 +1,287 @@
+"""
+Every snippet of README and docs runs here, or is checked as far as it can be without Cloudflare and without minutes.
+
+A Python snippet is taken from an example DAG, which is run elsewhere, or is executed against the emulator. A command is
+read by the parser that it is for. What needs more than that says so on its page, in a comment ``<!-- snippet: … -->``
+before it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_cfqueues._compat import HAS_SHARED_STREAMS
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+EXAMPLES = [path.read_text() for path in sorted((ROOT / "example_dags").glob("*.py"))]
+FENCE = re.compile(
+    r"(?:^<!-- snippet: (?P<mark>[^\n]*) -->\n)?^```(?P<language>\S*)[^\n]*\n(?P<code>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
+NOT_CODE = {"", "text", "{toctree}", "{literalinclude}", "{include}", "{eval-rst}"}
+# What a page has told its reader to import before.
+IMPORTED = {
+    "operations.md": ["operators.queues", "notifications.queues"],
+    "sensors.md": ["sensors.queues"],
+}
+NOT_OURS = {"npx", "pip", "curl", "git", "jq", ".", "rm", "bash"}
+PULLED_IN_DAG = """
+from airflow_provider_cfqueues.operators.queues import QueueAckOperator, QueuePullOperator
+with DAG("snippet", schedule=None):
+    pull = QueuePullOperator(task_id="pull", queue_name="orders")
+    process_one = task(lambda message: message)
+"""
+
+
+@dataclass(frozen=True)
+class Snippet:
+    page: Path
+    line: int
+    language: str
+    mark: str
+    code: str
+
+    def __str__(self):
+        return f"{self.page.name}:{self.line}"
+
+
+def snippets():
+    for page in PAGES:
+        text = page.read_text()
+        for found in FENCE.finditer(text):
+            line = text.count("\n", 0, found.start("code"))
+            yield Snippet(page, line, found["language"], found["mark"] or "", textwrap.dedent(found["code"]))
+
+
+SNIPPETS = list(snippets())
+
+
+def in_language(*languages):
+    return [snippet for snippet in SNIPPETS if snippet.language in languages]
+
+
+def is_of_an_example(code):
+    """Whether all lines of a snippet stand in one example, in this order; an example may have more between them."""
+    wanted = [line.strip() for line in code.splitlines() if line.strip()]
+    for example in EXAMPLES:
+        lines = (line.strip() for line in example.splitlines())
+        if all(line in lines for line in wanted):  # takes them from the iterator, so that the order counts
+            return True
+    return False
+
+
+def names_of(module):
+    return vars(importlib.import_module(f"airflow_provider_cfqueues.{module}"))
+
+
+def process_orders(base_url, account_id, api_token):
+    """Stand for the reader's own code, where a page calls it: pulls one message and tries to ack it, once."""
+    requests = importlib.import_module("requests")
+    url = f"{base_url}/accounts/{account_id}/queues"
+    with requests.Session() as session:
+        session.headers["Authorization"] = f"Bearer {api_token}"
+        queue = session.get(url).json()["result"][0]
+        messages = f"{url}/{queue['queue_id']}/messages"
+        (message,) = session.post(f"{messages}/pull", json={}).json()["result"]["messages"]
+        session.post(f"{messages}/ack", json={"acks": [{"lease_id": message["lease_id"]}]})
+
+
+def test_a_snippet_is_in_a_language_that_is_checked():
+    checked = {"python", "bash", "console", "json"} | NOT_CODE
+    assert [str(snippet) for snippet in SNIPPETS if snippet.language not in checked] == []
+    assert len(in_language("python")) > 10
+    assert len(in_language("bash", "console")) > 20
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings(r"error:::airflow_provider_cfqueues\..*")
+@pytest.mark.parametrize(
+    "snippet", [each for each in in_language("python") if not each.mark.startswith(("passes", "conftest"))], ids=str
+)
+def test_python_runs(snippet, cf, request):
+    if is_of_an_example(snippet.code):
+        return  # test_dags.py runs it
+    code = snippet.code
+    if "AssetWatcher" in code and not HAS_SHARED_STREAMS:
+        pytest.skip("a watcher settles by itself from Airflow 3.3 on")
+    cf.create_queue("orders")
+    names = {"process_orders": process_orders}
+    for module in IMPORTED.get(snippet.page.name, ()):
+        names |= names_of(module)
+    if snippet.mark == "inside a DAG that has pull and process_one":
+        code = airflow_imports("DAG", "task") + PULLED_IN_DAG + textwrap.indent(code, "    ")
+    if not has_task_sdk():
+        code = code.replace("from airflow.sdk import", "from airflow.decorators import")
+    exec(compile(code, str(snippet), "exec"), names)
+    for name, value in list(names.items()):
+        if name.startswith("test_"):
+            value(*(request.getfixturevalue(fixture) for fixture in inspect.signature(value).parameters))
+
+
+def has_task_sdk():
+    try:
+        return importlib.util.find_spec("airflow.sdk") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def airflow_imports(*names):
+    if has_task_sdk():
+        return f"from airflow.sdk import {', '.join(names)}\n"
+    return "from airflow import DAG\nfrom airflow.decorators import task\n"
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_tests_that_a_page_shows_pass(tmp_path, monkeypatch):
+    shown = {
+        snippet.mark: snippet.code for snippet in in_language("python") if snippet.mark.startswith(("pass", "conf"))
+    }
+    assert len(shown) == 3
+    for name, mark in {
+        "conftest.py": "conftest.py of the next",
+        "test_operators.py": "passes as a test",
+        "test_dag.py": "passes as a test, beside that conftest.py",
+    }.items():
+        (tmp_path / name).write_text(shown[mark])
+    (tmp_path / "example_dags").mkdir()
+    shutil.copy(ROOT / "example_dags" / "cloudflare_queues_ack_retry.py", tmp_path / "example_dags")
+    for name in [name for name in os.environ if name.startswith("AIRFLOW")]:
+        monkeypatch.setenv(name, os.environ[name])  # and so back to it after what the page's conftest.py sets
+    monkeypatch.chdir(tmp_path)
+    # In this process: another would spend ten seconds on Airflow before it came to the point.
+    options = [
+        "--rootdir",
+        str(tmp_path),
+        "--import-mode=importlib",
+        "-c",
+        os.devnull,
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+    ]
+    result = Results()
+    assert pytest.main([*options, "-q", "-W", "ignore", str(tmp_path)], plugins=[result]) == 0
+    assert result.passed == [
+        "test_orders_that_cannot_be_shipped_are_given_back",
+        "test_what_is_not_acked_comes_back",
+        "test_an_ack_survives_a_bad_moment_of_the_api",
+    ]
+
+
+class Results:
+    """A plugin that remembers what passed."""
+
+    def __init__(self):
+        self.passed = []
+
+    def pytest_runtest_logreport(self, report):
+        if report.when == "call" and report.passed:
+            self.passed.append(report.nodeid.rpartition("::")[2])
+
+
+def commands_of(snippet):
+    """Return the words of each command of a snippet, without comments, variables and redirections."""
+    if snippet.language == "console":
+        lines = [line.removeprefix("$ ") for line in snippet.code.splitlines() if line.startswith("$ ")]
+    else:
+        lines = re.sub(r"\\\n", " ", snippet.code)
+        lines = re.sub(r"^export \w+='[^']*'.*$|^export .*$", "", lines, flags=re.MULTILINE).splitlines()
+    for line in lines:
+        for part in re.split(r" \| ", line):
+            if words := shlex.split(part, comments=True):
+                yield words
+
+
+@pytest.fixture(scope="module")
+def airflow_parser():
+    from airflow.cli.cli_parser import get_parser
+
+    return get_parser()
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("snippet", in_language("bash", "console"), ids=str)
+def test_commands_are_ones_that_exist(snippet, airflow_parser):
+    if snippet.language == "bash":
+        subprocess.run(["bash", "-n"], input=snippet.code, text=True, check=True)
+    for words in commands_of(snippet):
+        program, *arguments = words
+        if program == "python" and arguments[0] == "-m":
+            program, arguments = arguments[1], arguments[2:]
+        if program == "python":
+            assert (ROOT / arguments[0]).is_file(), words
+        elif words[:2] == ["airflow", "cfqueues"] or program == "airflow_provider_cfqueues":
+            parser = importlib.import_module("airflow_provider_cfqueues.__main__").parser()
+            parser.parse_args(words[2:] if words[0] == "airflow" else arguments)
+        elif program == "airflow_provider_cfqueues.emulator":
+            importlib.import_module("airflow_provider_cfqueues.emulator.__main__").parser().parse_args(arguments)
+        elif program == "airflow":
+            airflow_parser.parse_args(arguments)
+        elif program.startswith("./scripts/"):
+            assert os.access(ROOT / program, os.X_OK), words
+        else:
+            assert program in {*NOT_OURS, "python3", "venv"}, words
+        if program == "pip" and "airflow-provider-cfqueues" in (asked := arguments[-1]):
+            extras = re.findall(r"\[(.*)\]", asked)
+            assert not extras or f"\n{extras[0]} = [" in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    "snippet", [each for each in in_language("bash") if "export AIRFLOW_CONN_" in each.code], ids=str
+)
+def test_connections_can_be_used(snippet, monkeypatch):
+    exports = "\n".join(re.findall(r"^export AIRFLOW_CONN_\w+='[^']*'", snippet.code, re.MULTILINE))
+    done = subprocess.run(["bash", "-c", f"{exports}\nenv -0"], capture_output=True, text=True, check=True)
+    told = dict(line.split("=", 1) for line in done.stdout.split("\0") if line.startswith("AIRFLOW_CONN_"))
+    assert list(told) == ["AIRFLOW_CONN_CLOUDFLARE_DEFAULT"]
+    monkeypatch.setenv("AIRFLOW_CONN_CLOUDFLARE_DEFAULT", told["AIRFLOW_CONN_CLOUDFLARE_DEFAULT"])
+    hook = CloudflareQueuesHook()
+    hook.get_conn()
+    hook.close()
+
+
+@pytest.mark.parametrize("snippet", in_language("json"), ids=str)
+def test_json_is_json(snippet):
+    json.loads(snippet.code)
+
+
+def fixed_texts_of_logs():
+    """Yield where the package warns, and the pieces of each text that are always the same."""
+    for path in (ROOT / "airflow_provider_cfqueues").rglob("*.py"):
+        if "emulator" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in ("warning", "error")
+                and isinstance(node.args[0] if node.args else None, ast.Constant)
+            ):
+                pieces = [piece.strip() for piece in re.split(r"%[-.\d]*[a-z]|[.:;(]", node.args[0].value)]
+                yield f"{path.name}:{node.lineno}", [piece for piece in pieces if len(piece) > 4]
+
+
+def test_troubleshooting_explains_every_warning_and_every_error():
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    errors = set(re.findall(r"^\| `(\w+)`", (ROOT / "docs" / "errors.md").read_text(), re.MULTILINE))
+    assert errors
+    assert {name for name in errors if f"`{name}" not in page} == set()
+    texts = list(fixed_texts_of_logs())
+    assert len(texts) > 20
+    assert [each for each in texts if not any(piece in page for piece in each[1])] == []
