@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow import __version__ as AIRFLOW_VERSION
 
 if TYPE_CHECKING:
-    from airflow.sdk import Asset, BaseHook, BaseOperator, BaseSensorOperator, PokeReturnValue
+    from airflow.sdk import (
+        Asset,
+        BaseHook,
+        BaseNotifier,
+        BaseOperator,
+        BaseOperatorLink,
+        BaseSensorOperator,
+        PokeReturnValue,
+        RetryDecision,
+        RetryPolicy,
+    )
     from airflow.sdk import Context as Context
     from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, determine_kwargs, task_decorator_factory
     from airflow.sdk.configuration import conf
     from airflow.sdk.exceptions import (
+        AirflowException,
         AirflowOptionalProviderFeatureException,
         AirflowSensorTimeout,
         AirflowSkipException,
@@ -84,16 +95,57 @@ else:
         from airflow.configuration import conf
     try:
         from airflow.sdk.exceptions import (
+            AirflowException,
             AirflowOptionalProviderFeatureException,
             AirflowSensorTimeout,
             AirflowSkipException,
         )
     except ImportError:  # before 3.2
         from airflow.exceptions import (
+            AirflowException,
             AirflowOptionalProviderFeatureException,
             AirflowSensorTimeout,
             AirflowSkipException,
         )
+    try:
+        from airflow.sdk import BaseNotifier, BaseOperatorLink
+    except ImportError:  # Airflow 2
+        from airflow.models.baseoperatorlink import BaseOperatorLink
+        from airflow.notifications.basenotifier import BaseNotifier
+    try:
+        from airflow.sdk import RetryDecision, RetryPolicy
+    except ImportError:  # before 3.3
+        RetryDecision, RetryPolicy = None, object
+
+
+def get_xcom(ti_key: Any, key: str) -> Any:
+    """
+    Return an XCom of a task instance: in Airflow 2 for its web server, in Airflow 3 for the task itself.
+
+    :param ti_key: the task instance.
+    :param key: the key of the XCom.
+    """
+    try:
+        from airflow.sdk.execution_time.xcom import XCom
+    except ImportError:  # Airflow 2
+        from airflow.models import XCom
+    return XCom.get_value(ti_key=ti_key, key=key)
+
+
+def get_hook_lineage_collector() -> Any:
+    """Return Airflow's collector of hook lineage. The first call of a process loads Airflow's plugins."""
+    try:
+        from airflow.sdk.lineage import get_hook_lineage_collector
+    except ImportError:  # before 3.2
+        from airflow.lineage.hook import get_hook_lineage_collector  # type: ignore[no-redef, import-not-found]
+    return get_hook_lineage_collector()
+
+
+def add_hook_lineage(direction: str, *, context: BaseHook, uri: str) -> None:
+    """Tell the collector of hook lineage of an ``input`` or ``output``."""
+    collector = get_hook_lineage_collector()
+    add = getattr(collector, f"add_{direction}_asset", None) or getattr(collector, f"add_{direction}_dataset")
+    add(context=context, uri=uri)  # a dataset is what Airflow 2 calls an asset
 
 
 def triggerer_setting(name: str, default: float) -> float:
@@ -110,22 +162,30 @@ __all__ = [
     "AIRFLOW_VERSION",
     "HAS_ASSET_WATCHERS",
     "HAS_SHARED_STREAMS",
+    "AirflowException",
     "AirflowOptionalProviderFeatureException",
     "AirflowSensorTimeout",
     "AirflowSkipException",
     "Asset",
     "BaseEventTrigger",
     "BaseHook",
+    "BaseNotifier",
     "BaseOperator",
+    "BaseOperatorLink",
     "BaseSensorOperator",
     "DecoratedOperator",
     "PokeReturnValue",
+    "RetryDecision",
+    "RetryPolicy",
     "SharedStreamProducer",
     "Stats",
     "TaskDecorator",
     "TriggerEvent",
+    "add_hook_lineage",
     "conf",
     "determine_kwargs",
+    "get_hook_lineage_collector",
+    "get_xcom",
     "import_string",
     "mask_secret",
     "reject_shared_stream_event",

@@ -11,10 +11,11 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import httpx
 import requests
@@ -24,13 +25,14 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationValueErro
 from airflow_provider_cfqueues import __version__
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, ConfigurationError, TransportError
 from airflow_provider_cfqueues.flows import Flow, once
-from airflow_provider_cfqueues.protocol import Answer, Call
+from airflow_provider_cfqueues.protocol import Answer, Call, Exchange
 from airflow_provider_cfqueues.settings import Settings
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R", requests.PreparedRequest, httpx.Request)
+Observe: TypeAlias = Callable[[Call[Any]], AbstractContextManager[Exchange]]
 
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 30
@@ -146,11 +148,24 @@ async def _ignore_redirect(response: httpx.Response) -> None:
     response.headers.pop("location", None)
 
 
+@contextmanager
+def unobserved(call: Call[Any]) -> Iterator[Exchange]:
+    """
+    Let a request pass.
+
+    :param call: what is asked.
+    """
+    yield Exchange()
+
+
 class _AnyClient:
     """What both clients are made of."""
 
-    def __init__(self, settings: Settings, policy: RepeatPolicy | None, sleep: Callable[[float], Any]) -> None:
+    def __init__(
+        self, settings: Settings, policy: RepeatPolicy | None, sleep: Callable[[float], Any], observe: Observe
+    ) -> None:
         self.settings = settings
+        self._observe = observe
         self._policy = policy or RepeatPolicy()
         self._sleep = sleep
 
@@ -169,12 +184,18 @@ class Client(_AnyClient):
     :param settings: the checked connection.
     :param policy: how long failures are repeated.
     :param sleep: waits between repeats.
+    :param observe: is entered around each request.
     """
 
     def __init__(
-        self, settings: Settings, *, policy: RepeatPolicy | None = None, sleep: Callable[[float], Any] = time.sleep
+        self,
+        settings: Settings,
+        *,
+        policy: RepeatPolicy | None = None,
+        sleep: Callable[[float], Any] = time.sleep,
+        observe: Observe = unobserved,
     ) -> None:
-        super().__init__(settings, policy, sleep)
+        super().__init__(settings, policy, sleep, observe)
         self._session = _Session()
         self._session.trust_env = not settings.is_loopback
         # As auth, not as headers of the session: a .netrc would replace them.
@@ -213,8 +234,14 @@ class Client(_AnyClient):
 
     def _repeat(self, call: Call[T]) -> T:
         tries = self._tries(call)
-        retrying = tenacity.Retrying(sleep=self._sleep, **tries.options())
-        return retrying(lambda: call.read_answer(self._carry(call), repeated=tries.ambiguous))
+
+        def one_try() -> T:
+            with self._observe(call) as exchange:
+                exchange.answer = self._carry(call)
+                exchange.result = result = call.read_answer(exchange.answer, repeated=tries.ambiguous)
+            return result
+
+        return tenacity.Retrying(sleep=self._sleep, **tries.options())(one_try)
 
     def _carry(self, call: Call[Any]) -> Answer:
         sent_at = datetime.now(timezone.utc)
@@ -252,11 +279,15 @@ _NEVER_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout,
 
 class AsyncClient(_AnyClient):
     """
-    Carries calls over one ``httpx.AsyncClient``: the same as :class:`Client`, awaited.
+    Carries calls over ``httpx.AsyncClient``: the same as :class:`Client`, awaited.
+
+    Each connection has an ``httpx.AsyncClient`` of its own: a shared one looks through all of its connections twice a
+    request, which costs more than the request where dozens are under way. The last one used is the first used again.
 
     :param settings: the checked connection.
     :param policy: how long failures are repeated.
     :param sleep: waits between repeats.
+    :param observe: is entered around each request.
     """
 
     def __init__(
@@ -265,20 +296,32 @@ class AsyncClient(_AnyClient):
         *,
         policy: RepeatPolicy | None = None,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+        observe: Observe = unobserved,
     ) -> None:
-        super().__init__(settings, policy, sleep)
+        super().__init__(settings, policy, sleep, observe)
+        self._clients: list[httpx.AsyncClient] = []
+        self._idle: asyncio.LifoQueue[httpx.AsyncClient | None] = asyncio.LifoQueue()
+        for _ in range(MAX_CONNECTIONS - 1):
+            self._idle.put_nowait(None)  # to be opened when it is needed
         try:
-            self._client = httpx.AsyncClient(
-                auth=self._authenticate,
-                timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
-                limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
-                follow_redirects=False,
-                event_hooks={"response": [_ignore_redirect]},
-                trust_env=not settings.is_loopback,
-            )
-        except (ValueError, ImportError) as error:
-            msg = f"Connection {settings.conn_id!r}: the proxy settings of the environment do not work: {error}"
+            self._tls = httpx.create_ssl_context(trust_env=not settings.is_loopback)
+            self._idle.put_nowait(self._open())
+        except (ValueError, ImportError, OSError) as error:
+            msg = f"Connection {settings.conn_id!r}: the proxy or TLS settings of the environment do not work: {error}"
             raise ConfigurationError(msg) from error
+
+    def _open(self) -> httpx.AsyncClient:
+        client = httpx.AsyncClient(
+            auth=self._authenticate,
+            timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+            limits=httpx.Limits(max_connections=1),
+            follow_redirects=False,
+            event_hooks={"response": [_ignore_redirect]},
+            trust_env=not self.settings.is_loopback,
+            verify=self._tls,
+        )
+        self._clients.append(client)
+        return client
 
     async def run(self, flow: Flow[T]) -> T:
         """
@@ -315,20 +358,28 @@ class AsyncClient(_AnyClient):
         tries = self._tries(call)
 
         async def one_try() -> T:
-            return call.read_answer(await self._carry(call), repeated=tries.ambiguous)
+            with self._observe(call) as exchange:
+                exchange.answer = await self._carry(call)
+                exchange.result = result = call.read_answer(exchange.answer, repeated=tries.ambiguous)
+            return result
 
         return await tenacity.AsyncRetrying(sleep=self._sleep, **tries.options())(one_try)
 
     async def _carry(self, call: Call[Any]) -> Answer:
-        sent_at = datetime.now(timezone.utc)
+        client = await self._idle.get()
         try:
-            response = await self._client.request(
-                call.method, self.settings.url(call.path), params=dict(call.params), content=_content(call)
+            client = client or self._open()
+            sent_at = datetime.now(timezone.utc)
+            response = await client.request(
+                call.method, self.settings.url(call.path), params=call.params or None, content=_content(call)
             )
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             raise _no_answer(call, error, connected=not isinstance(error, _NEVER_CONNECTED)) from error
+        finally:
+            self._idle.put_nowait(client)
         return Answer(status=response.status_code, headers=response.headers, content=response.content, sent_at=sent_at)
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        for client in self._clients:
+            await client.aclose()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, overload
@@ -280,6 +280,9 @@ class PullResult(Sequence[Message]):
     consumer: Consumer | None = None
     error: CloudflareQueuesError | None = None
     without_lease: int = 0
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self.messages)
 
     def __len__(self) -> int:
         return len(self.messages)

@@ -21,10 +21,10 @@ class Retry(Exception):
     The message is to be delivered again.
 
     :param delay_seconds: seconds until then, 0 to 86,400; None = the operator's delay rule.
-    :param reason: why, for the log.
+    :param reason: why, for the log; None = that is worth no line in it.
     """
 
-    def __init__(self, delay_seconds: float | None = None, reason: str = "") -> None:
+    def __init__(self, delay_seconds: float | None = None, reason: str | None = "") -> None:
         super().__init__(delay_seconds, reason)
         self.delay_seconds = delay_seconds
         self.reason = reason

@@ -35,6 +35,14 @@ class Answer:
     sent_at: datetime
 
 
+@dataclass(kw_only=True, slots=True)
+class Exchange:
+    """One request while it is under way: its answer once there is one, and the result once that is read."""
+
+    answer: Answer | None = None
+    result: Any = None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Envelope:
     """The parsed answer of a successful call: ``result``, and what stands around it."""
@@ -73,6 +81,11 @@ class Call(Generic[T]):
     repeat: bool = True
     repeat_ambiguous: bool = True
     repeat_also: tuple[type[errors.CloudflareQueuesError], ...] = ()
+
+    @property
+    def operation(self) -> str:
+        """What it does in one word, for metrics and traces: a part of its path, never an ID."""
+        return next((_OPERATIONS[part] for part in reversed(self.path.split("/")) if part in _OPERATIONS), "other")
 
     def read_answer(self, answer: Answer, *, repeated: bool = False) -> T:
         """
@@ -135,6 +148,19 @@ class Call(Generic[T]):
             "retry_after": _retry_after(answer.headers),
         }
 
+
+_OPERATIONS = {
+    "pull": "pull",
+    "ack": "ack",
+    "batch": "send",
+    "peek": "peek",
+    "purge": "purge",
+    "metrics": "metrics",
+    "consumers": "consumers",
+    "queues": "queues",
+    "verify": "verify",
+}
+"""What a call does, by the last part of its path that stands here."""
 
 _BY_CODE: dict[int, type[errors.ApiError]] = {
     6003: errors.AuthenticationError,

@@ -9,6 +9,7 @@ _ASSET_URIS = [
         "schemes": ["cloudflare-queues"],
         "handler": "airflow_provider_cfqueues.assets.queues.sanitize_uri",
         "factory": "airflow_provider_cfqueues.assets.queues.create_asset",
+        "to_openlineage_converter": "airflow_provider_cfqueues.lineage.convert_asset_to_openlineage",
     }
 ]
 
@@ -48,14 +49,18 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": "Cloudflare Queues",
                 "python-modules": [
+                    "airflow_provider_cfqueues.triggers.purging",
                     "airflow_provider_cfqueues.triggers.queues",
                     "airflow_provider_cfqueues.triggers.sensing",
                 ],
             }
         ],
+        "notifications": ["airflow_provider_cfqueues.notifications.queues.CloudflareQueuesNotifier"],
+        "extra-links": ["airflow_provider_cfqueues.links.queues.CloudflareQueueLink"],
         "queues": ["airflow_provider_cfqueues.queues.cloudflare.CloudflareQueuesMessageQueueProvider"],
         "asset-uris": _ASSET_URIS,
         "dataset-uris": _ASSET_URIS,  # their name in Airflow 2
+        "cli": ["airflow_provider_cfqueues.cli.definition.get_cli_commands"],
         "task-decorators": [
             {
                 "name": "cloudflare_queue",

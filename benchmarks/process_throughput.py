@@ -54,16 +54,39 @@ def start_emulator() -> tuple[subprocess.Popen[str], dict[str, Any]]:
     return process, json.loads(process.stdout.readline())
 
 
+def connection(cloudflare: dict[str, Any]) -> dict[str, Any]:
+    """Return the Airflow connection to the emulator."""
+    return {
+        "conn_type": "cloudflare",
+        "host": cloudflare["base_url"],
+        "password": cloudflare["api_token"],
+        "extra": {"account_id": cloudflare["account_id"]},
+    }
+
+
+def control_url(cloudflare: dict[str, Any]) -> str:
+    """Return where the emulator is controlled."""
+    return cloudflare["base_url"].removesuffix("/client/v4") + "/_emulator"
+
+
+def queue_url(cloudflare: dict[str, Any]) -> str:
+    """Return where the API has the queue."""
+    return f"{cloudflare['base_url']}/accounts/{cloudflare['account_id']}/queues/{cloudflare['queues']['bench']}"
+
+
+def small_messages(count: int) -> dict[str, Any]:
+    """Return the request that sends so many messages."""
+    return {"messages": [{"body": {"order": 1, "note": "small"}, "content_type": "json"}] * count}
+
+
 def fill(cloudflare: dict[str, Any], count: int, delay_ms: int) -> None:
     """Reset the emulator, send the messages and add the latency."""
-    control = cloudflare["base_url"].removesuffix("/client/v4") + "/_emulator"
+    control = control_url(cloudflare)
     requests.post(f"{control}/reset", timeout=60).raise_for_status()
     session = requests.Session()
     session.headers["Authorization"] = f"Bearer {cloudflare['api_token']}"
-    queue = f"accounts/{cloudflare['account_id']}/queues/{cloudflare['queues']['bench']}"
-    batch = {"messages": [{"body": {"order": 1, "note": "small"}, "content_type": "json"}] * 100}
     for _ in range(count // 100):
-        session.post(f"{cloudflare['base_url']}/{queue}/messages/batch", json=batch, timeout=60).raise_for_status()
+        session.post(f"{queue_url(cloudflare)}/messages/batch", json=small_messages(100), timeout=60).raise_for_status()
     faults = [{"path": path, "delay_ms": delay_ms, "times": 10**9} for path in ("pull", "ack")]
     requests.post(f"{control}/faults", json=faults, timeout=60).raise_for_status()
 
@@ -86,21 +109,21 @@ def main() -> None:
     arguments = parser.parse_args()
     process, cloudflare = start_emulator()
     home = tempfile.mkdtemp()
-    connection = {
-        "conn_type": "cloudflare",
-        "host": cloudflare["base_url"],
-        "password": cloudflare["api_token"],
-        "extra": {"account_id": cloudflare["account_id"]},
-    }
     environment = {
         "AIRFLOW_HOME": home,
-        "AIRFLOW_CONN_CLOUDFLARE_DEFAULT": json.dumps(connection),
+        "AIRFLOW_CONN_CLOUDFLARE_DEFAULT": json.dumps(connection(cloudflare)),
         "CF_URL": cloudflare["base_url"],
         "CF_TOKEN": cloudflare["api_token"],
         "CF_ACCOUNT": cloudflare["account_id"],
     }
     table = Table(
-        "latency", "who", "messages", "messages/s", "CPU cores", title="Pull, handle, ack (start-up taken off)"
+        "latency",
+        "who",
+        "messages",
+        "messages/s",
+        "CPU cores",
+        "CPU s per 1,000",
+        title="Pull, handle, ack (start-up taken off)",
     )
     try:
         for delay_ms in (50, 200):
@@ -113,9 +136,14 @@ def main() -> None:
                 idle, idle_cpu = timed([python, "-c", code, queue_id, "100"], environment)
                 fill(cloudflare, count, delay_ms)
                 seconds, cpu = timed([python, "-c", code, queue_id, str(count)], environment)
-                busy = seconds - idle
+                busy, busy_cpu = seconds - idle, cpu - idle_cpu
                 table.add_row(
-                    f"{delay_ms} ms", who, f"{count:,}", f"{count / busy:,.0f}", f"{(cpu - idle_cpu) / busy:.2f}"
+                    f"{delay_ms} ms",
+                    who,
+                    f"{count:,}",
+                    f"{count / busy:,.0f}",
+                    f"{busy_cpu / busy:.2f}",
+                    f"{busy_cpu / count * 1000:.2f}",
                 )
     finally:
         process.terminate()

@@ -25,6 +25,7 @@ pythons_for() {
     case $1 in
         2.11 | 3.0) echo "3.10 3.11 3.12" ;;
         3.1 | 3.2 | 3.3) echo "3.10 3.11 3.12 3.13" ;;
+        3.3-celery) echo "3.11 3.12 3.13" ;; # with the CeleryExecutor, for scripts/scale
         *) fail "Airflow '$1' is not supported here; choose one of: ${AIRFLOW_VERSIONS[*]}" ;;
     esac
 }
@@ -115,9 +116,10 @@ ensure_uv() {
 
 build_venv() {
     local airflow=$1 group=test
-    if [[ $airflow == "$DEFAULT_AIRFLOW" ]]; then
-        group=dev # scripts/check shares the environment of scripts/test
-    fi
+    case $airflow in
+        "$DEFAULT_AIRFLOW") group=dev ;; # scripts/check shares the environment of scripts/test
+        *-celery) group=celery ;;
+    esac
     echo "Setting up ${VENV#"$ROOT"/} (needed once, and after a change of pyproject.toml or constraints) ..." >&2
     ensure_uv
     rm -rf "$VENV"

@@ -69,3 +69,11 @@ def test_tests_that_a_page_names_exist(page):
     tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
     for name in re.findall(r"`(test_\w+)`", page.read_text()):
         assert f"def {name}(" in tests, name
+
+
+def test_the_code_of_the_page_on_operations_is_that_of_the_example():
+    example = (ROOT / "example_dags" / "cloudflare_queues_operations.py").read_text()
+    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
+    assert len(snippets) == 5
+    for snippet in snippets:
+        assert snippet in example, snippet

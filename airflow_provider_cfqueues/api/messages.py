@@ -112,14 +112,13 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
         result = envelope.result or {}
         expires = envelope.sent_at + timedelta(seconds=lease_seconds)
         items = result.get("messages") or ()
+        messages = tuple(
+            Message(lease_id=item["lease_id"], lease_expires_at=expires, **_content(item))
+            for item in items
+            if _has_lease(item)
+        )
         return PullResult(
-            messages=tuple(
-                Message(lease_id=item["lease_id"], lease_expires_at=expires, **_content(item))
-                for item in items
-                if _has_lease(item)
-            ),
-            backlog=parts.read_backlog(result),
-            without_lease=sum(not _has_lease(item) for item in items),
+            messages=messages, backlog=parts.read_backlog(result), without_lease=len(items) - len(messages)
         )
 
     milliseconds = None if visibility_timeout is None else max(1, round(visibility_timeout * 1000))

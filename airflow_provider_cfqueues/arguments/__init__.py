@@ -20,6 +20,7 @@ from airflow_provider_cfqueues.arguments.values import (
     parse_name,
     parse_number,
     parse_visibility_timeout,
+    require_one,
 )
 
 __all__ = [
@@ -38,4 +39,5 @@ __all__ = [
     "parse_number",
     "parse_queue_settings",
     "parse_visibility_timeout",
+    "require_one",
 ]

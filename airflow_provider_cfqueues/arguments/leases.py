@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -11,8 +10,6 @@ from typing import Any
 from airflow_provider_cfqueues.arguments.values import describe, parse_delay, parse_rendered, short
 from airflow_provider_cfqueues.delays import is_rule
 from airflow_provider_cfqueues.models import Lease, Message
-
-_NOT_IN_A_LEASE = re.compile(r"[\s,]")
 
 
 def parse_leases(value: Any, what: str = "lease_ids") -> list[Lease]:
@@ -97,7 +94,7 @@ def _lease(lease_id: Any, delay: Any, attempts: int | None, expires: datetime | 
     if not isinstance(lease_id, str):
         msg = f"{what}: a lease ID must be a string; found {describe(lease_id)}"
         raise TypeError(msg)
-    if not lease_id or _NOT_IN_A_LEASE.search(lease_id):
+    if lease_id.split() != [lease_id] or "," in lease_id:
         msg = f"{what}: a lease ID is never empty and has no white space or comma; found {short(lease_id)}"
         raise ValueError(msg)
     return Lease(lease_id=lease_id, delay_seconds=parse_delay(delay), attempts=attempts, lease_expires_at=expires)

@@ -54,6 +54,19 @@ def parse_name(value: Any, what: str = "queue_name") -> str:
     return value
 
 
+def require_one(**given: Any) -> None:
+    """
+    Check that exactly one of two arguments is given.
+
+    :param given: both, by name.
+    :raises ValueError: neither or both are.
+    """
+    if sum(map(bool, given.values())) != 1:
+        values = " and ".join(map(repr, given.values()))
+        msg = f"Give exactly one of {' and '.join(given)}, not {values}"
+        raise ValueError(msg)
+
+
 def parse_number(value: Any, what: str) -> float:
     """
     Return a finite number.

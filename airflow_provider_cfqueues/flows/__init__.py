@@ -14,7 +14,7 @@ from airflow_provider_cfqueues.flows.administration import (
     ensure_pull_consumer,
     update_pull_consumer,
 )
-from airflow_provider_cfqueues.flows.base import DEFAULT_VISIBILITY_SECONDS, Flow, Known, once
+from airflow_provider_cfqueues.flows.base import DEFAULT_VISIBILITY_SECONDS, Flow, Known, once, patiently
 from airflow_provider_cfqueues.flows.lookup import get_pull_consumer, get_queue_id, list_queues, test_connection
 from airflow_provider_cfqueues.flows.messages import ack, fits, pull, send
 
@@ -32,6 +32,7 @@ __all__ = [
     "get_queue_id",
     "list_queues",
     "once",
+    "patiently",
     "pull",
     "send",
     "test_connection",

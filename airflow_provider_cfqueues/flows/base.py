@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MalformedResponseError
 from airflow_provider_cfqueues.models import Consumer
 from airflow_provider_cfqueues.protocol import Call
 
@@ -32,3 +33,25 @@ def once(call: Call[T]) -> Flow[T]:
     """
     result: T = yield call
     return result
+
+
+def patiently(flow: Flow[T]) -> Flow[T]:
+    """
+    Drive a flow whose calls are repeated also after an answer that is not what the API sends.
+
+    Whoever makes one call is told at once that something else answers in the API's place. A task that runs for hours
+    waits for that to pass, as it waits for other failures.
+
+    :param flow: the flow.
+    """
+    try:
+        call = next(flow)
+        while True:
+            try:
+                result = yield replace(call, repeat_also=(*call.repeat_also, MalformedResponseError))
+            except CloudflareQueuesError as error:
+                call = flow.throw(error)
+            else:
+                call = flow.send(result)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import sync_to_async
 
 from airflow_provider_cfqueues import flows
-from airflow_provider_cfqueues._compat import BaseHook, mask_secret
+from airflow_provider_cfqueues._compat import BaseHook, get_hook_lineage_collector, mask_secret
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+from airflow_provider_cfqueues.lineage import Traffic
 from airflow_provider_cfqueues.provider_info import get_provider_info
 from airflow_provider_cfqueues.settings import Settings, parse_settings
+from airflow_provider_cfqueues.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.clients import AsyncClient, Client
@@ -41,6 +44,7 @@ class CloudflareBaseHook(BaseHook):
         self._async_client: AsyncClient | None = None
         self._async_loop: asyncio.AbstractEventLoop | None = None
         self._known = flows.Known()
+        self.traffic = Traffic(self, self._known)
         self._lock = threading.Lock()
 
     @classmethod
@@ -76,7 +80,8 @@ class CloudflareBaseHook(BaseHook):
             if self._client is None:
                 from airflow_provider_cfqueues.clients import Client
 
-                self._client = Client(self._settings())
+                settings, telemetry = self._observed_settings()
+                self._client = Client(settings, observe=telemetry.request)
             return self._client
 
     async def aget_conn(self) -> AsyncClient:
@@ -89,10 +94,24 @@ class CloudflareBaseHook(BaseHook):
         if self._async_client is None or self._async_loop is not loop:
             from airflow_provider_cfqueues.clients import AsyncClient
 
-            settings = await sync_to_async(self._settings)()
+            settings, telemetry = await sync_to_async(self._observed_settings)()
             if self._async_client is None or self._async_loop is not loop:  # still, after others had their turn
-                self._async_client, self._async_loop = AsyncClient(settings), loop
+                self._async_client, self._async_loop = AsyncClient(settings, observe=telemetry.request), loop
         return self._async_client
+
+    def get_queue_url(self, queue_id: str) -> str:
+        """
+        Return where the Cloudflare dashboard shows a queue.
+
+        :param queue_id: ID of the queue.
+        :raises ConfigurationError: the connection cannot be used as it is.
+        """
+        return f"https://dash.cloudflare.com/{self.get_conn().settings.account_id}/workers/queues/view/{queue_id}"
+
+    def _observed_settings(self) -> tuple[Settings, Telemetry]:
+        settings = self._settings()
+        get_hook_lineage_collector()  # here, where no event loop waits while the first call loads Airflow's plugins
+        return settings, Telemetry(settings=settings, moved=partial(self.traffic.add, settings.account_id))
 
     def _settings(self) -> Settings:
         connection = self.get_connection(self.cloudflare_conn_id)

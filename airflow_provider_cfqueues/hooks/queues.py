@@ -23,6 +23,9 @@ class CloudflareQueuesHook(AdministrationHook):
     :class:`~airflow_provider_cfqueues.exceptions.CloudflareQueuesError`, wrong arguments a TypeError or ValueError; a
     connection that does not exist is Airflow's own error.
 
+    What its calls read from and wrote to queues is lineage: ``traffic`` has the numbers, and Airflow's collector of
+    hook lineage gets the queues as assets.
+
     :param cloudflare_conn_id: the Airflow connection, of type ``cloudflare``.
     """
 
@@ -59,14 +62,20 @@ class CloudflareQueuesHook(AdministrationHook):
             )
         except CloudflareQueuesError as error:
             if error.progress is not None:  # what the answered requests said must not go under with the failed one
-                self._log_messages(queue_id, error.progress.result)
+                self.log_messages(queue_id, error.progress.result)
                 for lease_id, text in error.progress.result.warnings.items():
                     self.log.warning("Lease %s: %s", shorten_lease(lease_id), text)
             raise
-        self._log_messages(queue_id, result)
+        self.log_messages(queue_id, result)
         return result
 
-    def _log_messages(self, queue_id: str, result: AckResult) -> None:
+    def log_messages(self, queue_id: str, result: AckResult) -> None:
+        """
+        Log what the API said beside the counts.
+
+        :param queue_id: ID of the queue.
+        :param result: its answer.
+        """
         for message in result.messages:
             self.log.info("The API says of queue %s: %s", queue_id, message)
 
@@ -105,6 +114,18 @@ class CloudflareQueuesHook(AdministrationHook):
         for message in result:
             if message.body_error is not None:
                 self.log.warning("Message %s (its raw body is kept): %s", message.id, message.body_error)
+        self.log_without_lease(queue_id, result)
+        if result.error is not None:
+            self.log.warning("Pulled %d messages only, because a later request failed: %s", len(result), result.error)
+        return result
+
+    def log_without_lease(self, queue_id: str, result: PullResult) -> None:
+        """
+        Log how many messages of a pull came without a lease, if any did.
+
+        :param queue_id: ID of the queue.
+        :param result: what was pulled.
+        """
         if result.without_lease:
             self.log.warning(
                 "%d messages of queue %s came without a lease ID: nothing can be done with them before their next "
@@ -112,9 +133,6 @@ class CloudflareQueuesHook(AdministrationHook):
                 result.without_lease,
                 queue_id,
             )
-        if result.error is not None:
-            self.log.warning("Pulled %d messages only, because a later request failed: %s", len(result), result.error)
-        return result
 
     def send(self, queue_id: str, messages: Any, *, repeat_ambiguous: bool = False) -> SendResult:
         """

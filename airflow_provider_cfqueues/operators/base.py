@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues._compat import BaseOperator
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.links.queues import CloudflareQueueLink
+
+if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    from airflow_provider_cfqueues._compat import Context
 
 
 class QueueOperator(BaseOperator):
@@ -20,7 +27,10 @@ class QueueOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("queue_id", "queue_name", "cloudflare_conn_id")
+    operator_extra_links = (CloudflareQueueLink(),)
     ui_color = "#fbad41"
+    _task_instance: Any = None
+    _shown_queue: str | None = None
 
     def __init__(
         self,
@@ -35,6 +45,11 @@ class QueueOperator(BaseOperator):
         self.queue_name = queue_name
         self.cloudflare_conn_id = cloudflare_conn_id
 
+    def pre_execute(self, context: Context) -> None:
+        """Note the task instance, which Airflow's runner gives before it executes the task."""
+        super().pre_execute(context)
+        self._task_instance = context["ti"]
+
     @cached_property
     def hook(self) -> CloudflareQueuesHook:
         """The hook of this task."""
@@ -42,7 +57,26 @@ class QueueOperator(BaseOperator):
 
     def find_queue(self) -> str:
         """Return the ID of the queue, looked up where it was given by name."""
-        if bool(self.queue_id) == bool(self.queue_name):
-            msg = f"Give exactly one of queue_id and queue_name, not {self.queue_id!r} and {self.queue_name!r}"
-            raise ValueError(msg)
-        return self.queue_id or self.hook.get_queue_id(str(self.queue_name))
+        arguments.require_one(queue_id=self.queue_id, queue_name=self.queue_name)
+        queue_id = self.queue_id or self.hook.get_queue_id(str(self.queue_name))
+        self.show_queue(queue_id)
+        return queue_id
+
+    def show_queue(self, queue_id: str) -> None:
+        """
+        Let the task's page lead to a queue from now on; outside a task runner there is no page.
+
+        :param queue_id: ID of the queue.
+        """
+        if self._task_instance is not None and queue_id != self._shown_queue:
+            self._shown_queue = queue_id
+            for link in self.operator_extra_links:
+                self._task_instance.xcom_push(key=link.xcom_key, value=self.hook.get_queue_url(queue_id))
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """
+        Return which queues this task read and wrote, with the numbers; OpenLineage asks at success and failure.
+
+        :param task_instance: the task instance, which is not looked at.
+        """
+        return self.hook.traffic.to_openlineage()

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_cfqueues import arguments
-from airflow_provider_cfqueues._compat import determine_kwargs, import_string
+from airflow_provider_cfqueues._compat import AIRFLOW_VERSION, determine_kwargs, import_string
 from airflow_provider_cfqueues.delays import DelayRule, ExponentialDelay, is_rule
 from airflow_provider_cfqueues.exceptions import ProcessingFailedError
 from airflow_provider_cfqueues.operators.base import QueueOperator
-from airflow_provider_cfqueues.processing.engine import Engine
+from airflow_provider_cfqueues.processing.engine import Engine, utc_now
 from airflow_provider_cfqueues.processing.handling import is_async
+from airflow_provider_cfqueues.processing.journal import Journal
 from airflow_provider_cfqueues.processing.metrics import Metrics
 from airflow_provider_cfqueues.processing.options import Options, choose_visibility_timeout
 from airflow_provider_cfqueues.processing.port import HookPort
-from airflow_provider_cfqueues.processing.progress import log_report, tell_while_running
+from airflow_provider_cfqueues.processing.progress import log_report
+from airflow_provider_cfqueues.processing.running import run_in_thread
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.processing.journal import Store
     from airflow_provider_cfqueues.processing.report import Report
 
 DEFAULT_DELAY = ExponentialDelay(jitter=0.2)
@@ -40,7 +39,7 @@ class QueueProcessOperator(QueueOperator):
     whatever kills the task, what was not settled is delivered again.
 
     Returns a report: ``pulled``, ``handled``, ``failed``, ``acked``, ``retried``, ``rejected``, ``expired``,
-    ``unconfirmed``, ``late``, ``seconds``, ``rate``, ``attempts`` and ``results``.
+    ``unconfirmed``, ``acked_from_journal``, ``late``, ``seconds``, ``rate``, ``attempts`` and ``results``.
 
     :param handler: a callable, sync or async, or the dotted path of one. Its first argument is the message (or, with
         ``batch``, a list of messages); further ones are taken from ``op_kwargs`` and the context, as in ``@task``.
@@ -69,6 +68,9 @@ class QueueProcessOperator(QueueOperator):
     :param grace: seconds that running handlers get when the task is killed; Airflow 3 ends the process after 5.
     :param dry_run: handle and report, then give every message back.
     :param keep_results: how many results of handlers the report keeps.
+    :param journal: write down, about once a second, which messages are handled and not acked yet; where the task dies,
+        its next try acks them instead of handling them again. For handlers that are slow or costly to repeat. Airflow
+        3.3 and later have the place for it, ``context["task_state_store"]``; before, asking for it is an error.
     """
 
     template_fields: Sequence[str] = (
@@ -107,6 +109,7 @@ class QueueProcessOperator(QueueOperator):
         grace: float = 3,
         dry_run: bool = False,
         keep_results: int = 0,
+        journal: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -130,6 +133,7 @@ class QueueProcessOperator(QueueOperator):
         self.grace = grace
         self.is_dry_run = dry_run  # BaseOperator has a method dry_run
         self.keep_results = keep_results
+        self.journal = journal
         self._engine: Engine | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -137,6 +141,7 @@ class QueueProcessOperator(QueueOperator):
         options = self._options()
         share = parse_fail_on(self.fail_on)
         handler = self._bind_handler(context)
+        store = self._find_store(context)
         queue_id = self.find_queue()
         metrics = Metrics(queue_id)
         port = HookPort(
@@ -144,15 +149,18 @@ class QueueProcessOperator(QueueOperator):
             queue_id,
             visibility_timeout=options.visibility_timeout,
             dead_letter_queue_id=self._find_dead_letter_queue(queue_id),
-            timed=metrics.timed,
         )
-        self._engine = Engine(port, handler, options, log=self.log)
+        journal = Journal(store, queue_id, now=utc_now, log=self.log) if store is not None else None
+        self._engine = Engine(port, handler, options, log=self.log, journal=journal)
         report = self._engine.report
+        kept = journal.kept(port, report) if journal is not None else None
         try:
-            self._run_in_thread(self._engine, metrics)
+            run_in_thread(self._engine, self.hook, metrics, self.log, during=kept)
         finally:
             log_report(self.log, report, options)
         self._judge(report, share)
+        if journal is not None:
+            journal.delete()
         return report.to_xcom()
 
     def on_kill(self) -> None:
@@ -168,7 +176,7 @@ class QueueProcessOperator(QueueOperator):
         timeout = arguments.parse_visibility_timeout(self.visibility_timeout)
         if timeout is None and self.expected_seconds_per_message is not None:
             timeout = choose_visibility_timeout(self.expected_seconds_per_message, batch_size)
-        given = {} if timeout is None else {"visibility_timeout": timeout}
+        given: dict[str, Any] = {} if timeout is None else {"visibility_timeout": timeout}
         delay: Any = self.delay_seconds
         return Options(
             max_messages=_optional(arguments.parse_count, self.max_messages, "max_messages"),
@@ -200,6 +208,20 @@ class QueueProcessOperator(QueueOperator):
             return handle_async
         return lambda message: handler(message, *args, **kwargs)
 
+    def _find_store(self, context: Context) -> Store | None:
+        """Return where the journal goes, None where there is none: a dry run acks nothing."""
+        if not self.journal or self.is_dry_run:
+            return None
+        store = context.get("task_state_store")
+        if store is None:
+            msg = (
+                "journal=True needs context['task_state_store'], which Airflow gives to tasks from 3.3 on (this is "
+                f"{AIRFLOW_VERSION}). Without it, leave journal out, make the handler safe to repeat, and choose a "
+                "small settle_interval: fewer messages are handled and not acked yet when a task dies"
+            )
+            raise ValueError(msg)
+        return cast("Store", store)
+
     def _find_dead_letter_queue(self, queue_id: str) -> str | None:
         consumer = self.hook.get_pull_consumer(queue_id)
         name = self.dead_letter_queue or (consumer and consumer.dead_letter_queue)
@@ -216,30 +238,6 @@ class QueueProcessOperator(QueueOperator):
                 consumer.max_retries,
             )
         return self.hook.get_queue_id(name) if name else None
-
-    def _run_in_thread(self, engine: Engine, metrics: Metrics) -> None:
-        """
-        Run the engine beside this thread, which stays free for signals.
-
-        Whatever is raised here meanwhile (a time-out, Airflow 2's SIGTERM) stops the engine and waits for it to settle.
-        """
-        run = partial(contextvars.copy_context().run, asyncio.run, self._process(engine, metrics))
-        with ThreadPoolExecutor(1, "cloudflare-queue") as pool:
-            future = pool.submit(run)
-            try:
-                future.result()
-            except BaseException:
-                engine.stop(killed=True)
-                raise
-        if engine.error is not None:
-            raise engine.error
-
-    async def _process(self, engine: Engine, metrics: Metrics) -> None:
-        try:
-            async with tell_while_running(self.log, engine, metrics):
-                await engine.run()
-        finally:
-            await self.hook.aclose()
 
     def _judge(self, report: Report, share: float | None) -> None:
         if self._engine is not None and self._engine.killed:

@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues.exceptions import UnconfirmedLeasesError, list_leases, shorten_lease
 from airflow_provider_cfqueues.models import AckResult
+from airflow_provider_cfqueues.operators.administration import (
+    QueueCreateOperator,
+    QueueDeleteOperator,
+    QueueEnsurePullConsumerOperator,
+    QueuePauseOperator,
+    QueueResumeOperator,
+)
 from airflow_provider_cfqueues.operators.base import QueueOperator
 from airflow_provider_cfqueues.operators.leases import warn_of_short_leases
 from airflow_provider_cfqueues.operators.process import QueueProcessOperator
+from airflow_provider_cfqueues.operators.purge import QueuePurgeOperator
+from airflow_provider_cfqueues.operators.redrive import QueueRedriveOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
@@ -20,8 +29,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "QueueAckOperator",
+    "QueueCreateOperator",
+    "QueueDeleteOperator",
+    "QueueEnsurePullConsumerOperator",
+    "QueuePauseOperator",
     "QueueProcessOperator",
     "QueuePullOperator",
+    "QueuePurgeOperator",
+    "QueueRedriveOperator",
+    "QueueResumeOperator",
     "QueueRetryOperator",
     "QueueSendOperator",
     "QueueSettleOperator",

@@ -12,7 +12,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any
 
@@ -20,10 +19,12 @@ from airflow_provider_cfqueues.models import Message, PullResult
 from airflow_provider_cfqueues.outcomes import Reject
 from airflow_provider_cfqueues.processing.changes import Changes
 from airflow_provider_cfqueues.processing.handling import Handled, Handling
+from airflow_provider_cfqueues.processing.journal import Journal
 from airflow_provider_cfqueues.processing.options import Options
 from airflow_provider_cfqueues.processing.pulling import Puller
 from airflow_provider_cfqueues.processing.report import Report
 from airflow_provider_cfqueues.processing.settling import QueuePort, Settlement, Settler, choose_settlement
+from airflow_provider_cfqueues.processing.threads import DaemonThreads
 from airflow_provider_cfqueues.processing.window import Idling, Window
 
 
@@ -41,6 +42,7 @@ class Engine:
     :param options: how.
     :param now: tells the time that leases are compared with.
     :param log: where failing messages go.
+    :param journal: knows what was handled before, and is told what is handled now.
     """
 
     def __init__(
@@ -51,17 +53,20 @@ class Engine:
         *,
         now: Callable[[], datetime] = utc_now,
         log: Any = None,
+        journal: Journal | None = None,
     ) -> None:
         self.report = Report()
         self.error: Exception | None = None
         self._port = port
         self._options = options
         self._log = log or logging.getLogger(__name__)
-        self._executor = ThreadPoolExecutor(options.concurrency, "cloudflare-queue-handler")
+        self._journal = journal
+        self._executor = DaemonThreads(options.concurrency, "cloudflare-queue-handler")
         self._handling = Handling(
             handler,
             batch_size=options.batch_size,
             max_attempts=options.max_attempts,
+            handles_undecoded=options.handles_undecoded,
             executor=self._executor,
             now=now,
         )
@@ -87,12 +92,18 @@ class Engine:
             report=self.report,
             on_settled=self._on_settled,
             on_error=self._on_error,
+            on_confirmed=None if journal is None else journal.forget,
         )
 
     @property
     def killed(self) -> bool:
         """Whether the task was killed while it ran."""
         return self._killed
+
+    @property
+    def stopping(self) -> bool:
+        """Whether nothing more is pulled or begun."""
+        return self._stopping
 
     def stop(self, *, killed: bool = False) -> None:
         """
@@ -169,8 +180,17 @@ class Engine:
             starving=len(pulled) == size and self._waiting_workers > 0,
             seconds_per_message=self._busy_seconds / self.report.handled if self.report.handled else None,
         )
-        self._buffer.extend(pulled)
+        self._buffer.extend(message for message in pulled if not self._ack_again(message))
         self._idling.answered(len(pulled), self._clock())
+
+    def _ack_again(self, message: Message) -> bool:
+        """Ack a message that was handled under an earlier lease; return whether it was."""
+        if self._journal is None or message not in self._journal:
+            return False
+        self._journal.note(message)
+        self._window.handled(message)
+        self._settler.stage(Settlement(message=message, kind="acked_from_journal"))
+        return True
 
     # -- handling ---------------------------------------------------------------------------------------------------
 
@@ -237,6 +257,8 @@ class Engine:
             self._window.open -= 1  # it waits for the end, not for the window
         else:
             self._settler.stage(settlement)
+            if self._journal is not None:
+                (self._journal.note if settlement.kind == "acked" else self._journal.forget)(message)
 
     def _close(self, message: Message) -> None:
         self._window.handled(message)

@@ -1,23 +1,13 @@
-"""
-What a run tells Airflow's metrics, each with the tag ``queue``.
-
-- counters ``cloudflare_queues.pulled``, ``.acked``, ``.retried``, ``.rejected``, ``.expired``, ``.unconfirmed``
-- gauge ``cloudflare_queues.backlog``
-- timer ``cloudflare_queues.request`` with the further tag ``call`` (``pull``, ``ack``, ``dead_letter``)
-"""
+"""What a run tells Airflow's metrics of handlers; what requests do is counted where they are made."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
 
-from airflow_provider_cfqueues._compat import Stats
+from airflow_provider_cfqueues import telemetry
 from airflow_provider_cfqueues.processing.report import Report
 
-COUNTERS = ("pulled", "acked", "retried", "rejected", "expired", "unconfirmed")
+COUNTERS = ("handled", "failed", "rejected", "expired", "acked_from_journal")
 
 
 class Metrics:
@@ -28,7 +18,7 @@ class Metrics:
     """
 
     def __init__(self, queue_id: str) -> None:
-        self._tags = {"queue": queue_id}
+        self._queue_id = queue_id
         self._sent: Counter[str] = Counter()
 
     def send(self, report: Report) -> None:
@@ -38,23 +28,6 @@ class Metrics:
         :param report: the numbers so far.
         """
         for name in COUNTERS:
-            count = getattr(report, name) - self._sent[name]
-            if count:
-                Stats.incr(f"cloudflare_queues.{name}", count, tags=self._tags)
-                self._sent[name] += count
-        if report.backlog is not None:
-            Stats.gauge("cloudflare_queues.backlog", report.backlog, tags=self._tags)
-
-    @contextmanager
-    def timed(self, call: str) -> Iterator[None]:
-        """
-        Time a request, failed ones included.
-
-        :param call: its name, for the tag.
-        """
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            took = timedelta(seconds=time.monotonic() - began)
-            Stats.timing("cloudflare_queues.request", took, tags={**self._tags, "call": call})
+            fresh = getattr(report, name) - self._sent[name]
+            telemetry.count(name, fresh, queue=self._queue_id)
+            self._sent[name] += fresh

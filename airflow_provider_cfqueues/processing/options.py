@@ -29,6 +29,8 @@ class Options:
     :param grace: seconds that running handlers get when the task is killed.
     :param dry_run: give every message back at the end, whatever its outcome.
     :param keep_results: how many results of handlers the report keeps.
+    :param handles_undecoded: handlers get messages whose body could not be decoded as well; else they are rejected
+        unseen.
     """
 
     max_messages: int | None = None
@@ -45,6 +47,7 @@ class Options:
     grace: float = 3
     dry_run: bool = False
     keep_results: int = 0
+    handles_undecoded: bool = False
 
 
 def choose_visibility_timeout(expected_seconds_per_message: float, batch_size: int | None) -> float:

@@ -64,6 +64,7 @@ def log_report(log: Any, report: Report, options: Options) -> None:
         "rejected": report.rejected,
         "expired before their turn": report.expired,
         "not confirmed": report.unconfirmed,
+        "handled before (journal)": report.acked_from_journal,
         "attempts": ", ".join(f"{count} at delivery {n}" for n, count in sorted(report.attempts.items())) or "-",
         "shortest lease left": f"{report.closest:.0%} of {options.visibility_timeout:g} s; {report.late} outran it",
     }

@@ -24,7 +24,10 @@ class Failure:
 @dataclass(kw_only=True)
 class Report:
     """
-    Counts of a run. Every pulled message ends in exactly one of acked, retried, rejected, expired, unconfirmed.
+    Counts of a run.
+
+    Every pulled message ends in exactly one of acked, retried, rejected, expired, unconfirmed and acked_from_journal;
+    the last also counts messages that were not pulled, but acked by the lease of an earlier try.
 
     :param pulled: messages leased.
     :param handled: messages that a handler finished.
@@ -34,6 +37,7 @@ class Report:
     :param rejected: messages copied to the dead-letter queue and acked.
     :param expired: messages whose lease ended before their turn; their next delivery will be handled.
     :param unconfirmed: messages whose outcome the API did not confirm; they may be delivered again.
+    :param acked_from_journal: messages that had been handled before, acked without being handled again.
     :param late: messages whose handler outran the lease (they count as acked or retried too).
     :param closest: the smallest share of a lease that was left when its message was done; below 0 it outran.
     :param attempts: how many messages came at which delivery.
@@ -50,6 +54,7 @@ class Report:
     rejected: int = 0
     expired: int = 0
     unconfirmed: int = 0
+    acked_from_journal: int = 0
     late: int = 0
     closest: float = 1.0
     seconds: float = 0.0
@@ -93,6 +98,7 @@ class Report:
             "rejected": self.rejected,
             "expired": self.expired,
             "unconfirmed": self.unconfirmed,
+            "acked_from_journal": self.acked_from_journal,
             "late": self.late,
             "seconds": round(self.seconds, 3),
             "rate": round(self.rate, 1),

@@ -40,7 +40,7 @@ class Settlement:
     A message whose fate is decided.
 
     :param message: the message.
-    :param kind: ``acked``, ``retried`` or ``rejected``: what it counts as once it is confirmed.
+    :param kind: ``acked``, ``retried``, ``rejected`` or ``acked_from_journal``: what it counts as once it is confirmed.
     :param delay_seconds: for a retry.
     :param reason: for a reject.
     """
@@ -85,6 +85,7 @@ class Settler:
     :param report: counts what was confirmed and what was not.
     :param on_settled: called with the number of messages that are no longer open.
     :param on_error: called with the failure of a request that failed for good.
+    :param on_confirmed: called with each message whose settlement the API confirmed.
     """
 
     def __init__(
@@ -95,12 +96,14 @@ class Settler:
         report: Report,
         on_settled: Callable[[int], None],
         on_error: Callable[[Exception], None],
+        on_confirmed: Callable[[Message], None] | None = None,
     ) -> None:
         self._port = port
         self._interval = interval
         self._report = report
         self._on_settled = on_settled
         self._on_error = on_error
+        self._on_confirmed = on_confirmed
         self._staged: list[Settlement] = []
         self._timer: asyncio.TimerHandle | None = None
         self._requests: set[asyncio.Task[Any]] = set()
@@ -155,6 +158,8 @@ class Settler:
                 confirmed = settlement.message.lease_id not in unconfirmed
                 kind = settlement.kind if confirmed else "unconfirmed"
                 setattr(self._report, kind, getattr(self._report, kind) + 1)
+                if confirmed and self._on_confirmed is not None:
+                    self._on_confirmed(settlement.message)
             self._on_settled(len(batch))
 
     def _ended(self, request: asyncio.Task[None]) -> None:

@@ -115,10 +115,12 @@ class Idling:
         if count:
             self._since = None
             self._wait = self._poll_interval
+            self._next_look = now
             return
         self._since = now if self._since is None else self._since
-        self._next_look = now + self._wait
-        self._wait = min(MAX_POLL_WAIT, self._wait * 2)
+        if now >= self._next_look:  # else it was under way already when another found the queue empty
+            self._next_look = now + self._wait
+            self._wait = min(MAX_POLL_WAIT, self._wait * 2)
 
     def is_over(self, now: float) -> bool:
         """

@@ -128,13 +128,6 @@ class QueueStream:
     def _take_in(self, result: PullResult, pulled_at: datetime) -> Pull:
         if result:
             self._log.info("Pulled %d messages of queue %s", len(result), self._name)
-        if result.without_lease:
-            self._log.warning(
-                "%d messages of queue %s came without a lease ID: nothing can be done with them before their next "
-                "delivery",
-                result.without_lease,
-                self._name,
-            )
         pull = Pull(
             result=result,
             pulled_at=pulled_at,

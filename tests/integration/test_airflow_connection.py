@@ -136,6 +136,14 @@ def test_airflow_lists_our_form_without_a_warning(outcome):
 
 
 @needs_form
+def test_airflow_lists_our_notifier_and_link_without_a_warning(outcome):
+    listed = result(outcome("providers"))
+    notifier = "airflow_provider_cfqueues.notifications.queues.CloudflareQueuesNotifier"
+    assert {"notification_class_name": notifier} in listed["notifications"]
+    link = "airflow_provider_cfqueues.links.queues.CloudflareQueueLink"
+    assert {"extra_link_class_name": link} in listed["links"]
+
+
 def test_the_form_shows_our_labels_and_hides_no_field(outcome):
     form = result(outcome("form"))
     behaviour = TABLE["ui-field-behaviour"]

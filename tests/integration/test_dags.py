@@ -15,14 +15,17 @@ from airflow import DAG
 
 from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.operators import queues as operators
 from airflow_provider_cfqueues.operators.queues import (
     QueueAckOperator,
+    QueueProcessOperator,
     QueuePullOperator,
     QueueRetryOperator,
     QueueSendOperator,
     QueueSettleOperator,
 )
 from airflow_provider_cfqueues.outcomes import Reject
+from airflow_provider_cfqueues.sensors.queues import QueueBacklogSensor, QueueMessageSensor
 
 try:
     from airflow.sdk import task
@@ -83,7 +86,7 @@ def _serialize(dag):
 @pytest.fixture
 def cf(connect):
     """An emulator with the queue of the example DAGs."""
-    with Emulator(queues=["orders", "orders-failed"]) as emulator:
+    with Emulator(queues=["orders", "orders-failed", "alerts"]) as emulator:
         connect(emulator)
         yield emulator
 
@@ -137,6 +140,15 @@ def send_once_nothing_was_found(cf, hook, queue):
     while not any(request["path"].endswith("/peek") for request in cf.requests()):
         time.sleep(0.02)
     hook.send(queue, [{"type": "order", "quantity": 3}])
+
+
+def test_the_example_of_scaling_out_has_as_many_tasks_as_the_backlog_needs(cf, run_dag):
+    CloudflareQueuesHook().send(cf.queues["orders"], [{"quantity": 1}] * 1_000)
+    example = runpy.run_path(str(EXAMPLES / "cloudflare_queues_scale_out.py"))
+    xcom = run_dag(example["cloudflare_queues_scale_out"]())
+    assert list(xcom("plan")) == [{"share": 0}, {"share": 1}]
+    assert sum(xcom("ship", map_index=share)["acked"] for share in (0, 1)) == 1_000
+    assert in_queue(cf, "ready", "leased", "delayed") == []
 
 
 def test_each_operator_can_be_mapped_and_reads_what_mapped_tasks_left(cf, run_dag):
@@ -224,3 +236,47 @@ def test_a_body_that_airflow_cannot_store_does_not_take_the_batch_with_it(cf, ru
     pulled = xcom("pull")
     assert [message["body"] for message in pulled if "body_error" not in message] == ["good"]
     assert len([message for message in pulled if message.get("raw_body")]) == 3
+
+
+def purge_that_takes_a_while(cf):
+    running = {"started_at": "2026-11-22T00:00:00Z", "completed": "false"}
+    for answer in ({}, {}, running, running, {**running, "completed": "true"}):
+        cf.add_fault("purge", status=200, apply=True, body={"success": True, "result": answer})
+
+
+def test_a_dag_that_uses_every_operator_once_runs_green(cf, run_dag):
+    """The example of operations, with the other operators and the sensors behind its own tasks."""
+    hook = CloudflareQueuesHook()
+    hook.send(cf.queues["orders-failed"], ["again", {"n": 1}])
+    purge_that_takes_a_while(cf)
+    example = runpy.run_path(str(EXAMPLES / "cloudflare_queues_operations.py"))
+    dag = example["cloudflare_queues_operations"]()
+    dag.get_task("redrive").idle_timeout = 0
+    purge = dag.get_task("purge")
+    purge.deferrable, purge.poll_interval = True, 0
+    queue = {"queue_name": "orders"}
+    with dag:
+        send = QueueSendOperator(task_id="send", messages=["a", "b", "c", "d", "e"], **queue)
+        backlog = QueueBacklogSensor(task_id="backlog", at_least=5, **queue)
+        pull = QueuePullOperator(task_id="pull", max_messages=3, visibility_timeout=600, **queue)
+        lease = "{{ ti.xcom_pull(task_ids='pull')[%d] }}"
+        ack = QueueAckOperator(task_id="ack", lease_ids=lease % 0, **queue)
+        retry = QueueRetryOperator(task_id="retry", lease_ids=lease % 1, delay_seconds=600, **queue)
+        settle = QueueSettleOperator(task_id="settle", ack_lease_ids=lease % 2, **queue)
+        messages = QueueMessageSensor(task_id="messages", max_messages=1, visibility_timeout=600, **queue)
+        process = QueueProcessOperator(task_id="process", handler=print, idle_timeout=0, **queue)
+        dag.get_task("delete") >> send >> backlog >> pull >> [ack, retry, settle] >> messages >> process
+    used = {type(task).__name__ for task in dag.tasks}
+    assert used >= set(operators.__all__) | {"QueueMessageSensor", "QueueBacklogSensor"}
+    xcom = run_dag(dag)
+    assert [xcom("ensure")["action"], xcom("ensure_failed")["action"]] == ["updated", "updated"]
+    assert (xcom("redrive")["moved"], xcom("purge")["backlog_count"]) == (2, 2)
+    assert xcom("purge")["started_at"] == "2026-11-22T00:00:00Z"
+    assert [xcom(task_id)["delivery_paused"] for task_id in ("pause", "resume")] == [True, False]
+    assert xcom("delete") == {"queue_id": None, "deleted": False}
+    assert (len(xcom("messages")), xcom("process")["acked"]) == (1, 1)
+    assert [message["body"] for message in in_queue(cf, "delayed")] == ["b"]
+    account, orders = cf.account_id, cf.queues["orders"]
+    for task_id in ("create", "ensure", "pause", "purge", "backlog", "pull", "ack", "process"):
+        url = f"https://dash.cloudflare.com/{account}/workers/queues/view/{orders}"
+        assert xcom(task_id, "cloudflare_queue_link") == url, task_id

@@ -7,6 +7,7 @@ import gc
 import threading
 import warnings
 
+from airflow_provider_cfqueues.clients import MAX_CONNECTIONS
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 
@@ -42,6 +43,17 @@ def test_first_calls_at_once_share_a_client(cf, queue):
         return clients
 
     assert len({id(client) for client in asyncio.run(at_once())}) == 1
+
+
+def test_more_calls_at_once_than_connections_wait_their_turn(queue):
+    hook = CloudflareQueuesHook()
+
+    async def at_once():
+        answers = await asyncio.gather(*(hook.aget_metrics(queue) for _ in range(MAX_CONNECTIONS + 20)))
+        await hook.aclose()
+        return answers
+
+    assert {metrics.backlog_count for metrics in asyncio.run(at_once())} == {0}
 
 
 def test_threads_share_a_client(cf):

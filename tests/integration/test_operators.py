@@ -12,13 +12,34 @@ from airflow_provider_cfqueues.exceptions import ServerError, UnconfirmedLeasesE
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import (
     QueueAckOperator,
+    QueueCreateOperator,
+    QueueDeleteOperator,
+    QueueEnsurePullConsumerOperator,
+    QueuePauseOperator,
     QueuePullOperator,
+    QueuePurgeOperator,
+    QueueRedriveOperator,
+    QueueResumeOperator,
     QueueRetryOperator,
     QueueSendOperator,
     QueueSettleOperator,
 )
 
-OPERATORS = [QueueAckOperator, QueueRetryOperator, QueueSettleOperator, QueuePullOperator, QueueSendOperator]
+OPERATORS = [
+    QueueAckOperator,
+    QueueCreateOperator,
+    QueueDeleteOperator,
+    QueueEnsurePullConsumerOperator,
+    QueuePauseOperator,
+    QueuePullOperator,
+    QueuePurgeOperator,
+    QueueRedriveOperator,
+    QueueResumeOperator,
+    QueueRetryOperator,
+    QueueSendOperator,
+    QueueSettleOperator,
+]
+SWITCHES = {"repeat_ambiguous", "wait_for_completion", "deferrable", "unwrap", "grace"}
 
 
 class TaskInstance:
@@ -244,7 +265,7 @@ def test_every_argument_but_switches_can_be_templated(kind):
         for name, parameter in inspect.signature(inspect.unwrap(base.__init__)).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
-    assert arguments - {"repeat_ambiguous"} == set(kind.template_fields)
+    assert arguments - SWITCHES == set(kind.template_fields)
 
 
 def test_the_default_connection_is_the_hooks():

@@ -12,7 +12,7 @@ from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
 from airflow_provider_cfqueues.outcomes import Reject
 
 PROCESS = """
-import signal, sys
+import signal, sys, threading
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
 from airflow_provider_cfqueues.outcomes import Reject
 
@@ -23,6 +23,9 @@ def handle(message):
     if message.body == "blocks":
         say("here")
         sys.stdin.read()
+    if message.body == "hangs":
+        say("here")
+        threading.Event().wait()
     if message.body == "poison":
         raise Reject("poison")
     say("handled " + message.body)
@@ -166,6 +169,17 @@ def test_a_worker_told_to_end_acks_what_is_done_and_gives_the_rest_back(cf, send
     assert queue(cf)["totals"]["acked"] == 1
     left = {(message["body"], message["state"], message["attempts"]) for message in queue(cf)["messages"]}
     assert left == {("blocks", "ready", 1), ("waits", "ready", 1)}
+
+
+def test_a_handler_that_never_returns_does_not_keep_a_worker_that_was_told_to_end(cf, send, start):
+    send("hangs")
+    process = start(ON_KILL, grace=0.1)
+    log_up_to(process, "here")
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert "The task was killed" in error
+    assert queue(cf)["states"]["ready"] == 1
 
 
 def test_a_run_whose_acks_fail_for_good_has_its_messages_handled_again(cf, send, start):

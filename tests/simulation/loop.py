@@ -8,6 +8,7 @@ import threading
 from asyncio import events
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
@@ -121,7 +122,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             for task in self._tasks:  # which may grow meanwhile
                 if not task.done():
                     task._log_destroy_pending = False
-                    task.get_coro().close()
+                    with suppress(RuntimeError):  # of clean-up that would wait for something
+                        task.get_coro().close()
         finally:
             events._set_running_loop(None)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
-from airflow_provider_cfqueues import arguments, clients, flows
+from airflow_provider_cfqueues import clients
 from airflow_provider_cfqueues.emulator import wire
 from airflow_provider_cfqueues.emulator.api import ROUTES
 from airflow_provider_cfqueues.emulator.call import Call as EmulatedCall
@@ -26,7 +26,6 @@ from simulation.scenario import Scenario
 from simulation.truth import Truth
 
 if TYPE_CHECKING:
-    from airflow_provider_cfqueues.models import AckResult, SendResult
     from simulation.process import Process
 
 T = TypeVar("T")
@@ -96,6 +95,7 @@ class SimulatedClient(clients.AsyncClient):
     def __init__(self, process: Process) -> None:
         self.settings = SETTINGS
         self._policy = clients.RepeatPolicy()
+        self._observe = clients.unobserved
         self._sleep = asyncio.sleep
         self._process = process
         self._failed: dict[int, CloudflareQueuesError] = {}
@@ -127,7 +127,7 @@ class SimulatedClient(clients.AsyncClient):
 
 class Hook:
     """
-    The async calls of the hook, without Airflow: the same parsing of arguments, the same flows.
+    What the engine needs of the hook, without Airflow.
 
     :param process: whose hook it is.
     """
@@ -139,15 +139,10 @@ class Hook:
         """Return the client."""
         return self._client
 
-    async def aack(self, queue_id: str, *, acks: Sequence[str], retries: Sequence[Any]) -> AckResult:
-        """Settle leases."""
-        parse = arguments.parse_leases
-        return await self._client.run(flows.ack(queue_id, parse(acks, "acks"), parse(retries, "retries")))
+    def log_messages(self, queue_id: str, result: Any) -> None:
+        """Log nothing."""
 
-    async def asend(self, queue_id: str, messages: Sequence[Any], *, repeat_ambiguous: bool) -> SendResult:
-        """Send messages."""
-        outgoing = arguments.parse_messages(messages)
-        return await self._client.run(flows.send(queue_id, outgoing, repeat_ambiguous=repeat_ambiguous))
+    log_without_lease = log_messages
 
 
 class Network:

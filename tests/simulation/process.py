@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.outcomes import Ack, Reject
+from airflow_provider_cfqueues.processing.journal import Journal
 from airflow_provider_cfqueues.processing.port import HookPort
 from simulation.handlers import make_handler
 from simulation.loop import VirtualLoop
@@ -52,6 +53,7 @@ class Process:
         self.offset = timedelta(seconds=run.skew)
         self.has_jumped = False
         self.is_dead = False
+        self.has_processed = False
         self.stopped_at: float | None = None
         self.killed_at: float | None = None
         self.deliveries: list[Delivery] = []
@@ -64,8 +66,21 @@ class Process:
             dead_letter_queue_id=DEAD_LETTER_QUEUE_ID if has_dead_letter_queue else None,
         )
         handler = make_handler(self, run.shape, run.options.batch_size is not None)
-        self.engine = world.engine_class(port, handler, run.options, now=self.now, log=Quiet())
-        self.main = self.loop.create_task(self.engine.run())
+        self.journal: Journal | None = None
+        self.acked_at_start = 0
+        if world.store is not None and not run.options.dry_run:
+            self.journal = Journal(world.store.of(self), QUEUE_ID, now=self.now, log=Quiet())
+        self.engine = world.engine_class(port, handler, run.options, now=self.now, log=Quiet(), journal=self.journal)
+        self.main = self.loop.create_task(self._run(port))
+
+    async def _run(self, port: HookPort) -> None:
+        if self.journal is None:
+            await self.engine.run()
+            return
+        async with self.journal.kept(port, self.engine.report):
+            self.acked_at_start = self.engine.report.acked_from_journal
+            await self.engine.run()
+            self.has_processed = True
 
     def now(self) -> datetime:
         """Return what the clock of this machine says."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import gc
+import multiprocessing
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
@@ -14,6 +16,8 @@ from time import monotonic
 from airflow_provider_cfqueues.processing.engine import Engine
 from simulation.truth import Violation
 from simulation.world import World, emulated_account
+
+SEEDS_AT_ONCE = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,23 @@ def play(seeds: range, engine_class: type[Engine] = Engine, *, with_trace: bool 
             yield Result(seed=seed, violation=violation, trace=trace, counts=counts)
 
 
+def play_on_all_cores(seeds: range, processes: int | None = None) -> Iterator[Result]:
+    """
+    Play seeds in processes of their own, which no seed depends on, and yield what each showed, in order.
+
+    :param seeds: the seeds.
+    :param processes: how many; None = one for each core.
+    """
+    parts = [seeds[start : start + SEEDS_AT_ONCE] for start in range(0, len(seeds), SEEDS_AT_ONCE)]
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        for results in pool.map(_play_part, parts):
+            yield from results
+
+
+def _play_part(seeds: range) -> list[Result]:
+    return list(play(seeds))
+
+
 def main() -> int:
     """Play the seeds asked for; 1 where one of them fails."""
     parser = argparse.ArgumentParser(prog="scripts/simulate", description=__doc__)
@@ -78,20 +99,22 @@ def main() -> int:
     parser.add_argument("--start", type=int, default=0, help="the first (default %(default)s)")
     parser.add_argument("--seed", type=int, help="only this one, with its whole trace")
     parser.add_argument("--keep-going", action="store_true", help="do not end at the first that fails")
+    parser.add_argument("--processes", type=int, help="how many play at once (default: one for each core)")
     arguments = parser.parse_args()
     if arguments.seed is not None:
         [result] = play(range(arguments.seed, arguments.seed + 1), with_trace=True)
         print("\n".join(result.trace))
         print(f"seed {result.seed}: {result.violation or 'all is well'}")
         return int(bool(result.violation))
-    return _play_many(range(arguments.start, arguments.start + arguments.seeds), keep_going=arguments.keep_going)
+    seeds = range(arguments.start, arguments.start + arguments.seeds)
+    return _play_many(seeds, arguments.processes, keep_going=arguments.keep_going)
 
 
-def _play_many(seeds: range, *, keep_going: bool) -> int:
+def _play_many(seeds: range, processes: int | None, *, keep_going: bool) -> int:
     began = shown = monotonic()
     totals: Counter[str] = Counter()
     failed = 0
-    for done, result in enumerate(play(seeds), 1):
+    for done, result in enumerate(play_on_all_cores(seeds, processes), 1):
         totals += result.counts
         if result.violation:
             failed += 1

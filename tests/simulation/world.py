@@ -20,10 +20,13 @@ from simulation.loop import NEVER, VirtualTime
 from simulation.network import Network, Server
 from simulation.process import DEAD_LETTER_QUEUE_ID, EPOCH, MAX_STEPS, QUEUE_ID, Process
 from simulation.scenario import Run, Scenario, draw
+from simulation.store import SharedStore
 from simulation.truth import Truth, Violation
 
 MAX_SECONDS = 100_000.0
 MAX_DRAINS = 25
+JOURNAL_SEEDS = 4
+"""One seed in so many is played with a journal, which all its runs share."""
 SECONDS_AFTER_KILL = 200.0
 """Beyond the grace: a last request is repeated for a minute, and a copy to the dead-letter queue goes before it."""
 
@@ -47,6 +50,7 @@ class World:
         time.reset()
         self.truth = Truth(time, self.scenario.items)
         self.network = Network(time, self.random, Server(service), self.truth, self.scenario)
+        self.store = SharedStore(self) if seed % JOURNAL_SEEDS == 0 else None
         self.processes: list[Process] = []
         self.live: list[Process] = []
         self.steps = 0

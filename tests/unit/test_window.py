@@ -89,3 +89,12 @@ def test_a_message_ends_idleness_and_the_waits_begin_anew():
     assert not idling.is_over(10_000)
     idling.answered(0, 200)
     assert idling.seconds_left(200) == 1
+
+
+def test_pulls_that_find_the_queue_empty_at_once_are_one_look():
+    idling = Idling(5, 1)
+    for _ in range(40):
+        idling.answered(0, 100)
+    assert idling.seconds_left(100) == 1
+    idling.answered(0, 101)
+    assert idling.seconds_left(101) == 2

@@ -1,4 +1,4 @@
-"""Print as JSON what ``airflow providers hooks``, ``behaviours`` and ``widgets`` list: all three in one process."""
+"""Print as JSON what ``airflow providers`` lists by some of its commands, all in one process."""
 
 from __future__ import annotations
 
@@ -16,4 +16,6 @@ def listed(command: str) -> list[dict[str, str]]:
     return json.loads(output.getvalue().splitlines()[-1])
 
 
-print(json.dumps({command: listed(command) for command in ("hooks", "behaviours", "widgets")}))
+print(
+    json.dumps({command: listed(command) for command in ("hooks", "behaviours", "widgets", "notifications", "links")})
+)

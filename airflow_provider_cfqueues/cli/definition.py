@@ -1,0 +1,148 @@
+"""
+The commands of ``airflow cfqueues`` and ``python -m airflow_provider_cfqueues``, in one table.
+
+Every ``airflow`` command loads this module, so it imports next to nothing; what a command does is loaded when it runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+HELP = "Look at, fill and empty Cloudflare queues"
+
+
+class Argument(NamedTuple):
+    """An argument: its flags, and the options of ``argparse``."""
+
+    flags: tuple[str, ...]
+    options: dict[str, Any]
+
+
+class Command(NamedTuple):
+    """A command: the function of its name in a module beside this one does the work."""
+
+    name: str
+    help: str
+    description: str
+    arguments: tuple[Argument, ...]
+    module: str = "airflow_provider_cfqueues.cli.commands"
+
+
+def _argument(*flags: str, **options: Any) -> Argument:
+    return Argument(flags, options)
+
+
+CONNECTION = _argument(
+    "--conn-id", default="cloudflare_default", metavar="ID", help="the Airflow connection (cloudflare_default)"
+)
+JSON = _argument("--json", action="store_true", help="print the result as JSON")
+QUEUE = _argument("queue", metavar="QUEUE", help="name of the queue, or its ID")
+MAX = _argument("--max", type=int, metavar="N", help="at most so many messages (all)")
+
+COMMANDS = (
+    Command(
+        "ping",
+        "Say whether a connection is good, and what it may do",
+        "Verify the credentials and try out what needs which permission: listing, metrics, looking at the consumer, "
+        "and peeking, which wants the permission to write. Nothing is leased or changed. Exits with 1 where it fails.",
+        (_argument("queue", nargs="?", metavar="QUEUE", help="the queue to try (the first of the list)"),),
+    ),
+    Command(
+        "queues",
+        "List the queues with their backlog",
+        "List the queues of the account with backlog, size and the age of the oldest message: one request per queue.",
+        (_argument("queue", nargs="*", metavar="QUEUE", help="names of queues (all)"),),
+    ),
+    Command(
+        "peek",
+        "Look at messages without leasing them",
+        "Show the head of a queue. Nothing is leased, and no delivery is counted.",
+        (QUEUE, _argument("--max", type=int, default=10, metavar="N", help="at most so many messages, up to 100 (10)")),
+    ),
+    Command(
+        "send",
+        "Send messages",
+        "Send messages given as arguments, or the lines of a file or of stdin, each line a message. What is a JSON "
+        "object or array is sent as json, anything else as text. All are checked before the first is sent.",
+        (
+            QUEUE,
+            _argument("message", nargs="*", metavar="MESSAGE", help="messages; none = lines from stdin"),
+            _argument("--file", metavar="FILE", help="a file of messages, one a line; - is stdin"),
+            _argument("--drained", action="store_true", help="the lines are what drain wrote: send their bodies"),
+            _argument("--text", action="store_true", help="send all as text"),
+            _argument("--delay", type=float, metavar="SECONDS", help="how long they wait before they are delivered"),
+        ),
+    ),
+    Command(
+        "drain",
+        "Pull messages into a file, and ack what is written",
+        "Pull messages and write them as JSON lines. A message is acked only when its line is written and synced to "
+        "the disk. Ctrl-C acks what is written and gives the rest back.",
+        (
+            QUEUE,
+            _argument("--output", default="-", metavar="FILE", help="the file to append to; - is stdout (-)"),
+            MAX,
+            _argument(
+                "--visibility-timeout",
+                type=float,
+                default=300,
+                metavar="SECONDS",
+                help="how long the leases last, while a batch is written (300)",
+            ),
+        ),
+    ),
+    Command(
+        "redrive",
+        "Move messages from a dead-letter queue back to a queue",
+        "Move messages to another queue: pull, send, and only then ack. Copies that QueueProcessOperator made of "
+        "rejected messages are sent as the messages that they were. Ctrl-C acks what was sent and gives the rest back.",
+        (
+            QUEUE,
+            _argument("target", metavar="TARGET", help="name of the queue that gets the messages, or its ID"),
+            _argument("--match", action="append", metavar="CONDITION", help="only these: literal:…, jsonpath:…"),
+            _argument("--rate", type=float, metavar="N", help="at most N messages a second (as fast as it goes)"),
+            _argument("--as-is", action="store_true", help="send copies of rejected messages as they lie there"),
+            MAX,
+        ),
+    ),
+    Command(
+        "emulator",
+        "Run a local Cloudflare Queues",
+        "Run the emulator until Ctrl-C; its first line on stdout says where it is. It wants the extra [emulator].",
+        (
+            _argument("--host", metavar="HOST", help="address to listen on (127.0.0.1)"),
+            _argument("--port", metavar="PORT", help="port to listen on, 0 picks a free one (8787)"),
+            _argument("--queue", action="append", metavar="NAME[=ID]", help="a queue of the start; repeatable"),
+            _argument("--state", metavar="FILE", help="keep queues and messages in this SQLite file"),
+            _argument("--account-id", metavar="A", help="the only account"),
+            _argument("--api-token", metavar="T", help="the only token"),
+        ),
+        "airflow_provider_cfqueues.cli.emulating",
+    ),
+)
+
+
+def arguments_of(command: Command) -> tuple[Argument, ...]:
+    """
+    Return all arguments of a command: its own, and those that all have.
+
+    :param command: the command.
+    """
+    return command.arguments if command.name == "emulator" else (*command.arguments, CONNECTION, JSON)
+
+
+def get_cli_commands() -> list[Any]:
+    """Return the commands as Airflow has them, from 3.2 on."""
+    from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
+
+    commands = [
+        ActionCommand(
+            name=command.name,
+            help=command.help,
+            description=command.description,
+            func=lazy_load_command(f"{command.module}.{command.name}"),
+            args=[Arg(flags=argument.flags, **argument.options) for argument in arguments_of(command)],
+        )
+        for command in COMMANDS
+    ]
+    return [GroupCommand(name="cfqueues", help=HELP, subcommands=commands)]

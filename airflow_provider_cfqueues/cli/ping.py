@@ -1,0 +1,87 @@
+"""What a connection may do, tried out call by call without changing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+    from airflow_provider_cfqueues.models import Queue
+
+
+class Check(NamedTuple):
+    """Something tried: whether it worked (None = could not be tried), and what there is to say."""
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+def check_connection(hook: CloudflareQueuesHook, queue: str | None) -> list[Check]:
+    """
+    Return what was tried, until the first failure that leaves nothing else to try.
+
+    :param hook: the hook.
+    :param queue: name or ID of the queue to try; None = the first of the list.
+    :raises ConfigurationError: the connection cannot be used as it is.
+    """
+    settings = hook.get_conn().settings
+    checks = [Check("connection", True, f"{settings.conn_id}: account {settings.account_id} at {settings.base_url}")]
+    ok, said = hook.test_connection()
+    checks.append(Check("credentials, list", ok, said.partition(". ")[0] if ok else said))
+    if ok:
+        checks += _check_queue(hook, queue)
+    return checks
+
+
+def _check_queue(hook: CloudflareQueuesHook, queue: str | None) -> Iterator[Check]:
+    queues = hook.list_queues()
+    found = next((q for q in queues if queue in (None, q.queue_name, q.queue_id)), None)
+    if found is None:
+        missing = f"the account has no queue {queue!r}" if queue else "the account has no queues"
+        yield Check("queue", False if queue else None, missing)
+        return
+    yield _try("metrics", lambda: _metrics(hook, found))
+    yield _check_consumer(hook, found)
+    yield _try("pull, settle, send", lambda: _write(hook, found))
+
+
+def _try(name: str, call: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, call())
+    except CloudflareQueuesError as error:
+        return Check(name, False, str(error))
+
+
+def _metrics(hook: CloudflareQueuesHook, queue: Queue) -> str:
+    return f"{queue.queue_name}: backlog {hook.get_metrics(queue.queue_id).backlog_count}"
+
+
+def _write(hook: CloudflareQueuesHook, queue: Queue) -> str:
+    hook.peek(queue.queue_id, max_messages=1)
+    return f"{queue.queue_name}: the credentials may write (tried by peeking, which wants the same permission)"
+
+
+def _check_consumer(hook: CloudflareQueuesHook, queue: Queue) -> Check:
+    name = "pull consumer"
+    try:
+        consumers = hook.list_consumers(queue.queue_id)
+    except CloudflareQueuesError as error:
+        return Check(name, False, str(error))
+    consumer = next((consumer for consumer in consumers if consumer.type == "http_pull"), None)
+    if consumer is None:
+        return Check(
+            name,
+            False,
+            f"{queue.queue_name}: HTTP pull is not enabled; once: npx wrangler queues consumer http add "
+            f"{queue.queue_name}",
+        )
+    dead_letters = (
+        f"dead-letter queue {consumer.dead_letter_queue}"
+        if consumer.dead_letter_queue
+        else ("NO dead-letter queue: messages are deleted then")
+    )
+    return Check(name, True, f"{queue.queue_name}: {consumer.max_retries} deliveries at the most, {dead_letters}")

@@ -1,0 +1,81 @@
+"""A notifier: success and failure callbacks, and deadline alerts, as messages in a queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cfqueues import arguments
+from airflow_provider_cfqueues._compat import BaseNotifier
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.models import OutgoingMessage
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues._compat import Context
+
+
+class CloudflareQueuesNotifier(BaseNotifier):
+    """
+    Send a message to a queue: as ``on_success_callback``, ``on_failure_callback`` and the like, or at a deadline.
+
+    Deadline alerts (Airflow 3.1 and later) run in the triggerer, without blocking it. At least once: a request whose
+    answer was lost is repeated, so that a notification is rather sent twice than not at all.
+
+    :param message_body: a string (sent as text) or a JSON object or array; templates in it are rendered.
+    :param queue_id: ID of the queue. Exactly one of ``queue_id`` and ``queue_name`` is given.
+    :param queue_name: name of the queue.
+    :param delay_seconds: seconds, 0 to 86,400, before the message can be delivered; None = the queue's own delay.
+    :param cloudflare_conn_id: the Airflow connection, of type ``cloudflare``.
+    """
+
+    template_fields: Sequence[str] = ("queue_id", "queue_name", "message_body", "delay_seconds", "cloudflare_conn_id")
+
+    def __init__(
+        self,
+        *,
+        message_body: Any,
+        queue_id: str | None = None,
+        queue_name: str | None = None,
+        delay_seconds: float | str | None = None,
+        cloudflare_conn_id: str = CloudflareQueuesHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.message_body = message_body
+        self.queue_id = queue_id
+        self.queue_name = queue_name
+        self.delay_seconds = delay_seconds
+        self.cloudflare_conn_id = cloudflare_conn_id
+
+    def notify(self, context: Context) -> None:
+        """
+        Send the message.
+
+        :param context: the context of the task or DAG run.
+        """
+        message = self._message()
+        hook = CloudflareQueuesHook(self.cloudflare_conn_id)
+        try:
+            queue_id = self.queue_id or hook.get_queue_id(str(self.queue_name))
+            hook.send(queue_id, [message], repeat_ambiguous=True)
+        finally:
+            hook.close()
+
+    async def async_notify(self, context: Context) -> None:
+        """
+        Send the message from the triggerer.
+
+        :param context: the context, where Airflow gives one.
+        """
+        message = self._message()
+        hook = CloudflareQueuesHook(self.cloudflare_conn_id)
+        try:
+            queue_id = self.queue_id or await hook.aget_queue_id(str(self.queue_name))
+            await hook.asend(queue_id, [message], repeat_ambiguous=True)
+        finally:
+            await hook.aclose()
+
+    def _message(self) -> OutgoingMessage:
+        arguments.require_one(queue_id=self.queue_id, queue_name=self.queue_name)
+        delay = arguments.parse_delay(self.delay_seconds)
+        return OutgoingMessage(body=self.message_body, delay_seconds=delay)

@@ -1,0 +1,131 @@
+"""Move messages from a dead-letter queue to the queue that can process them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cfqueues import arguments
+from airflow_provider_cfqueues.exceptions import ProcessingFailedError
+from airflow_provider_cfqueues.operators.base import QueueOperator
+from airflow_provider_cfqueues.processing.redrive import Redrive, RedriveOptions
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.matching import Match
+
+
+class QueueRedriveOperator(QueueOperator):
+    """
+    Move messages from a queue, commonly a dead-letter queue, to another: pull, send, and only then ack.
+
+    At least once: where the answer of a send or of an ack is lost, or the task dies in between, a message is in both
+    queues for a while, and may be sent again. A killed task acks what was sent and gives the rest back; the next try
+    goes on from there. Body and content type stay what they are; ID, time of sending, attempts and other metadata are
+    those of a new message. What HTTP cannot carry unaltered (``bytes``, ``v8``, a JSON body that is neither object nor
+    array, a body that cannot be decoded) stays in its queue and is reported.
+
+    A message that is pulled and not moved has used up a delivery: keep ``max_retries`` of the dead-letter queue's
+    consumer high (100). Where giving it back could let Cloudflare delete it, it is sent anew to its own queue.
+
+    Returns ``{"pulled", "moved", "unmatched", "unmovable", "renewed", "returned", "unconfirmed", "seconds", "rate",
+    "not_moved"}``: counts, and the first hundred unmovable messages as ``{"message_id", "reason"}``. The task succeeds
+    whatever could not be moved.
+
+    :param target_queue_id: ID of the queue that gets the messages; exactly one of it and its name is given.
+    :param target_queue_name: name of that queue.
+    :param match: which messages to move; a condition as text, ``literal:…``, ``jsonpath:…`` or ``function:…`` (see
+        :mod:`~airflow_provider_cfqueues.matching`), or a list of them. It sees a message as it lies in the queue.
+    :param unwrap: send what :class:`~airflow_provider_cfqueues.operators.queues.QueueProcessOperator` wrote about a
+        rejected message as the message that it was.
+    :param messages_per_second: move no more than that.
+    :param max_messages: end after so many messages were pulled; None = no limit.
+    :param max_duration: pull nothing more after so many seconds; None = no limit.
+    :param idle_timeout: end when the queue gave nothing for so many seconds.
+    :param unmatched_delay_seconds: seconds until a message that was not moved can be delivered again; a run that takes
+        longer meets it again.
+    :param grace: seconds that sends under way get when the task is killed; Airflow 3 ends the process after 5.
+    """
+
+    template_fields: Sequence[str] = (
+        *QueueOperator.template_fields,
+        "target_queue_id",
+        "target_queue_name",
+        "match",
+        "messages_per_second",
+        "max_messages",
+        "max_duration",
+        "idle_timeout",
+        "unmatched_delay_seconds",
+    )
+
+    def __init__(
+        self,
+        *,
+        target_queue_id: str | None = None,
+        target_queue_name: str | None = None,
+        match: Match = None,
+        unwrap: bool = True,
+        messages_per_second: float | str | None = None,
+        max_messages: int | str | None = None,
+        max_duration: float | str | None = None,
+        idle_timeout: float | str = 5,
+        unmatched_delay_seconds: float | str = 300,
+        grace: float = 3,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.target_queue_id = target_queue_id
+        self.target_queue_name = target_queue_name
+        self.match = match
+        self.unwrap = unwrap
+        self.messages_per_second = messages_per_second
+        self.max_messages = max_messages
+        self.max_duration = max_duration
+        self.idle_timeout = idle_timeout
+        self.unmatched_delay_seconds = unmatched_delay_seconds
+        self.grace = grace
+        self._redrive: Redrive | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Move the messages."""
+        options = self._options()
+        arguments.require_one(target_queue_id=self.target_queue_id, target_queue_name=self.target_queue_name)
+        target_id = self.target_queue_id or self.hook.get_queue_id(str(self.target_queue_name))
+        self.hook.get_queue(target_id)  # before a message is pulled: a target that is not there costs no delivery
+        self._redrive = Redrive(self.hook, self.find_queue(), target_id, options, log=self.log)
+        try:
+            report = self._redrive.run()
+        finally:
+            self.log.info("What became of the messages: %s", self._redrive.to_xcom())
+        if self._redrive.killed:
+            msg = f"The task was killed: {report['moved']} messages are moved, the others given back"
+            raise ProcessingFailedError(msg, conn_id=self.cloudflare_conn_id, queue=self.queue_id or self.queue_name)
+        return report
+
+    def on_kill(self) -> None:
+        """Pull and send nothing more; ``execute`` acks what was sent, gives the rest back and raises."""
+        if self._redrive is not None:
+            self._redrive.stop(killed=True)
+
+    def _options(self) -> RedriveOptions:
+        rate = self.messages_per_second
+        if rate is not None:
+            rate = arguments.parse_number(rate, "messages_per_second")
+            if rate <= 0:
+                msg = f"messages_per_second must be above 0, not {self.messages_per_second!r}"
+                raise ValueError(msg)
+        return RedriveOptions(
+            match=self.match,
+            unwrap=self.unwrap,
+            messages_per_second=rate,
+            unmatched_delay_seconds=arguments.parse_delay(self.unmatched_delay_seconds, "unmatched_delay_seconds") or 0,
+            max_messages=None
+            if self.max_messages is None
+            else arguments.parse_count(self.max_messages, "max_messages"),
+            max_duration=None
+            if self.max_duration is None
+            else arguments.parse_number(self.max_duration, "max_duration"),
+            idle_timeout=arguments.parse_number(self.idle_timeout, "idle_timeout"),
+            grace=self.grace,
+        )

@@ -1,0 +1,50 @@
+"""
+Operate a queue: make it one that can be pulled, move back what failed, pause and purge it, and tell of failures.
+
+The first two tasks can stand before any DAG: they do nothing where queue and consumer are as wanted. The dead-letter
+queue's own consumer has a high ``max_retries``, since each look at a message that stays there counts as a delivery.
+"""
+
+from __future__ import annotations
+
+try:
+    from airflow.sdk import dag
+except ImportError:  # Airflow 2
+    from airflow.decorators import dag
+
+from airflow_provider_cfqueues.notifications.queues import CloudflareQueuesNotifier
+from airflow_provider_cfqueues.operators.queues import (
+    QueueCreateOperator,
+    QueueDeleteOperator,
+    QueueEnsurePullConsumerOperator,
+    QueuePauseOperator,
+    QueuePurgeOperator,
+    QueueRedriveOperator,
+    QueueResumeOperator,
+)
+
+tell = CloudflareQueuesNotifier(
+    queue_name="alerts", message_body={"dag": "{{ dag.dag_id }}", "task": "{{ ti.task_id }}", "state": "failed"}
+)
+
+
+@dag(schedule=None, catchup=False, tags=["cloudflare", "example"], default_args={"on_failure_callback": tell})
+def cloudflare_queues_operations():
+    create = QueueCreateOperator(task_id="create", queue_name="orders", if_exists="ignore")
+    ensure = QueueEnsurePullConsumerOperator(
+        task_id="ensure", queue_name="orders", visibility_timeout=600, dead_letter_queue="orders-failed"
+    )
+    ensure_failed = QueueEnsurePullConsumerOperator(
+        task_id="ensure_failed", queue_name="orders-failed", consumer_max_retries=100
+    )
+    redrive = QueueRedriveOperator(
+        task_id="redrive", queue_name="orders-failed", target_queue_name="orders", messages_per_second=50
+    )
+    pause = QueuePauseOperator(task_id="pause", queue_name="orders")
+    purge = QueuePurgeOperator(task_id="purge", queue_name="orders")
+    resume = QueueResumeOperator(task_id="resume", queue_name="orders")
+    delete = QueueDeleteOperator(task_id="delete", queue_name="orders-trial", if_missing="ignore")
+    create >> ensure >> ensure_failed >> redrive >> pause >> purge >> resume >> delete
+
+
+cloudflare_queues_operations()

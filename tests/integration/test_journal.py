@@ -1,0 +1,228 @@
+"""The journal of QueueProcessOperator: the next try acks what an earlier one had handled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from airflow_provider_cfqueues.emulator import Emulator
+from airflow_provider_cfqueues.exceptions import PermissionDeniedError, ProcessingFailedError
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.models import Message
+from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
+from airflow_provider_cfqueues.outcomes import Reject, Retry
+from airflow_provider_cfqueues.processing.journal import Journal
+from airflow_provider_cfqueues.processing.report import Report
+
+AIRFLOW_WARNS_ABOVE = 65_535
+REFUSED = {"status": 403, "body": {"success": False, "errors": []}}
+
+
+class Store:
+    """Airflow's task_state_store, without Airflow: JSON values by key."""
+
+    def __init__(self):
+        self.values, self.writes, self.error = {}, [], None
+
+    def _call(self):
+        assert threading.current_thread().name.startswith("cloudflare-queue-journal")
+        if self.error:
+            raise self.error
+
+    def get(self, key):
+        self._call()
+        return json.loads(self.values.get(key, "null"))
+
+    def set(self, key, value, *, retention):
+        self._call()
+        assert retention == timedelta(days=14)
+        self.values[key] = json.dumps(value)
+        self.writes.append(self.values[key])
+
+    def delete(self, key):
+        if self.error:
+            raise self.error
+        del self.values[key]
+
+    @property
+    def handled(self):
+        return json.loads(next(iter(self.values.values())))["handled"]
+
+
+@pytest.fixture
+def cf(connect):
+    with Emulator(queues=["orders", "failed"]) as emulator:
+        connect(emulator)
+        yield emulator
+
+
+@pytest.fixture
+def send(cf):
+    return lambda *bodies: CloudflareQueuesHook().send(cf.queues["orders"], list(bodies))
+
+
+@pytest.fixture
+def store():
+    return Store()
+
+
+@pytest.fixture
+def process(cf, store):
+    """Process the queue once; return the report and what handlers saw."""
+
+    def process(handler=lambda message: None, **arguments):
+        seen = []
+
+        def handle(message):
+            seen.append(message.body)
+            return handler(message)
+
+        arguments = {"idle_timeout": 0, "settle_interval": 0, "visibility_timeout": 600, "fail_on": "none", **arguments}
+        operator = QueueProcessOperator(
+            task_id="process", queue_name="orders", handler=handle, journal=True, **arguments
+        )
+        return operator.execute({"task_state_store": store}), seen
+
+    return process
+
+
+@pytest.fixture
+def die(cf, process):
+    """Process the queue by a try that handles all and then dies, because its acks are refused."""
+
+    def die(handler=lambda message: None, **arguments):
+        cf.add_fault("ack", **REFUSED)
+        with pytest.raises(PermissionDeniedError):
+            process(handler, settle_interval=600, **arguments)
+
+    return die
+
+
+def state(cf):
+    return next(queue for queue in cf.state()["queues"] if queue["name"] == "orders")
+
+
+def test_the_next_try_acks_by_the_leases_of_the_one_before(cf, send, store, die, process, logged):
+    send("a", "b")
+    die()
+    assert len(store.handled) == 2
+    report, seen = process()
+    assert (seen, report["pulled"], report["acked_from_journal"]) == ([], 0, 2)
+    assert (state(cf)["backlog_count"], store.values) == (0, {})
+    assert "had handled 2 messages that were not known to be acked: 2 are acked now" in logged()
+
+
+def test_the_next_try_acks_what_is_delivered_again_without_handling_it(cf, send, store, die, process, logged):
+    send("a", "b")
+    die()
+    cf.advance(601)
+    send("c")
+    cf.add_fault("ack", **REFUSED)
+    report, seen = process()
+    assert "Could not ack what an earlier try had handled" in logged()
+    assert (seen, report["acked_from_journal"], report["acked"]) == (["c"], 2, 1)
+    assert (state(cf)["backlog_count"], store.values) == (0, {})
+
+
+def test_what_was_handled_with_another_outcome_is_never_acked_by_the_journal(cf, send, die, process):
+    send("done", "retry", "reject", "raise")
+    outcomes = {"retry": Retry(0), "reject": Reject("no"), "raise": RuntimeError("no")}
+
+    def handle(message):
+        if message.body in outcomes:
+            raise outcomes[message.body]
+
+    die(handle, dead_letter_queue="failed")
+    cf.advance(601)
+    report, seen = process()
+    assert (sorted(seen), report["acked_from_journal"]) == (["raise", "reject", "retry"], 1)
+
+
+def test_what_was_handled_longer_ago_than_messages_are_kept_is_forgotten(cf, send, store, die, process):
+    send("old", "new")
+    die()
+    (key,) = store.values
+    [old, new] = store.handled
+    store.values[key] = json.dumps({"handled": [[old[0], old[1] - 15 * 86_400, old[2]], new]})
+    cf.advance(601)
+    report, seen = process()
+    assert (seen, report["acked_from_journal"]) == (["old"], 1)
+
+
+def test_a_try_that_fails_keeps_the_journal_and_one_that_succeeds_deletes_it(send, store, process):
+    def fail(message):
+        raise RuntimeError("no")
+
+    send("bad")
+    with pytest.raises(ProcessingFailedError):
+        process(fail, fail_on="any", delay_seconds=0)
+    assert store.writes == []  # nothing was handled with success
+    process()
+    assert (len(store.writes) > 0, store.values) == (True, {})
+
+
+def test_a_store_that_fails_is_logged_once_and_costs_nothing_else(cf, send, store, process, logged):
+    send("a", "b")
+    store.error = ConnectionError("the API server is away")
+    report, seen = process()
+    assert (sorted(seen), report["acked"]) == (["a", "b"], 2)
+    assert logged().count("the API server is away") == 1
+
+
+@pytest.mark.parametrize("nonsense", ['"text"', "[1]", '{"handled": [7]}', '{"handled": [["a", "b"]]}', "{}"])
+def test_a_journal_that_somebody_changed_is_not_used(cf, send, store, process, logged, nonsense):
+    store.values[f"cloudflare_queue_journal_{cf.queues['orders']}"] = nonsense
+    send("a")
+    _, seen = process()
+    assert seen == ["a"]
+    assert "somebody changed it" in logged()
+
+
+def test_a_slow_write_holds_up_nothing(send, store, process):
+    handled, in_time = threading.Event(), []
+
+    def set_slowly(key, value, **retention):
+        in_time.append(handled.wait(10))
+        Store.set(store, key, value, **retention)
+
+    store.set = set_slowly
+    send("first", "second")
+    process(lambda message: handled.set() if message.body == "second" else None)
+    assert set(in_time) == {True}
+
+
+def test_a_dry_run_keeps_no_journal(cf, send, store, die, process):
+    send("a")
+    die()
+    cf.advance(601)
+    report, seen = process(dry_run=True)
+    assert (seen, report["acked_from_journal"], len(store.handled)) == (["a"], 0, 1)
+
+
+def test_without_a_place_for_it_the_task_fails_before_anything_is_pulled(cf):
+    operator = QueueProcessOperator(task_id="process", queue_name="orders", handler=print, journal=True)
+    with pytest.raises(ValueError, match=r"from 3\.3 on .* leave journal out"):
+        operator.execute({})
+    assert cf.requests() == []
+
+
+def test_it_stays_small_and_keeps_the_newest(store):
+    def now():
+        return datetime.now(timezone.utc)
+
+    async def handle_many():
+        journal = Journal(store, "q", now=now, log=None)
+        async with journal.kept(None, Report()):
+            for number in range(3_000):
+                journal.note(Message(id=f"{number:032}", lease_id=f"{number:0160}", body=None))
+
+    asyncio.run(handle_many())
+    (value,) = store.values.values()
+    assert 40_000 < len(value) < AIRFLOW_WARNS_ABOVE * 0.75
+    assert store.handled[-1][0] == f"{2_999:032}"
+    assert [len(row) for row in store.handled[-100:]] == [3] * 100
+    assert len(store.handled) > 500

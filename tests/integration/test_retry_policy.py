@@ -1,0 +1,93 @@
+"""The retry policy, with errors as the API's answers make them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from airflow_provider_cfqueues._compat import RetryDecision
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, UnconfirmedLeasesError
+from airflow_provider_cfqueues.operators.queues import QueuePullOperator
+from airflow_provider_cfqueues.retries import CloudflareQueuesRetryPolicy
+
+needs_policies = pytest.mark.skipif(RetryDecision is None, reason="retry policies came with Airflow 3.3")
+
+
+def decide(error):
+    return CloudflareQueuesRetryPolicy().evaluate(exception=error, try_number=1, max_tries=3)
+
+
+@pytest.fixture
+def failure(cf, queue, connect):
+    """Return the error of a pull that the API answers so."""
+
+    def failure(status=None, headers=None, code=1000, **connection):
+        if connection:
+            connect(cf, **connection)
+        if status is not None:
+            body = {"success": False, "errors": [{"code": code, "message": "no"}]}
+            cf.add_fault("pull", status=status, headers=headers or {}, body=body, times=20)
+        with pytest.raises(CloudflareQueuesError) as raised:
+            QueuePullOperator(task_id="task", queue_id=queue).execute({})
+        return raised.value
+
+    return failure
+
+
+@pytest.mark.skipif(RetryDecision is not None, reason="Airflow 3.3 has retry policies")
+def test_an_older_airflow_says_what_to_use_instead():
+    with pytest.raises(RuntimeError, match=r"needs Airflow 3\.3 or later; leave out retry_policy"):
+        CloudflareQueuesRetryPolicy()
+
+
+@needs_policies
+def test_a_rate_limit_waits_what_the_api_asked_for(failure):
+    decision = decide(failure(429, {"Retry-After": "300"}))
+    assert (decision.action.value, decision.retry_delay) == ("retry", timedelta(seconds=300))
+    assert decision.reason == "The API asked to wait 300 s"
+
+
+@needs_policies
+@pytest.mark.parametrize("status", [401, 403])
+def test_credentials_and_permissions_fail_at_once(failure, status):
+    decision = decide(failure(status))
+    assert decision.action.value == "fail"
+    assert "another try cannot mend this" in decision.reason
+
+
+@needs_policies
+def test_a_connection_that_cannot_be_used_fails_at_once(failure):
+    assert decide(failure(password="")).action.value == "fail"
+
+
+@needs_policies
+def test_leases_that_were_not_confirmed_fail_at_once():
+    assert decide(UnconfirmedLeasesError("Leases not confirmed", lease_ids=["l"])).action.value == "fail"
+
+
+@needs_policies
+@pytest.mark.parametrize(("status", "code"), [(400, 10207), (404, 10104), (409, 0), (429, 10253)])
+def test_others_follow_the_settings_of_the_task(failure, status, code):
+    assert decide(failure(status, code=code)) == RetryDecision.default()
+
+
+@needs_policies
+def test_what_is_not_ours_follows_the_settings_of_the_task():
+    assert decide(ValueError("no")) == RetryDecision.default()
+
+
+@needs_policies
+def test_an_error_that_came_through_a_trigger_or_as_a_cause_is_judged_as_itself(failure):
+    sent = CloudflareQueuesError.from_dict(failure(429, {"Retry-After": "300"}).to_dict())
+    assert decide(sent).retry_delay == timedelta(seconds=300)
+    wrapped = RuntimeError("the task failed")
+    wrapped.__cause__ = sent
+    assert decide(wrapped).retry_delay == timedelta(seconds=300)
+
+
+@needs_policies
+def test_a_policy_can_be_stored_and_read():
+    assert isinstance(
+        CloudflareQueuesRetryPolicy.deserialize(CloudflareQueuesRetryPolicy().serialize()), CloudflareQueuesRetryPolicy
+    )
