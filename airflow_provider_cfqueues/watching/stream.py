@@ -27,6 +27,8 @@ from airflow_provider_cfqueues.watching.source import OpenQueue, Source
 
 CLOSE_SECONDS = 5
 """How long an end waits for an answer: triggerers are killed soon after they are told to end."""
+ADVANCE_SECONDS = 5
+"""How long one pull's settling may hold up the others': Airflow settles one at a time."""
 SETTLE_AGAIN_SECONDS = 5
 """Between two tries to settle, each of which is what a client makes of one call."""
 
@@ -72,6 +74,7 @@ class QueueStream:
         self._pulling: asyncio.Task[PullResult] | None = None
         self._not_handed_on: deque[Delivery] = deque()
         self._pulls: list[Pull] = []
+        self._settling: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._closing = asyncio.Event()
         self._close_by = 0.0
@@ -180,6 +183,7 @@ class QueueStream:
         Settle messages that the watchers are through with: in one request per pull, once all of it is decided.
 
         It repeats until their leases end, raises nothing for a failure of the API, and logs what it could not settle.
+        What takes longer than a few seconds goes on by itself, and holds up nothing else.
 
         :param resolved: messages, each with how the watchers left it.
         """
@@ -190,7 +194,10 @@ class QueueStream:
                 pull.settlements.append(settlement)
             self._changed.set()
             if not pull.undecided:
-                await self._settle(pull)
+                settling = asyncio.create_task(self._settle(pull))
+                self._settling.add(settling)
+                settling.add_done_callback(self._settling.discard)
+                await asyncio.wait({settling}, timeout=ADVANCE_SECONDS)
 
     async def _settle(self, pull: Pull) -> None:
         settlements, pull.settlements = pull.settlements, []
@@ -258,7 +265,7 @@ class QueueStream:
             for delivery in self._not_handed_on:
                 delivery.pull.settlements.append(Settlement(message=delivery.message, kind="retried", delay_seconds=0))
             self._not_handed_on.clear()
-            await asyncio.gather(*(self._settle(pull) for pull in self._pulls))
+            await asyncio.gather(*self._settling, *(self._settle(pull) for pull in self._pulls))
         finally:
             await self._source.aclose()
 

@@ -67,13 +67,15 @@ def loop_clock():
 def test_settling_ends_with_the_leases_and_the_log_names_them(cf, queue, logged):
     async def scenario():
         stream = stream_of(queue, now=loop_clock())
-        async for delivery in stream.deliveries():
-            delivery.judged, delivery.offered, delivery.taken = 1, 1, 1
-            began = asyncio.get_running_loop().time()
-            await stream.settle([(delivery, Alone())])
-            break
+        deliveries = stream.deliveries()
+        delivery = await deliveries.__anext__()
+        delivery.judged = delivery.offered = delivery.taken = 1
+        began = asyncio.get_running_loop().time()
+        await stream.settle([(delivery, Alone())])
+        await until(lambda: "could not be settled before their leases ended" in logged())
+        seconds = asyncio.get_running_loop().time() - began
         await stream.aclose()
-        return delivery.message.lease_id, asyncio.get_running_loop().time() - began
+        return delivery.message.lease_id, seconds
 
     cf.send(queue, {"n": 1})
     cf.add_fault("ack", status=401, times=1_000)
@@ -82,6 +84,26 @@ def test_settling_ends_with_the_leases_and_the_log_names_them(cf, queue, logged)
     text = logged()
     assert f"could not be settled before their leases ended, and are delivered again: {shorten_lease(lease_id)}" in text
     assert text.count("Settling messages of queue orders is tried again") == 1
+
+
+def test_a_pull_that_cannot_be_settled_does_not_hold_up_the_next(cf, queue):
+    async def scenario():
+        stream = stream_of(queue, now=loop_clock(), batch_size=1)
+        began = asyncio.get_running_loop().time()
+        deliveries = stream.deliveries()
+        for _ in range(2):
+            delivery = await deliveries.__anext__()
+            delivery.judged = delivery.offered = delivery.taken = 1
+            await stream.settle([(delivery, Alone())])
+        seconds = asyncio.get_running_loop().time() - began
+        await stream.aclose()
+        return seconds
+
+    cf.send(queue, {"n": 1})
+    cf.send(queue, {"n": 2})
+    cf.add_fault("ack", status=401, times=1_000)
+    assert run(scenario()) < 20
+    assert len({lease["lease_id"] for ack in calls(cf, "ack") for lease in ack["acks"]}) == 2
 
 
 def test_a_lease_that_a_dag_settles_counts_until_it_ends(cf, queue):
