@@ -55,11 +55,11 @@ def talk_to_emulator() -> list[dict[str, str]]:
         [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert process.stdout is not None
-    written = [process.stdout.readline()]
-    while not written[-1].startswith("{"):  # its log comes by the same way here
-        written.append(process.stdout.readline())
-    cloudflare = json.loads(written[-1])
     try:
+        written = [process.stdout.readline()]
+        while not written[-1].startswith("{"):  # its log comes by the same way here
+            written.append(process.stdout.readline())
+        cloudflare = json.loads(written[-1])
         queue = f"accounts/{cloudflare['account_id']}/queues/{cloudflare['queues']['orders']}"
         url = f"{cloudflare['base_url']}/{queue}/messages"
         header = "Authorization: Bearer "
