@@ -32,7 +32,7 @@ LAYERS = [
     {"processing.journal"},
     {"processing.engine"},
     {"clients", "telemetry", "lineage"},
-    {"hooks.base"},
+    {"hooks.base", "hooks.form"},
     {"hooks.consumers"},
     {"hooks.administration"},
     {"hooks.queues"},

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from asgiref.sync import sync_to_async
 
@@ -14,7 +14,6 @@ from airflow_provider_cfqueues import flows
 from airflow_provider_cfqueues._compat import BaseHook, get_hook_lineage_collector, mask_secret
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.lineage import Traffic
-from airflow_provider_cfqueues.provider_info import get_provider_info
 from airflow_provider_cfqueues.settings import Settings, parse_settings
 from airflow_provider_cfqueues.telemetry import Telemetry
 
@@ -27,7 +26,7 @@ T = TypeVar("T")
 
 class CloudflareBaseHook(BaseHook):
     """
-    The connection, its form and its test, and a sync and an async client of it.
+    The connection and its test, and a sync and an async client of it.
 
     :param cloudflare_conn_id: the Airflow connection, of type ``cloudflare``.
     """
@@ -46,29 +45,6 @@ class CloudflareBaseHook(BaseHook):
         self._known = flows.Known()
         self.traffic = Traffic(self, self._known)
         self._lock = threading.Lock()
-
-    @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the extra fields of the connection form for Airflow 2.11 to 3.1."""
-        from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
-        from flask_babel import lazy_gettext
-        from wtforms import PasswordField, StringField
-
-        def widget(field: dict[str, Any]) -> Any:
-            secret = field["schema"].get("format") == "password"
-            return (PasswordField if secret else StringField)(
-                lazy_gettext(field["label"]),
-                description=field["description"],
-                widget=BS3PasswordFieldWidget() if secret else BS3TextFieldWidget(),
-            )
-
-        return {name: widget(field) for name, field in _connection_type()["conn-fields"].items()}
-
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return labels and placeholders of the connection form for Airflow 2.11 to 3.1."""
-        behaviour = _connection_type()["ui-field-behaviour"]
-        return {key.replace("-", "_"): value for key, value in behaviour.items()}
 
     def get_conn(self) -> Client:
         """
@@ -157,8 +133,3 @@ class CloudflareBaseHook(BaseHook):
 
     async def _arun(self, flow: Flow[T]) -> T:
         return await (await self.aget_conn()).run(flow)
-
-
-def _connection_type() -> dict[str, Any]:
-    connection_type: dict[str, Any] = get_provider_info()["connection-types"][0]
-    return connection_type

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues import api, arguments, flows
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, shorten_lease
+from airflow_provider_cfqueues.hooks import form
 from airflow_provider_cfqueues.hooks.administration import AdministrationHook
 
 if TYPE_CHECKING:
@@ -28,6 +29,17 @@ class CloudflareQueuesHook(AdministrationHook):
 
     :param cloudflare_conn_id: the Airflow connection, of type ``cloudflare``.
     """
+
+    # Airflow looks for these two in the class itself, not in those that it inherits from.
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the extra fields of the connection form for Airflow 2.11 to 3.1."""
+        return form.connection_form_widgets()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return labels and placeholders of the connection form for Airflow 2.11 to 3.1."""
+        return form.ui_field_behaviour()
 
     def ack(self, queue_id: str, *, acks: Any = (), retries: Any = ()) -> AckResult:
         """
