@@ -154,8 +154,8 @@ def test_the_tests_that_a_page_shows_pass(tmp_path, monkeypatch):
     assert len(shown) == 3
     for name, mark in {
         "conftest.py": "conftest.py of the next",
-        "test_operators.py": "passes as a test",
-        "test_dag.py": "passes as a test, beside that conftest.py",
+        "test_operators_of_the_page.py": "passes as a test",  # no name of ours: it would be taken from sys.modules
+        "test_dag_of_the_page.py": "passes as a test, beside that conftest.py",
     }.items():
         (tmp_path / name).write_text(shown[mark])
     (tmp_path / "example_dags").mkdir()
