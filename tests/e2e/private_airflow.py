@@ -55,6 +55,7 @@ class Airflow:
             AIRFLOW_HOME=str(self.home),
             AIRFLOW__CORE__DAGS_FOLDER=str(self.home / "dags"),
             AIRFLOW__CORE__DAG_DISCOVERY_SAFE_MODE="False",
+            AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION="False",
             AIRFLOW__CORE__LOAD_EXAMPLES="False",
             AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{self._database}",
             AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL="1",
