@@ -3,9 +3,10 @@ What ``hook.ack`` of 100 leases costs, beside a bare ``requests.Session.post`` a
 
     python benchmarks/hook_ack.py [--rounds 300]
 
-All send the same leases to the same emulator (a process of its own) and, but for the floor, write and read the JSON.
-The rounds take turns, so that a noisy machine is noisy for all; the ratio is that of the medians. The floor is what no
-client can be faster than: bytes that were prepared before, over ``http.client``. What is above it is the client's own.
+All send the same leases to the same server (a process of its own) and, but for the floor, write and read the JSON: once
+to the emulator, which settles them, and once to a server that reads them and answers at once. The rounds take turns, so
+that a noisy machine is noisy for all; the ratio is that of the medians. The floor is what no client can be faster than:
+bytes that were prepared before, over ``http.client``. What is above it is the client's own.
 """
 
 from __future__ import annotations
@@ -21,10 +22,31 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+from emulator_speed import process
 from process_throughput import connection, fill, start_emulator
 from rich.console import Console
 from rich.table import Table
 
+PEER = """
+import asyncio, json, socket, uvicorn
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+
+ANSWER = json.dumps({"success": True, "errors": [], "messages": [],
+                     "result": {"ackCount": 100, "retryCount": 0, "warnings": {}}}, separators=(",", ":")).encode()
+
+async def ack(request):
+    await request.body()
+    return Response(ANSWER, media_type="application/json")
+
+listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+listener.bind(("127.0.0.1", 0))
+print(json.dumps({"base_url": "http://127.0.0.1:%d/client/v4" % listener.getsockname()[1]}), flush=True)
+config = uvicorn.Config(Starlette(routes=[Route("/{path:path}", ack, methods=["POST"])]), http="h11",
+                        log_level="error", access_log=False, lifespan="off", ws="none")
+asyncio.run(uvicorn.Server(config).serve([listener]))
+"""
 FLOOR, BARE, OURS, SDK = "floor: prepared bytes", "requests.Session.post", "CloudflareQueuesHook.ack", "official SDK"
 
 
@@ -33,14 +55,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=300)
     rounds = parser.parse_args().rounds
-    process, cloudflare = start_emulator()
+    emulator, cloudflare = start_emulator()
     try:
-        medians = measure(cloudflare, rounds)
+        with process("-c", PEER) as peer:
+            for name, base_url in (
+                ("the emulator", cloudflare["base_url"]),
+                ("a server that answers at once", peer["base_url"]),
+            ):
+                show(name, measure({**cloudflare, "server": base_url}, rounds))
     finally:
-        process.terminate()
-        process.wait()
+        emulator.terminate()
+        emulator.wait()
+
+
+def show(name: str, medians: dict[str, float]) -> None:
+    """Print the table of one server."""
     columns = ("who", "median", "x bare post", "x SDK", "above the floor", "x SDK")
-    table = Table(*columns, title="Ack 100 leases, no added latency")
+    table = Table(*columns, title=f"Ack 100 leases at {name}, no added latency")
     table.columns[0].no_wrap = True
     floor = medians[FLOOR]
     for who, seconds in medians.items():
@@ -65,10 +96,11 @@ def measure(cloudflare: dict, rounds: int) -> dict[str, float]:
 
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
-    url, token, account_id = cloudflare["base_url"], cloudflare["api_token"], cloudflare["account_id"]
+    url, token, account_id = cloudflare["server"], cloudflare["api_token"], cloudflare["account_id"]
     queue_id = cloudflare["queues"]["bench"]
     os.environ["AIRFLOW_CONN_CLOUDFLARE_DEFAULT"] = json.dumps(connection(cloudflare))
-    hook = CloudflareQueuesHook()
+    os.environ["AIRFLOW_CONN_MEASURED"] = json.dumps({**connection(cloudflare), "host": url})
+    source, hook = CloudflareQueuesHook(), CloudflareQueuesHook("measured")
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     session = requests.Session()
     session.headers.update(headers)
@@ -99,7 +131,7 @@ def measure(cloudflare: dict, rounds: int) -> dict[str, float]:
     fill(cloudflare, 100 * len(contenders) * (rounds + 1), 0)
     for _ in range(rounds + 1):
         for who, contender in contenders.items():
-            leases = [message.lease_id for message in hook.pull(queue_id, max_messages=100, visibility_timeout=3600)]
+            leases = [message.lease_id for message in source.pull(queue_id, max_messages=100, visibility_timeout=3600)]
             given = json.dumps(body(leases)).encode() if who == FLOOR else leases
             began = time.perf_counter()
             contender(given)
