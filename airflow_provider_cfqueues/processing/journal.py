@@ -18,7 +18,6 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from airflow_provider_cfqueues.api import MAX_LEASES_PER_ACK
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.processing.report import Report
 from airflow_provider_cfqueues.processing.settling import QueuePort
@@ -181,7 +180,7 @@ class Journal:
                         del self._entries[leases[lease_id]]
                         report.acked_from_journal += 1
                         self._changed.set()
-        except CloudflareQueuesError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is: they are acked as well when they come again
             self._log.warning("Could not ack what an earlier try had handled: %s", error)
         if handled:
             self._log.info(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 from datetime import datetime, timedelta, timezone
 
@@ -208,6 +209,28 @@ def test_without_a_place_for_it_the_task_fails_before_anything_is_pulled(cf):
     with pytest.raises(ValueError, match=r"from 3\.3 on .* leave journal out"):
         operator.execute({})
     assert cf.requests() == []
+
+
+class BrokenPort:
+    """A queue to which the HTTP library itself cannot send."""
+
+    async def ack(self, acks, retries):
+        raise RuntimeError("the client has been closed")
+
+
+def test_a_failure_that_is_not_the_apis_does_not_keep_the_next_try_from_beginning(store, logged):
+    message = Message(id="m1", lease_id="lease", body="")
+    store.values["cloudflare_queue_journal_q"] = json.dumps(
+        {"handled": [["m1", int(datetime.now(timezone.utc).timestamp()), "lease"]]}
+    )
+
+    async def begin():
+        journal = Journal(store, "q", now=lambda: datetime.now(timezone.utc), log=logging.getLogger("journal"))
+        async with journal.kept(BrokenPort(), Report()):
+            return message in journal
+
+    assert asyncio.run(begin())
+    assert "Could not ack what an earlier try had handled: the client has been closed" in logged()
 
 
 def test_it_stays_small_and_keeps_the_newest(store):
