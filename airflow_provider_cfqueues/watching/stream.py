@@ -265,7 +265,8 @@ class QueueStream:
             for delivery in self._not_handed_on:
                 delivery.pull.settlements.append(Settlement(message=delivery.message, kind="retried", delay_seconds=0))
             self._not_handed_on.clear()
-            await asyncio.gather(*self._settling, *(self._settle(pull) for pull in self._pulls))
+            # With the exceptions returned it waits for all of them even where it is cancelled itself.
+            await asyncio.gather(*self._settling, *(self._settle(pull) for pull in self._pulls), return_exceptions=True)
         finally:
             await self._source.aclose()
 

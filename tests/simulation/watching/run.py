@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
 from airflow_provider_cfqueues.watching.stream import QueueStream
@@ -11,7 +11,7 @@ from simulation.watching.world import World, settings_of_airflow
 
 
 def play(
-    seeds: range,
+    seeds: Iterable[int],
     trigger_class: type[QueueMessageTrigger] = QueueMessageTrigger,
     stream_class: type[QueueStream] = QueueStream,
     *,

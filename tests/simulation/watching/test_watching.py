@@ -19,10 +19,12 @@ from airflow_provider_cfqueues.watching.stream import QueueStream
 from simulation.watching.run import play
 
 SEEDS = 200
+FOUND = [704020]
+"""Seeds of longer runs that found a bug."""
 
 
 def test_no_message_is_lost_or_acked_before_it_is_stored_whatever_fails():
-    failed = [f"seed {result.seed}: {result.violation}" for result in play(range(SEEDS)) if result.violation]
+    failed = [f"seed {result.seed}: {result.violation}" for result in play([*range(SEEDS), *FOUND]) if result.violation]
     assert failed == []
 
 
