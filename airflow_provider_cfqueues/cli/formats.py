@@ -43,8 +43,10 @@ def write_all(descriptor: int, data: bytes, name: str) -> None:
     """
     left = memoryview(data)
     try:
-        while left := left[os.write(descriptor, left) :]:  # also nothing is written once: a device that is full objects
-            pass
+        while True:  # once also where there is nothing to write: a full device objects to that as well
+            left = left[os.write(descriptor, left) :]
+            if not left:
+                return
     except OSError as error:
         raise OSError(error.errno, error.strerror, name) from None
 

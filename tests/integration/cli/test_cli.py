@@ -15,6 +15,7 @@ from command_line import columns, in_queue, messages, send
 
 from airflow_provider_cfqueues.__main__ import parser
 from airflow_provider_cfqueues.cli.definition import COMMANDS
+from airflow_provider_cfqueues.emulator import Emulator
 
 PAGE = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
 
