@@ -49,7 +49,8 @@ class QueueProcessOperator(QueueOperator):
         one ``Ack()``, ``Retry()`` or ``Reject()`` per message, in order.
     :param batch_size: messages per batch, up to 100.
     :param max_messages: end after so many messages; None = no limit.
-    :param max_duration: pull nothing more after so many seconds; None = no limit.
+    :param max_duration: pull nothing more after so many seconds; what was pulled before is still handled, a quarter of
+        ``visibility_timeout`` long at the most. None = no limit.
     :param idle_timeout: end when the queue gave nothing for so many seconds.
     :param until: ``empty`` (end at ``idle_timeout``) or ``forever``.
     :param concurrency: how many handlers run at once: threads for sync handlers, tasks for async ones.
@@ -135,6 +136,7 @@ class QueueProcessOperator(QueueOperator):
         self.keep_results = keep_results
         self.journal = journal
         self._engine: Engine | None = None
+        self._killed = False
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Process the queue."""
@@ -152,6 +154,8 @@ class QueueProcessOperator(QueueOperator):
         )
         journal = Journal(store, queue_id, now=utc_now, log=self.log) if store is not None else None
         self._engine = Engine(port, handler, options, log=self.log, journal=journal)
+        if self._killed:  # while the queue was looked up
+            self._engine.stop(killed=True)
         report = self._engine.report
         kept = journal.kept(port, report) if journal is not None else None
         try:
@@ -165,6 +169,7 @@ class QueueProcessOperator(QueueOperator):
 
     def on_kill(self) -> None:
         """Begin nothing more; ``execute`` settles what is done, gives the rest back and raises."""
+        self._killed = True
         if self._engine is not None:
             self._engine.stop(killed=True)
 
@@ -174,21 +179,24 @@ class QueueProcessOperator(QueueOperator):
             raise ValueError(msg)
         batch_size = min(100, arguments.parse_count(self.batch_size, "batch_size")) if self.batch else None
         timeout = arguments.parse_visibility_timeout(self.visibility_timeout)
-        if timeout is None and self.expected_seconds_per_message is not None:
-            timeout = choose_visibility_timeout(self.expected_seconds_per_message, batch_size)
+        expected = _optional(arguments.parse_seconds, self.expected_seconds_per_message, "expected_seconds_per_message")
+        if timeout is None and expected is not None:
+            timeout = choose_visibility_timeout(expected, batch_size)
         given: dict[str, Any] = {} if timeout is None else {"visibility_timeout": timeout}
         delay: Any = self.delay_seconds
         return Options(
             max_messages=_optional(arguments.parse_count, self.max_messages, "max_messages"),
-            max_duration=_optional(arguments.parse_number, self.max_duration, "max_duration"),
-            idle_timeout=None if self.until == "forever" else arguments.parse_number(self.idle_timeout, "idle_timeout"),
+            max_duration=_optional(arguments.parse_seconds, self.max_duration, "max_duration"),
+            idle_timeout=None
+            if self.until == "forever"
+            else arguments.parse_seconds(self.idle_timeout, "idle_timeout"),
             concurrency=arguments.parse_count(self.concurrency, "concurrency"),
             batch_size=batch_size,
-            expected_seconds_per_message=self.expected_seconds_per_message,
-            settle_interval=self.settle_interval,
+            expected_seconds_per_message=expected,
+            settle_interval=arguments.parse_seconds(self.settle_interval, "settle_interval"),
             delay=delay if is_rule(delay) else arguments.parse_delay(delay),
             max_attempts=_optional(arguments.parse_count, self.max_attempts, "max_attempts"),
-            grace=self.grace,
+            grace=arguments.parse_seconds(self.grace, "grace"),
             dry_run=self.is_dry_run,
             keep_results=self.keep_results,
             **given,
@@ -240,7 +248,7 @@ class QueueProcessOperator(QueueOperator):
         return self.hook.get_queue_id(name) if name else None
 
     def _judge(self, report: Report, share: float | None) -> None:
-        if self._engine is not None and self._engine.killed:
+        if self._killed:
             msg = f"The task was killed: {report.acked} messages are acked, the others given back"
             raise ProcessingFailedError(msg, failures=report.failures, conn_id=self.cloudflare_conn_id)
         bad = report.failed + report.unconfirmed

@@ -81,6 +81,7 @@ class Engine:
         self._stopping = False
         self._killed = False
         self._grace_ends: float | None = None
+        self._pulls_no_more = False
         self._pulling_ended = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._puller = Puller(
@@ -125,8 +126,8 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         began = self._loop.time()
         if self._options.max_duration is not None:
-            self._loop.call_later(self._options.max_duration, self.stop)
-        pulling = self._loop.create_task(self._puller.run(lambda: self._stopping))
+            self._loop.call_later(self._options.max_duration, self._pull_no_more)
+        pulling = self._loop.create_task(self._puller.run(lambda: self._stopping or self._pulls_no_more))
         workers = [self._loop.create_task(self._work()) for _ in range(self._options.concurrency)]
         try:
             await self._until_done(pulling)
@@ -169,6 +170,11 @@ class Engine:
         self._running.clear()
 
     # -- pulling ----------------------------------------------------------------------------------------------------
+
+    def _pull_no_more(self) -> None:
+        """Handle what is pulled, and be done: to give a message back would cost it a delivery for nothing."""
+        self._pulls_no_more = True
+        self._changes.notify()
 
     def _take_in(self, pulled: PullResult, size: int) -> None:
         if pulled.backlog is not None:

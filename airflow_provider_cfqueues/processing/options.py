@@ -16,7 +16,7 @@ class Options:
     How a queue is processed.
 
     :param max_messages: end after so many messages; None = no limit.
-    :param max_duration: pull nothing more after so many seconds; None = no limit.
+    :param max_duration: pull nothing more after so many seconds, and handle what was pulled; None = no limit.
     :param idle_timeout: end when the queue gave nothing for so many seconds; None = never.
     :param poll_interval: seconds between two looks at an empty queue.
     :param concurrency: how many handlers run at once.
