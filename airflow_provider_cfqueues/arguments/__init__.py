@@ -19,6 +19,7 @@ from airflow_provider_cfqueues.arguments.values import (
     parse_id,
     parse_name,
     parse_number,
+    parse_seconds,
     parse_visibility_timeout,
     require_one,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "parse_name",
     "parse_number",
     "parse_queue_settings",
+    "parse_seconds",
     "parse_visibility_timeout",
     "require_one",
 ]

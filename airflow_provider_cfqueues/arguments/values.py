@@ -89,6 +89,23 @@ def parse_number(value: Any, what: str) -> float:
     return number
 
 
+def parse_seconds(value: Any, what: str, *, at_least: float = 0) -> float:
+    """
+    Return a duration.
+
+    :param value: seconds: a number, or text that holds one.
+    :param what: the name of the argument, for the error.
+    :param at_least: the shortest.
+    :raises TypeError: it is neither.
+    :raises ValueError: the text holds no number, or it is not finite, or too short.
+    """
+    seconds = parse_number(value, what)
+    if seconds < at_least:
+        msg = f"{what} must be at least {at_least:g} seconds, not {short(value)}"
+        raise ValueError(msg)
+    return seconds
+
+
 def parse_count(value: Any, what: str) -> int:
     """
     Return a whole number of at least 1.

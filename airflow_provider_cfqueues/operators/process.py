@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_cfqueues import arguments
@@ -22,6 +23,7 @@ from airflow_provider_cfqueues.processing.running import run_in_thread
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.models import Consumer
     from airflow_provider_cfqueues.processing.journal import Store
     from airflow_provider_cfqueues.processing.report import Report
 
@@ -39,7 +41,8 @@ class QueueProcessOperator(QueueOperator):
     whatever kills the task, what was not settled is delivered again.
 
     Returns a report: ``pulled``, ``handled``, ``failed``, ``acked``, ``retried``, ``rejected``, ``expired``,
-    ``unconfirmed``, ``acked_from_journal``, ``late``, ``seconds``, ``rate``, ``attempts`` and ``results``.
+    ``unconfirmed``, ``acked_from_journal``, ``exhausted``, ``late``, ``seconds``, ``rate``, ``attempts`` and
+    ``results``.
 
     :param handler: a callable, sync or async, or the dotted path of one. Its first argument is the message (or, with
         ``batch``, a list of messages); further ones are taken from ``op_kwargs`` and the context, as in ``@task``.
@@ -49,7 +52,8 @@ class QueueProcessOperator(QueueOperator):
         one ``Ack()``, ``Retry()`` or ``Reject()`` per message, in order.
     :param batch_size: messages per batch, up to 100.
     :param max_messages: end after so many messages; None = no limit.
-    :param max_duration: pull nothing more after so many seconds; None = no limit.
+    :param max_duration: pull nothing more after so many seconds; what was pulled before is still handled, a quarter of
+        ``visibility_timeout`` long at the most. None = no limit.
     :param idle_timeout: end when the queue gave nothing for so many seconds.
     :param until: ``empty`` (end at ``idle_timeout``) or ``forever``.
     :param concurrency: how many handlers run at once: threads for sync handlers, tasks for async ones.
@@ -61,12 +65,13 @@ class QueueProcessOperator(QueueOperator):
         :class:`~airflow_provider_cfqueues.delays.ExponentialDelay`.
     :param max_attempts: a message that handlers saw so often is rejected unseen. Keep it below the consumer's
         ``max_retries``, at which Cloudflare takes the message away.
-    :param dead_letter_queue: name of the queue that gets copies of rejected messages; None = the consumer's own. Where
-        there is none, rejected messages are given back.
+    :param dead_letter_queue: name of the queue that gets copies of rejected messages, and, where the consumer has none,
+        of failed ones after their last delivery; None = the consumer's own. Where there is none, rejected messages are
+        given back.
     :param fail_on: when the task fails: ``all`` messages failed (the default), ``any`` did, ``none`` (never), or a
         share between 0 and 1 that may fail at the most.
     :param grace: seconds that running handlers get when the task is killed; Airflow 3 ends the process after 5.
-    :param dry_run: handle and report, then give every message back.
+    :param dry_run: handle and report, then give every message back. Each such run uses up a delivery of each message.
     :param keep_results: how many results of handlers the report keeps.
     :param journal: write down, about once a second, which messages are handled and not acked yet; where the task dies,
         its next try acks them instead of handling them again. For handlers that are slow or costly to repeat. Airflow
@@ -135,6 +140,7 @@ class QueueProcessOperator(QueueOperator):
         self.keep_results = keep_results
         self.journal = journal
         self._engine: Engine | None = None
+        self._killed = False
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Process the queue."""
@@ -143,15 +149,19 @@ class QueueProcessOperator(QueueOperator):
         handler = self._bind_handler(context)
         store = self._find_store(context)
         queue_id = self.find_queue()
+        consumer = self.hook.get_pull_consumer(queue_id)
+        options = replace(options, consumer=consumer)
         metrics = Metrics(queue_id)
         port = HookPort(
             self.hook,
             queue_id,
             visibility_timeout=options.visibility_timeout,
-            dead_letter_queue_id=self._find_dead_letter_queue(queue_id),
+            dead_letter_queue_id=self._find_dead_letter_queue(consumer),
         )
         journal = Journal(store, queue_id, now=utc_now, log=self.log) if store is not None else None
         self._engine = Engine(port, handler, options, log=self.log, journal=journal)
+        if self._killed:  # while the queue was looked up
+            self._engine.stop(killed=True)
         report = self._engine.report
         kept = journal.kept(port, report) if journal is not None else None
         try:
@@ -165,6 +175,7 @@ class QueueProcessOperator(QueueOperator):
 
     def on_kill(self) -> None:
         """Begin nothing more; ``execute`` settles what is done, gives the rest back and raises."""
+        self._killed = True
         if self._engine is not None:
             self._engine.stop(killed=True)
 
@@ -174,21 +185,24 @@ class QueueProcessOperator(QueueOperator):
             raise ValueError(msg)
         batch_size = min(100, arguments.parse_count(self.batch_size, "batch_size")) if self.batch else None
         timeout = arguments.parse_visibility_timeout(self.visibility_timeout)
-        if timeout is None and self.expected_seconds_per_message is not None:
-            timeout = choose_visibility_timeout(self.expected_seconds_per_message, batch_size)
+        expected = _optional(arguments.parse_seconds, self.expected_seconds_per_message, "expected_seconds_per_message")
+        if timeout is None and expected is not None:
+            timeout = choose_visibility_timeout(expected, batch_size)
         given: dict[str, Any] = {} if timeout is None else {"visibility_timeout": timeout}
         delay: Any = self.delay_seconds
         return Options(
             max_messages=_optional(arguments.parse_count, self.max_messages, "max_messages"),
-            max_duration=_optional(arguments.parse_number, self.max_duration, "max_duration"),
-            idle_timeout=None if self.until == "forever" else arguments.parse_number(self.idle_timeout, "idle_timeout"),
+            max_duration=_optional(arguments.parse_seconds, self.max_duration, "max_duration"),
+            idle_timeout=None
+            if self.until == "forever"
+            else arguments.parse_seconds(self.idle_timeout, "idle_timeout"),
             concurrency=arguments.parse_count(self.concurrency, "concurrency"),
             batch_size=batch_size,
-            expected_seconds_per_message=self.expected_seconds_per_message,
-            settle_interval=self.settle_interval,
+            expected_seconds_per_message=expected,
+            settle_interval=arguments.parse_seconds(self.settle_interval, "settle_interval"),
             delay=delay if is_rule(delay) else arguments.parse_delay(delay),
             max_attempts=_optional(arguments.parse_count, self.max_attempts, "max_attempts"),
-            grace=self.grace,
+            grace=arguments.parse_seconds(self.grace, "grace"),
             dry_run=self.is_dry_run,
             keep_results=self.keep_results,
             **given,
@@ -222,17 +236,11 @@ class QueueProcessOperator(QueueOperator):
             raise ValueError(msg)
         return cast("Store", store)
 
-    def _find_dead_letter_queue(self, queue_id: str) -> str | None:
-        consumer = self.hook.get_pull_consumer(queue_id)
+    def _find_dead_letter_queue(self, consumer: Consumer | None) -> str | None:
         name = self.dead_letter_queue or (consumer and consumer.dead_letter_queue)
-        if (
-            self.max_attempts is not None
-            and consumer is not None
-            and consumer.max_retries is not None
-            and self.max_attempts >= consumer.max_retries
-        ):
+        if self.max_attempts is not None and consumer is not None and consumer.is_last_delivery(self.max_attempts):
             self.log.warning(
-                "max_attempts=%s is not below the consumer's max_retries=%s: Cloudflare takes messages away before "
+                "max_attempts=%s is not below the consumer's max_retries=%s: Cloudflare may take messages away before "
                 "they can be rejected here",
                 self.max_attempts,
                 consumer.max_retries,
@@ -240,7 +248,7 @@ class QueueProcessOperator(QueueOperator):
         return self.hook.get_queue_id(name) if name else None
 
     def _judge(self, report: Report, share: float | None) -> None:
-        if self._engine is not None and self._engine.killed:
+        if self._killed:
             msg = f"The task was killed: {report.acked} messages are acked, the others given back"
             raise ProcessingFailedError(msg, failures=report.failures, conn_id=self.cloudflare_conn_id)
         bad = report.failed + report.unconfirmed

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS
 from airflow_provider_cfqueues.delays import DelayRule, ExponentialDelay
+from airflow_provider_cfqueues.models import Consumer
 
 DEFAULT_VISIBILITY_SECONDS = 300
 
@@ -16,7 +17,7 @@ class Options:
     How a queue is processed.
 
     :param max_messages: end after so many messages; None = no limit.
-    :param max_duration: pull nothing more after so many seconds; None = no limit.
+    :param max_duration: pull nothing more after so many seconds, and handle what was pulled; None = no limit.
     :param idle_timeout: end when the queue gave nothing for so many seconds; None = never.
     :param poll_interval: seconds between two looks at an empty queue.
     :param concurrency: how many handlers run at once.
@@ -31,6 +32,7 @@ class Options:
     :param keep_results: how many results of handlers the report keeps.
     :param handles_undecoded: handlers get messages whose body could not be decoded as well; else they are rejected
         unseen.
+    :param consumer: the queue's consumer, where it is known: says when a message is not delivered again.
     """
 
     max_messages: int | None = None
@@ -48,6 +50,7 @@ class Options:
     dry_run: bool = False
     keep_results: int = 0
     handles_undecoded: bool = False
+    consumer: Consumer | None = None
 
 
 def choose_visibility_timeout(expected_seconds_per_message: float, batch_size: int | None) -> float:

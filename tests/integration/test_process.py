@@ -301,7 +301,20 @@ def test_when_the_task_fails_is_chosen(send, process, fail_on, bad, fails):
         assert process(handle, fail_on=fail_on)["failed"] == bad
 
 
-@pytest.mark.parametrize("wrong", [{"fail_on": "often"}, {"fail_on": 2}, {"until": "later"}, {"concurrency": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"fail_on": "often"},
+        {"fail_on": 2},
+        {"until": "later"},
+        {"concurrency": 0},
+        {"grace": -1},
+        {"max_duration": -1},
+        {"idle_timeout": -1},
+        {"settle_interval": -1},
+        {"expected_seconds_per_message": "long"},
+    ],
+)
 def test_wrong_arguments_are_refused_before_anything_is_pulled(cf, process, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         process(handle_by_path, **wrong)
@@ -314,11 +327,13 @@ def test_it_ends_at_max_messages(cf, send, process):
     assert state(cf)["states"] == {"ready": 13, "delayed": 0, "leased": 0}
 
 
-def test_it_ends_at_max_duration_and_gives_back_what_it_did_not_begin(cf, send, process):
-    send(*[str(number) for number in range(300)])
-    report = process(handle_by_path, max_duration=0.0)
-    assert report["pulled"] == report["acked"] + report["retried"]
-    assert state(cf)["states"]["leased"] == 0
+def test_at_max_duration_it_pulls_nothing_more_and_handles_what_it_has(cf, send, process):
+    for _ in range(6):
+        send(*["x"] * 100)
+    report = process(handle_by_path, max_duration=0.01)
+    assert report["pulled"] == report["acked"]
+    assert state(cf)["totals"]["retried"] == 0  # giving one back would cost it a delivery
+    assert report["pulled"] < 600
 
 
 def test_a_dry_run_handles_and_then_gives_everything_back(cf, send, process):
@@ -427,6 +442,50 @@ def test_a_kill_settles_what_is_done_and_gives_the_rest_back(cf, send):
     after = state(cf)
     assert after["totals"]["acked"] == 3
     assert after["states"] == {"ready": 17, "delayed": 0, "leased": 0}
+
+
+def fail(message):
+    raise RuntimeError("no such customer")
+
+
+@pytest.fixture
+def at_last_delivery(cf, send, process):
+    """A message that was delivered as often as its queue's consumer allows, less one."""
+    send("a")
+    for _ in range(2):
+        process(fail, fail_on="none", delay_seconds=0)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_message_that_cloudflare_may_delete_now_is_said_loudly(at_last_delivery, process, logged, dry_run):
+    report = process(fail, fail_on="none", dry_run=dry_run)
+    assert (report["retried"], report["exhausted"]) == (1, 1)
+    assert "was delivered 3 times: Cloudflare DELETES it now, or after its next delivery" in logged()
+
+
+def test_a_message_that_cloudflare_would_delete_goes_to_the_dead_letter_queue_of_the_task(
+    cf, at_last_delivery, process
+):
+    report = process(fail, fail_on="none", dead_letter_queue="failed")
+    assert (report["rejected"], report["exhausted"]) == (1, 0)
+    (copy,) = CloudflareQueuesHook().pull(cf.queues["failed"], max_messages=1)
+    assert copy.body["reason"] == "delivered 3 times; RuntimeError: no such customer"
+
+
+def test_a_message_that_cloudflare_moves_itself_is_left_to_it(cf, at_last_delivery, process, logged):
+    CloudflareQueuesHook().ensure_pull_consumer(cf.queues["orders"], dead_letter_queue="failed")
+    report = process(fail, fail_on="none", delay_seconds=0)
+    assert (report["rejected"], report["exhausted"]) == (0, 1)
+    assert "Cloudflare moves it to 'failed' now, or after its next delivery" in logged()
+
+
+def test_a_task_that_is_killed_before_it_begins_handles_nothing(cf, send):
+    send("a")
+    operator = QueueProcessOperator(task_id="process", queue_name="orders", handler=handle_by_path)
+    operator.on_kill()
+    with pytest.raises(ProcessingFailedError, match="killed: 0 messages are acked"):
+        operator.execute({})
+    assert state(cf)["totals"]["delivered"] == 0
 
 
 def test_many_messages_are_acked_in_few_requests(cf, send, process):

@@ -227,6 +227,10 @@ class Truth(Record):
             or (options.max_duration is not None and self._time.now - process.began_at >= options.max_duration - 1e-6)
         )
         self.check(is_explained, "%s ended before the queue was empty, and does not say why", process.name)
+        if engine.error is None and process.stopped_at is None:
+            report = engine.report
+            had_their_turn = report.handled + report.expired + report.acked_from_journal + report.unconfirmed
+            self.check(report.pulled <= had_their_turn, "%s gave back messages whose turn did not come", process.name)
         if options.max_messages is not None:
             limit = options.max_messages
             self.check(engine.report.pulled <= limit, "%s pulled %d of %d", process.name, engine.report.pulled, limit)
