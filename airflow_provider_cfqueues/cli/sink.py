@@ -78,11 +78,16 @@ class Sink:
             self._lock()
             self._end_last_line(tell)
         write_all(self._descriptor, b"", self.name)
-        if self._keeps and not os.fstatvfs(self._descriptor).f_bavail:
+        if self._keeps and self._is_full():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.name)
         self.sync()
         if self._is_file:
             self._sync_directory()
+
+    def _is_full(self) -> bool:
+        disk = os.fstatvfs(self._descriptor)
+        free = disk.f_bavail if os.geteuid() else disk.f_bfree
+        return disk.f_blocks > 0 and not free  # some network file systems do not say how large they are
 
     def _lock(self) -> None:
         try:

@@ -128,6 +128,17 @@ def test_a_file_that_takes_nothing_costs_no_delivery(cf, drain, path):
     assert [message["attempts"] for message in messages(cf)] == [0, 0]
 
 
+def test_a_disk_without_room_costs_no_delivery(cf, drain, monkeypatch, tmp_path):
+    send(cf, "a")
+    disk = [*os.statvfs(tmp_path)]
+    for free in (3, 4):  # f_bfree, f_bavail
+        disk[free] = 0
+    monkeypatch.setattr(os, "fstatvfs", lambda descriptor: os.statvfs_result(disk))
+    code, _, err = drain(tmp_path / "f")
+    assert (code, [message["attempts"] for message in messages(cf)]) == (1, [0])
+    assert err.splitlines()[-1] == f"error: [Errno 28] No space left on device: '{tmp_path / 'f'}'"
+
+
 def test_a_disk_that_fills_up_keeps_whole_lines_and_gives_the_rest_back(cf, drain, tmp_path):
     send(cf, *["x" * 9_000 for _ in range(20)])
     path = tmp_path / "orders.jsonl"
