@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from threading import Event
 from typing import Any
 
-from airflow_provider_cfqueues.arguments import parse_count, parse_number, parse_visibility_timeout
+from airflow_provider_cfqueues.arguments import parse_count, parse_seconds, parse_visibility_timeout
 from airflow_provider_cfqueues.cli.formats import number
 from airflow_provider_cfqueues.cli.lookup import find_queue
 from airflow_provider_cfqueues.cli.running import FAILED, INTERRUPTED, command, describe, told_to_stop
@@ -34,9 +34,7 @@ MAX_LISTED = 100
 def drain(arguments: Namespace, screen: Screen) -> int:
     """Pull messages into a file, and ack what is written."""
     limit = None if arguments.max is None else parse_count(arguments.max, "--max")
-    idle_timeout = parse_number(arguments.idle_timeout, "--idle-timeout")
-    if idle_timeout < 0:
-        raise ValueError(f"--idle-timeout must not be negative, not {idle_timeout:g}")
+    idle_timeout = parse_seconds(arguments.idle_timeout, "--idle-timeout")
     parse_visibility_timeout(arguments.visibility_timeout)
     hook = CloudflareQueuesHook(arguments.conn_id)
     queue_id = find_queue(hook, arguments.queue)

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import TextIO
 
 from airflow_provider_cfqueues.cli.formats import to_json, write_all
 from airflow_provider_cfqueues.cli.lines import to_plain
@@ -100,8 +100,7 @@ class Sink:
     def _end_last_line(self, tell: Callable[[str], None]) -> None:
         """Cut the half line of a run that was killed while it wrote; end a whole one whose line end is missing."""
         size = os.fstat(self._descriptor).st_size
-        with Path(self.name).open("rb") as file:
-            rest = _after_last_line_end(file, size)
+        rest = _after_last_line_end(Path(self.name), size) if size else b""
         if not rest:
             return
         if _is_object(rest):
@@ -154,19 +153,19 @@ def open_sink(path: str, stdout: TextIO, tell: Callable[[str], None]) -> Iterato
         os.close(descriptor)
 
 
-def _after_last_line_end(file: BinaryIO, size: int) -> bytes:
+def _after_last_line_end(path: Path, size: int) -> bytes:
     """Return what follows the last line end, no more than shows that it is too long for a line."""
-    blocks: list[bytes] = []
-    while size and sum(map(len, blocks)) <= LONGEST_LINE:
-        start = max(0, size - BLOCK)
-        file.seek(start)
-        block = file.read(size - start)
-        size = start
-        _, found, rest = block.rpartition(b"\n")
-        blocks.append(rest)
-        if found:
-            break
-    return b"".join(reversed(blocks))
+    rest = b""
+    with path.open("rb") as file:
+        while size and len(rest) <= LONGEST_LINE:
+            start = max(0, size - BLOCK)
+            file.seek(start)
+            _, found, after = file.read(size - start).rpartition(b"\n")
+            rest = after + rest
+            if found:
+                break
+            size = start
+    return rest
 
 
 def _is_object(text: bytes) -> bool:

@@ -167,6 +167,8 @@ def test_ping_of_a_bad_token_stops_there_and_shows_no_token(cf, connect, run):
         (["send", "orders", "x", "--delay", "-1"], 2, "from 0 to 86400 seconds"),
         (["peek", "orders", "--max", "0"], 2, "max_messages"),
         (["drain", "orders", "--max", "0"], 2, "--max"),
+        (["drain", "orders", "--idle-timeout", "-1"], 2, "--idle-timeout"),
+        (["drain", "orders", "--visibility-timeout", "0"], 2, "visibility_timeout"),
         (["redrive", "orders", "orders"], 2, "the same queue"),
     ],
 )
@@ -191,6 +193,18 @@ def test_the_definitions_load_nothing():
         "airflow_provider_cfqueues.cli",
         "airflow_provider_cfqueues.cli.definition",
     }
+
+
+def test_help_loads_neither_airflow_nor_what_commands_need():
+    code = (
+        "import atexit, sys\natexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
+        "from airflow_provider_cfqueues.__main__ import main\nmain(['drain', '--help'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--idle-timeout" in done.stdout
+    loaded = {module.partition(".")[0] for module in done.stderr.split()}
+    assert "argparse" in loaded
+    assert loaded & {"airflow", "rich", "requests", "httpx", "tenacity"} == set()
 
 
 def test_airflow_has_the_same_commands(cf, capfd):
