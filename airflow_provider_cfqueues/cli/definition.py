@@ -100,9 +100,10 @@ COMMANDS = (
             QUEUE,
             _argument("target", metavar="TARGET", help="name of the queue that gets the messages, or its ID"),
             _argument("--match", action="append", metavar="CONDITION", help="only these: literal:…, jsonpath:…"),
-            _argument("--rate", type=float, metavar="N", help="at most N messages a second (as fast as it goes)"),
+            _argument("--rate", type=float, metavar="N", help="at most N messages a second (the API's limit)"),
             _argument("--as-is", action="store_true", help="send copies of rejected messages as they lie there"),
             MAX,
+            _argument("--visibility-timeout", type=float, metavar="SECONDS", help="how long the leases last (600)"),
         ),
     ),
     Command(

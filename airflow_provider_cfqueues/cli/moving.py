@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from airflow_provider_cfqueues.arguments import parse_count
+from airflow_provider_cfqueues.arguments import parse_count, parse_visibility_timeout
 from airflow_provider_cfqueues.cli.drain import Drain, open_sink
 from airflow_provider_cfqueues.cli.screen import FAILED, INTERRUPTED, Screen, command, number
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
-from airflow_provider_cfqueues.processing.redrive import Redrive, RedriveOptions
+from airflow_provider_cfqueues.processing.redrive import Redrive
+from airflow_provider_cfqueues.processing.redrive_options import RedriveOptions
 
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -67,6 +68,7 @@ def redrive(arguments: Namespace, screen: Screen) -> int:
         messages_per_second=_positive(arguments.rate, "--rate"),
         max_messages=limit,
         idle_timeout=0,
+        visibility_timeout=parse_visibility_timeout(arguments.visibility_timeout),
     )
     moving = Redrive(hook, source_id, target_id, options, log=logging.getLogger(__name__))
     backlog = hook.get_metrics(source_id).backlog_count
@@ -75,11 +77,11 @@ def redrive(arguments: Namespace, screen: Screen) -> int:
         with (
             screen.progress(f"Moving {arguments.queue} to {arguments.target}", total) as advance,
             told_to_stop(screen, moving.stop) as stop,
-            _followed(lambda: moving.report.acked, advance),
+            _followed(lambda: moving.report.moved, advance),
         ):
             moving.run()
     finally:
-        facts = moving.to_xcom()
+        facts = moving.report.to_xcom()
         screen.result(facts, _what_was_moved(facts, arguments))
     if stop.is_set():
         return INTERRUPTED
@@ -99,7 +101,9 @@ def _what_was_moved(facts: dict[str, Any], arguments: Namespace) -> str:
         for name, text in (
             ("unmatched", "did not match"),
             ("unmovable", "cannot be moved"),
+            ("renewed", "sent anew to the same queue"),
             ("returned", "given back"),
+            ("expired", "not sent before their leases ended"),
             ("unconfirmed", "not confirmed"),
         )
         if facts[name]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues.exceptions import ProcessingFailedError
+from airflow_provider_cfqueues.matching import check_match
 from airflow_provider_cfqueues.operators.base import QueueOperator
-from airflow_provider_cfqueues.processing.redrive import Redrive, RedriveOptions
+from airflow_provider_cfqueues.operators.process import are_too_many, parse_fail_on
+from airflow_provider_cfqueues.processing.redrive import Redrive
+from airflow_provider_cfqueues.processing.redrive_options import RedriveOptions, RedriveReport
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
@@ -57,6 +60,8 @@ class QueueRedriveOperator(QueueOperator):
         "max_duration",
         "idle_timeout",
         "unmatched_delay_seconds",
+        "visibility_timeout",
+        "fail_on",
     )
 
     def __init__(
@@ -71,10 +76,14 @@ class QueueRedriveOperator(QueueOperator):
         max_duration: float | str | None = None,
         idle_timeout: float | str = 5,
         unmatched_delay_seconds: float | str = 300,
+        visibility_timeout: float | str | None = None,
+        fail_on: str | float = "all",
         grace: float = 3,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if not _is_template(match):
+            check_match(match)  # what is wrong in it is wrong now
         self.target_queue_id = target_queue_id
         self.target_queue_name = target_queue_name
         self.match = match
@@ -84,48 +93,69 @@ class QueueRedriveOperator(QueueOperator):
         self.max_duration = max_duration
         self.idle_timeout = idle_timeout
         self.unmatched_delay_seconds = unmatched_delay_seconds
+        self.visibility_timeout = visibility_timeout
+        self.fail_on = fail_on
         self.grace = grace
         self._redrive: Redrive | None = None
+        self._killed = False
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Move the messages."""
         options = self._options()
+        share = parse_fail_on(self.fail_on)
         arguments.require_one(target_queue_id=self.target_queue_id, target_queue_name=self.target_queue_name)
         target_id = self.target_queue_id or self.hook.get_queue_id(str(self.target_queue_name))
-        self.hook.get_queue(target_id)  # before a message is pulled: a target that is not there costs no delivery
         self._redrive = Redrive(self.hook, self.find_queue(), target_id, options, log=self.log)
+        if self._killed:  # while the queues were looked up
+            self._redrive.stop(killed=True)
         try:
-            report = self._redrive.run()
+            self._redrive.run()
         finally:
-            self.log.info("What became of the messages: %s", self._redrive.to_xcom())
-        if self._redrive.killed:
-            msg = f"The task was killed: {report['moved']} messages are moved, the others given back"
-            raise ProcessingFailedError(msg, conn_id=self.cloudflare_conn_id, queue=self.queue_id or self.queue_name)
-        return report
+            self.log.info("What became of the messages: %s", self._redrive.report.to_xcom())
+        self._judge(self._redrive.report, share)
+        return self._redrive.report.to_xcom()
 
     def on_kill(self) -> None:
         """Pull and send nothing more; ``execute`` acks what was sent, gives the rest back and raises."""
+        self._killed = True
         if self._redrive is not None:
             self._redrive.stop(killed=True)
 
     def _options(self) -> RedriveOptions:
-        rate = self.messages_per_second
-        if rate is not None:
-            rate = arguments.parse_number(rate, "messages_per_second")
-            if rate <= 0:
-                msg = f"messages_per_second must be above 0, not {self.messages_per_second!r}"
-                raise ValueError(msg)
+        rate = _optional(arguments.parse_number, self.messages_per_second, "messages_per_second")
+        if rate is not None and rate <= 0:
+            msg = f"messages_per_second must be above 0, not {self.messages_per_second!r}"
+            raise ValueError(msg)
         return RedriveOptions(
             match=self.match,
             unwrap=self.unwrap,
             messages_per_second=rate,
             unmatched_delay_seconds=arguments.parse_delay(self.unmatched_delay_seconds, "unmatched_delay_seconds") or 0,
-            max_messages=None
-            if self.max_messages is None
-            else arguments.parse_count(self.max_messages, "max_messages"),
-            max_duration=None
-            if self.max_duration is None
-            else arguments.parse_number(self.max_duration, "max_duration"),
-            idle_timeout=arguments.parse_number(self.idle_timeout, "idle_timeout"),
-            grace=self.grace,
+            max_messages=_optional(arguments.parse_count, self.max_messages, "max_messages"),
+            max_duration=_optional(arguments.parse_seconds, self.max_duration, "max_duration"),
+            idle_timeout=arguments.parse_seconds(self.idle_timeout, "idle_timeout"),
+            visibility_timeout=arguments.parse_visibility_timeout(self.visibility_timeout),
+            grace=arguments.parse_seconds(self.grace, "grace"),
         )
+
+    def _judge(self, report: RedriveReport, share: float | None) -> None:
+        queue = self.queue_id or self.queue_name
+        if self._killed:
+            msg = f"The task was killed: {report.moved} messages are moved, the others given back"
+            raise ProcessingFailedError(msg, conn_id=self.cloudflare_conn_id, queue=queue)
+        bad = report.unmovable + report.unconfirmed
+        total = report.moved + bad
+        if are_too_many(bad, total, share):
+            listed = "; ".join(f"{item['message_id']}: {item['reason']}" for item in report.listed)
+            msg = f"{bad} of {total} messages to move cannot be moved or are not confirmed: {listed}"
+            raise ProcessingFailedError(msg, conn_id=self.cloudflare_conn_id, queue=queue)
+
+
+def _is_template(match: Any) -> bool:
+    """Whether it is known only when the task runs: text with Jinja in it, or another task's XCom."""
+    texts = match if isinstance(match, (list, tuple)) else [match]
+    return any(("{{" in text or "{%" in text) if isinstance(text, str) else hasattr(text, "resolve") for text in texts)
+
+
+def _optional(parse: Callable[[Any, str], Any], value: Any, what: str) -> Any:
+    return None if value is None else parse(value, what)
