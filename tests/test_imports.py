@@ -39,7 +39,7 @@ LAYERS = [
     {"processing.metrics", "processing.copies", "processing.pace", "processing.redrive_options"},
     {"processing.port", "processing.progress", "processing.sending"},
     {"processing.running"},
-    {"processing.renewing"},
+    {"processing.redrive_batch", "processing.renewing"},
     {"processing.redrive"},
     {"watching.options"},
     {"watching.deliveries", "watching.pace", "watching.source"},

@@ -15,7 +15,13 @@ from airflow_provider_cfqueues.flows.administration import (
     update_pull_consumer,
 )
 from airflow_provider_cfqueues.flows.base import DEFAULT_VISIBILITY_SECONDS, Flow, Known, once, patiently
-from airflow_provider_cfqueues.flows.lookup import get_pull_consumer, get_queue_id, list_queues, test_connection
+from airflow_provider_cfqueues.flows.lookup import (
+    get_pull_consumer,
+    get_queue,
+    get_queue_id,
+    list_queues,
+    test_connection,
+)
 from airflow_provider_cfqueues.flows.messages import ack, batches, fits, pull, send
 
 __all__ = [
@@ -30,6 +36,7 @@ __all__ = [
     "ensure_pull_consumer",
     "fits",
     "get_pull_consumer",
+    "get_queue",
     "get_queue_id",
     "list_queues",
     "once",

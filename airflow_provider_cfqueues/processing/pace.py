@@ -5,9 +5,10 @@ from __future__ import annotations
 from airflow_provider_cfqueues.api import MAX_MESSAGES_PER_SEND
 
 SENDS_PER_SECOND = 3
+SENDS_AT_ONCE = 100
 """
 Documentation, limits: 1,200 API calls in five minutes for each user, all programs together; one call more, and every
-call is refused for five minutes. Sends count, pulls and acks do not. Three a second leave a quarter to others.
+call is refused for five minutes. Sends count, pulls and acks do not. These make 1,000, and leave the rest to others.
 """
 
 
@@ -20,7 +21,8 @@ class Pace:
 
     def __init__(self, messages_per_second: float | None) -> None:
         self._rate = messages_per_second
-        self._free_at = 0.0
+        self._messages_end = 0.0
+        self._requests_end = 0.0
         self.batch_size = MAX_MESSAGES_PER_SEND
         if messages_per_second is not None:
             self.batch_size = max(1, min(MAX_MESSAGES_PER_SEND, int(messages_per_second)))
@@ -31,7 +33,7 @@ class Pace:
 
         :param now: the time.
         """
-        return max(0.0, self._free_at - now)
+        return max(0.0, self._messages_end - now, self._requests_end - SENDS_AT_ONCE / SENDS_PER_SECOND - now)
 
     def sent(self, count: int, now: float) -> None:
         """
@@ -40,5 +42,6 @@ class Pace:
         :param count: how many messages it had.
         :param now: the time.
         """
-        seconds = 0.0 if self._rate is None else count / self._rate
-        self._free_at = max(now, self._free_at) + max(seconds, 1 / SENDS_PER_SECOND)
+        self._requests_end = max(now, self._requests_end) + 1 / SENDS_PER_SECOND
+        if self._rate is not None:
+            self._messages_end = max(now, self._messages_end) + count / self._rate

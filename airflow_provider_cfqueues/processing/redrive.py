@@ -13,19 +13,18 @@ import asyncio
 import contextvars
 import logging
 import math
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_cfqueues import telemetry
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, InvalidRequestError
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.matching import Matcher
-from airflow_provider_cfqueues.models import Lease, Message, OutgoingMessage
+from airflow_provider_cfqueues.models import Lease, Message
 from airflow_provider_cfqueues.processing.changes import Changes
-from airflow_provider_cfqueues.processing.copies import copy
-from airflow_provider_cfqueues.processing.engine import utc_now
 from airflow_provider_cfqueues.processing.pace import Pace
 from airflow_provider_cfqueues.processing.port import HookPort
+from airflow_provider_cfqueues.processing.redrive_batch import Batch, has_ended
 from airflow_provider_cfqueues.processing.redrive_options import (
     DEFAULT_VISIBILITY_SECONDS,
     RedriveOptions,
@@ -41,33 +40,7 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 T = TypeVar("T")
-Verdict = OutgoingMessage | Exception | None
-"""What the target is sent of a message; why it cannot be moved; or None, where it is not wanted."""
-
 LOG_INTERVAL_SECONDS = 10
-
-
-class _Batch:
-    """Messages that were pulled together, and how far each of them is."""
-
-    def __init__(self, messages: Sequence[Message]) -> None:
-        self.messages = {message.lease_id: message for message in messages}
-        self.judged: list[tuple[Message, Verdict]] = []
-        self.sent: set[str] = set()
-        self.refused: dict[str, InvalidRequestError] = {}
-
-    def chosen(self) -> dict[str, OutgoingMessage]:
-        """Return what to send, but for messages that are delivered again already."""
-        return {
-            message.lease_id: verdict
-            for message, verdict in self.judged
-            if isinstance(verdict, OutgoingMessage) and not _has_ended(message)
-        }
-
-    def stays(self) -> set[str]:
-        """Return the leases of messages that are not to be moved: the others were only not moved yet."""
-        unwanted = {message.lease_id for message, verdict in self.judged if not isinstance(verdict, OutgoingMessage)}
-        return unwanted | self.refused.keys()
 
 
 class Redrive:
@@ -158,7 +131,7 @@ class Redrive:
                 if pulled:
                     self.report.pulled += len(pulled)
                     self.report.backlog = pulled.backlog.backlog_count if pulled.backlog else None
-                    await self._move(_Batch(pulled.messages))
+                    await self._move(Batch(pulled.messages))
                 self.report.seconds = self._loop.time() - began
                 if self._loop.time() >= told + LOG_INTERVAL_SECONDS:
                     told = self._loop.time()
@@ -234,65 +207,45 @@ class Redrive:
 
     # -- one batch --------------------------------------------------------------------------------------------------
 
-    async def _move(self, batch: _Batch) -> None:
+    async def _move(self, batch: Batch) -> None:
         try:
             await self._within_grace(self._send(batch))
         finally:
-            batch.judged = [*batch.judged]  # a function in match that was left behind may still add to the other list
-            for message, verdict in batch.judged:
-                self._note(message, batch.refused.get(message.lease_id, verdict))
+            batch.close()
             await self._settle(batch)
 
-    async def _send(self, batch: _Batch) -> None:
+    async def _send(self, batch: Batch) -> None:
         # In a thread, as a function in match may take its time; one that never returns is left behind at a kill.
-        judge = partial(contextvars.copy_context().run, self._judge, [*batch.messages.values()], batch.judged.append)
+        judge = partial(
+            contextvars.copy_context().run,
+            partial(batch.judge, self._matcher, unwrap=self._options.unwrap, stopping=lambda: self._stopping),
+        )
         await asyncio.get_running_loop().run_in_executor(self._threads, judge)
         await self._sender.send(
             self._target_id, batch.chosen(), sent=batch.sent, refused=batch.refused, may_begin=self._may_send
         )
-
-    def _judge(self, messages: Sequence[Message], note: Callable[[tuple[Message, Verdict]], None]) -> None:
-        for message in messages:
-            if self._stopping:
-                return
-            note((message, self._judge_one(message)))
-
-    def _judge_one(self, message: Message) -> Verdict:
-        try:
-            return copy(message, unwrapped=self._options.unwrap) if self._matcher.wants(message) else None
-        except BaseException as error:  # noqa: BLE001 - whatever a function in match raises
-            return error if isinstance(error, Exception) else RuntimeError(f"match raised {type(error).__name__}")
 
     async def _may_send(self) -> bool:
         while not self._stopping and (wait := self._pace.seconds_left(self._clock())):
             await self._changes.wait(timeout=wait)
         return not self._stopping
 
-    def _note(self, message: Message, verdict: Verdict) -> None:
-        if verdict is None:
-            self._count("unmatched", 1)
-        elif isinstance(verdict, Exception):
-            reason = getattr(verdict, "message", str(verdict))
-            self.report.refuse(message.id, reason)
-            telemetry.count("unmovable", 1, queue=self._source_id)
-            self._log.warning("Message %s stays in queue %s: %s", message.id, self._source_id, reason)
-
-    # -- settling: never cancelled ----------------------------------------------------------------------------------
-
-    async def _settle(self, batch: _Batch) -> None:
-        """Ack what was sent, and give back what is not lost by that; then renew the rest."""
-        stays = batch.stays()
+    async def _settle(self, batch: Batch) -> None:
+        """Ack what was sent, give back what is not lost by that, and renew the rest. It is never cancelled."""
+        staying = batch.staying()
+        for message, error in staying.values():
+            self._note(message, error)
         sent, back, last = [], [], []
-        for message in batch.messages.values():
+        for message in batch.messages:
             if message.lease_id in batch.sent:
                 sent.append(message)
             elif self._last_deliveries.has(message):
                 last.append(message)
-            elif _has_ended(message):
+            elif has_ended(message):
                 self._count("expired", 1)
             else:
                 back.append(message)
-        delays = dict.fromkeys(stays, self._options.unmatched_delay_seconds)
+        delays = dict.fromkeys(staying, self._options.unmatched_delay_seconds)
         await self._confirm(
             "moved",
             sent,
@@ -302,6 +255,15 @@ class Redrive:
             renewed = await self._last_deliveries.renew(last, delays)
             self.report.unconfirmed += len(last) - len(renewed)
             await self._confirm("renewed", renewed)
+
+    def _note(self, message: Message, error: Exception | None) -> None:
+        if error is None:
+            self._count("unmatched", 1)
+            return
+        reason = getattr(error, "message", str(error))
+        self.report.refuse(message.id, reason)
+        telemetry.count("unmovable", 1, queue=self._source_id)
+        self._log.warning("Message %s stays in queue %s: %s", message.id, self._source_id, reason)
 
     async def _confirm(self, what: str, acks: Sequence[Message], retries: Sequence[Lease] = ()) -> None:
         ack_ids, retry_ids = {message.lease_id for message in acks}, {lease.lease_id for lease in retries}
@@ -320,7 +282,3 @@ class Redrive:
     def _count(self, name: str, number: int) -> None:
         setattr(self.report, name, getattr(self.report, name) + number)
         telemetry.count(name, number, queue=self._source_id)
-
-
-def _has_ended(message: Message) -> bool:
-    return message.lease_expires_at is not None and message.lease_expires_at <= utc_now()
