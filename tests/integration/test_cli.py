@@ -216,6 +216,25 @@ def test_redrive_tells_of_each_message_that_it_cannot_move(cf, run):
     assert out.splitlines()[1].startswith("  i: it could not be decoded")
 
 
+def test_redrive_to_a_target_that_is_not_there_costs_no_delivery(cf, run):
+    send(cf, "a", queue="orders-failed")
+    code, _, err = run("redrive", "orders-failed", "f" * 32)
+    assert (code, "Queue does not exist" in err) == (1, True)
+    assert CloudflareQueuesHook().peek(cf.queues["orders-failed"])[0].attempts == 0
+
+
+def test_redrive_tells_of_each_end_of_a_message(cf, run):
+    send(cf, "a", "b", queue="orders-failed")
+    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders-failed"], max_retries=1)
+    arguments = ["redrive", "orders-failed", "orders", "--match", "literal:a", "--visibility-timeout", "900"]
+    code, out, _ = run(*arguments)
+    assert (code, out) == (
+        0, "Moved 1 messages of orders-failed to orders, 1 did not match, 1 sent anew to the same queue\n"
+    )  # fmt: skip
+    (pull, *_) = (request for request in cf.requests() if request["path"].endswith("/pull"))
+    assert pull["body"]["visibility_timeout_ms"] == 900_000
+
+
 def test_ping_says_what_works(cf, run):
     code, out, _ = run("ping", "--json")
     checks = {check["check"]: check["ok"] for check in json.loads(out)}
