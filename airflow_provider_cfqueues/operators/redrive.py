@@ -23,17 +23,18 @@ class QueueRedriveOperator(QueueOperator):
     Move messages from a queue, commonly a dead-letter queue, to another: pull, send, and only then ack.
 
     At least once: where the answer of a send or of an ack is lost, or the task dies in between, a message is in both
-    queues for a while, and may be sent again. A killed task acks what was sent and gives the rest back; the next try
-    goes on from there. Body and content type stay what they are; ID, time of sending, attempts and other metadata are
-    those of a new message. What HTTP cannot carry unaltered (``bytes``, ``v8``, a JSON body that is neither object nor
-    array, a body that cannot be decoded) stays in its queue and is reported.
+    queues for a while, and may be sent again. One batch is under way at a time: a task that is killed, or that the
+    target refuses, acks what was sent and gives at most a hundred messages back; the next try goes on from there. Body
+    and content type stay what they are; ID, time of sending, attempts and other metadata are those of a new message.
+    What HTTP cannot carry unaltered (``bytes``, ``v8``, a JSON body that is neither object nor array, a body that
+    cannot be decoded) and what the target does not take stays in its queue and is reported.
 
     A message that is pulled and not moved has used up a delivery: keep ``max_retries`` of the dead-letter queue's
     consumer high (100). Where giving it back could let Cloudflare delete it, it is sent anew to its own queue.
 
-    Returns ``{"pulled", "moved", "unmatched", "unmovable", "renewed", "returned", "unconfirmed", "seconds", "rate",
-    "not_moved"}``: counts, and the first hundred unmovable messages as ``{"message_id", "reason"}``. The task succeeds
-    whatever could not be moved.
+    Returns ``{"pulled", "moved", "renewed", "returned", "expired", "unconfirmed", "unmatched", "unmovable", "seconds",
+    "rate", "not_moved"}``: ``pulled`` is the sum of the five counts after it, ``unmatched`` and ``unmovable`` are why
+    messages were not moved, and ``not_moved`` has the first hundred unmovable ones as ``{"message_id", "reason"}``.
 
     :param target_queue_id: ID of the queue that gets the messages; exactly one of it and its name is given.
     :param target_queue_name: name of that queue.
@@ -41,13 +42,19 @@ class QueueRedriveOperator(QueueOperator):
         :mod:`~airflow_provider_cfqueues.matching`), or a list of them. It sees a message as it lies in the queue.
     :param unwrap: send what :class:`~airflow_provider_cfqueues.operators.queues.QueueProcessOperator` wrote about a
         rejected message as the message that it was.
-    :param messages_per_second: move no more than that.
+    :param messages_per_second: move no more than that; None = about 300, which the API's limit on calls allows.
     :param max_messages: end after so many messages were pulled; None = no limit.
-    :param max_duration: pull nothing more after so many seconds; None = no limit.
+    :param max_duration: pull nothing more after so many seconds, and move what was pulled; None = no limit.
     :param idle_timeout: end when the queue gave nothing for so many seconds.
     :param unmatched_delay_seconds: seconds until a message that was not moved can be delivered again; a run that takes
         longer meets it again.
-    :param grace: seconds that sends under way get when the task is killed; Airflow 3 ends the process after 5.
+    :param visibility_timeout: seconds that the leases last, up to 43,200; None = 600. It must cover what ``match``
+        takes for a hundred messages.
+    :param fail_on: when the task fails: ``all`` messages to move stay behind, unmovable or not confirmed (the default),
+        ``any`` does, ``none`` (never), or a share between 0 and 1 that may stay at the most. Messages that ``match``
+        does not want do not count.
+    :param grace: seconds that a send, or a function in ``match``, gets when the task is killed; Airflow 3 ends the
+        process after 5.
     """
 
     template_fields: Sequence[str] = (

@@ -30,7 +30,7 @@ from airflow_provider_cfqueues.processing.redrive_options import (
     RedriveOptions,
     RedriveReport,
 )
-from airflow_provider_cfqueues.processing.renewing import LastDeliveries
+from airflow_provider_cfqueues.processing.renewing import UNKNOWN, LastDeliveries
 from airflow_provider_cfqueues.processing.running import run_beside
 from airflow_provider_cfqueues.processing.sending import Sender
 from airflow_provider_cfqueues.processing.threads import DaemonThreads
@@ -100,7 +100,7 @@ class Redrive:
         :raises CloudflareQueuesError: a request failed for good; what was moved until then is acked.
         """
         self._hook.get_queue(self._target_id)  # before a pull: a target that is not there costs no delivery
-        self._last_deliveries.consumer = self._hook.get_pull_consumer(self._source_id)
+        self._last_deliveries.consumer = self._hook.get_pull_consumer(self._source_id) or UNKNOWN
         run_beside(self._run(), self.stop)
         if self._error is not None:
             raise self._error
@@ -266,17 +266,17 @@ class Redrive:
         self._log.warning("Message %s stays in queue %s: %s", message.id, self._source_id, reason)
 
     async def _confirm(self, what: str, acks: Sequence[Message], retries: Sequence[Lease] = ()) -> None:
-        ack_ids, retry_ids = {message.lease_id for message in acks}, {lease.lease_id for lease in retries}
-        if not ack_ids | retry_ids:
+        ack_ids, retry_ids = [message.lease_id for message in acks], [lease.lease_id for lease in retries]
+        unconfirmed = {*ack_ids, *retry_ids}
+        if not unconfirmed:
             return
-        unconfirmed = ack_ids | retry_ids
         try:
-            result = await self._port.ack([*ack_ids], retries)
+            result = await self._port.ack(ack_ids, retries)
             unconfirmed = set(result.unconfirmed)
         except CloudflareQueuesError as error:
             self._fail(error)
-        self._count(what, len(ack_ids - unconfirmed))
-        self.report.returned += len(retry_ids - unconfirmed)
+        self._count(what, len({*ack_ids} - unconfirmed))
+        self.report.returned += len({*retry_ids} - unconfirmed)
         self.report.unconfirmed += len(unconfirmed)
 
     def _count(self, name: str, number: int) -> None:

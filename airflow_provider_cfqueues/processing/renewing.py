@@ -19,8 +19,9 @@ from airflow_provider_cfqueues.processing.copies import copy
 from airflow_provider_cfqueues.processing.engine import utc_now
 from airflow_provider_cfqueues.processing.sending import Sender
 
-DEFAULT_MAX_RETRIES = 3
 MIN_WAIT_SECONDS = 5.0
+UNKNOWN = Consumer(type="http_pull")
+"""A consumer that cannot be looked at: it is taken to have what Cloudflare gives to a new one."""
 
 
 class LastDeliveries:
@@ -43,7 +44,7 @@ class LastDeliveries:
         on_error: Callable[[CloudflareQueuesError], None],
         log: Any,
     ) -> None:
-        self.consumer: Consumer | None = None
+        self.consumer = UNKNOWN
         self._sender = sender
         self._queue_id = queue_id
         self._rest = rest
@@ -53,25 +54,23 @@ class LastDeliveries:
 
     def has(self, message: Message) -> bool:
         """
-        Return whether Cloudflare may delete a message that is given back; how it counts is not documented exactly.
+        Return whether Cloudflare may delete a message that is given back.
 
         Where the queue has a dead-letter queue of its own, nothing is deleted: messages go there, which is told once.
 
         :param message: the message.
         """
-        known = self.consumer.max_retries if self.consumer else None
-        if (message.attempts or 0) < (DEFAULT_MAX_RETRIES if known is None else known):
+        if not self.consumer.is_last_delivery(message.attempts):
             return False
-        if self.consumer is None or self.consumer.dead_letter_queue is None:
+        if self.consumer.dead_letter_queue is None:
             return True
         if not self._has_warned:
             self._has_warned = True
             self._log.warning(
-                "Queue %s has a dead-letter queue of its own, %s: messages that are not moved go there after "
-                "max_retries=%s deliveries",
+                "Queue %s has a dead-letter queue of its own, %s: messages that are not moved go there after their "
+                "last delivery",
                 self._queue_id,
                 self.consumer.dead_letter_queue,
-                known,
             )
         return False
 

@@ -513,3 +513,16 @@ def test_a_worker_killed_between_send_and_ack_has_its_messages_sent_again(cf, fa
     cf.advance(600)
     assert redrive()["moved"] == 2
     assert sorted(body for body, _ in bodies(cf)) == ["a", "a", "b", "b"]
+
+
+def test_a_worker_killed_between_renewal_and_ack_leaves_a_copy(cf, failed, worker, until):
+    CloudflareQueuesHook().update_pull_consumer(failed, max_retries=1)
+    CloudflareQueuesHook().send(failed, ["keep"])
+    cf.add_fault("ack", status=503, times=2)
+    process = worker(REDRIVE.replace('name="orders"', 'name="orders", match="literal:other"'))
+    until(lambda: calls(cf, "ack"))
+    process.kill()
+    process.wait()
+    assert state(cf, "failed")["states"] == {"ready": 0, "delayed": 1, "leased": 1}
+    cf.advance(600)
+    assert {body for body, _ in bodies(cf, "failed")} == {"keep"}
