@@ -409,7 +409,7 @@ def test_a_typo_in_match_is_found_when_the_dag_is_parsed_but_for_templates():
     with pytest.raises(ValueError, match="must begin with"):
         operator(match=["literal:a", "jsonpat:$.type"])
     assert operator(match="{{ params.match }}").match == "{{ params.match }}"
-    with DAG("redrive"):
+    with DAG("redrive", schedule=None):
         other = QueueRedriveOperator(task_id="other", queue_name="a", target_queue_name="b")
         assert operator(match=[other.output]).match == [other.output]
 
