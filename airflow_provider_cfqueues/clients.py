@@ -24,7 +24,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationValueErro
 
 from airflow_provider_cfqueues import __version__
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, ConfigurationError, TransportError
-from airflow_provider_cfqueues.flows import Flow, once
+from airflow_provider_cfqueues.flows import Flow, Pause, once
 from airflow_provider_cfqueues.protocol import Answer, Call, Exchange
 from airflow_provider_cfqueues.settings import Settings
 
@@ -209,14 +209,14 @@ class Client(_AnyClient):
         :raises CloudflareQueuesError: what the flow did not handle.
         """
         try:
-            call = next(flow)
+            step = next(flow)
             while True:
                 try:
-                    result = self._repeat(call)
+                    result = self._sleep(step.seconds) if isinstance(step, Pause) else self._repeat(step)
                 except CloudflareQueuesError as error:
-                    call = flow.throw(error)
+                    step = flow.throw(error)
                 else:
-                    call = flow.send(result)
+                    step = flow.send(result)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except CloudflareQueuesError as error:
@@ -331,14 +331,14 @@ class AsyncClient(_AnyClient):
         :raises CloudflareQueuesError: what the flow did not handle.
         """
         try:
-            call = next(flow)
+            step = next(flow)
             while True:
                 try:
-                    result = await self._repeat(call)
+                    result = await (self._sleep(step.seconds) if isinstance(step, Pause) else self._repeat(step))
                 except CloudflareQueuesError as error:
-                    call = flow.throw(error)
+                    step = flow.throw(error)
                 else:
-                    call = flow.send(result)
+                    step = flow.send(result)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except CloudflareQueuesError as error:

@@ -306,6 +306,15 @@ class MalformedResponseError(ApiError):
     maybe_applied = True
 
 
+class PurgeTimeoutError(CloudflareQueuesError):
+    """A purge was begun, and the API did not say within ``completion_timeout`` that it is done."""
+
+    remedy = (
+        "Raise completion_timeout. From Airflow 3.3 on another try of the task goes on waiting; before that it would "
+        "purge again, and delete what was sent since."
+    )
+
+
 class ProcessingFailedError(CloudflareQueuesError):
     """
     A handler failed for more messages than ``fail_on`` allows, or the task was killed.

@@ -238,10 +238,12 @@ class PurgeStatus:
 
     :param completed: whether it is done.
     :param started_at: when it began, as the API writes it; None if the queue was never purged.
+    :param error: why the last look failed, where it did.
     """
 
     completed: bool
     started_at: str | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,7 +22,7 @@ LAYERS = [
     {"api"},
     {"flows.base"},
     {"flows.lookup"},
-    {"flows.messages", "flows.administration"},
+    {"flows.messages", "flows.administration", "flows.purging"},
     {"flows"},
     {"processing.options", "processing.threads"},
     {"processing.handling"},
