@@ -172,6 +172,9 @@ class _AnyClient:
     def _tries(self, call: Call[Any]) -> _Tries:
         return _Tries(self._policy, call, self.settings)
 
+    def _read(self, call: Call[T], answer: Answer, tries: _Tries) -> T:
+        return call.read_answer(answer, repeated=tries.ambiguous, secret=self.settings.credentials.secret)
+
     def _authenticate(self, request: R) -> R:
         request.headers.update(_headers(self.settings))
         return request
@@ -238,7 +241,7 @@ class Client(_AnyClient):
         def one_try() -> T:
             with self._observe(call) as exchange:
                 exchange.answer = self._carry(call)
-                exchange.result = result = call.read_answer(exchange.answer, repeated=tries.ambiguous)
+                exchange.result = result = self._read(call, exchange.answer, tries)
             return result
 
         return tenacity.Retrying(sleep=self._sleep, **tries.options())(one_try)
@@ -360,7 +363,7 @@ class AsyncClient(_AnyClient):
         async def one_try() -> T:
             with self._observe(call) as exchange:
                 exchange.answer = await self._carry(call)
-                exchange.result = result = call.read_answer(exchange.answer, repeated=tries.ambiguous)
+                exchange.result = result = self._read(call, exchange.answer, tries)
             return result
 
         return await tenacity.AsyncRetrying(sleep=self._sleep, **tries.options())(one_try)

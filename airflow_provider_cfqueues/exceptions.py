@@ -129,12 +129,11 @@ class CloudflareQueuesError(Exception):
 
     def hide(self, secret: str) -> None:
         """
-        Take a secret out of all texts, in case that the answer echoed it.
+        Take a secret out of all facts, in case that the answer echoed it.
 
         :param secret: the secret.
         """
-        self.message = self.message.replace(secret, "***")
-        self.messages = tuple(message.replace(secret, "***") for message in self.messages)
+        vars(self).update({name: _without(secret, fact) for name, fact in vars(self).items()})
         self.args = (self.message,)
 
     def to_dict(self) -> dict[str, Any]:
@@ -170,6 +169,12 @@ class CloudflareQueuesError(Exception):
             "cf-ray": self.ray_id,
         }
         return [f"{name} {value}" for name, value in named.items() if value]
+
+
+def _without(secret: str, fact: Any) -> Any:
+    if isinstance(fact, tuple):
+        return tuple(_without(secret, item) for item in fact)
+    return fact.replace(secret, "***") if isinstance(fact, str) else fact
 
 
 def _plain(value: Any) -> Any:
