@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MatchFailedError
+from airflow_provider_cfqueues.flows import max_retries_of, may_be_last_delivery
 from airflow_provider_cfqueues.matching import AnyMessage, Match, Matcher
 
 if TYPE_CHECKING:
@@ -176,14 +177,14 @@ class MessageProbe:
             log.warning("%d messages come back only when their leases end: %s", len(leases), error)
 
     def _warn_of_last_deliveries(self, messages: list[Message], consumer: Consumer | None) -> None:
-        if consumer is None or consumer.max_retries is None:
+        if consumer is None:
             return
-        last = [message.id for message in messages if (message.attempts or 0) >= consumer.max_retries]
+        last = [message.id for message in messages if may_be_last_delivery(message.attempts, consumer)]
         if last:
             log.warning(
                 "Messages that no sensor wanted were delivered %d times (max_retries): Cloudflare now %s them. A "
                 "queue whose messages are not all for one sensor needs a higher max_retries or a queue of its own: %s",
-                consumer.max_retries,
+                max_retries_of(consumer),
                 f"moves to {consumer.dead_letter_queue!r}" if consumer.dead_letter_queue else "DELETES",
                 ", ".join(last),
             )

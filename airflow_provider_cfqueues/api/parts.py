@@ -42,6 +42,7 @@ def read_queue(item: Mapping[str, Any]) -> Queue:
         settings=item.get("settings") or {},
         consumers_total_count=read_count(item.get("consumers_total_count")),
         producers_total_count=read_count(item.get("producers_total_count")),
+        created_on=read_date(item.get("created_on")),
     )
 
 

@@ -14,7 +14,16 @@ from airflow_provider_cfqueues.flows.administration import (
     ensure_pull_consumer,
     update_pull_consumer,
 )
-from airflow_provider_cfqueues.flows.base import DEFAULT_VISIBILITY_SECONDS, Flow, Known, Pause, once, patiently
+from airflow_provider_cfqueues.flows.base import (
+    DEFAULT_VISIBILITY_SECONDS,
+    Flow,
+    Known,
+    Pause,
+    max_retries_of,
+    may_be_last_delivery,
+    once,
+    patiently,
+)
 from airflow_provider_cfqueues.flows.lookup import get_pull_consumer, get_queue_id, list_queues, test_connection
 from airflow_provider_cfqueues.flows.messages import ack, fits, pull, send
 from airflow_provider_cfqueues.flows.purging import Purge, finish_purge, prepare_purge
@@ -35,6 +44,8 @@ __all__ = [
     "get_pull_consumer",
     "get_queue_id",
     "list_queues",
+    "max_retries_of",
+    "may_be_last_delivery",
     "once",
     "patiently",
     "prepare_purge",

@@ -65,8 +65,8 @@ class AdministrationHook(ConsumersHook):
         :param name: its name, unique in the account.
         :param delivery_delay: seconds that a message waits unless it says otherwise, 0 to 86,400.
         :param message_retention_period: seconds, 60 to 1,209,600 (14 days), after which a message is deleted.
-        :raises AlreadyExistsError: there is a queue of this name; ``maybe_applied`` says whether an earlier try of
-            this call, whose answer was lost, may have made it.
+        :raises AlreadyExistsError: there was a queue of this name before. One that is found after an answer was lost,
+            and is not older than the call, is taken for its result; a warning says so.
         """
         return self._run(self._create_queue(name, delivery_delay, message_retention_period))
 

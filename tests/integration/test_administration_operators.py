@@ -29,6 +29,7 @@ def test_a_queue_is_created_once(cf):
         "queue_id": cf.queues["new"],
         "queue_name": "new",
         "created": True,
+        "updated": False,
         "settings": {"delivery_delay": 5, "delivery_paused": False, "message_retention_period": 345_600},
     }
     assert run(QueueCreateOperator, queue_name="new") == {**created, "created": False}
@@ -41,6 +42,20 @@ def test_a_queue_is_created_once(cf):
 def test_a_queue_that_is_there_with_other_settings_is_warned_of(cf, logged):
     assert run(QueueCreateOperator, queue_name="my-queue", delivery_delay=5)["settings"]["delivery_delay"] == 0
     assert "with other settings than wanted: {'delivery_delay': 0}" in logged()
+
+
+def test_a_queue_that_is_there_gets_the_settings_that_are_wanted(cf, logged):
+    wanted = {"queue_name": "my-queue", "delivery_delay": 5, "if_exists": "update"}
+    report = run(QueueCreateOperator, **wanted)
+    assert (report["created"], report["updated"], report["settings"]["delivery_delay"]) == (False, True, 5)
+    assert "{'delivery_delay': 0} became {'delivery_delay': 5}" in logged()
+    assert run(QueueCreateOperator, **wanted)["updated"] is False
+
+
+@pytest.mark.parametrize("if_exists", ["fail", "skip"])
+def test_a_task_whose_answer_was_lost_made_its_queue_itself(cf, if_exists):
+    cf.add_fault("queues", drop="after")
+    assert run(QueueCreateOperator, queue_name="new", if_exists=if_exists)["created"] is True
 
 
 def test_a_queue_is_deleted_once(cf):
@@ -67,9 +82,12 @@ def test_a_wrong_account_is_no_missing_queue(cf, queue):
     [
         (QueueCreateOperator, {"queue_name": "new", "if_exists": "log"}, "if_exists must be"),
         (QueueCreateOperator, {"queue_name": "new", "queue_id": "a"}, "takes no queue_id"),
-        (QueueCreateOperator, {"queue_name": " "}, "name must be the name of a queue"),
+        (QueueCreateOperator, {"queue_name": " "}, "queue_name must be the name of a queue"),
         (QueueDeleteOperator, {"queue_name": "new", "if_missing": "log"}, "if_missing must be"),
         (QueueDeleteOperator, {}, "exactly one of queue_id and queue_name"),
+        (QueueEnsurePullConsumerOperator, {"consumer_max_retries": 101}, "^consumer_max_retries must be"),
+        (QueueEnsurePullConsumerOperator, {"consumer_retry_delay": "soon"}, "^consumer_retry_delay must be"),
+        (QueueEnsurePullConsumerOperator, {"batch_size": 0}, "^batch_size must be"),
     ],
 )
 def test_wrong_arguments_are_refused_before_a_request(cf, kind, arguments, message):
@@ -90,10 +108,12 @@ def test_a_queue_becomes_one_that_can_be_pulled(cf):
     ensured = run(QueueEnsurePullConsumerOperator, queue_name="new", **wanted)
     consumer_id = ensured.pop("consumer_id")
     assert ensured == {
+        "queue_id": cf.queues["new"],
         "action": "created",
+        "untried": None,
         "batch_size": 20,
-        "max_retries": 5,
-        "retry_delay": 10,
+        "consumer_max_retries": 5,
+        "consumer_retry_delay": 10,
         "visibility_timeout": 90,
         "dead_letter_queue": "failed",
     }
