@@ -91,6 +91,8 @@ class CloudflareQueuesError(Exception):
     remedy: ClassVar[str] = "Read the messages of the API above."
     repeatable: ClassVar[bool] = False
     """Whether the same request may work a little later."""
+    worth_another_try: ClassVar[bool] = True
+    """Whether another try of the task may work although nobody has mended anything."""
     maybe_applied: bool = False
     """Whether the API may have carried out the request although it failed."""
 
@@ -189,6 +191,7 @@ class ConfigurationError(CloudflareQueuesError, ValueError):
     """The Airflow connection cannot be used as it is: a field is missing, malformed or contradicts another."""
 
     remedy = "Mend the connection under Admin → Connections, or where your secrets backend keeps it."
+    worth_another_try = False
 
 
 class TransportError(CloudflareQueuesError):
@@ -214,6 +217,7 @@ class AuthenticationError(ApiError):
         "Check the API token (or e-mail and Global API Key) of the connection: is it complete, active, "
         "not expired, and made for this account?"
     )
+    worth_another_try = False
 
 
 class PermissionDeniedError(ApiError):
@@ -223,6 +227,7 @@ class PermissionDeniedError(ApiError):
         "Give the API token 'Queues Write' or 'Workers Scripts Write' on this account ('Queues Read' suffices "
         "for listing and metrics), and check that the account ID is the token's account."
     )
+    worth_another_try = False
 
 
 class NotFoundError(ApiError):
@@ -241,6 +246,7 @@ class AlreadyExistsError(ApiError):
         "Use what is there, or choose another name. A Worker consumer must be removed before a pull consumer can be "
         "added: `npx wrangler queues consumer worker remove QUEUE_NAME SCRIPT_NAME`."
     )
+    worth_another_try = False
 
 
 class PullNotEnabledError(ApiError):
@@ -272,18 +278,21 @@ class OverQuotaError(ApiError):
         "Code 10253: the operations that the free plan has for a day are used up; upgrade, or "
         "poll less. Code 10251: the queue's storage is full; consume or purge messages."
     )
+    worth_another_try = False
 
 
 class QueueDisabledError(ApiError):
     """The queue is disabled (HTTP 429, code 10252): repeating does not help."""
 
     remedy = "Unpause the queue in the Cloudflare dashboard."
+    worth_another_try = False
 
 
 class InvalidRequestError(ApiError):
     """The API objects to the request itself (other HTTP 4xx); ``pointers`` names the part."""
 
     remedy = "Correct the argument that the message names; repeating the same request does not help."
+    worth_another_try = False
 
 
 class ServerError(ApiError):
@@ -351,6 +360,7 @@ class UnconfirmedLeasesError(CloudflareQueuesError):
         "shorter than the time to process, for another consumer that settled it before, and for an earlier try of this "
         "task whose answer was lost."
     )
+    worth_another_try = False
 
     def __init__(self, message: str, *, lease_ids: Sequence[str] = (), **facts: Any) -> None:
         super().__init__(message, **facts)
