@@ -31,6 +31,7 @@ LAYERS = [
     {"processing.pulling"},
     {"processing.journal"},
     {"processing.engine"},
+    {"openlineage.facets"},
     {"clients", "telemetry", "lineage"},
     {"hooks.base", "hooks.form"},
     {"hooks.consumers"},
