@@ -344,6 +344,6 @@ def test_a_dag_that_uses_every_operator_once_runs_green(cf, run_dag, monkeypatch
     assert (len(xcom("messages")), xcom("process")["acked"]) == (1, 1)
     assert [message["body"] for message in in_queue(cf, "delayed")] == ["b"]
     for task_id in ("create", "ensure", "pause", "purge", "backlog", "pull", "ack", "process"):
-        assert xcom(task_id, "cloudflare_queue_link") is None, task_id
+        assert xcom(task_id, "cloudflare_queue_link") == "", task_id
     url = f"https://dash.cloudflare.com/{cf.account_id}/workers/queues/view/abc"
     assert xcom("find", "cloudflare_queue_link") == url

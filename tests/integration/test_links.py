@@ -46,12 +46,12 @@ def test_a_task_keeps_the_address_of_its_queue(cf, connect, kept_by, host):
 @pytest.mark.parametrize("by", ["queue_id", "queue_name"])
 def test_a_queue_of_an_emulator_is_in_no_dashboard(cf, queue, kept_by, by):
     operator = QueuePullOperator(task_id="task", **{by: {"queue_id": queue, "queue_name": "my-queue"}[by]})
-    assert kept_by(operator) == []
+    assert kept_by(operator) == [("cloudflare_queue_link", "")]
 
 
 def test_a_host_that_only_looks_like_cloudflares_is_none(cf, connect, kept_by):
     connect(cf, host="https://api.notcloudflare.com/client/v4")
-    assert kept_by(QueuePullOperator(task_id="task", queue_id="abc")) == []
+    assert kept_by(QueuePullOperator(task_id="task", queue_id="abc")) == [("cloudflare_queue_link", "")]
 
 
 def test_a_task_that_needs_no_queue_keeps_none(cf, kept_by):
