@@ -15,7 +15,7 @@ from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message:
     """
-    A pulled message and its lease.
+    A pulled message and its lease. Its ``repr`` does not show the lease.
 
     :param id: the message's ID; the same at each delivery.
     :param lease_id: the lease of this delivery; what ``ack`` takes.
@@ -32,14 +32,14 @@ class Message:
     """
 
     id: str
-    lease_id: str
+    lease_id: str = field(repr=False)
     body: Any
     attempts: int | None = None
     timestamp: datetime | None = None
     content_type: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     lease_expires_at: datetime | None = None
-    raw_body: Any = None
+    raw_body: Any = field(default=None, repr=False)
     body_error: str | None = None
 
     def to_xcom(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class PeekedMessage:
     timestamp: datetime | None = None
     content_type: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    raw_body: Any = None
+    raw_body: Any = field(default=None, repr=False)
     body_error: str | None = None
 
     def to_xcom(self) -> dict[str, Any]:
@@ -189,6 +189,9 @@ class QueueMetrics:
     oldest_message_timestamp: datetime | None = None
 
 
+DEFAULT_MAX_RETRIES = 3
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Consumer:
     """
@@ -213,6 +216,23 @@ class Consumer:
     batch_size: int | None = None
     script_name: str | None = None
     created_on: datetime | None = None
+
+    def is_last_delivery(self, attempts: int | None) -> bool:
+        """
+        Return whether a message that was delivered so often might not come again.
+
+        Cloudflare takes it away at ``max_retries`` (3 unless set, documentation). Whether the first delivery counts is
+        not documented; here it does, which is the earlier of both.
+
+        :param attempts: how often it was delivered; None = not known.
+        """
+        limit = DEFAULT_MAX_RETRIES if self.max_retries is None else self.max_retries
+        return (attempts or 0) >= limit
+
+    @property
+    def takes_away(self) -> str:
+        """What Cloudflare does with a message after its last delivery, as the end of a sentence."""
+        return f"moves it to {self.dead_letter_queue!r}" if self.dead_letter_queue else "DELETES it"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,8 +15,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MatchFailedError
-from airflow_provider_cfqueues.flows import max_retries_of, may_be_last_delivery
 from airflow_provider_cfqueues.matching import AnyMessage, Match, Matcher
+from airflow_provider_cfqueues.models import DEFAULT_MAX_RETRIES
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
@@ -179,12 +179,12 @@ class MessageProbe:
     def _warn_of_last_deliveries(self, messages: list[Message], consumer: Consumer | None) -> None:
         if consumer is None:
             return
-        last = [message.id for message in messages if may_be_last_delivery(message.attempts, consumer)]
+        last = [message.id for message in messages if consumer.is_last_delivery(message.attempts)]
         if last:
             log.warning(
                 "Messages that no sensor wanted were delivered %d times (max_retries): Cloudflare now %s them. A "
                 "queue whose messages are not all for one sensor needs a higher max_retries or a queue of its own: %s",
-                max_retries_of(consumer),
+                DEFAULT_MAX_RETRIES if consumer.max_retries is None else consumer.max_retries,
                 f"moves to {consumer.dead_letter_queue!r}" if consumer.dead_letter_queue else "DELETES",
                 ", ".join(last),
             )

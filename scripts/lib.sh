@@ -6,6 +6,8 @@ set -euo pipefail
 UV_VERSION=0.13.9
 AIRFLOW_VERSIONS=(2.11 3.0 3.1 3.2 3.3)
 DEFAULT_AIRFLOW=3.3
+PLAYWRIGHT_VERSION=1.65.2
+PILLOW_VERSION=13.0.0
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 cd "$ROOT"
@@ -145,4 +147,22 @@ ensure_venv() {
         unlock
     fi
     export PATH=$VENV/bin:$PATH VIRTUAL_ENV=$VENV
+}
+
+# ensure_browser: after ensure_venv; exports CHROMIUM, and sets BROWSER_PYTHON to an environment that drives it. It is
+# not Airflow's: what drives a browser has requirements of its own.
+ensure_browser() {
+    CHROMIUM=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || command -v google-chrome)} ||
+        fail "no Chromium found (Debian: apt-get install chromium); or name one: CHROMIUM=/path/to/chromium $0"
+    export CHROMIUM
+    local home=$ROOT/.venv/browser-py$PYTHON_VERSION
+    BROWSER_PYTHON=$home/bin/python
+    if [[ ! -f $home/.complete ]]; then
+        lock
+        ensure_uv
+        "$UV" venv --quiet --clear --python "$PYTHON_EXE" "$home"
+        "$UV" pip install --quiet --python "$BROWSER_PYTHON" "playwright==$PLAYWRIGHT_VERSION" "pillow==$PILLOW_VERSION"
+        touch "$home/.complete"
+        unlock
+    fi
 }

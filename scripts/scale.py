@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import demo
-import demo_ui
+import demo_orders
+import local_airflow
 import requests
 from scale_cluster import SLOTS_PER_WORKER, Cluster, cluster, find, until
 
@@ -67,7 +67,7 @@ class Scale:
         self.cloudflare = cloudflare
         self.record = Path(os.environ["SCALE_HANDLED"])
         url = os.environ["AIRFLOW__API__BASE_URL"]
-        self.api = demo_ui.Api(url, started.processes, started.home)
+        self.api = local_airflow.Api(url, started.processes, started.home)
 
     def counts(self) -> dict[str, int]:
         """Return what the emulator counted: events since its start, and the backlog."""
@@ -169,8 +169,8 @@ def prove(messages: int, home: Path) -> dict[str, Pass]:
     dags.mkdir()
     shutil.copy(Path(__file__).parent / "scale_dag.py", dags)
     os.environ["SCALE_HANDLED"] = str(home / "handled")
-    with demo.emulator(port=0) as cloudflare:
-        os.environ["AIRFLOW_CONN_CLOUDFLARE_DEFAULT"] = json.dumps(demo.connection(cloudflare))
+    with demo_orders.emulator(port=0) as cloudflare:
+        os.environ["AIRFLOW_CONN_CLOUDFLARE_DEFAULT"] = json.dumps(demo_orders.connection(cloudflare))
         with cluster(home, dags) as started:
             scale = Scale(messages, started, cloudflare)
             scale.api.until("Airflow's web page", scale.api.log_in)

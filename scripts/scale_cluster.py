@@ -6,7 +6,6 @@ import os
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-import demo_ui
+import local_airflow
 import psutil
 
 INSTALL = "On Debian and Ubuntu: apt-get install postgresql redis-server (they need not run: private ones are started)"
@@ -30,13 +29,6 @@ def find(program: str) -> str:
     folders = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
     path = shutil.which(program) or shutil.which(program, path=os.pathsep.join(folders))
     return path or sys.exit(f"{program} is not installed. {INSTALL}")
-
-
-def free_port() -> int:
-    """Return a port that is free on loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def unprivileged() -> dict[str, Any]:
@@ -70,7 +62,7 @@ class Cluster:
     def start_worker(self, name: str) -> None:
         """Start a Celery worker that takes two tasks at once, and wait until it takes them."""
         options = ["--celery-hostname", f"{name}@scale", "--concurrency", str(SLOTS_PER_WORKER)]
-        command = demo_ui.airflow("celery", "worker", *options, "--skip-serve-logs", "--without-mingle")
+        command = local_airflow.airflow("celery", "worker", *options, "--skip-serve-logs", "--without-mingle")
         self.workers[name] = self.start(name, command, env=os.environ | {"SCALE_WORKER": name})
         until(f"{name} to be ready", lambda: f"{name}@scale ready" in (self.home / f"{name}.log").read_text(), self)
 
@@ -121,12 +113,12 @@ def cluster(home: Path, dags: Path) -> Iterator[Cluster]:
             start_airflow(started)
             yield started
         finally:
-            demo_ui.stop(started.processes[::-1])  # databases last
+            local_airflow.stop(started.processes[::-1])  # databases last
 
 
 def start_postgres(started: Cluster, data: Path) -> str:
     """Start PostgreSQL; return its address for SQLAlchemy."""
-    port, password, options = free_port(), secrets.token_hex(16), unprivileged()
+    port, password, options = local_airflow.free_port(), secrets.token_hex(16), unprivileged()
     if options:
         os.chown(data, options["user"], options["group"])
     given = data / "password"
@@ -150,7 +142,7 @@ def start_postgres(started: Cluster, data: Path) -> str:
 
 def start_redis(started: Cluster, data: Path) -> str:
     """Start Redis; return its address for Celery."""
-    port, password = free_port(), secrets.token_hex(16)
+    port, password = local_airflow.free_port(), secrets.token_hex(16)
     settings = f'bind 127.0.0.1\nport {port}\nrequirepass {password}\nsave ""\ndir {data}\n'
     process = started.start("redis", [find("redis-server"), "-"], stdin=subprocess.PIPE, cwd=data, **unprivileged())
     assert process.stdin is not None
@@ -165,8 +157,8 @@ def configure(home: Path, dags: Path, database: str, broker: str) -> None:
     """Set up Airflow by environment variables, for all components alike."""
     from cryptography.fernet import Fernet
 
-    port = free_port()
-    demo_ui.configure(port)
+    port = local_airflow.free_port()
+    local_airflow.configure(port)
     os.environ.update(
         AIRFLOW_HOME=str(home),
         AIRFLOW__API__PORT=str(port),
@@ -187,10 +179,10 @@ def configure(home: Path, dags: Path, database: str, broker: str) -> None:
 
 def start_airflow(started: Cluster) -> None:
     """Migrate the database and start what schedules and serves."""
-    migrated = subprocess.run(demo_ui.airflow("db", "migrate"), capture_output=True, text=True, check=False)
+    migrated = subprocess.run(local_airflow.airflow("db", "migrate"), capture_output=True, text=True, check=False)
     if migrated.returncode:
         sys.exit(f"airflow db migrate failed: {migrated.stderr[-2000:]}")
     port = os.environ["AIRFLOW__API__PORT"]
-    started.start("api-server", demo_ui.airflow("api-server", "--host", "127.0.0.1", "--port", port))
-    started.start("scheduler", demo_ui.airflow("scheduler", "--skip-serve-logs"))
-    started.start("dag-processor", demo_ui.airflow("dag-processor"))
+    started.start("api-server", local_airflow.airflow("api-server", "--host", "127.0.0.1", "--port", port))
+    started.start("scheduler", local_airflow.airflow("scheduler", "--skip-serve-logs"))
+    started.start("dag-processor", local_airflow.airflow("dag-processor"))

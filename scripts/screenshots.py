@@ -10,13 +10,12 @@ import json
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
-import demo
-import demo_ui
+from demo_orders import DAG_ID
+from demo_ui import FIRST_RUN, orders_in_airflow, run_once
+from local_airflow import ROOT, Api, airflow_home, ended_in_order, run_dag
 
-ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
 PROCESS_DAG = "cloudflare_queues_process"
 PROCESS_RUN = "nightly"
@@ -75,14 +74,14 @@ def talk_to_emulator() -> list[dict[str, str]]:
     return [{"command": shlex.join(["python", *arguments]), "output": log}, *calls]
 
 
-def photograph(api: demo_ui.Api, cloudflare: dict[str, Any], python: str) -> int:
+def photograph(api: Api, cloudflare: dict[str, Any], python: str) -> int:
     """Run the examples, then let the browser look."""
-    states = [demo_ui.run_once(api, cloudflare)]
+    states = [run_once(api, cloudflare)]
     send_more_orders(cloudflare)
-    states.append(demo_ui.run_dag(api, PROCESS_DAG, PROCESS_RUN))
+    states.append(run_dag(api, PROCESS_DAG, PROCESS_RUN))
     scene = {
         "airflow": api.url,
-        "settled": f"/dags/{demo.DAG_ID}/runs/{demo_ui.FIRST_RUN}",
+        "settled": f"/dags/{DAG_ID}/runs/{FIRST_RUN}",
         "processed": f"/dags/{PROCESS_DAG}/runs/{PROCESS_RUN}",
         "emulator": talk_to_emulator(),
         "command line": look_at_queues(),
@@ -96,9 +95,9 @@ def photograph(api: demo_ui.Api, cloudflare: dict[str, Any], python: str) -> int
 def main() -> int:
     """Make all pictures."""
     (python,) = sys.argv[1:]
-    with demo.airflow_home() as home:
-        return demo_ui.serve(home, lambda api, cloudflare: photograph(api, cloudflare, python))
+    with airflow_home() as home, orders_in_airflow(home) as (api, cloudflare):
+        return photograph(api, cloudflare, python)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended_in_order(main))

@@ -9,26 +9,17 @@ from __future__ import annotations
 import html
 import io
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from browser import browser
 from PIL import Image
-from playwright.sync_api import Locator, Page, sync_playwright
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--force-color-profile=srgb",
-]
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
 MAX_BYTES = 150_000
 TERMINAL = """
 <style>
@@ -123,18 +114,7 @@ def main() -> None:
     """Make each picture in a page of its own."""
     scene, folder = json.load(sys.stdin), Path(sys.argv[1])
     chosen = sys.argv[2:] or PICTURES
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            profile,
-            executable_path=os.environ["CHROMIUM"],
-            args=FLAGS,
-            headless=True,
-            color_scheme="light",
-            device_scale_factor=1.5,
-            locale="en-GB",
-            timezone_id="UTC",
-        )
-        context.set_default_timeout(120_000)
+    with browser() as context:
         for name in chosen:
             (width, height), go = PICTURES[name]
             page = context.new_page()
@@ -144,7 +124,6 @@ def main() -> None:
             page.wait_for_timeout(1500)  # until what slides in stands still
             save(seen.screenshot(), folder / f"{name}.png")
             page.close()
-        context.close()
 
 
 if __name__ == "__main__":

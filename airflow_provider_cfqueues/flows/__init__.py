@@ -19,8 +19,6 @@ from airflow_provider_cfqueues.flows.base import (
     Flow,
     Known,
     Pause,
-    max_retries_of,
-    may_be_last_delivery,
     once,
     patiently,
 )
@@ -44,8 +42,6 @@ __all__ = [
     "get_pull_consumer",
     "get_queue_id",
     "list_queues",
-    "max_retries_of",
-    "may_be_last_delivery",
     "once",
     "patiently",
     "prepare_purge",

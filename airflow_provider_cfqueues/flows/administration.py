@@ -18,7 +18,7 @@ from airflow_provider_cfqueues.exceptions import (
     PullNotEnabledError,
     QueuePausedError,
 )
-from airflow_provider_cfqueues.flows.base import DEFAULT_VISIBILITY_SECONDS, Flow, Known, Pause, may_be_last_delivery
+from airflow_provider_cfqueues.flows.base import DEFAULT_VISIBILITY_SECONDS, Flow, Known, Pause
 from airflow_provider_cfqueues.flows.lookup import get_queue_id
 from airflow_provider_cfqueues.models import Consumer, EnsuredConsumer, Lease, PeekedMessage, PullResult, Queue
 
@@ -172,7 +172,7 @@ def _settings(consumer: Consumer) -> dict[str, Any]:
 def _try_out(queue_id: str, consumer: Consumer, age: timedelta) -> Flow[str | None]:
     """Pull one message until that works; return why that could not be tried, None where it worked."""
     attempts = yield from _look_at_next(queue_id)
-    if attempts is not None and may_be_last_delivery(attempts + 1, consumer):
+    if attempts is not None and consumer.is_last_delivery(attempts + 1):
         yield Pause(seconds=max(timedelta(), SETTLED - age).total_seconds())
         return RISKY
     call = api.pull(queue_id, 1, DEFAULT_VISIBILITY_SECONDS, DEFAULT_VISIBILITY_SECONDS)

@@ -29,9 +29,6 @@ Flow: TypeAlias = Generator["Call[Any] | Pause", Any, T]
 DEFAULT_VISIBILITY_SECONDS = 30
 """Documentation, pull consumers: how long a lease lasts where neither pull nor consumer says so."""
 
-DEFAULT_MAX_RETRIES = 3
-"""Documentation, limits: how often a message is delivered where the consumer does not say so."""
-
 
 @dataclass
 class Known:
@@ -39,28 +36,6 @@ class Known:
 
     queue_ids: dict[str, str] = field(default_factory=dict)
     consumers: dict[str, Consumer | None] = field(default_factory=dict)
-
-
-def max_retries_of(consumer: Consumer) -> int:
-    """
-    Return after how many deliveries a message leaves the queue.
-
-    :param consumer: the queue's consumer.
-    """
-    return DEFAULT_MAX_RETRIES if consumer.max_retries is None else consumer.max_retries
-
-
-def may_be_last_delivery(attempts: int | None, consumer: Consumer) -> bool:
-    """
-    Return whether a message that is given back after so many deliveries might not come again.
-
-    Whether Cloudflare counts ``max_retries`` from the first delivery or from the first retry is not documented, so the
-    earlier one counts here.
-
-    :param attempts: its deliveries, the present one included; None = not known.
-    :param consumer: the queue's consumer.
-    """
-    return (attempts or 0) >= max_retries_of(consumer)
 
 
 def once(call: Call[T]) -> Flow[T]:

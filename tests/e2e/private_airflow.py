@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import requests
-from demo_ui import airflow, configure, free_port, stop
+from local_airflow import airflow, configure, free_port, stop
 
 from e2e.audit import Event
 from e2e.triggerer import POLL_SECONDS, Triggerer
@@ -45,7 +45,7 @@ class Airflow:
         self._kept: Triggerer | None = None
         self._database = self.home / "airflow.db"
         self._dag_ids: dict[str, None] = {}
-        self._port = free_port(0)
+        self._port = free_port()
         (self.home / "dags").mkdir(parents=True)
         self.signs.mkdir()
         configure(self._port)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from demo_ui import airflow
+from local_airflow import airflow
 
 HEARTBEAT_SECONDS = 1
 DEAD_AFTER_SECONDS = 4

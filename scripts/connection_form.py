@@ -1,0 +1,45 @@
+"""
+Start an Airflow without a connection, have a browser make one by its form, and run a DAG with it.
+
+Called by ``scripts/connection_form``, with the Python of the environment that holds the browser's driver. The exit code
+is 0 only if the form said what is wrong with a wrong token and that the right one works, and the DAG settled messages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from demo_orders import DAG_ID, connection, emulator, look_into_queue, send_orders, set_dead_letter_queue
+from local_airflow import IS_AIRFLOW_2, ROOT, Api, airflow_home, ended_in_order, free_port, run_dag, running
+
+
+def try_form(api: Api, cloudflare: dict[str, Any], browser: list[str]) -> dict[str, Any]:
+    """Have the connection made and used; return what was seen."""
+    scene = {"airflow": api.url, "is_airflow_2": IS_AIRFLOW_2, "cloudflare": cloudflare}
+    done = subprocess.run(browser, input=json.dumps(scene), stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit("The browser did not find its way through the form")
+    os.environ["AIRFLOW_CONN_CLOUDFLARE_DEMO"] = json.dumps(connection(cloudflare))  # for this process alone
+    set_dead_letter_queue(cloudflare)
+    send_orders(cloudflare["queues"]["orders"], "cloudflare_demo")
+    return {**json.loads(done.stdout), "run": run_dag(api, DAG_ID, "form"), "queue": look_into_queue(cloudflare)}
+
+
+def main() -> int:
+    """Try it and print what was seen."""
+    python, *folder = sys.argv[1:]
+    browser = [python, str(ROOT / "scripts" / "connection_form_browser.py"), *folder]
+    with emulator(port=0) as cloudflare, airflow_home() as home, running(home, free_port(8080)) as api:
+        seen = try_form(api, cloudflare, browser)
+    print(json.dumps(seen, indent=2))
+    says_what_is_wrong = "Invalid API Token" in seen["wrong token"] and "The API token is active" in seen["token"]
+    settled = seen["run"] == "success" and seen["queue"] == {"pulled": 25, "acked": 20, "retried": 5, "left": 5}
+    return 0 if says_what_is_wrong and settled else 1
+
+
+if __name__ == "__main__":
+    sys.exit(ended_in_order(main))
