@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from airflow.sdk.configuration import conf
     from airflow.sdk.exceptions import (
         AirflowException,
+        AirflowNotFoundException,
         AirflowOptionalProviderFeatureException,
         AirflowSensorTimeout,
         AirflowSkipException,
@@ -96,6 +97,7 @@ else:
     try:
         from airflow.sdk.exceptions import (
             AirflowException,
+            AirflowNotFoundException,
             AirflowOptionalProviderFeatureException,
             AirflowSensorTimeout,
             AirflowSkipException,
@@ -103,6 +105,7 @@ else:
     except ImportError:  # before 3.2
         from airflow.exceptions import (
             AirflowException,
+            AirflowNotFoundException,
             AirflowOptionalProviderFeatureException,
             AirflowSensorTimeout,
             AirflowSkipException,
@@ -184,6 +187,7 @@ __all__ = [
     "HAS_ASSET_WATCHERS",
     "HAS_SHARED_STREAMS",
     "AirflowException",
+    "AirflowNotFoundException",
     "AirflowOptionalProviderFeatureException",
     "AirflowSensorTimeout",
     "AirflowSkipException",

@@ -24,7 +24,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationValueErro
 
 from airflow_provider_cfqueues import __version__
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, ConfigurationError, TransportError
-from airflow_provider_cfqueues.flows import Flow, once
+from airflow_provider_cfqueues.flows import Flow, Pause, once
 from airflow_provider_cfqueues.protocol import Answer, Call, Exchange
 from airflow_provider_cfqueues.settings import Settings
 
@@ -172,6 +172,9 @@ class _AnyClient:
     def _tries(self, call: Call[Any]) -> _Tries:
         return _Tries(self._policy, call, self.settings)
 
+    def _read(self, call: Call[T], answer: Answer, tries: _Tries) -> T:
+        return call.read_answer(answer, repeated=tries.ambiguous, secret=self.settings.credentials.secret)
+
     def _authenticate(self, request: R) -> R:
         request.headers.update(_headers(self.settings))
         return request
@@ -209,14 +212,14 @@ class Client(_AnyClient):
         :raises CloudflareQueuesError: what the flow did not handle.
         """
         try:
-            call = next(flow)
+            step = next(flow)
             while True:
                 try:
-                    result = self._repeat(call)
+                    result = self._sleep(step.seconds) if isinstance(step, Pause) else self._repeat(step)
                 except CloudflareQueuesError as error:
-                    call = flow.throw(error)
+                    step = flow.throw(error)
                 else:
-                    call = flow.send(result)
+                    step = flow.send(result)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except CloudflareQueuesError as error:
@@ -238,7 +241,7 @@ class Client(_AnyClient):
         def one_try() -> T:
             with self._observe(call) as exchange:
                 exchange.answer = self._carry(call)
-                exchange.result = result = call.read_answer(exchange.answer, repeated=tries.ambiguous)
+                exchange.result = result = self._read(call, exchange.answer, tries)
             return result
 
         return tenacity.Retrying(sleep=self._sleep, **tries.options())(one_try)
@@ -331,14 +334,14 @@ class AsyncClient(_AnyClient):
         :raises CloudflareQueuesError: what the flow did not handle.
         """
         try:
-            call = next(flow)
+            step = next(flow)
             while True:
                 try:
-                    result = await self._repeat(call)
+                    result = await (self._sleep(step.seconds) if isinstance(step, Pause) else self._repeat(step))
                 except CloudflareQueuesError as error:
-                    call = flow.throw(error)
+                    step = flow.throw(error)
                 else:
-                    call = flow.send(result)
+                    step = flow.send(result)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except CloudflareQueuesError as error:
@@ -360,7 +363,7 @@ class AsyncClient(_AnyClient):
         async def one_try() -> T:
             with self._observe(call) as exchange:
                 exchange.answer = await self._carry(call)
-                exchange.result = result = call.read_answer(exchange.answer, repeated=tries.ambiguous)
+                exchange.result = result = self._read(call, exchange.answer, tries)
             return result
 
         return await tenacity.AsyncRetrying(sleep=self._sleep, **tries.options())(one_try)

@@ -91,6 +91,8 @@ class CloudflareQueuesError(Exception):
     remedy: ClassVar[str] = "Read the messages of the API above."
     repeatable: ClassVar[bool] = False
     """Whether the same request may work a little later."""
+    worth_another_try: ClassVar[bool] = True
+    """Whether another try of the task may work although nobody has mended anything."""
     maybe_applied: bool = False
     """Whether the API may have carried out the request although it failed."""
 
@@ -129,12 +131,11 @@ class CloudflareQueuesError(Exception):
 
     def hide(self, secret: str) -> None:
         """
-        Take a secret out of all texts, in case that the answer echoed it.
+        Take a secret out of all facts, in case that the answer echoed it.
 
         :param secret: the secret.
         """
-        self.message = self.message.replace(secret, "***")
-        self.messages = tuple(message.replace(secret, "***") for message in self.messages)
+        vars(self).update({name: _without(secret, fact) for name, fact in vars(self).items()})
         self.args = (self.message,)
 
     def to_dict(self) -> dict[str, Any]:
@@ -172,6 +173,12 @@ class CloudflareQueuesError(Exception):
         return [f"{name} {value}" for name, value in named.items() if value]
 
 
+def _without(secret: str, fact: Any) -> Any:
+    if isinstance(fact, tuple):
+        return tuple(_without(secret, item) for item in fact)
+    return fact.replace(secret, "***") if isinstance(fact, str) else fact
+
+
 def _plain(value: Any) -> Any:
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
@@ -184,6 +191,7 @@ class ConfigurationError(CloudflareQueuesError, ValueError):
     """The Airflow connection cannot be used as it is: a field is missing, malformed or contradicts another."""
 
     remedy = "Mend the connection under Admin → Connections, or where your secrets backend keeps it."
+    worth_another_try = False
 
 
 class TransportError(CloudflareQueuesError):
@@ -209,6 +217,7 @@ class AuthenticationError(ApiError):
         "Check the API token (or e-mail and Global API Key) of the connection: is it complete, active, "
         "not expired, and made for this account?"
     )
+    worth_another_try = False
 
 
 class PermissionDeniedError(ApiError):
@@ -218,6 +227,7 @@ class PermissionDeniedError(ApiError):
         "Give the API token 'Queues Write' or 'Workers Scripts Write' on this account ('Queues Read' suffices "
         "for listing and metrics), and check that the account ID is the token's account."
     )
+    worth_another_try = False
 
 
 class NotFoundError(ApiError):
@@ -236,6 +246,7 @@ class AlreadyExistsError(ApiError):
         "Use what is there, or choose another name. A Worker consumer must be removed before a pull consumer can be "
         "added: `npx wrangler queues consumer worker remove QUEUE_NAME SCRIPT_NAME`."
     )
+    worth_another_try = False
 
 
 class PullNotEnabledError(ApiError):
@@ -267,18 +278,21 @@ class OverQuotaError(ApiError):
         "Code 10253: the operations that the free plan has for a day are used up; upgrade, or "
         "poll less. Code 10251: the queue's storage is full; consume or purge messages."
     )
+    worth_another_try = False
 
 
 class QueueDisabledError(ApiError):
     """The queue is disabled (HTTP 429, code 10252): repeating does not help."""
 
     remedy = "Unpause the queue in the Cloudflare dashboard."
+    worth_another_try = False
 
 
 class InvalidRequestError(ApiError):
     """The API objects to the request itself (other HTTP 4xx); ``pointers`` names the part."""
 
     remedy = "Correct the argument that the message names; repeating the same request does not help."
+    worth_another_try = False
 
 
 class ServerError(ApiError):
@@ -304,6 +318,15 @@ class MalformedResponseError(ApiError):
         "of the connection."
     )
     maybe_applied = True
+
+
+class PurgeTimeoutError(CloudflareQueuesError):
+    """A purge was begun, and the API did not say within ``completion_timeout`` that it is done."""
+
+    remedy = (
+        "Raise completion_timeout. From Airflow 3.3 on another try of the task goes on waiting; before that it would "
+        "purge again, and delete what was sent since."
+    )
 
 
 class ProcessingFailedError(CloudflareQueuesError):
@@ -337,6 +360,7 @@ class UnconfirmedLeasesError(CloudflareQueuesError):
         "shorter than the time to process, for another consumer that settled it before, and for an earlier try of this "
         "task whose answer was lost."
     )
+    worth_another_try = False
 
     def __init__(self, message: str, *, lease_ids: Sequence[str] = (), **facts: Any) -> None:
         super().__init__(message, **facts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
 from airflow_provider_cfqueues._compat import add_hook_lineage
@@ -108,6 +108,8 @@ class Traffic:
             output_statistics_output_dataset,
         )
 
+        from airflow_provider_cfqueues.openlineage.facets import CloudflareQueuesMessagesInputDatasetFacet
+
         inputs, outputs = [], []
         for (account_id, queue_id), moved in self._moved.items():
             where, name = namespace(account_id), self._name(queue_id)
@@ -117,9 +119,10 @@ class Traffic:
                     facets["inputStatistics"] = input_statistics_input_dataset.InputStatisticsInputDatasetFacet(
                         rowCount=moved["pulled"]
                     )
-                if settled := {name: moved[name] for name in ("acked", "retried", "unconfirmed") if name in moved}:
-                    counts = InputDatasetFacet().with_additional_properties(**settled)
-                    facets[FACET] = cast("InputDatasetFacet", counts)
+                if moved.keys() & {"acked", "retried", "unconfirmed"}:
+                    facets[FACET] = CloudflareQueuesMessagesInputDatasetFacet(
+                        acked=moved.get("acked"), retried=moved.get("retried"), unconfirmed=moved.get("unconfirmed")
+                    )
                 inputs.append(InputDataset(where, name, inputFacets=facets))
             if "output" in _directions(moved):
                 statistics = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=moved["sent"])

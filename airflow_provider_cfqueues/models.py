@@ -242,13 +242,13 @@ class EnsuredConsumer:
 
     :param consumer: the consumer.
     :param action: ``created``, ``updated`` or ``unchanged``.
-    :param untried: the consumer is new, but whether it lets itself be pulled could not be tried without risk: the next
-        message of the queue was delivered so often that one delivery more may be its last.
+    :param untried: why it could not be tried whether a new consumer lets itself be pulled; None where it was tried, or
+        is not new.
     """
 
     consumer: Consumer
     action: str
-    untried: bool = False
+    untried: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -258,10 +258,12 @@ class PurgeStatus:
 
     :param completed: whether it is done.
     :param started_at: when it began, as the API writes it; None if the queue was never purged.
+    :param error: why the last look failed, where it did.
     """
 
     completed: bool
     started_at: str | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -274,6 +276,7 @@ class Queue:
     :param settings: as the API gives them (``delivery_delay``, ``delivery_paused``, ``message_retention_period``).
     :param consumers_total_count: how many consumers it has, if the API said.
     :param producers_total_count: how many producers it has, if the API said.
+    :param created_on: when it was made (UTC), if the API said.
     """
 
     queue_id: str
@@ -281,6 +284,7 @@ class Queue:
     settings: Mapping[str, Any] = field(default_factory=dict)
     consumers_total_count: int | None = None
     producers_total_count: int | None = None
+    created_on: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -89,12 +89,13 @@ class Call(Generic[T]):
         operation = next(filter(None, known), "other")
         return "get_queue" if operation == "list_queues" and self.queue else operation
 
-    def read_answer(self, answer: Answer, *, repeated: bool = False) -> T:
+    def read_answer(self, answer: Answer, *, repeated: bool = False, secret: str = "") -> T:
         """
         Return the result that an answer holds.
 
         :param answer: the answer.
         :param repeated: whether an earlier try may have been applied.
+        :param secret: what an excerpt of the answer must not show, in case that it echoes it.
         :raises ApiError: the subclass that fits, if the answer is not a success.
         """
         try:
@@ -103,7 +104,7 @@ class Call(Generic[T]):
             document = None
         body = document if isinstance(document, dict) else {}
         if not 200 <= answer.status < 300 or body.get("success") is not True:
-            raise self._error(answer, body)
+            raise self._error(answer, body, secret)
         try:
             return self.read(
                 Envelope(
@@ -127,9 +128,9 @@ class Call(Generic[T]):
         passes = error.repeatable or isinstance(error, self.repeat_also)
         return self.repeat and passes and (self.repeat_ambiguous or not error.maybe_applied)
 
-    def _error(self, answer: Answer, body: Mapping[str, Any]) -> errors.ApiError:
+    def _error(self, answer: Answer, body: Mapping[str, Any], secret: str) -> errors.ApiError:
         facts = self._facts(answer, body)
-        said = "; ".join(facts["messages"]) or f"the answer was {_excerpt(answer.content)}"
+        said = "; ".join(facts["messages"]) or f"the answer was {_excerpt(answer.content, secret)}"
         kind = _classify(answer.status, facts["codes"], is_envelope="success" in body)
         return kind(f"Could not {self.name}: {said}", **facts)
 
@@ -230,6 +231,8 @@ def text_of(item: Any) -> str:
     return str(item.get("message", item)) if isinstance(item, Mapping) else str(item)
 
 
-def _excerpt(content: bytes) -> str:
-    text = " ".join(content[:200].decode("utf-8", "replace").split())
+def _excerpt(content: bytes, secret: str) -> str:
+    """Hide before cutting: what is left of a secret that was cut through would be found by nobody."""
+    shown = content.replace(secret.encode(), b"***") if secret else content
+    text = " ".join(shown[:200].decode("utf-8", "replace").split())
     return repr(text) if text else "empty"

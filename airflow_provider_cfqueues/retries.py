@@ -6,30 +6,25 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues._compat import RetryDecision, RetryPolicy
-from airflow_provider_cfqueues.exceptions import (
-    AuthenticationError,
-    CloudflareQueuesError,
-    ConfigurationError,
-    PermissionDeniedError,
-    RateLimitedError,
-    UnconfirmedLeasesError,
-)
+from airflow_provider_cfqueues._compat import AirflowNotFoundException, RetryDecision, RetryPolicy
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
 
-HOPELESS = (AuthenticationError, PermissionDeniedError, ConfigurationError, UnconfirmedLeasesError)
-"""What another try cannot mend: somebody has to mend credentials or connection, and a lease cannot be settled twice."""
+LONGEST_WAIT = timedelta(days=1)
+"""Whatever the API asks for."""
 
 
 class CloudflareQueuesRetryPolicy(RetryPolicy):  # type: ignore[misc, unused-ignore]
     """
     Retry a task by what failed: ``QueuePullOperator(…, retries=5, retry_policy=CloudflareQueuesRetryPolicy())``.
 
-    - A rate limit: another try, after the time that the API asked for (``Retry-After``); without one, after the task's
-      own ``retry_delay``.
-    - Credentials, permissions, the connection, leases that were not confirmed: the task fails at once.
+    - What another try cannot mend (``worth_another_try`` of the error is False: credentials, permissions, a connection
+      that is missing or wrong, a request that the API objects to, a quota that is used up, leases that were not
+      confirmed): the task fails at once.
+    - Where the API asked to wait (``Retry-After`` of a rate limit or of a server's failure): another try after that
+      time.
     - Anything else: as ``retries`` and ``retry_delay`` of the task say.
 
     It judges the errors of deferred tasks as well: they reach the task as what they are.
@@ -55,12 +50,11 @@ class CloudflareQueuesRetryPolicy(RetryPolicy):  # type: ignore[misc, unused-ign
         :param max_tries: how many there may be.
         :param context: the task's context.
         """
-        error = next((error for error in _causes(exception) if isinstance(error, CloudflareQueuesError)), None)
-        if isinstance(error, HOPELESS):
-            return RetryDecision.fail(f"{type(error).__name__}: another try cannot mend this. {error.remedy}")
-        if isinstance(error, RateLimitedError) and error.retry_after is not None:
-            reason = f"The API asked to wait {error.retry_after:g} s"
-            return RetryDecision.retry(timedelta(seconds=error.retry_after), reason)
+        for error in _causes(exception):
+            if isinstance(error, AirflowNotFoundException):
+                return RetryDecision.fail(f"Another try cannot mend this: {error}")
+            if isinstance(error, CloudflareQueuesError):
+                return _decide(error)
         return RetryDecision.default()
 
     def serialize(self) -> dict[str, Any]:
@@ -82,3 +76,12 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__
+
+
+def _decide(error: CloudflareQueuesError) -> RetryDecision:
+    if not error.worth_another_try:
+        return RetryDecision.fail(f"{type(error).__name__}: another try cannot mend this. {error.remedy}")
+    if error.retry_after is not None:
+        wait = timedelta(seconds=min(error.retry_after, LONGEST_WAIT.total_seconds()))
+        return RetryDecision.retry(wait, f"The API asked to wait {error.retry_after:g} s")
+    return RetryDecision.default()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MatchFailedError
 from airflow_provider_cfqueues.matching import AnyMessage, Match, Matcher
+from airflow_provider_cfqueues.models import DEFAULT_MAX_RETRIES
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
@@ -176,14 +177,14 @@ class MessageProbe:
             log.warning("%d messages come back only when their leases end: %s", len(leases), error)
 
     def _warn_of_last_deliveries(self, messages: list[Message], consumer: Consumer | None) -> None:
-        if consumer is None or consumer.max_retries is None:
+        if consumer is None:
             return
-        last = [message.id for message in messages if (message.attempts or 0) >= consumer.max_retries]
+        last = [message.id for message in messages if consumer.is_last_delivery(message.attempts)]
         if last:
             log.warning(
                 "Messages that no sensor wanted were delivered %d times (max_retries): Cloudflare now %s them. A "
                 "queue whose messages are not all for one sensor needs a higher max_retries or a queue of its own: %s",
-                consumer.max_retries,
+                DEFAULT_MAX_RETRIES if consumer.max_retries is None else consumer.max_retries,
                 f"moves to {consumer.dead_letter_queue!r}" if consumer.dead_letter_queue else "DELETES",
                 ", ".join(last),
             )

@@ -74,6 +74,11 @@ class Settings:
         """Whether the API is on this machine (an emulator): then no proxy is asked."""
         return _is_loopback(urlsplit(self.base_url).hostname)
 
+    @property
+    def is_cloudflare(self) -> bool:
+        """Whether the API is Cloudflare's own, so that its dashboard shows the same queues."""
+        return f".{urlsplit(self.base_url).hostname}".endswith(".cloudflare.com")
+
     def url(self, path: str) -> str:
         """
         Return the URL of a call.

@@ -18,10 +18,12 @@ names what failed, the connection, the queue, what the API said, and the remedy 
 call that takes several requests, `progress` (what is done, unknown and not done).
 
 "Repeated" says whether the hook tries again by itself, for up to a minute. A `send` is repeated only where the API
-cannot have accepted the messages, unless `repeat_ambiguous=True`.
+cannot have accepted the messages, unless `repeat_ambiguous=True`. "Another try" says whether Airflow's next try of the
+task may work although nobody has mended anything; where not,
+[CloudflareQueuesRetryPolicy](operations.md#retry-by-what-failed-airflow-33) fails the task at once.
 
-| error | what it means | repeated | what to do |
-|---|---|---|---|
+| error | what it means | repeated | another try | what to do |
+|---|---|---|---|---|
 """
 
 
@@ -39,7 +41,8 @@ def render() -> str:
     for kind in kinds(exceptions.CloudflareQueuesError):
         meaning = inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0].replace("\n", " ").replace("``", "`")
         repeated = "yes" if kind.repeatable else "no"
-        rows.append(f"| `{kind.__name__}` | {meaning} | {repeated} | {kind.remedy} |")
+        again = "yes" if kind.worth_another_try else "no"
+        rows.append(f"| `{kind.__name__}` | {meaning} | {repeated} | {again} | {kind.remedy} |")
     return HEAD + "\n".join(rows) + "\n"
 
 

@@ -42,6 +42,7 @@ def read_queue(item: Mapping[str, Any]) -> Queue:
         settings=item.get("settings") or {},
         consumers_total_count=read_count(item.get("consumers_total_count")),
         producers_total_count=read_count(item.get("producers_total_count")),
+        created_on=read_date(item.get("created_on")),
     )
 
 
@@ -62,11 +63,16 @@ def read_consumer(item: Mapping[str, Any]) -> Consumer:
         retry_delay=settings.get("retry_delay"),
         batch_size=read_count(settings.get("batch_size")),
         script_name=item.get("script_name") or item.get("script"),
-        created_on=_read_date(item.get("created_on")),
+        created_on=read_date(item.get("created_on")),
     )
 
 
-def _read_date(value: Any) -> datetime | None:
+def read_date(value: Any) -> datetime | None:
+    """
+    Read a time as ISO 8601; what is none counts as not reported.
+
+    :param value: the time.
+    """
     try:
         moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
     except (AttributeError, ValueError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from airflow_provider_cfqueues.arguments.administration import parse_batch_size, parse_consumer, parse_queue_settings
 from airflow_provider_cfqueues.arguments.leases import delay_leases, parse_leases
-from airflow_provider_cfqueues.arguments.messages import parse_messages
+from airflow_provider_cfqueues.arguments.messages import parse_message, parse_messages
 from airflow_provider_cfqueues.arguments.values import (
     MAX_DELAY_SECONDS,
     MAX_VISIBILITY_SECONDS,
@@ -35,6 +35,7 @@ __all__ = [
     "parse_delay",
     "parse_id",
     "parse_leases",
+    "parse_message",
     "parse_messages",
     "parse_name",
     "parse_number",

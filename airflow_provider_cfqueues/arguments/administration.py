@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from airflow_provider_cfqueues.arguments.values import (
@@ -28,6 +29,7 @@ def parse_consumer(
     retry_delay: Any = None,
     visibility_timeout: Any = None,
     dead_letter_queue: Any = None,
+    prefix: str = "",
 ) -> Consumer:
     """
     Return a pull consumer as it is wanted; what is None is left open.
@@ -37,14 +39,16 @@ def parse_consumer(
     :param retry_delay: seconds that a retry waits unless it says otherwise, 0 to 86,400.
     :param visibility_timeout: seconds that a lease lasts unless the pull says otherwise, up to 43,200.
     :param dead_letter_queue: name of the queue for messages that were delivered too often.
+    :param prefix: what stands before ``max_retries`` and ``retry_delay`` where an operator calls them otherwise, for
+        the error.
     :raises TypeError: something is not of its type.
     :raises ValueError: something is out of range.
     """
     return Consumer(
         type="http_pull",
         batch_size=None if batch_size is None else parse_batch_size(batch_size, "batch_size"),
-        max_retries=_parse_max_retries(max_retries),
-        retry_delay=parse_delay(retry_delay, "retry_delay"),
+        max_retries=_parse_max_retries(max_retries, f"{prefix}max_retries"),
+        retry_delay=parse_delay(retry_delay, f"{prefix}retry_delay"),
         visibility_timeout=parse_visibility_timeout(visibility_timeout),
         dead_letter_queue=None if dead_letter_queue is None else parse_name(dead_letter_queue, "dead_letter_queue"),
     )
@@ -66,12 +70,12 @@ def parse_batch_size(value: Any, what: str) -> int:
     return size
 
 
-def _parse_max_retries(value: Any) -> int | None:
+def _parse_max_retries(value: Any, what: str) -> int | None:
     if value is None:
         return None
-    number = parse_number(value, "max_retries")
+    number = parse_number(value, what)
     if not 0 <= number <= MAX_RETRIES or number != int(number):
-        msg = f"max_retries must be a whole number from 0 to {MAX_RETRIES}, not {short(value)}"
+        msg = f"{what} must be a whole number from 0 to {MAX_RETRIES}, not {short(value)}"
         raise ValueError(msg)
     return int(number)
 
@@ -96,7 +100,8 @@ def parse_queue_settings(
     return {key: value for key, value in settings.items() if value is not None}
 
 
-def _parse_retention(value: Any) -> float | None:
+def _parse_retention(value: Any) -> int | None:
+    """Round a fraction up, as :func:`parse_delay` does: no message is deleted earlier than asked."""
     if value is None:
         return None
     seconds = parse_number(value, "message_retention_period")
@@ -106,4 +111,4 @@ def _parse_retention(value: Any) -> float | None:
             f"(14 days), not {short(value)}"
         )
         raise ValueError(msg)
-    return seconds
+    return math.ceil(seconds)

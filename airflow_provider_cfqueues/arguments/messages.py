@@ -11,7 +11,7 @@ from airflow_provider_cfqueues.models import OutgoingMessage
 _OUTGOING_KEYS = {"body", "content_type", "delay_seconds"}
 
 
-def parse_messages(value: Any) -> list[OutgoingMessage]:
+def parse_messages(value: Any, delay_seconds: Any = None) -> list[OutgoingMessage]:
     """
     Return the messages to send.
 
@@ -21,9 +21,11 @@ def parse_messages(value: Any) -> list[OutgoingMessage]:
     such a text itself, put it into a list. None and an empty list are no messages.
 
     :param value: the messages.
+    :param delay_seconds: the delay of those that bring none of their own.
     :raises TypeError: a body is of a type that the API does not take.
     :raises ValueError: a key, content type or delay is wrong.
     """
+    delay = parse_delay(delay_seconds)
     if value is None:
         return []
     if isinstance(value, str) and value.strip().startswith(("[", "{")):
@@ -33,10 +35,19 @@ def parse_messages(value: Any) -> list[OutgoingMessage]:
     if isinstance(value, (bytes, bytearray)) or not isinstance(value, Iterable):
         msg = f"messages must be a list of messages, not {describe(value)}"
         raise TypeError(msg)
-    return [_outgoing(item, f"messages[{position}]") for position, item in enumerate(value)]
+    return [parse_message(item, f"messages[{position}]", delay) for position, item in enumerate(value)]
 
 
-def _outgoing(item: Any, what: str) -> OutgoingMessage:
+def parse_message(item: Any, what: str, delay_seconds: int | None = None) -> OutgoingMessage:
+    """
+    Return one message to send, with its content type.
+
+    :param item: the message, as one of those of :func:`parse_messages`.
+    :param what: the name of the argument, for the error.
+    :param delay_seconds: the delay where it brings none of its own.
+    :raises TypeError: the body is of a type that the API does not take.
+    :raises ValueError: a key, content type or delay is wrong.
+    """
     if isinstance(item, OutgoingMessage):
         message = item
     elif isinstance(item, Mapping) and "body" in item:
@@ -52,7 +63,9 @@ def _outgoing(item: Any, what: str) -> OutgoingMessage:
     content_type = message.content_type or ("text" if isinstance(message.body, str) else "json")
     _check_body(message.body, content_type, what)
     delay = parse_delay(message.delay_seconds, f"{what}: delay_seconds")
-    return OutgoingMessage(body=message.body, content_type=content_type, delay_seconds=delay)
+    return OutgoingMessage(
+        body=message.body, content_type=content_type, delay_seconds=delay_seconds if delay is None else delay
+    )
 
 
 def _check_body(body: Any, content_type: str, what: str) -> None:

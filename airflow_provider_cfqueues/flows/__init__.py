@@ -1,5 +1,5 @@
 """
-What takes more than one request, as generators: they yield calls, are sent results, and return the outcome.
+What takes more than one request, as generators: they yield calls and pauses, are sent results, and return the outcome.
 
 A client drives them (``client.run(flow)``), sync or async, so each decision stands here once. The error of a call is
 thrown into the flow that yielded it.
@@ -14,7 +14,14 @@ from airflow_provider_cfqueues.flows.administration import (
     ensure_pull_consumer,
     update_pull_consumer,
 )
-from airflow_provider_cfqueues.flows.base import DEFAULT_VISIBILITY_SECONDS, Flow, Known, once, patiently
+from airflow_provider_cfqueues.flows.base import (
+    DEFAULT_VISIBILITY_SECONDS,
+    Flow,
+    Known,
+    Pause,
+    once,
+    patiently,
+)
 from airflow_provider_cfqueues.flows.lookup import (
     get_pull_consumer,
     get_queue,
@@ -23,17 +30,21 @@ from airflow_provider_cfqueues.flows.lookup import (
     test_connection,
 )
 from airflow_provider_cfqueues.flows.messages import ack, batches, fits, pull, send
+from airflow_provider_cfqueues.flows.purging import Purge, finish_purge, prepare_purge
 
 __all__ = [
     "DEFAULT_VISIBILITY_SECONDS",
     "Flow",
     "Known",
+    "Pause",
+    "Purge",
     "ack",
     "batches",
     "create_pull_consumer",
     "create_queue",
     "delete_queue",
     "ensure_pull_consumer",
+    "finish_purge",
     "fits",
     "get_pull_consumer",
     "get_queue",
@@ -41,6 +52,7 @@ __all__ = [
     "list_queues",
     "once",
     "patiently",
+    "prepare_purge",
     "pull",
     "send",
     "test_connection",

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from airflow_provider_cfqueues import api
-from airflow_provider_cfqueues.exceptions import AlreadyExistsError, NotFoundError, PullNotEnabledError
-from airflow_provider_cfqueues.flows.base import DEFAULT_VISIBILITY_SECONDS, Flow, Known
+from airflow_provider_cfqueues.exceptions import (
+    AlreadyExistsError,
+    ApiError,
+    CloudflareQueuesError,
+    MalformedResponseError,
+    NotFoundError,
+    PullNotEnabledError,
+    QueuePausedError,
+)
+from airflow_provider_cfqueues.flows.base import DEFAULT_VISIBILITY_SECONDS, Flow, Known, Pause
+from airflow_provider_cfqueues.flows.lookup import get_queue_id
 from airflow_provider_cfqueues.models import Consumer, EnsuredConsumer, Lease, PeekedMessage, PullResult, Queue
 
 YOUNG = timedelta(minutes=2)
 """A consumer that is younger may not let anybody pull yet: the API answers 405 for some seconds."""
-DEFAULT_MAX_RETRIES = 3
-"""Documentation, limits: how often a message is delivered where the consumer does not say so."""
+SETTLED = timedelta(seconds=30)
+"""How old a consumer is taken to let itself be pulled where that cannot be tried; others saw it take up to 16 s."""
+CLOCK_DIFFERENCE = timedelta(minutes=1)
+"""How far Cloudflare's clock may be behind this machine's."""
+PAUSED = "its delivery is paused; it can be pulled once that is resumed"
+RISKY = (
+    f"one delivery more may be the last of the next message. So that the API has the time that it needs, the consumer "
+    f"was left alone until it was {SETTLED.seconds} s old"
+)
+
+log = logging.getLogger(__name__)
 
 
 def create_queue(name: str, settings: Mapping[str, Any], known: Known) -> Flow[Queue]:
@@ -25,10 +44,22 @@ def create_queue(name: str, settings: Mapping[str, Any], known: Known) -> Flow[Q
     :param name: its name.
     :param settings: the settings that are wanted.
     :param known: what was looked up before; the queue's ID is added to it.
-    :raises AlreadyExistsError: there is a queue of this name; ``maybe_applied`` says whether an earlier try of this
-        call may have made it.
+    :raises AlreadyExistsError: there was a queue of this name before.
     """
-    queue: Queue = yield api.create_queue(name, settings)
+    began = datetime.now(timezone.utc)
+    try:
+        queue: Queue = yield api.create_queue(name, settings)
+    except (AlreadyExistsError, MalformedResponseError) as error:
+        if not error.maybe_applied:
+            raise
+        try:
+            queue = yield api.get_queue((yield from get_queue_id(name, known)))
+        except NotFoundError:
+            raise error from None
+        is_older = queue.created_on is not None and queue.created_on < began - CLOCK_DIFFERENCE
+        if is_older or any(queue.settings.get(key) != value for key, value in settings.items()):
+            raise
+        log.warning("The answer to the creation of queue %r was lost; the one that is there now is taken for it", name)
     known.queue_ids[name] = queue.queue_id
     return queue
 
@@ -87,7 +118,8 @@ def ensure_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[
     """
     See to it that a queue has a pull consumer with the wanted settings, and that it lets itself be pulled.
 
-    Only a new consumer is tried out, since that costs a delivery: one message is leased and given back at once.
+    Only a new consumer is tried out, since that costs a delivery: one message is leased and given back at once. Where
+    that could be its last, the consumer is given time instead. A paused queue cannot be tried.
 
     :param queue_id: ID of the queue.
     :param wanted: the settings; what is None stays, or is left to the API.
@@ -109,9 +141,11 @@ def ensure_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[
         action = action if action == "created" else "updated"
         consumer = yield api.replace_consumer(queue_id, replace(consumer, **_settings(wanted)))
     known.consumers[queue_id] = consumer
-    is_new = action == "created" or (consumer.created_on and datetime.now(timezone.utc) - consumer.created_on < YOUNG)
-    was_tried = bool(is_new) and (yield from _try_out(queue_id, consumer))
-    return EnsuredConsumer(consumer=consumer, action=action, untried=bool(is_new) and not was_tried)
+    untried = None
+    age = timedelta() if action == "created" else _age(consumer)
+    if age < YOUNG:
+        untried = yield from _try_out(queue_id, consumer, age)
+    return EnsuredConsumer(consumer=consumer, action=action, untried=untried)
 
 
 def _find_pull_consumer(queue_id: str) -> Flow[Consumer | None]:
@@ -124,19 +158,42 @@ def _find_pull_consumer(queue_id: str) -> Flow[Consumer | None]:
     return next(iter(consumers), None)
 
 
+def _age(consumer: Consumer) -> timedelta:
+    if consumer.created_on is None:
+        return timedelta.max
+    return max(timedelta(), datetime.now(timezone.utc) - consumer.created_on)
+
+
 def _settings(consumer: Consumer) -> dict[str, Any]:
     names = ("batch_size", "max_retries", "retry_delay", "visibility_timeout", "dead_letter_queue")
     return {name: getattr(consumer, name) for name in names if getattr(consumer, name) is not None}
 
 
-def _try_out(queue_id: str, consumer: Consumer) -> Flow[bool]:
-    """Pull one message until that works, unless a delivery more could be the last one of the next message."""
-    max_retries = DEFAULT_MAX_RETRIES if consumer.max_retries is None else consumer.max_retries
-    peeked: list[PeekedMessage] = yield api.peek(queue_id, 1)
-    if any((message.attempts or 0) + 1 >= max_retries for message in peeked):
-        return False
+def _try_out(queue_id: str, consumer: Consumer, age: timedelta) -> Flow[str | None]:
+    """Pull one message until that works; return why that could not be tried, None where it worked."""
+    attempts = yield from _look_at_next(queue_id)
+    if attempts is not None and consumer.is_last_delivery(attempts + 1):
+        yield Pause(seconds=max(timedelta(), SETTLED - age).total_seconds())
+        return RISKY
     call = api.pull(queue_id, 1, DEFAULT_VISIBILITY_SECONDS, DEFAULT_VISIBILITY_SECONDS)
-    pulled: PullResult = yield replace(call, repeat_also=(PullNotEnabledError,))
+    try:
+        pulled: PullResult = yield replace(call, repeat_also=(PullNotEnabledError,))
+    except QueuePausedError:
+        return PAUSED
     if pulled:
-        yield api.ack(queue_id, [], [Lease(lease_id=message.lease_id, delay_seconds=0) for message in pulled])
-    return True
+        try:
+            yield api.ack(queue_id, [], [Lease(lease_id=message.lease_id, delay_seconds=0) for message in pulled])
+        except CloudflareQueuesError as error:
+            log.warning("The message that tried queue %s out comes back when its lease ends: %s", queue_id, error)
+    return None
+
+
+def _look_at_next(queue_id: str) -> Flow[int | None]:
+    """Return how often the next message was delivered: None where there is none, 0 where that cannot be seen."""
+    try:
+        peeked: list[PeekedMessage] = yield api.peek(queue_id, 1)
+    except ApiError as error:
+        if error.repeatable:
+            raise
+        return 0
+    return next((message.attempts or 0 for message in peeked), None)

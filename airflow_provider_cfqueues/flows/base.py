@@ -11,7 +11,20 @@ from airflow_provider_cfqueues.models import Consumer
 from airflow_provider_cfqueues.protocol import Call
 
 T = TypeVar("T")
-Flow: TypeAlias = Generator[Call[Any], Any, T]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pause:
+    """
+    What a flow yields to let time pass; the client waits.
+
+    :param seconds: how long.
+    """
+
+    seconds: float
+
+
+Flow: TypeAlias = Generator["Call[Any] | Pause", Any, T]
 
 DEFAULT_VISIBILITY_SECONDS = 30
 """Documentation, pull consumers: how long a lease lasts where neither pull nor consumer says so."""
@@ -45,13 +58,15 @@ def patiently(flow: Flow[T]) -> Flow[T]:
     :param flow: the flow.
     """
     try:
-        call = next(flow)
+        step = next(flow)
         while True:
+            if isinstance(step, Call):
+                step = replace(step, repeat_also=(*step.repeat_also, MalformedResponseError))
             try:
-                result = yield replace(call, repeat_also=(*call.repeat_also, MalformedResponseError))
+                result = yield step
             except CloudflareQueuesError as error:
-                call = flow.throw(error)
+                step = flow.throw(error)
             else:
-                call = flow.send(result)
+                step = flow.send(result)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]

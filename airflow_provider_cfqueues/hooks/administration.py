@@ -8,7 +8,7 @@ from airflow_provider_cfqueues import api, arguments, flows
 from airflow_provider_cfqueues.hooks.consumers import ConsumersHook
 
 if TYPE_CHECKING:
-    from airflow_provider_cfqueues.flows import Flow
+    from airflow_provider_cfqueues.flows import Flow, Purge
     from airflow_provider_cfqueues.models import PurgeStatus, Queue
 
 
@@ -65,8 +65,8 @@ class AdministrationHook(ConsumersHook):
         :param name: its name, unique in the account.
         :param delivery_delay: seconds that a message waits unless it says otherwise, 0 to 86,400.
         :param message_retention_period: seconds, 60 to 1,209,600 (14 days), after which a message is deleted.
-        :raises AlreadyExistsError: there is a queue of this name; ``maybe_applied`` says whether an earlier try of
-            this call, whose answer was lost, may have made it.
+        :raises AlreadyExistsError: there was a queue of this name before. One that is found after an answer was lost,
+            and is not older than the call, is taken for its result; a warning says so.
         """
         return self._run(self._create_queue(name, delivery_delay, message_retention_period))
 
@@ -176,6 +176,40 @@ class AdministrationHook(ConsumersHook):
     async def apurge(self, queue_id: str) -> None:
         """Async twin of :meth:`purge`."""
         await self._arun(flows.once(api.purge(arguments.parse_id(queue_id, "queue_id"))))
+
+    def prepare_purge(self, queue_id: str) -> Purge:
+        """
+        Look at a queue just before :meth:`purge`, so that :meth:`finish_purge` knows that purge from earlier ones.
+
+        :param queue_id: ID of the queue.
+        """
+        return self._run(flows.prepare_purge(arguments.parse_id(queue_id, "queue_id")))
+
+    async def aprepare_purge(self, queue_id: str) -> Purge:
+        """Async twin of :meth:`prepare_purge`."""
+        return await self._arun(flows.prepare_purge(arguments.parse_id(queue_id, "queue_id")))
+
+    def finish_purge(self, purge: Purge, *, poll_interval: float = 5, end: float) -> PurgeStatus:
+        """
+        Wait until a purge is done, or the time is up.
+
+        A look that fails for a reason that may pass does not end the wait.
+
+        :param purge: what :meth:`prepare_purge` returned before the purge.
+        :param poll_interval: seconds between two looks, at least 1; longer where the API asks for it.
+        :param end: when to give up, in seconds since the epoch.
+        :return: the last status; ``completed`` is True only where this purge is done, and ``error`` says why the last
+            look failed, where it did.
+        """
+        return self._run(self._finish_purge(purge, poll_interval, end))
+
+    async def afinish_purge(self, purge: Purge, *, poll_interval: float = 5, end: float) -> PurgeStatus:
+        """Async twin of :meth:`finish_purge`."""
+        return await self._arun(self._finish_purge(purge, poll_interval, end))
+
+    def _finish_purge(self, purge: Purge, poll_interval: Any, end: float) -> Flow[PurgeStatus]:
+        interval = arguments.parse_seconds(poll_interval, "poll_interval", at_least=1)
+        return flows.finish_purge(purge, poll_interval=interval, end=end)
 
     def get_purge_status(self, queue_id: str) -> PurgeStatus:
         """

@@ -76,14 +76,17 @@ class CloudflareBaseHook(BaseHook):
                 self._async_client, self._async_loop = AsyncClient(settings, observe=telemetry.request), loop
         return self._async_client
 
-    def get_queue_url(self, queue_id: str) -> str:
+    def get_queue_url(self, queue_id: str) -> str | None:
         """
-        Return where the Cloudflare dashboard shows a queue.
+        Return where the Cloudflare dashboard shows a queue; None where the API is not Cloudflare's, as an emulator.
 
         :param queue_id: ID of the queue.
         :raises ConfigurationError: the connection cannot be used as it is.
         """
-        return f"https://dash.cloudflare.com/{self.get_conn().settings.account_id}/workers/queues/view/{queue_id}"
+        settings = self.get_conn().settings
+        if not settings.is_cloudflare:
+            return None
+        return f"https://dash.cloudflare.com/{settings.account_id}/workers/queues/view/{queue_id}"
 
     def _observed_settings(self) -> tuple[Settings, Telemetry]:
         settings = self._settings()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues import api, arguments, flows
 from airflow_provider_cfqueues.hooks.base import CloudflareBaseHook
@@ -27,74 +27,175 @@ class ConsumersHook(CloudflareBaseHook):
         """Async twin of :meth:`list_consumers`."""
         return await self._arun(flows.once(api.list_consumers(arguments.parse_id(queue_id, "queue_id"))))
 
-    def create_pull_consumer(self, queue_id: str, **settings: Any) -> Consumer:
+    def create_pull_consumer(
+        self,
+        queue_id: str,
+        *,
+        batch_size: int | str | None = None,
+        max_retries: int | str | None = None,
+        retry_delay: float | str | None = None,
+        visibility_timeout: float | str | None = None,
+        dead_letter_queue: str | None = None,
+    ) -> Consumer:
         """
-        Add a pull consumer to a queue that has none.
+        Add a pull consumer to a queue that has none; what is None is left to the API.
 
         :param queue_id: ID of the queue.
-        :param settings: as for :meth:`ensure_pull_consumer`; what is not given is left to the API.
+        :param batch_size: messages per pull unless the pull says otherwise, 1 to 100.
+        :param max_retries: deliveries after which a message leaves the queue, 0 to 100.
+        :param retry_delay: seconds that a retry waits unless it says otherwise, 0 to 86,400.
+        :param visibility_timeout: seconds that a lease lasts unless the pull says otherwise, up to 43,200.
+        :param dead_letter_queue: NAME of the queue for messages that were delivered too often.
         :raises AlreadyExistsError: the queue has a consumer.
         """
-        return self._run(self._create_pull_consumer(queue_id, settings))
+        wanted = arguments.parse_consumer(
+            batch_size=batch_size,
+            max_retries=max_retries,
+            retry_delay=retry_delay,
+            visibility_timeout=visibility_timeout,
+            dead_letter_queue=dead_letter_queue,
+        )
+        return self._run(self._create_pull_consumer(queue_id, wanted))
 
-    async def acreate_pull_consumer(self, queue_id: str, **settings: Any) -> Consumer:
+    async def acreate_pull_consumer(
+        self,
+        queue_id: str,
+        *,
+        batch_size: int | str | None = None,
+        max_retries: int | str | None = None,
+        retry_delay: float | str | None = None,
+        visibility_timeout: float | str | None = None,
+        dead_letter_queue: str | None = None,
+    ) -> Consumer:
         """Async twin of :meth:`create_pull_consumer`."""
-        return await self._arun(self._create_pull_consumer(queue_id, settings))
+        wanted = arguments.parse_consumer(
+            batch_size=batch_size,
+            max_retries=max_retries,
+            retry_delay=retry_delay,
+            visibility_timeout=visibility_timeout,
+            dead_letter_queue=dead_letter_queue,
+        )
+        return await self._arun(self._create_pull_consumer(queue_id, wanted))
 
-    def _create_pull_consumer(self, queue_id: str, settings: dict[str, Any]) -> Flow[Consumer]:
-        wanted = arguments.parse_consumer(**settings)
+    def _create_pull_consumer(self, queue_id: str, wanted: Consumer) -> Flow[Consumer]:
         return flows.create_pull_consumer(arguments.parse_id(queue_id, "queue_id"), wanted, self._known)
 
-    def update_pull_consumer(self, queue_id: str, **settings: Any) -> Consumer:
+    def update_pull_consumer(
+        self,
+        queue_id: str,
+        *,
+        batch_size: int | str | None = None,
+        max_retries: int | str | None = None,
+        retry_delay: float | str | None = None,
+        visibility_timeout: float | str | None = None,
+        dead_letter_queue: str | None = None,
+    ) -> Consumer:
         """
-        Change settings of a queue's pull consumer.
+        Change settings of a queue's pull consumer; what is None stays.
 
         :param queue_id: ID of the queue.
-        :param settings: as for :meth:`ensure_pull_consumer`; what is not given stays.
+        :param batch_size: messages per pull unless the pull says otherwise, 1 to 100.
+        :param max_retries: deliveries after which a message leaves the queue, 0 to 100.
+        :param retry_delay: seconds that a retry waits unless it says otherwise, 0 to 86,400.
+        :param visibility_timeout: seconds that a lease lasts unless the pull says otherwise, up to 43,200.
+        :param dead_letter_queue: NAME of the queue for messages that were delivered too often.
         :raises AlreadyExistsError: the queue has a Worker consumer instead.
         :raises NotFoundError: the queue has no consumer.
         """
-        return self._run(self._update_pull_consumer(queue_id, settings))
+        wanted = arguments.parse_consumer(
+            batch_size=batch_size,
+            max_retries=max_retries,
+            retry_delay=retry_delay,
+            visibility_timeout=visibility_timeout,
+            dead_letter_queue=dead_letter_queue,
+        )
+        return self._run(self._update_pull_consumer(queue_id, wanted))
 
-    async def aupdate_pull_consumer(self, queue_id: str, **settings: Any) -> Consumer:
+    async def aupdate_pull_consumer(
+        self,
+        queue_id: str,
+        *,
+        batch_size: int | str | None = None,
+        max_retries: int | str | None = None,
+        retry_delay: float | str | None = None,
+        visibility_timeout: float | str | None = None,
+        dead_letter_queue: str | None = None,
+    ) -> Consumer:
         """Async twin of :meth:`update_pull_consumer`."""
-        return await self._arun(self._update_pull_consumer(queue_id, settings))
+        wanted = arguments.parse_consumer(
+            batch_size=batch_size,
+            max_retries=max_retries,
+            retry_delay=retry_delay,
+            visibility_timeout=visibility_timeout,
+            dead_letter_queue=dead_letter_queue,
+        )
+        return await self._arun(self._update_pull_consumer(queue_id, wanted))
 
-    def _update_pull_consumer(self, queue_id: str, settings: dict[str, Any]) -> Flow[Consumer]:
-        wanted = arguments.parse_consumer(**settings)
+    def _update_pull_consumer(self, queue_id: str, wanted: Consumer) -> Flow[Consumer]:
         return flows.update_pull_consumer(arguments.parse_id(queue_id, "queue_id"), wanted, self._known)
 
-    def ensure_pull_consumer(self, queue_id: str, **settings: Any) -> EnsuredConsumer:
+    def ensure_pull_consumer(
+        self,
+        queue_id: str,
+        *,
+        batch_size: int | str | None = None,
+        max_retries: int | str | None = None,
+        retry_delay: float | str | None = None,
+        visibility_timeout: float | str | None = None,
+        dead_letter_queue: str | None = None,
+    ) -> EnsuredConsumer:
         """
         See to it that a queue has a pull consumer with these settings, and wait until it really lets itself be pulled.
 
-        For some seconds after a consumer was made, the API still answers pulls with 405. That is waited out for up to
-        a minute, by pulling one message with a new consumer. What comes is given back at once, which counts as a
-        delivery of that message; where that could be its last, the consumer is not tried out, and a warning says so.
+        What is None stays as it is, or is left to the API. For some seconds after a consumer was made, the API still
+        answers pulls with 405. That is waited out for up to a minute, by pulling one message with a new consumer. What
+        comes is given back at once, which counts as a delivery of that message. Where that could be its last, the
+        consumer is given 30 seconds instead; where delivery is paused, nothing is waited for. In both cases ``untried``
+        of the result says so, and a warning.
 
         :param queue_id: ID of the queue.
-        :param settings: ``batch_size`` (1 to 100), ``max_retries`` (0 to 100), ``retry_delay`` and
-            ``visibility_timeout`` (seconds), ``dead_letter_queue`` (its NAME). What is not given stays as it is, or is
-            left to the API.
+        :param batch_size: messages per pull unless the pull says otherwise, 1 to 100.
+        :param max_retries: deliveries after which a message leaves the queue, 0 to 100.
+        :param retry_delay: seconds that a retry waits unless it says otherwise, 0 to 86,400.
+        :param visibility_timeout: seconds that a lease lasts unless the pull says otherwise, up to 43,200.
+        :param dead_letter_queue: NAME of the queue for messages that were delivered too often.
         :raises AlreadyExistsError: the queue has a Worker consumer.
         :raises PullNotEnabledError: the queue could not be pulled after a minute.
         """
-        return self._run(self._ensure_pull_consumer(queue_id, settings))
+        wanted = arguments.parse_consumer(
+            batch_size=batch_size,
+            max_retries=max_retries,
+            retry_delay=retry_delay,
+            visibility_timeout=visibility_timeout,
+            dead_letter_queue=dead_letter_queue,
+        )
+        return self._run(self._ensure_pull_consumer(queue_id, wanted))
 
-    async def aensure_pull_consumer(self, queue_id: str, **settings: Any) -> EnsuredConsumer:
+    async def aensure_pull_consumer(
+        self,
+        queue_id: str,
+        *,
+        batch_size: int | str | None = None,
+        max_retries: int | str | None = None,
+        retry_delay: float | str | None = None,
+        visibility_timeout: float | str | None = None,
+        dead_letter_queue: str | None = None,
+    ) -> EnsuredConsumer:
         """Async twin of :meth:`ensure_pull_consumer`."""
-        return await self._arun(self._ensure_pull_consumer(queue_id, settings))
+        wanted = arguments.parse_consumer(
+            batch_size=batch_size,
+            max_retries=max_retries,
+            retry_delay=retry_delay,
+            visibility_timeout=visibility_timeout,
+            dead_letter_queue=dead_letter_queue,
+        )
+        return await self._arun(self._ensure_pull_consumer(queue_id, wanted))
 
-    def _ensure_pull_consumer(self, queue_id: str, settings: dict[str, Any]) -> Flow[EnsuredConsumer]:
-        wanted = arguments.parse_consumer(**settings)
+    def _ensure_pull_consumer(self, queue_id: str, wanted: Consumer) -> Flow[EnsuredConsumer]:
         queue_id = arguments.parse_id(queue_id, "queue_id")
         ensured = yield from flows.ensure_pull_consumer(queue_id, wanted, self._known)
         if ensured.untried:
-            self.log.warning(
-                "The new pull consumer of queue %s was not tried out: the next message was delivered so often that one "
-                "delivery more may be its last. Pulls may fail with HTTP 405 for some seconds",
-                queue_id,
-            )
+            self.log.warning("The new pull consumer of queue %s was not tried out: %s", queue_id, ensured.untried)
         return ensured
 
     def get_pull_consumer(self, queue_id: str) -> Consumer | None:

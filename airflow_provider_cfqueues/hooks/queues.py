@@ -146,7 +146,14 @@ class CloudflareQueuesHook(AdministrationHook):
                 queue_id,
             )
 
-    def send(self, queue_id: str, messages: Any, *, repeat_ambiguous: bool = False) -> SendResult:
+    def send(
+        self,
+        queue_id: str,
+        messages: Any,
+        *,
+        delay_seconds: float | str | None = None,
+        repeat_ambiguous: bool = False,
+    ) -> SendResult:
         """
         Send messages: ``POST …/messages/batch``, cut at 100 messages and 256 KB a request.
 
@@ -156,22 +163,31 @@ class CloudflareQueuesHook(AdministrationHook):
 
         :param queue_id: ID of the queue.
         :param messages: the messages.
+        :param delay_seconds: seconds, 0 to 86,400, before those messages can be delivered that bring no delay of their
+            own; None = the queue's ``delivery_delay``.
         :param repeat_ambiguous: repeat also after a failure that leaves open whether the messages were accepted; it
             can duplicate them.
         :raises ValueError: a message is larger than 128 KB, or malformed; nothing was sent.
         :raises CloudflareQueuesError: a request failed for good; ``progress`` has the positions of the messages that
             are sent, unknown and not sent.
         """
-        return self._run(self._send(queue_id, messages, repeat_ambiguous))
+        return self._run(self._send(queue_id, messages, delay_seconds, repeat_ambiguous))
 
-    async def asend(self, queue_id: str, messages: Any, *, repeat_ambiguous: bool = False) -> SendResult:
+    async def asend(
+        self,
+        queue_id: str,
+        messages: Any,
+        *,
+        delay_seconds: float | str | None = None,
+        repeat_ambiguous: bool = False,
+    ) -> SendResult:
         """Async twin of :meth:`send`."""
-        return await self._arun(self._send(queue_id, messages, repeat_ambiguous))
+        return await self._arun(self._send(queue_id, messages, delay_seconds, repeat_ambiguous))
 
-    def _send(self, queue_id: str, messages: Any, repeat_ambiguous: bool) -> Flow[SendResult]:
+    def _send(self, queue_id: str, messages: Any, delay: Any, repeat_ambiguous: bool) -> Flow[SendResult]:
         return flows.send(
             arguments.parse_id(queue_id, "queue_id"),
-            arguments.parse_messages(messages),
+            arguments.parse_messages(messages, delay),
             repeat_ambiguous=repeat_ambiguous,
         )
 

@@ -22,7 +22,7 @@ class CloudflareQueueLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
         """
-        Return the address, empty where the task did not come as far as its queue.
+        Return the address, empty where the task did not come as far as its queue, or that is in an emulator.
 
         :param operator: the operator.
         :param ti_key: the task instance.

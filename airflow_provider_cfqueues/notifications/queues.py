@@ -78,4 +78,4 @@ class CloudflareQueuesNotifier(BaseNotifier):
     def _message(self) -> OutgoingMessage:
         arguments.require_one(queue_id=self.queue_id, queue_name=self.queue_name)
         delay = arguments.parse_delay(self.delay_seconds)
-        return OutgoingMessage(body=self.message_body, delay_seconds=delay)
+        return arguments.parse_message(OutgoingMessage(body=self.message_body), "message_body", delay)

@@ -22,13 +22,15 @@ class QueueCreateOperator(QueueOperator):
     """
     Create a queue; :class:`QueueEnsurePullConsumerOperator` makes it one that can be pulled.
 
-    Returns ``{"queue_id", "queue_name", "created", "settings"}``.
+    Returns ``{"queue_id", "queue_name", "created", "updated", "settings"}``. A creation whose answer was lost counts as
+    one where the queue that is found then is not older.
 
     :param queue_name: its name, unique in the account.
     :param delivery_delay: seconds that a message waits unless it says otherwise, 0 to 86,400.
     :param message_retention_period: seconds, 60 to 1,209,600 (14 days), after which a message is deleted.
     :param if_exists: what to do where a queue of this name is there: ``ignore`` (take it as it is, and warn where its
-        settings are others), ``fail`` or ``skip`` (the task is skipped).
+        settings are others), ``update`` (give it the settings that are wanted), ``fail`` or ``skip`` (the task is
+        skipped).
     """
 
     template_fields: Sequence[str] = (
@@ -54,38 +56,45 @@ class QueueCreateOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the queue."""
-        _check_choice("if_exists", self.if_exists)
+        _check_choice("if_exists", self.if_exists, ("ignore", "update", "fail", "skip"))
         if self.queue_id:
             raise ValueError("QueueCreateOperator takes no queue_id: Cloudflare chooses it")
+        name = arguments.parse_name(self.queue_name)
         wanted = arguments.parse_queue_settings(
             delivery_delay=self.delivery_delay, message_retention_period=self.message_retention_period
         )
+        created = updated = False
         try:
-            queue = self.hook.create_queue(str(self.queue_name), **wanted)
+            queue = self.hook.create_queue(name, **wanted)
             created = True
             self.log.info("Created queue %s with the ID %s", queue.queue_name, queue.queue_id)
         except AlreadyExistsError as error:
-            queue, created = self._take(error, wanted), False
+            if self.if_exists == "fail":
+                raise
+            if self.if_exists == "skip":
+                raise AirflowSkipException(f"Queue {name} exists already") from error
+            queue, updated = self._take(name, wanted)
         self.show_queue(queue.queue_id)
         return {
             "queue_id": queue.queue_id,
             "queue_name": queue.queue_name,
             "created": created,
+            "updated": updated,
             "settings": dict(queue.settings),
         }
 
-    def _take(self, error: AlreadyExistsError, wanted: Mapping[str, Any]) -> Queue:
-        if self.if_exists == "fail":
-            raise error
-        if self.if_exists == "skip":
-            raise AirflowSkipException(f"Queue {self.queue_name} exists already") from error
-        queue = self.hook.get_queue(self.hook.get_queue_id(str(self.queue_name)))
-        others = {name: queue.settings.get(name) for name, value in wanted.items() if queue.settings.get(name) != value}
+    def _take(self, name: str, wanted: Mapping[str, Any]) -> tuple[Queue, bool]:
+        """Return the queue that is there, and whether it was changed."""
+        queue = self.hook.get_queue(self.hook.get_queue_id(name))
+        others = {key: queue.settings.get(key) for key, value in wanted.items() if queue.settings.get(key) != value}
+        if others and self.if_exists == "update":
+            self.log.info("Queue %s exists already; its settings are changed: %s became %s", name, others, wanted)
+            return self.hook.update_queue(queue.queue_id, **wanted), True
         if others:
-            self.log.warning("Queue %s exists already, with other settings than wanted: %s", self.queue_name, others)
+            self.log.warning("Queue %s exists already, with other settings than wanted: %s", name, others)
         else:
-            self.log.info("Queue %s exists already", self.queue_name)
-        return queue
+            self.log.info("Queue %s exists already", name)
+        return queue, False
 
 
 class QueueDeleteOperator(QueueOperator):
@@ -105,7 +114,7 @@ class QueueDeleteOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Delete the queue."""
-        _check_choice("if_missing", self.if_missing)
+        _check_choice("if_missing", self.if_missing, ("ignore", "fail", "skip"))
         queue_id = self.queue_id
         try:
             queue_id = self.find_queue()
@@ -127,10 +136,12 @@ class QueueEnsurePullConsumerOperator(QueueOperator):
 
     A consumer that is not there is created, one with other settings is changed; what is None stays as it is, or is
     left to the API. A new consumer is tried out by pulling: one message may be leased and given back at once, which
-    counts as one of its deliveries. A Worker consumer is not replaced: the task fails.
+    counts as one of its deliveries. Where that could be its last, the consumer is given 30 seconds instead; where
+    delivery is paused, nothing is waited for. A Worker consumer is not replaced: the task fails.
 
-    Returns ``{"consumer_id", "action", "batch_size", "max_retries", "retry_delay", "visibility_timeout",
-    "dead_letter_queue"}``; ``action`` is ``created``, ``updated`` or ``unchanged``.
+    Returns ``{"queue_id", "consumer_id", "action", "untried", "batch_size", "consumer_max_retries",
+    "consumer_retry_delay", "visibility_timeout", "dead_letter_queue"}``; ``action`` is ``created``, ``updated`` or
+    ``unchanged``, and ``untried`` says why a new consumer could not be tried out, else it is None.
 
     :param batch_size: messages per pull unless the pull says otherwise, 1 to 100.
     :param consumer_max_retries: deliveries after which a message leaves the queue, 0 to 100.
@@ -168,22 +179,33 @@ class QueueEnsurePullConsumerOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create or change the consumer where needed, and wait."""
-        ensured = self.hook.ensure_pull_consumer(
-            self.find_queue(),
+        wanted = arguments.parse_consumer(
             batch_size=self.batch_size,
             max_retries=self.consumer_max_retries,
             retry_delay=self.consumer_retry_delay,
             visibility_timeout=self.visibility_timeout,
             dead_letter_queue=self.dead_letter_queue,
+            prefix="consumer_",
+        )
+        queue_id = self.find_queue()
+        ensured = self.hook.ensure_pull_consumer(
+            queue_id,
+            batch_size=wanted.batch_size,
+            max_retries=wanted.max_retries,
+            retry_delay=wanted.retry_delay,
+            visibility_timeout=wanted.visibility_timeout,
+            dead_letter_queue=wanted.dead_letter_queue,
         )
         consumer = ensured.consumer
-        self.log.info("The pull consumer of queue %s: %s", self.queue_name or self.queue_id, ensured.action)
+        self.log.info("The pull consumer of queue %s: %s", self.queue_name or queue_id, ensured.action)
         return {
+            "queue_id": queue_id,
             "consumer_id": consumer.consumer_id,
             "action": ensured.action,
+            "untried": ensured.untried,
             "batch_size": consumer.batch_size,
-            "max_retries": consumer.max_retries,
-            "retry_delay": consumer.retry_delay,
+            "consumer_max_retries": consumer.max_retries,
+            "consumer_retry_delay": consumer.retry_delay,
             "visibility_timeout": consumer.visibility_timeout,
             "dead_letter_queue": consumer.dead_letter_queue,
         }
@@ -221,6 +243,7 @@ def _describe_delivery(queue: Queue) -> dict[str, Any]:
     }
 
 
-def _check_choice(name: str, value: Any) -> None:
-    if value not in ("ignore", "fail", "skip"):
-        raise ValueError(f"{name} must be 'ignore', 'fail' or 'skip', not {value!r}")
+def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        *others, last = map(repr, choices)
+        raise ValueError(f"{name} must be {', '.join(others)} or {last}, not {value!r}")

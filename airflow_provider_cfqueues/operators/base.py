@@ -64,14 +64,18 @@ class QueueOperator(BaseOperator):
 
     def show_queue(self, queue_id: str) -> None:
         """
-        Let the task's page lead to a queue from now on; outside a task runner there is no page.
+        Let the task's page lead to a queue from now on; outside a task runner there is none.
+
+        A queue of an emulator is in no dashboard: its address is empty, since Airflow logs as an error that it
+        misses one.
 
         :param queue_id: ID of the queue.
         """
         if self._task_instance is not None and queue_id != self._shown_queue:
             self._shown_queue = queue_id
+            url = self.hook.get_queue_url(queue_id)
             for link in self.operator_extra_links:
-                self._task_instance.xcom_push(key=link.xcom_key, value=self.hook.get_queue_url(queue_id))
+                self._task_instance.xcom_push(key=link.xcom_key, value=url or "")
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues._compat import conf
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, PurgeTimeoutError
+from airflow_provider_cfqueues.flows import Purge
+from airflow_provider_cfqueues.models import PurgeStatus
 from airflow_provider_cfqueues.operators.base import QueueOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.processing.journal import Store
 
-SECONDS_FOR_THE_TRIGGER = 60
+MIN_POLL_INTERVAL = 1
+"""The API takes 1,200 calls in five minutes from a user: this is a quarter of them."""
+SECONDS_FOR_THE_TRIGGER = 120
 """How much longer than asked Airflow waits for a trigger, which ends by itself."""
+REMEMBERED = timedelta(days=1)
+"""How long a failed task that is run again waits for the purge of its earlier try, rather than purge again."""
+FORGETFUL = (
+    "The purge was asked for, and this Airflow is older than 3.3: another try of the task would purge again, and "
+    "delete what was sent since"
+)
 
 
 class QueuePurgeOperator(QueueOperator):
@@ -27,9 +39,14 @@ class QueuePurgeOperator(QueueOperator):
     "completed"}``: how many messages waited before (best effort by the API's own account), when the purge began as the
     API writes it, and whether it is done.
 
+    While it waits, failures that may pass (connection errors, HTTP 408, 429, 5xx) only make it look again. From Airflow
+    3.3 on, a try that failed after it had asked for the purge is remembered for a day: the next one waits for that
+    purge, and deletes nothing that was sent since. Before 3.3, EACH TRY PURGES: set ``retries=0`` where messages may
+    come meanwhile.
+
     :param wait_for_completion: wait until the API says that the purge is done.
-    :param poll_interval: seconds between two looks.
-    :param completion_timeout: seconds after which the task fails; the purge goes on.
+    :param poll_interval: seconds between two looks, at least 1.
+    :param completion_timeout: seconds after which the task fails with a PurgeTimeoutError; the purge goes on.
     :param deferrable: wait in the triggerer; the default is Airflow's ``[operators] default_deferrable``.
     """
 
@@ -52,39 +69,23 @@ class QueuePurgeOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Purge the queue."""
-        from airflow_provider_cfqueues.triggers.purging import QueuePurgeTrigger, is_done
+        from airflow_provider_cfqueues.triggers.purging import QueuePurgeTrigger
 
-        interval = arguments.parse_number(self.poll_interval, "poll_interval")
-        timeout = arguments.parse_number(self.completion_timeout, "completion_timeout")
-        queue_id = self.find_queue()
-        backlog = self.hook.get_metrics(queue_id).backlog_count
-        before = self.hook.get_purge_status(queue_id)
-        self.hook.purge(queue_id)
-        self.log.info("Purging queue %s: about %s messages waited", self.queue_name or queue_id, backlog)
-        report = {"queue_id": queue_id, "backlog_count": backlog}
-        status = self.hook.get_purge_status(queue_id)
-        if is_done(status, before.started_at) or not self.wait_for_completion:
-            return {**report, "started_at": status.started_at, "completed": is_done(status, before.started_at)}
+        interval = arguments.parse_seconds(self.poll_interval, "poll_interval", at_least=MIN_POLL_INTERVAL)
+        timeout = arguments.parse_seconds(self.completion_timeout, "completion_timeout")
+        purge = self._begin(context, self.find_queue())
+        waits_here = self.wait_for_completion and not self.deferrable
         end = time.time() + timeout
-        if self.deferrable:
+        status = self._finish(context, purge, interval, end if waits_here else 0)
+        if self.wait_for_completion and self.deferrable and not status.completed:
             self.defer(
                 trigger=QueuePurgeTrigger(
-                    queue_id=queue_id,
-                    backlog_count=backlog,
-                    cloudflare_conn_id=self.cloudflare_conn_id,
-                    started_before=before.started_at,
-                    poll_interval=interval,
-                    end=end,
+                    cloudflare_conn_id=self.cloudflare_conn_id, poll_interval=interval, end=end, **asdict(purge)
                 ),
                 method_name="execute_complete",
                 timeout=timedelta(seconds=timeout + SECONDS_FOR_THE_TRIGGER),
             )
-        while not is_done(status, before.started_at):
-            if time.time() >= end:
-                raise self._too_late(queue_id)
-            time.sleep(interval)
-            status = self.hook.get_purge_status(queue_id)
-        return {**report, "started_at": status.started_at, "completed": True}
+        return self._report(context, purge, status)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         """
@@ -94,13 +95,72 @@ class QueuePurgeOperator(QueueOperator):
         :param event: the trigger's event.
         """
         if "error" in event:
-            raise CloudflareQueuesError.from_dict(event["error"])
-        if not event["completed"]:
-            raise self._too_late(event["queue_id"])
-        return dict(event)
+            error = CloudflareQueuesError.from_dict(event["error"])
+            self._explain(context, error)
+            raise error
+        return self._report(context, Purge(**event["purge"]), PurgeStatus(**event["status"]))
 
-    def _too_late(self, queue_id: str) -> TimeoutError:
-        return TimeoutError(
-            f"The purge of queue {queue_id} is not done after {self.completion_timeout} s (completion_timeout); it "
-            f"goes on at Cloudflare. Connection {self.cloudflare_conn_id!r}"
-        )
+    def _begin(self, context: Context, queue_id: str) -> Purge:
+        """Purge, unless an earlier try of the task has done so."""
+        store: Store | None = context.get("task_state_store")
+        earlier = _remember(store, queue_id)
+        if earlier is not None and earlier.is_of(self.hook.get_purge_status(queue_id)):
+            self.log.info(
+                "An earlier try of this task asked for the purge %.0f s ago: waiting for that one, not purging again",
+                earlier.age.total_seconds(),
+            )
+            return earlier
+        purge = self.hook.prepare_purge(queue_id)
+        if store is not None:
+            store.set(_key(queue_id), asdict(purge), retention=REMEMBERED)
+        try:
+            self.hook.purge(queue_id)
+        except CloudflareQueuesError as error:
+            if error.maybe_applied:
+                self._explain(context, error)
+            raise
+        self.log.info("Purging queue %s: about %s messages waited", self.queue_name or queue_id, purge.backlog_count)
+        return purge
+
+    def _finish(self, context: Context, purge: Purge, interval: float, end: float) -> PurgeStatus:
+        try:
+            return self.hook.finish_purge(purge, poll_interval=interval, end=end)
+        except CloudflareQueuesError as error:
+            self._explain(context, error)
+            raise
+
+    def _report(self, context: Context, purge: Purge, status: PurgeStatus) -> dict[str, Any]:
+        if self.wait_for_completion and not status.completed:
+            looked = f". The last look failed: {status.error}" if status.error else ""
+            msg = (
+                f"The purge is not done {purge.age.total_seconds():.0f} s after it was asked for (completion_timeout "
+                f"is {self.completion_timeout} s); it goes on at Cloudflare{looked}"
+            )
+            raise PurgeTimeoutError(msg, queue=purge.queue_id, conn_id=self.cloudflare_conn_id)
+        store: Store | None = context.get("task_state_store")
+        if store is not None:
+            store.delete(_key(purge.queue_id))
+        return {
+            "queue_id": purge.queue_id,
+            "backlog_count": purge.backlog_count,
+            "started_at": status.started_at,
+            "completed": status.completed,
+        }
+
+    def _explain(self, context: Context, error: CloudflareQueuesError) -> None:
+        """Say what another try would do, where nobody remembers this one."""
+        if context.get("task_state_store") is None:
+            error.message = f"{error.message.rstrip('.')}. {FORGETFUL}"
+
+
+def _remember(store: Store | None, queue_id: str) -> Purge | None:
+    """Return the purge that an earlier try of the task was about to ask for."""
+    noted = store.get(_key(queue_id)) if store is not None else None
+    if noted is None:
+        return None
+    purge = Purge(**noted)
+    return purge if purge.age < REMEMBERED else None
+
+
+def _key(queue_id: str) -> str:
+    return f"cloudflare_queue_purge_{queue_id}"

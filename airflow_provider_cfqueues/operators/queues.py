@@ -258,20 +258,30 @@ class QueueSendOperator(QueueOperator):
     :param messages: a list of strings (text), JSON objects or arrays, or mappings with ``body`` and optionally
         ``content_type`` (``text`` or ``json``) and ``delay_seconds``; a string or mapping alone is one message. None
         or empty succeeds without a request.
+    :param delay_seconds: seconds, 0 to 86,400, before those messages can be delivered that bring no delay of their own;
+        None = the queue's ``delivery_delay``.
     :param repeat_ambiguous: repeat also after a failure that leaves open whether the messages were accepted; it can
         duplicate them.
     """
 
-    template_fields: Sequence[str] = (*QueueOperator.template_fields, "messages")
+    template_fields: Sequence[str] = (*QueueOperator.template_fields, "messages", "delay_seconds")
 
-    def __init__(self, *, messages: Any, repeat_ambiguous: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        messages: Any,
+        delay_seconds: float | str | None = None,
+        repeat_ambiguous: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.messages = messages
+        self.delay_seconds = delay_seconds
         self.repeat_ambiguous = repeat_ambiguous
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Send the messages."""
-        messages = arguments.parse_messages(self.messages)
+        messages = arguments.parse_messages(self.messages, self.delay_seconds)
         sent = self.hook.send(self.find_queue(), messages, repeat_ambiguous=self.repeat_ambiguous) if messages else None
         backlog = sent.backlog.backlog_count if sent and sent.backlog else None
         self.log.info("Sent %d messages", len(messages))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_provider_cfqueues import flows
+from airflow_provider_cfqueues.clients import Client
 from airflow_provider_cfqueues.exceptions import (
     AlreadyExistsError,
     InvalidRequestError,
+    MalformedResponseError,
     NotFoundError,
     QueuePausedError,
 )
-from airflow_provider_cfqueues.models import PurgeStatus
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.models import Consumer, PurgeStatus
 
 NOT_ENABLED = {
     "success": False,
@@ -61,11 +65,35 @@ def test_a_name_that_is_taken_is_told_apart_from_a_paused_queue(hook):
         hook.create_queue("my-queue")
 
 
-def test_a_queue_that_a_lost_answer_made_says_so(cf, hook):
-    cf.add_fault("queues", drop="after")
-    with pytest.raises(AlreadyExistsError) as failed:
+@pytest.mark.parametrize("lost", [{"drop": "after"}, {"truncate": True}])
+def test_a_queue_whose_answer_was_lost_is_created(cf, hook, logged, lost):
+    cf.add_fault("queues", **lost)
+    assert hook.create_queue("new", delivery_delay=5).queue_id == cf.queues["new"] == hook.get_queue_id("new")
+    assert "The answer to the creation of queue 'new' was lost" in logged()
+
+
+UNKNOWN = {"status": 500, "body": {"success": False, "errors": [{"code": 15000, "message": "Unknown"}]}}
+
+
+def test_a_queue_that_was_there_before_a_lost_answer_is_not_taken_for_its_result(cf, hook, queue):
+    cf.add_fault("queues", **UNKNOWN)
+    old = {"queue_id": queue, "queue_name": "my-queue", "created_on": "2026-01-01T00:00:00Z", "settings": {}}
+    cf.add_fault(queue, status=200, body={"success": True, "result": old})
+    with pytest.raises(AlreadyExistsError):
+        hook.create_queue("my-queue")
+
+
+def test_a_queue_with_other_settings_than_wanted_is_not_taken_for_the_result_of_a_lost_answer(cf, hook):
+    cf.add_fault("queues", **UNKNOWN)
+    with pytest.raises(AlreadyExistsError):
+        hook.create_queue("my-queue", delivery_delay=5)
+
+
+def test_an_answer_from_elsewhere_that_made_no_queue_is_told_as_what_it_is(cf, hook):
+    cf.add_fault("queues", status=200, body="<html>log in</html>")
+    with pytest.raises(MalformedResponseError):
         hook.create_queue("new")
-    assert failed.value.maybe_applied
+    assert "new" not in cf.queues
 
 
 def test_a_deletion_whose_answer_was_lost_is_done(cf, hook, queue):
@@ -157,19 +185,61 @@ def test_a_wanted_consumer_is_created_and_tried_out_until_the_api_lets_it_pull(c
     hook.send(queue, ["a"])
     cf.add_fault("pull", status=405, body=NOT_ENABLED)
     ensured = hook.ensure_pull_consumer(queue, max_retries=3, dead_letter_queue="failed")
-    assert (ensured.action, ensured.untried) == ("created", False)
+    assert (ensured.action, ensured.untried) == ("created", None)
     assert (ensured.consumer.max_retries, ensured.consumer.dead_letter_queue) == (3, "failed")
     assert [request["status"] for request in cf.requests() if request["path"].endswith("/pull")] == [405, 200]
     (message,) = hook.pull(queue, max_messages=1)  # given back at once
     assert message.attempts == 2
 
 
-def test_a_new_consumer_is_not_tried_out_on_a_message_that_it_could_cost_its_last_delivery(hook, logged):
+def test_a_new_consumer_is_not_tried_out_on_a_message_that_it_could_cost_its_last_delivery_but_given_time(cf):
+    hook = CloudflareQueuesHook()
     queue = hook.create_queue("new").queue_id
     hook.send(queue, ["a"])
-    assert hook.ensure_pull_consumer(queue, max_retries=0).untried
-    assert "was not tried out" in logged()
+    waits = []
+    client = Client(hook.get_conn().settings, sleep=waits.append)
+    wanted = Consumer(type="http_pull", max_retries=1)
+    for action in ("created", "unchanged"):
+        ensured = client.run(flows.ensure_pull_consumer(queue, wanted, flows.Known()))
+        assert ensured.action == action
+        assert "one delivery more may be the last of the next message" in ensured.untried
+    client.close()
+    assert (waits[0], waits[1] < 30) == (30, True)
     assert [message.attempts for message in hook.pull(queue, max_messages=1)] == [1]
+
+
+@pytest.mark.parametrize(("status", "code"), [(403, 10000), (404, 7003), (405, 7001)])
+def test_where_nobody_may_peek_the_pull_tries_a_new_consumer_out(cf, hook, status, code):
+    queue = hook.create_queue("new").queue_id
+    cf.add_fault("peek", status=status, body={"success": False, "errors": [{"code": code, "message": "no"}]})
+    ensured = hook.ensure_pull_consumer(queue)
+    assert (ensured.action, ensured.untried) == ("created", None)
+
+
+def test_the_consumer_of_a_paused_queue_is_made_and_not_waited_for(cf, hook, logged):
+    queue = hook.create_queue("new").queue_id
+    hook.pause_delivery(queue)
+    assert "its delivery is paused" in hook.ensure_pull_consumer(queue).untried
+    assert "was not tried out: its delivery is paused" in logged()
+    assert len(hook.list_consumers(queue)) == 1
+
+
+def test_a_message_that_tried_a_consumer_out_and_could_not_be_given_back_fails_nothing(cf, hook, logged):
+    queue = hook.create_queue("new").queue_id
+    hook.send(queue, ["a"])
+    cf.add_fault("ack", status=403, body={"success": False, "errors": []})
+    assert hook.ensure_pull_consumer(queue).untried is None
+    assert "comes back when its lease ends" in logged()
+
+
+def test_a_setting_that_is_none_is_named_by_python(hook, queue):
+    with pytest.raises(TypeError, match=r"ensure_pull_consumer.* unexpected keyword argument 'max_retry'"):
+        hook.ensure_pull_consumer(queue, max_retry=3)
+
+
+def test_a_fraction_of_a_second_is_rounded_up(cf, hook):
+    settings = hook.create_queue("new", delivery_delay=4.2, message_retention_period="61.5").settings
+    assert (settings["delivery_delay"], settings["message_retention_period"]) == (5, 62)
 
 
 def test_a_wanted_consumer_that_is_there_is_left_alone_and_nothing_is_pulled(cf, hook, queue):

@@ -17,6 +17,7 @@ from airflow_provider_cfqueues._compat import HAS_SHARED_STREAMS
 from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators import queues as operators
+from airflow_provider_cfqueues.operators.base import QueueOperator
 from airflow_provider_cfqueues.operators.queues import (
     QueueAckOperator,
     QueueProcessOperator,
@@ -296,12 +297,21 @@ def test_a_body_that_airflow_cannot_store_does_not_take_the_batch_with_it(cf, ru
 
 def purge_that_takes_a_while(cf):
     running = {"started_at": "2026-11-22T00:00:00Z", "completed": "false"}
-    for answer in ({}, {}, running, running, {**running, "completed": "true"}):
+    for answer in ({}, {}, running, {**running, "completed": "true"}):
         cf.add_fault("purge", status=200, apply=True, body={"success": True, "result": answer})
 
 
-def test_a_dag_that_uses_every_operator_once_runs_green(cf, run_dag):
+class FindQueue(QueueOperator):
+    """Comes as far as its queue, and asks the API for nothing."""
+
+    def execute(self, context):
+        return self.find_queue()
+
+
+def test_a_dag_that_uses_every_operator_once_runs_green(cf, run_dag, monkeypatch):
     """The example of operations, with the other operators and the sensors behind its own tasks."""
+    itself = {"conn_type": "cloudflare", "password": "token", "extra": {"account_id": cf.account_id}}
+    monkeypatch.setenv("AIRFLOW_CONN_CLOUDFLARE_ITSELF", json.dumps(itself))
     hook = CloudflareQueuesHook()
     hook.send(cf.queues["orders-failed"], ["again", {"n": 1}])
     purge_that_takes_a_while(cf)
@@ -309,7 +319,7 @@ def test_a_dag_that_uses_every_operator_once_runs_green(cf, run_dag):
     dag = example["cloudflare_queues_operations"]()
     dag.get_task("redrive").idle_timeout = 0
     purge = dag.get_task("purge")
-    purge.deferrable, purge.poll_interval = True, 0
+    purge.deferrable, purge.poll_interval = True, 1
     queue = {"queue_name": "orders"}
     with dag:
         send = QueueSendOperator(task_id="send", messages=["a", "b", "c", "d", "e"], **queue)
@@ -321,6 +331,7 @@ def test_a_dag_that_uses_every_operator_once_runs_green(cf, run_dag):
         settle = QueueSettleOperator(task_id="settle", ack_lease_ids=lease % 2, **queue)
         messages = QueueMessageSensor(task_id="messages", max_messages=1, visibility_timeout=600, **queue)
         process = QueueProcessOperator(task_id="process", handler=print, idle_timeout=0, **queue)
+        FindQueue(task_id="find", queue_id="abc", cloudflare_conn_id="cloudflare_itself")
         dag.get_task("delete") >> send >> backlog >> pull >> [ack, retry, settle] >> messages >> process
     used = {type(task).__name__ for task in dag.tasks}
     assert used >= set(operators.__all__) | {"QueueMessageSensor", "QueueBacklogSensor"}
@@ -332,7 +343,7 @@ def test_a_dag_that_uses_every_operator_once_runs_green(cf, run_dag):
     assert xcom("delete") == {"queue_id": None, "deleted": False}
     assert (len(xcom("messages")), xcom("process")["acked"]) == (1, 1)
     assert [message["body"] for message in in_queue(cf, "delayed")] == ["b"]
-    account, orders = cf.account_id, cf.queues["orders"]
     for task_id in ("create", "ensure", "pause", "purge", "backlog", "pull", "ack", "process"):
-        url = f"https://dash.cloudflare.com/{account}/workers/queues/view/{orders}"
-        assert xcom(task_id, "cloudflare_queue_link") == url, task_id
+        assert xcom(task_id, "cloudflare_queue_link") == "", task_id
+    url = f"https://dash.cloudflare.com/{cf.account_id}/workers/queues/view/abc"
+    assert xcom("find", "cloudflare_queue_link") == url

@@ -137,6 +137,20 @@ def test_an_answer_that_echoes_the_token_does_not_reach_the_error(hook, cf, queu
         assert cf.api_token not in f"{caught.value!r}{vars(caught.value)}"
 
 
+def test_no_fact_of_an_error_shows_the_token_nor_what_a_cut_leaves_of_it(hook, cf, queue):
+    token = cf.api_token
+    echo = failure(
+        1, f"bad {token}", source={"pointer": f"/headers/{token}"}, documentation_url=f"https://x/?t={token}"
+    )
+    cf.add_fault(path="pull", status=400, body=echo, headers={"cf-ray": token})
+    cf.add_fault(path="metrics", status=400, body=f"<p>{'x' * (200 - len(token))}{token}</p>")
+    for call in (lambda: hook.pull(queue, max_messages=1), lambda: hook.get_metrics(queue)):
+        with pytest.raises(errors.InvalidRequestError) as caught:
+            call()
+        shown = f"{caught.value}{caught.value!r}{vars(caught.value)}{caught.value.to_dict()}"
+        assert token[:5] not in shown
+
+
 def test_the_error_of_the_http_library_holds_no_credentials(hook, cf, queue):
     cf.add_fault(path="batch", drop="after")
     with pytest.raises(errors.TransportError) as caught:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import re
+from importlib import resources
 from importlib.metadata import version
 from types import SimpleNamespace
 
@@ -110,6 +112,21 @@ def test_settling_counts_in_a_facet_of_its_own_and_reads_no_rows(cf, lineage):
     )
     counts = {"acked": 2, "retried": 1, "unconfirmed": 1}
     assert settled == ([(*ORDERS, {"cloudflareQueues_messages": counts})], [])
+
+
+def test_the_facet_of_its_own_leads_to_the_schema_that_describes_it(cf):
+    facets = pytest.importorskip("airflow_provider_cfqueues.openlineage.facets")
+    from openlineage.client.serde import Serde
+
+    facet = Serde.to_dict(facets.CloudflareQueuesMessagesInputDatasetFacet(acked=1, retried=2, unconfirmed=0))
+    url, _, pointer = facet["_schemaURL"].partition("#/$defs/")
+    name = url.rpartition("/")[2]
+    schema = json.loads((resources.files("airflow_provider_cfqueues.openlineage") / name).read_text())
+    assert (schema["$id"], re.search(r"/v\d+\.\d+\.\d+/", url) is not None) == (url, True)
+    base, own = schema["$defs"][pointer]["allOf"]
+    assert base["$ref"].endswith("/InputDatasetFacet")
+    assert own["properties"].keys() == {key for key in facet if not key.startswith("_")}
+    assert list(schema["properties"]) == ["cloudflareQueues_messages"]
 
 
 def test_processing_reads_the_queue_and_writes_the_dead_letter_queue(cf, lineage):

@@ -8,7 +8,7 @@ import pytest
 from airflow import DAG
 
 from airflow_provider_cfqueues.links.queues import CloudflareQueueLink
-from airflow_provider_cfqueues.operators.queues import QueueAckOperator, QueueCreateOperator, QueuePullOperator
+from airflow_provider_cfqueues.operators.queues import QueueAckOperator, QueuePullOperator
 
 pytestmark = pytest.mark.filterwarnings("default")  # Airflow's own serialization
 
@@ -23,30 +23,40 @@ class TaskInstance:
         self.xcoms.append((key, value))
 
 
-def kept_by(operator):
-    ti = TaskInstance()
-    operator.pre_execute({"ti": ti})
-    operator.execute({})
-    return ti.xcoms
+@pytest.fixture
+def kept_by():
+    """Return what a task keeps that comes as far as its queue."""
+
+    def kept_by(operator, run=QueuePullOperator.find_queue):
+        ti = TaskInstance()
+        operator.pre_execute({"ti": ti})
+        run(operator)
+        return ti.xcoms
+
+    return kept_by
 
 
-def url(cf, queue):
-    return f"https://dash.cloudflare.com/{cf.account_id}/workers/queues/view/{queue}"
+@pytest.mark.parametrize("host", ["", "https://api.cloudflare.com/client/v4"])
+def test_a_task_keeps_the_address_of_its_queue(cf, connect, kept_by, host):
+    connect(cf, host=host)
+    url = f"https://dash.cloudflare.com/{cf.account_id}/workers/queues/view/abc"
+    assert kept_by(QueuePullOperator(task_id="task", queue_id="abc")) == [("cloudflare_queue_link", url)]
 
 
 @pytest.mark.parametrize("by", ["queue_id", "queue_name"])
-def test_a_task_keeps_the_address_of_its_queue(cf, queue, by):
+def test_a_queue_of_an_emulator_is_in_no_dashboard(cf, queue, kept_by, by):
     operator = QueuePullOperator(task_id="task", **{by: {"queue_id": queue, "queue_name": "my-queue"}[by]})
-    assert kept_by(operator) == [("cloudflare_queue_link", url(cf, queue))]
+    assert kept_by(operator) == [("cloudflare_queue_link", "")]
 
 
-def test_a_task_keeps_the_address_of_the_queue_that_it_made(cf):
-    xcoms = kept_by(QueueCreateOperator(task_id="task", queue_name="new"))
-    assert xcoms == [("cloudflare_queue_link", url(cf, cf.queues["new"]))]
+def test_a_host_that_only_looks_like_cloudflares_is_none(cf, connect, kept_by):
+    connect(cf, host="https://api.notcloudflare.com/client/v4")
+    assert kept_by(QueuePullOperator(task_id="task", queue_id="abc")) == [("cloudflare_queue_link", "")]
 
 
-def test_a_task_that_needs_no_queue_keeps_none(cf):
-    assert kept_by(QueueAckOperator(task_id="task", queue_name="my-queue", lease_ids=[])) == []
+def test_a_task_that_needs_no_queue_keeps_none(cf, kept_by):
+    operator = QueueAckOperator(task_id="task", queue_name="my-queue", lease_ids=[])
+    assert kept_by(operator, lambda operator: operator.execute({})) == []
     assert cf.requests() == []
 
 

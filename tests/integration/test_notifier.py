@@ -74,7 +74,11 @@ def test_a_lost_answer_is_asked_again(cf, queue):
         ({}, ValueError, "exactly one of queue_id and queue_name"),
         ({"queue_name": "nowhere"}, NotFoundError, "no queue named 'nowhere'"),
         ({"queue_name": "my-queue", "delay_seconds": -1}, ValueError, "delay_seconds must be"),
-        ({"queue_name": "my-queue", "message_body": 5}, TypeError, "body must be an object or array"),
+        (
+            {"queue_name": "my-queue", "message_body": 5},
+            TypeError,
+            "^message_body: a json body must be an object",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(cf, arguments, error, message):

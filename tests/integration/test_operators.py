@@ -211,6 +211,8 @@ def test_exactly_one_of_id_and_name_is_given(cf, names):
 def test_sending_reports_what_was_sent(cf, run):
     assert run(QueueSendOperator, messages=["a", {"n": 1}]) == {"sent_count": 2, "backlog_count": 2}
     assert run(QueueSendOperator, messages=None) == {"sent_count": 0, "backlog_count": None}
+    run(QueueSendOperator, messages=["later"], delay_seconds="60")
+    assert len(run(QueuePullOperator)) == 2
 
 
 def test_a_send_that_may_have_been_accepted_fails_unless_asked_to_repeat(cf, run):

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_provider_cfqueues._compat import RetryDecision
+from airflow_provider_cfqueues._compat import AirflowNotFoundException, RetryDecision
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, UnconfirmedLeasesError
 from airflow_provider_cfqueues.operators.queues import QueuePullOperator
 from airflow_provider_cfqueues.retries import CloudflareQueuesRetryPolicy
@@ -49,9 +49,18 @@ def test_a_rate_limit_waits_what_the_api_asked_for(failure):
 
 
 @needs_policies
-@pytest.mark.parametrize("status", [401, 403])
-def test_credentials_and_permissions_fail_at_once(failure, status):
-    decision = decide(failure(status))
+@pytest.mark.parametrize(("asked", "wait"), [("120", timedelta(minutes=2)), ("9" * 30, timedelta(days=1))])
+def test_a_server_that_asks_to_wait_is_waited_for_a_day_at_the_most(failure, asked, wait):
+    assert decide(failure(503, {"Retry-After": asked})).retry_delay == wait
+
+
+@needs_policies
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(401, 10000), (403, 10000), (400, 10207), (409, 11009), (429, 10251), (429, 10252), (429, 10253)],
+)
+def test_what_another_try_cannot_mend_fails_at_once(failure, status, code):
+    decision = decide(failure(status, {"Retry-After": "300"}, code=code))
     assert decision.action.value == "fail"
     assert "another try cannot mend this" in decision.reason
 
@@ -62,12 +71,20 @@ def test_a_connection_that_cannot_be_used_fails_at_once(failure):
 
 
 @needs_policies
+def test_a_connection_that_is_missing_fails_at_once(cf, queue):
+    with pytest.raises(AirflowNotFoundException) as raised:
+        QueuePullOperator(task_id="task", queue_id=queue, cloudflare_conn_id="nowhere").execute({})
+    decision = decide(raised.value)
+    assert (decision.action.value, "nowhere" in decision.reason) == ("fail", True)
+
+
+@needs_policies
 def test_leases_that_were_not_confirmed_fail_at_once():
     assert decide(UnconfirmedLeasesError("Leases not confirmed", lease_ids=["l"])).action.value == "fail"
 
 
 @needs_policies
-@pytest.mark.parametrize(("status", "code"), [(400, 10207), (404, 10104), (409, 0), (429, 10253)])
+@pytest.mark.parametrize(("status", "code"), [(404, 10104), (405, 0), (409, 0), (200, 15000)])
 def test_others_follow_the_settings_of_the_task(failure, status, code):
     assert decide(failure(status, code=code)) == RetryDecision.default()
 

@@ -25,6 +25,14 @@ def test_a_message_can_wait(hook, cf, queue):
     assert "later" in [message.body for message in hook.pull(queue, max_messages=10)]
 
 
+def test_all_messages_of_a_call_can_wait_and_one_with_a_delay_keeps_it(hook, cf, queue):
+    hook.send(queue, ["later", {"body": "now", "delay_seconds": 0}], delay_seconds="59.5")
+    assert [[message.get("delay_seconds") for message in batch] for batch in batches(cf)] == [[60, 0]]
+    assert [message.body for message in hook.pull(queue, max_messages=10)] == ["now"]
+    with pytest.raises(ValueError, match="delay_seconds must be from 0 to 86400"):
+        hook.send(queue, ["later"], delay_seconds=-1)
+
+
 def test_no_messages_make_no_request(hook, cf, queue):
     assert hook.send(queue, []).sent_count == 0
     assert cf.requests() == []
