@@ -114,23 +114,72 @@ def test_a_snippet_is_in_a_language_that_is_checked():
     "snippet", [each for each in in_language("python") if not each.mark.startswith(("passes", "conftest"))], ids=str
 )
 def test_python_runs(snippet, cf, request):
-    if is_of_an_example(snippet.code):
-        return  # test_dags.py runs it
+    if is_of_an_example(snippet.code) or is_a_dag(snippet):
+        return  # test_dags.py runs it, or the next test
     code = snippet.code
-    if "AssetWatcher" in code and not HAS_SHARED_STREAMS:
-        pytest.skip("a watcher settles by itself from Airflow 3.3 on")
     cf.create_queue("orders")
     names = {"process_orders": process_orders}
     for module in IMPORTED.get(snippet.page.name, ()):
         names |= names_of(module)
     if snippet.mark == "inside a DAG that has pull and process_one":
         code = airflow_imports("DAG", "task") + PULLED_IN_DAG + textwrap.indent(code, "    ")
-    if not has_task_sdk():
-        code = code.replace("from airflow.sdk import", "from airflow.decorators import")
-    exec(compile(code, str(snippet), "exec"), names)
+    exec(compile(for_this_airflow(code), str(snippet), "exec"), names)
     for name, value in list(names.items()):
         if name.startswith("test_"):
             value(*(request.getfixturevalue(fixture) for fixture in inspect.signature(value).parameters))
+
+
+def is_a_dag(snippet):
+    """Whether a snippet is a whole DAG: one that is decorated, and called at the end."""
+    return re.search(r"^@dag\(.*^\w+\(\)$", snippet.code, re.DOTALL | re.MULTILINE) is not None
+
+
+@pytest.fixture(scope="module")
+def airflow_db():
+    from airflow.utils.db import initdb
+
+    initdb()
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings(r"error:::airflow_provider_cfqueues\..*")
+@pytest.mark.parametrize("snippet", [each for each in in_language("python") if is_a_dag(each)], ids=str)
+def test_a_whole_dag_runs_and_settles_what_it_pulled(snippet, cf, airflow_db, tmp_path):
+    if "AssetWatcher" in snippet.code and not HAS_SHARED_STREAMS:
+        pytest.skip("a watcher settles by itself from Airflow 3.3 on")
+    hook = CloudflareQueuesHook()
+    for queue in ("orders", "orders-failed", "reminders"):
+        cf.create_queue(queue)
+    hook.send(hook.get_queue_id("orders"), [{"type": "order", "quantity": quantity} for quantity in (1, 0, 3)])
+    (tmp_path / "snippet.py").write_text(for_this_airflow(snippet.code))
+    (dag,) = load_dags(tmp_path)
+    assert dag.test().state == "success"
+    orders = next(queue for queue in cf.state()["queues"] if queue["name"] == "orders")
+    assert orders["states"]["leased"] == 0
+    if "AssetWatcher" not in snippet.code:  # a run of such a DAG alone has no messages
+        assert orders["totals"]["acked"] >= 2
+
+
+def load_dags(folder):
+    """Return the DAGs of a folder as Airflow finds them; Airflow 3.1 and later test one that is in the database."""
+    try:
+        from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+    except ImportError:
+        from airflow.models import dagbag
+
+        DagBag, sync_bag_to_db = dagbag.DagBag, getattr(dagbag, "sync_bag_to_db", None)
+    bag = DagBag(folder)
+    assert not bag.import_errors
+    if sync_bag_to_db:
+        from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+        DagBundlesManager().sync_bundles_to_db()
+        sync_bag_to_db(bag, "dags-folder", None)
+    return list(bag.dags.values())
+
+
+def for_this_airflow(code):
+    return code if has_task_sdk() else code.replace("from airflow.sdk import", "from airflow.decorators import")
 
 
 def has_task_sdk():
