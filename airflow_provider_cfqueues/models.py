@@ -189,6 +189,9 @@ class QueueMetrics:
     oldest_message_timestamp: datetime | None = None
 
 
+DEFAULT_MAX_RETRIES = 3
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Consumer:
     """
@@ -213,6 +216,23 @@ class Consumer:
     batch_size: int | None = None
     script_name: str | None = None
     created_on: datetime | None = None
+
+    def is_last_delivery(self, attempts: int | None) -> bool:
+        """
+        Return whether a message that was delivered so often might not come again.
+
+        Cloudflare takes it away at ``max_retries`` (3 unless set, documentation). Whether the first delivery counts is
+        not documented; here it does, which is the earlier of both.
+
+        :param attempts: how often it was delivered; None = not known.
+        """
+        limit = DEFAULT_MAX_RETRIES if self.max_retries is None else self.max_retries
+        return (attempts or 0) >= limit
+
+    @property
+    def takes_away(self) -> str:
+        """What Cloudflare does with a message after its last delivery, as the end of a sentence."""
+        return f"moves it to {self.dead_letter_queue!r}" if self.dead_letter_queue else "DELETES it"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

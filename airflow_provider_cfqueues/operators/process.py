@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_cfqueues import arguments
@@ -22,6 +23,7 @@ from airflow_provider_cfqueues.processing.running import run_in_thread
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.models import Consumer
     from airflow_provider_cfqueues.processing.journal import Store
     from airflow_provider_cfqueues.processing.report import Report
 
@@ -39,7 +41,8 @@ class QueueProcessOperator(QueueOperator):
     whatever kills the task, what was not settled is delivered again.
 
     Returns a report: ``pulled``, ``handled``, ``failed``, ``acked``, ``retried``, ``rejected``, ``expired``,
-    ``unconfirmed``, ``acked_from_journal``, ``late``, ``seconds``, ``rate``, ``attempts`` and ``results``.
+    ``unconfirmed``, ``acked_from_journal``, ``exhausted``, ``late``, ``seconds``, ``rate``, ``attempts`` and
+    ``results``.
 
     :param handler: a callable, sync or async, or the dotted path of one. Its first argument is the message (or, with
         ``batch``, a list of messages); further ones are taken from ``op_kwargs`` and the context, as in ``@task``.
@@ -62,12 +65,13 @@ class QueueProcessOperator(QueueOperator):
         :class:`~airflow_provider_cfqueues.delays.ExponentialDelay`.
     :param max_attempts: a message that handlers saw so often is rejected unseen. Keep it below the consumer's
         ``max_retries``, at which Cloudflare takes the message away.
-    :param dead_letter_queue: name of the queue that gets copies of rejected messages; None = the consumer's own. Where
-        there is none, rejected messages are given back.
+    :param dead_letter_queue: name of the queue that gets copies of rejected messages, and, where the consumer has none,
+        of failed ones after their last delivery; None = the consumer's own. Where there is none, rejected messages are
+        given back.
     :param fail_on: when the task fails: ``all`` messages failed (the default), ``any`` did, ``none`` (never), or a
         share between 0 and 1 that may fail at the most.
     :param grace: seconds that running handlers get when the task is killed; Airflow 3 ends the process after 5.
-    :param dry_run: handle and report, then give every message back.
+    :param dry_run: handle and report, then give every message back. Each such run uses up a delivery of each message.
     :param keep_results: how many results of handlers the report keeps.
     :param journal: write down, about once a second, which messages are handled and not acked yet; where the task dies,
         its next try acks them instead of handling them again. For handlers that are slow or costly to repeat. Airflow
@@ -145,12 +149,14 @@ class QueueProcessOperator(QueueOperator):
         handler = self._bind_handler(context)
         store = self._find_store(context)
         queue_id = self.find_queue()
+        consumer = self.hook.get_pull_consumer(queue_id)
+        options = replace(options, consumer=consumer)
         metrics = Metrics(queue_id)
         port = HookPort(
             self.hook,
             queue_id,
             visibility_timeout=options.visibility_timeout,
-            dead_letter_queue_id=self._find_dead_letter_queue(queue_id),
+            dead_letter_queue_id=self._find_dead_letter_queue(consumer),
         )
         journal = Journal(store, queue_id, now=utc_now, log=self.log) if store is not None else None
         self._engine = Engine(port, handler, options, log=self.log, journal=journal)
@@ -230,17 +236,11 @@ class QueueProcessOperator(QueueOperator):
             raise ValueError(msg)
         return cast("Store", store)
 
-    def _find_dead_letter_queue(self, queue_id: str) -> str | None:
-        consumer = self.hook.get_pull_consumer(queue_id)
+    def _find_dead_letter_queue(self, consumer: Consumer | None) -> str | None:
         name = self.dead_letter_queue or (consumer and consumer.dead_letter_queue)
-        if (
-            self.max_attempts is not None
-            and consumer is not None
-            and consumer.max_retries is not None
-            and self.max_attempts >= consumer.max_retries
-        ):
+        if self.max_attempts is not None and consumer is not None and consumer.is_last_delivery(self.max_attempts):
             self.log.warning(
-                "max_attempts=%s is not below the consumer's max_retries=%s: Cloudflare takes messages away before "
+                "max_attempts=%s is not below the consumer's max_retries=%s: Cloudflare may take messages away before "
                 "they can be rejected here",
                 self.max_attempts,
                 consumer.max_retries,

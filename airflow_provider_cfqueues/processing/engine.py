@@ -165,7 +165,8 @@ class Engine:
 
     def _give_back(self, messages: list[Message]) -> None:
         for message in messages:
-            self._settler.stage(Settlement(message=message, kind="retried", delay_seconds=0))
+            given_back = Settlement(message=message, kind="retried", delay_seconds=0)
+            self._settler.stage(self._keep(given_back, "the run ended before its turn"))
         self._buffer.clear()
         self._running.clear()
 
@@ -246,6 +247,7 @@ class Engine:
             return
         self.report.add(handled, self._options)
         settlement = choose_settlement(handled, self._options.delay, self._port.can_dead_letter, self._log)
+        settlement = self._keep(settlement, handled.reason)
         if handled.reason:
             lost_reject = isinstance(handled.outcome, Reject) and settlement.kind == "retried"
             why = " (rejected, but there is no dead-letter queue)" if lost_reject else ""
@@ -265,6 +267,22 @@ class Engine:
             self._settler.stage(settlement)
             if self._journal is not None:
                 (self._journal.note if settlement.kind == "acked" else self._journal.forget)(message)
+
+    def _keep(self, settlement: Settlement, reason: str) -> Settlement:
+        """Return how a message outlives what may be its last delivery; say what becomes of it where it cannot."""
+        consumer, message = self._options.consumer, settlement.message
+        if settlement.kind != "retried" or consumer is None or not consumer.is_last_delivery(message.attempts):
+            return settlement
+        if consumer.dead_letter_queue is None and self._port.can_dead_letter and not self._options.dry_run:
+            return Settlement(message=message, kind="rejected", reason=f"delivered {message.attempts} times; {reason}")
+        self.report.exhausted += 1
+        self._log.warning(
+            "Message %s was delivered %s times: Cloudflare %s now, or after its next delivery",
+            message.id,
+            message.attempts,
+            consumer.takes_away,
+        )
+        return settlement
 
     def _close(self, message: Message) -> None:
         self._window.handled(message)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS
 from airflow_provider_cfqueues.delays import DelayRule, ExponentialDelay
+from airflow_provider_cfqueues.models import Consumer
 
 DEFAULT_VISIBILITY_SECONDS = 300
 
@@ -31,6 +32,7 @@ class Options:
     :param keep_results: how many results of handlers the report keeps.
     :param handles_undecoded: handlers get messages whose body could not be decoded as well; else they are rejected
         unseen.
+    :param consumer: the queue's consumer, where it is known: says when a message is not delivered again.
     """
 
     max_messages: int | None = None
@@ -48,6 +50,7 @@ class Options:
     dry_run: bool = False
     keep_results: int = 0
     handles_undecoded: bool = False
+    consumer: Consumer | None = None
 
 
 def choose_visibility_timeout(expected_seconds_per_message: float, batch_size: int | None) -> float:

@@ -60,7 +60,7 @@ def log_report(log: Any, report: Report, options: Options) -> None:
         "pulled": report.pulled,
         "handled": f"{report.handled} in {report.seconds:.1f} s ({report.rate:.0f}/s)",
         "acked": report.acked,
-        "retried": report.retried,
+        "retried": f"{report.retried}; {report.exhausted} after what may be their last delivery",
         "rejected": report.rejected,
         "expired before their turn": report.expired,
         "not confirmed": report.unconfirmed,

@@ -38,6 +38,7 @@ class Report:
     :param expired: messages whose lease ended before their turn; their next delivery will be handled.
     :param unconfirmed: messages whose outcome the API did not confirm; they may be delivered again.
     :param acked_from_journal: messages that had been handled before, acked without being handled again.
+    :param exhausted: messages given back after what may have been their last delivery; they count as retried too.
     :param late: messages whose handler outran the lease (they count as acked or retried too).
     :param closest: the smallest share of a lease that was left when its message was done; below 0 it outran.
     :param attempts: how many messages came at which delivery.
@@ -55,6 +56,7 @@ class Report:
     expired: int = 0
     unconfirmed: int = 0
     acked_from_journal: int = 0
+    exhausted: int = 0
     late: int = 0
     closest: float = 1.0
     seconds: float = 0.0
@@ -99,6 +101,7 @@ class Report:
             "expired": self.expired,
             "unconfirmed": self.unconfirmed,
             "acked_from_journal": self.acked_from_journal,
+            "exhausted": self.exhausted,
             "late": self.late,
             "seconds": round(self.seconds, 3),
             "rate": round(self.rate, 1),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from airflow_provider_cfqueues.models import Consumer, Message, PullResult
+from airflow_provider_cfqueues.models import Message, PullResult
 from airflow_provider_cfqueues.processing.settling import Settlement
 from airflow_provider_cfqueues.watching.options import WatchOptions
 
@@ -112,21 +112,3 @@ class Delivery:
     def _settle(self, kind: str, reason: str = "") -> Settlement:
         delay = self.options.delay_seconds if kind == "retried" else None
         return Settlement(message=self.message, kind=kind, delay_seconds=delay, reason=reason)
-
-
-def is_last_delivery(settlement: Settlement, consumer: Consumer | None) -> bool:
-    """
-    Return whether a message that is given back might not come again.
-
-    Cloudflare takes it away after ``max_retries``; whether it counts from the first delivery or from the first retry
-    is not documented, so the earlier one counts here.
-
-    :param settlement: what is to be told of it.
-    :param consumer: the queue's consumer, where it is known.
-    """
-    return (
-        settlement.kind == "retried"
-        and consumer is not None
-        and consumer.max_retries is not None
-        and (settlement.message.attempts or 0) >= consumer.max_retries
-    )

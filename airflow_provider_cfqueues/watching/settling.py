@@ -10,7 +10,6 @@ from typing import Any
 from airflow_provider_cfqueues.exceptions import list_leases
 from airflow_provider_cfqueues.models import Lease
 from airflow_provider_cfqueues.processing.settling import Settlement
-from airflow_provider_cfqueues.watching.deliveries import is_last_delivery
 from airflow_provider_cfqueues.watching.source import OpenQueue
 
 
@@ -72,7 +71,8 @@ class Settling:
                 settlement.reason,
             )
             settlement = replace(settlement, kind="retried", delay_seconds=self._delay_seconds)
-        if not is_last_delivery(settlement, queue.consumer):
+        consumer = queue.consumer
+        if settlement.kind != "retried" or consumer is None or not consumer.is_last_delivery(message.attempts):
             return settlement
         if queue.port.can_dead_letter:
             reason = f"{settlement.reason} (delivered {message.attempts} times)"

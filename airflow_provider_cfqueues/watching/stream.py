@@ -266,7 +266,10 @@ class QueueStream:
                 delivery.pull.settlements.append(Settlement(message=delivery.message, kind="retried", delay_seconds=0))
             self._not_handed_on.clear()
             # With the exceptions returned it waits for all of them even where it is cancelled itself.
-            await asyncio.gather(*self._settling, *(self._settle(pull) for pull in self._pulls), return_exceptions=True)
+            settling = (*self._settling, *(self._settle(pull) for pull in self._pulls))
+            for end in await asyncio.gather(*settling, return_exceptions=True):
+                if isinstance(end, Exception):
+                    raise end
         finally:
             await self._source.aclose()
 

@@ -444,6 +444,41 @@ def test_a_kill_settles_what_is_done_and_gives_the_rest_back(cf, send):
     assert after["states"] == {"ready": 17, "delayed": 0, "leased": 0}
 
 
+def fail(message):
+    raise RuntimeError("no such customer")
+
+
+@pytest.fixture
+def at_last_delivery(cf, send, process):
+    """A message that was delivered as often as its queue's consumer allows, less one."""
+    send("a")
+    for _ in range(2):
+        process(fail, fail_on="none", delay_seconds=0)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_message_that_cloudflare_may_delete_now_is_said_loudly(at_last_delivery, process, logged, dry_run):
+    report = process(fail, fail_on="none", dry_run=dry_run)
+    assert (report["retried"], report["exhausted"]) == (1, 1)
+    assert "was delivered 3 times: Cloudflare DELETES it now, or after its next delivery" in logged()
+
+
+def test_a_message_that_cloudflare_would_delete_goes_to_the_dead_letter_queue_of_the_task(
+    cf, at_last_delivery, process
+):
+    report = process(fail, fail_on="none", dead_letter_queue="failed")
+    assert (report["rejected"], report["exhausted"]) == (1, 0)
+    (copy,) = CloudflareQueuesHook().pull(cf.queues["failed"], max_messages=1)
+    assert copy.body["reason"] == "delivered 3 times; RuntimeError: no such customer"
+
+
+def test_a_message_that_cloudflare_moves_itself_is_left_to_it(cf, at_last_delivery, process, logged):
+    CloudflareQueuesHook().ensure_pull_consumer(cf.queues["orders"], dead_letter_queue="failed")
+    report = process(fail, fail_on="none", delay_seconds=0)
+    assert (report["rejected"], report["exhausted"]) == (0, 1)
+    assert "Cloudflare moves it to 'failed' now, or after its next delivery" in logged()
+
+
 def test_a_task_that_is_killed_before_it_begins_handles_nothing(cf, send):
     send("a")
     operator = QueueProcessOperator(task_id="process", queue_name="orders", handler=handle_by_path)
