@@ -153,7 +153,7 @@ def test_installed_package_introduces_itself_to_airflow(installed: Path, tmp_pat
 
 
 def test_the_readme_on_pypi_has_no_link_into_the_checkout(built: Built) -> None:
-    readme = str(distribution_at(built.wheel).metadata.get_payload())
+    readme = distribution_at(built.wheel).read_text("METADATA")
     targets = re.findall(r"\]\(([^)]+)\)", readme)
 
     assert len(targets) > 20
