@@ -49,7 +49,7 @@ def test_tests_that_a_page_names_exist(page):
 def test_the_code_of_the_page_on_operations_is_that_of_the_example():
     example = (ROOT / "example_dags" / "cloudflare_queues_operations.py").read_text()
     snippets = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
-    assert len(snippets) == 5
+    assert len(snippets) == 6
     for snippet in snippets:
         assert snippet in example, snippet
 

@@ -34,8 +34,11 @@ FENCE = re.compile(
 )
 # No directive that includes code: GitHub shows none.
 NOT_CODE = {"", "text", "{toctree}", "{include}", "{eval-rst}"}
-# What a page has told its reader to import before.
-IMPORTED = {"operations.md": ["operators.queues", "notifications.queues"]}
+# What a page has told its reader to import in an earlier snippet.
+IMPORTED = {
+    "operations.md": ["operators.queues", "notifications.queues"],
+    "dead-letter-queues.md": ["operators.queues"],
+}
 NOT_OURS = {"npx", "pip", "curl", "git", "jq", ".", "rm", "bash", "grep"}
 PULLED_IN_DAG = """
 from airflow_provider_cfqueues.operators.queues import QueueAckOperator, QueuePullOperator
