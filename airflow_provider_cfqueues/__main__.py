@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     :param arguments: those of the command line.
     """
     given = parser().parse_args(arguments)
-    getattr(import_module(given.command.module), given.command.name)(given)
+    module, _, function = given.command.function.rpartition(".")
+    getattr(import_module(module), function)(given)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ A queue is the dataset QUEUE_NAME in the namespace ``cloudflare-queues://ACCOUNT
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, unquote, urlsplit
 
@@ -78,6 +78,25 @@ class Traffic:
 
     def _name(self, queue_id: str) -> str:
         return next((name for name, known_id in self._known.queue_ids.items() if known_id == queue_id), queue_id)
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """Return the numbers as plain JSON values: a trigger's event brings them to the task."""
+        return [
+            {"account_id": account_id, "queue_id": queue_id, "moved": dict(moved)}
+            for (account_id, queue_id), moved in self._moved.items()
+        ]
+
+    def add_list(self, plain: Sequence[Mapping[str, Any]], *, name: str | None) -> None:
+        """
+        Count what another hook moved in one queue.
+
+        :param plain: its :meth:`to_list`.
+        :param name: name of the queue, where it is known.
+        """
+        for queue in plain:
+            if name is not None:
+                self._known.queue_ids[name] = queue["queue_id"]
+            self.add(queue["account_id"], queue["queue_id"], queue["moved"])
 
     def to_openlineage(self) -> OperatorLineage[Any, Any]:
         """Return the queues as inputs and outputs, with the numbers of messages."""

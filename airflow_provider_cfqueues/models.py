@@ -15,7 +15,7 @@ from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message:
     """
-    A pulled message and its lease.
+    A pulled message and its lease. Its ``repr`` does not show the lease.
 
     :param id: the message's ID; the same at each delivery.
     :param lease_id: the lease of this delivery; what ``ack`` takes.
@@ -32,14 +32,14 @@ class Message:
     """
 
     id: str
-    lease_id: str
+    lease_id: str = field(repr=False)
     body: Any
     attempts: int | None = None
     timestamp: datetime | None = None
     content_type: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     lease_expires_at: datetime | None = None
-    raw_body: Any = None
+    raw_body: Any = field(default=None, repr=False)
     body_error: str | None = None
 
     def to_xcom(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class PeekedMessage:
     timestamp: datetime | None = None
     content_type: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    raw_body: Any = None
+    raw_body: Any = field(default=None, repr=False)
     body_error: str | None = None
 
     def to_xcom(self) -> dict[str, Any]:

@@ -84,8 +84,10 @@ class Call(Generic[T]):
 
     @property
     def operation(self) -> str:
-        """What it does in one word, for metrics and traces: a part of its path, never an ID."""
-        return next((_OPERATIONS[part] for part in reversed(self.path.split("/")) if part in _OPERATIONS), "other")
+        """What it does in one word, for metrics and traces: by its method and the last known part of its path."""
+        known = (_OPERATIONS.get((self.method, part)) for part in reversed(self.path.split("/")))
+        operation = next(filter(None, known), "other")
+        return "get_queue" if operation == "list_queues" and self.queue else operation
 
     def read_answer(self, answer: Answer, *, repeated: bool = False) -> T:
         """
@@ -150,17 +152,22 @@ class Call(Generic[T]):
 
 
 _OPERATIONS = {
-    "pull": "pull",
-    "ack": "ack",
-    "batch": "send",
-    "peek": "peek",
-    "purge": "purge",
-    "metrics": "metrics",
-    "consumers": "consumers",
-    "queues": "queues",
-    "verify": "verify",
+    ("POST", "pull"): "pull",
+    ("POST", "ack"): "ack",
+    ("POST", "batch"): "send",
+    ("POST", "peek"): "peek",
+    ("GET", "metrics"): "get_metrics",
+    ("POST", "purge"): "purge",
+    ("GET", "purge"): "get_purge",
+    ("GET", "consumers"): "list_consumers",
+    ("POST", "consumers"): "create_consumer",
+    ("PUT", "consumers"): "update_consumer",
+    ("GET", "queues"): "list_queues",
+    ("POST", "queues"): "create_queue",
+    ("PATCH", "queues"): "update_queue",
+    ("DELETE", "queues"): "delete_queue",
+    ("GET", "verify"): "verify",
 }
-"""What a call does, by the last part of its path that stands here."""
 
 _BY_CODE: dict[int, type[errors.ApiError]] = {
     6003: errors.AuthenticationError,

@@ -55,9 +55,10 @@ LAYERS = [
     {"sensors.queues"},
     {"queues.cloudflare"},
     {"decorators.queues"},
-    {"cli.definition", "cli.emulating", "cli.screen", "cli.drain", "cli.ping"},
-    {"cli.moving"},
-    {"cli.commands"},
+    {"cli.definition", "cli.emulator", "cli.formats", "cli.lookup"},
+    {"cli.lines", "cli.screen"},
+    {"cli.running", "cli.sink"},
+    {"cli.drain", "cli.peek", "cli.ping", "cli.queues", "cli.redrive", "cli.send"},
     {"__main__"},
 ]
 """Each module may import from those above it and beside it; ``_compat`` and ``provider_info`` import none of them."""

@@ -19,13 +19,17 @@ class Argument(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A command: the function of its name in a module beside this one does the work."""
+    """A command: the function of its name, in the module of its name beside this one, does the work."""
 
     name: str
     help: str
     description: str
     arguments: tuple[Argument, ...]
-    module: str = "airflow_provider_cfqueues.cli.commands"
+
+    @property
+    def function(self) -> str:
+        """Where the function is."""
+        return f"{__package__}.{self.name}.{self.name}"
 
 
 def _argument(*flags: str, **options: Any) -> Argument:
@@ -38,6 +42,7 @@ CONNECTION = _argument(
 JSON = _argument("--json", action="store_true", help="print the result as JSON")
 QUEUE = _argument("queue", metavar="QUEUE", help="name of the queue, or its ID")
 MAX = _argument("--max", type=int, metavar="N", help="at most so many messages (all)")
+MATCH = "only these: literal:…, jsonpath:…, function:…; repeatable, any of them"
 
 COMMANDS = (
     Command(
@@ -51,7 +56,7 @@ COMMANDS = (
         "queues",
         "List the queues with their backlog",
         "List the queues of the account with backlog, size and the age of the oldest message: one request per queue.",
-        (_argument("queue", nargs="*", metavar="QUEUE", help="names of queues (all)"),),
+        (_argument("queue", nargs="*", metavar="QUEUE", help="names of queues, or IDs (all)"),),
     ),
     Command(
         "peek",
@@ -63,13 +68,14 @@ COMMANDS = (
         "send",
         "Send messages",
         "Send messages given as arguments, or the lines of a file or of stdin, each line a message. What is a JSON "
-        "object or array is sent as json, anything else as text. All are checked before the first is sent.",
+        "object or array is sent as json, anything else as text. All are checked before the first is sent, and nothing "
+        "is sent where one of them cannot be.",
         (
             QUEUE,
             _argument("message", nargs="*", metavar="MESSAGE", help="messages; none = lines from stdin"),
             _argument("--file", metavar="FILE", help="a file of messages, one a line; - is stdin"),
-            _argument("--drained", action="store_true", help="the lines are what drain wrote: send their bodies"),
-            _argument("--text", action="store_true", help="send all as text"),
+            _argument("--drained", action="store_true", help="the lines are what drain wrote: send them again"),
+            _argument("--text", action="store_true", help="send all as text, empty ones too"),
             _argument("--delay", type=float, metavar="SECONDS", help="how long they wait before they are delivered"),
         ),
     ),
@@ -77,7 +83,7 @@ COMMANDS = (
         "drain",
         "Pull messages into a file, and ack what is written",
         "Pull messages and write them as JSON lines. A message is acked only when its line is written and synced to "
-        "the disk. Ctrl-C acks what is written and gives the rest back.",
+        "the disk. Ctrl-C acks what is written and gives the rest back, which uses up one delivery of each.",
         (
             QUEUE,
             _argument("--output", default="-", metavar="FILE", help="the file to append to; - is stdout (-)"),
@@ -89,6 +95,13 @@ COMMANDS = (
                 metavar="SECONDS",
                 help="how long the leases last, while a batch is written (300)",
             ),
+            _argument(
+                "--idle-timeout",
+                type=float,
+                default=5,
+                metavar="SECONDS",
+                help="end when the queue gave nothing for so long (5)",
+            ),
         ),
     ),
     Command(
@@ -99,7 +112,7 @@ COMMANDS = (
         (
             QUEUE,
             _argument("target", metavar="TARGET", help="name of the queue that gets the messages, or its ID"),
-            _argument("--match", action="append", metavar="CONDITION", help="only these: literal:…, jsonpath:…"),
+            _argument("--match", action="append", metavar="CONDITION", help=MATCH),
             _argument("--rate", type=float, metavar="N", help="at most N messages a second (as fast as it goes)"),
             _argument("--as-is", action="store_true", help="send copies of rejected messages as they lie there"),
             MAX,
@@ -117,7 +130,6 @@ COMMANDS = (
             _argument("--account-id", metavar="A", help="the only account"),
             _argument("--api-token", metavar="T", help="the only token"),
         ),
-        "airflow_provider_cfqueues.cli.emulating",
     ),
 )
 
@@ -140,7 +152,7 @@ def get_cli_commands() -> list[Any]:
             name=command.name,
             help=command.help,
             description=command.description,
-            func=lazy_load_command(f"{command.module}.{command.name}"),
+            func=lazy_load_command(command.function),
             args=[Arg(flags=argument.flags, **argument.options) for argument in arguments_of(command)],
         )
         for command in COMMANDS

@@ -1,71 +1,60 @@
 """
 Empty a queue into a file: pull, write, sync, and only then ack.
 
-Whatever fails before a batch is synced gives the whole batch back, so a line can come twice in the file; none is acked
-that is not in it.
+One batch is leased at a time, and none after something went wrong. A line can come twice in the file; no message is
+acked that is not in it.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from threading import Event
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any
 
-from airflow_provider_cfqueues.models import Lease, Message
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
-    from airflow_provider_cfqueues.models import PullResult
+from airflow_provider_cfqueues.arguments import parse_count, parse_seconds, parse_visibility_timeout
+from airflow_provider_cfqueues.cli.formats import number
+from airflow_provider_cfqueues.cli.lookup import find_queue
+from airflow_provider_cfqueues.cli.running import FAILED, INTERRUPTED, command, describe, told_to_stop
+from airflow_provider_cfqueues.cli.screen import Screen
+from airflow_provider_cfqueues.cli.sink import Sink, open_sink
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, shorten_lease
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.models import Lease, Message, PullResult
+from airflow_provider_cfqueues.processing.window import Idling
 
 BATCH = 100
+LOOKS = 5
+"""An empty queue is looked at again after this part of the time that it may be empty, and after twice that."""
+MAX_LISTED = 100
 
 
-class Sink:
-    """
-    Where messages are written, one JSON object a line.
-
-    :param file: the open file.
-    :param is_file: it was named; stdout was not.
-    """
-
-    def __init__(self, file: TextIO, *, is_file: bool) -> None:
-        self.is_file = is_file
-        self._file = file
-        self._syncs = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-
-    def write(self, message: Message) -> None:
-        """
-        Write a message without its lease, which nobody can use after it.
-
-        :param message: the message.
-        """
-        line = {key: value for key, value in message.to_xcom().items() if not key.startswith("lease")}
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-    def sync(self) -> None:
-        """Return once what was written will not be lost with this process, and in a file not with this machine."""
-        self._file.flush()
-        if self._syncs:
-            os.fsync(self._file.fileno())
-
-
-@contextmanager
-def open_sink(path: str, stdout: TextIO) -> Iterator[Sink]:
-    """
-    Open what to write to; a file is appended to.
-
-    :param path: the file; ``-`` is stdout.
-    :param stdout: stdout.
-    """
-    if path == "-":
-        yield Sink(stdout, is_file=False)
-        return
-    with open(path, "a", encoding="utf-8") as file:
-        yield Sink(file, is_file=True)
+@command
+def drain(arguments: Namespace, screen: Screen) -> int:
+    """Pull messages into a file, and ack what is written."""
+    limit = None if arguments.max is None else parse_count(arguments.max, "--max")
+    idle_timeout = parse_seconds(arguments.idle_timeout, "--idle-timeout")
+    parse_visibility_timeout(arguments.visibility_timeout)
+    hook = CloudflareQueuesHook(arguments.conn_id)
+    queue_id = find_queue(hook, arguments.queue)
+    backlog = hook.get_metrics(queue_id).backlog_count
+    total = backlog if limit is None else min(backlog, limit)
+    with open_sink(arguments.output, screen.out, screen.note) as sink:
+        to_stdout = arguments.output == "-"
+        told = screen.on_stderr() if to_stdout else screen
+        drained = Drain(hook, queue_id, sink, visibility_timeout=arguments.visibility_timeout)
+        try:
+            with (
+                screen.progress(f"Draining {arguments.queue}", total, shown=not to_stdout) as advance,
+                told_to_stop(screen) as stop,
+            ):
+                drained.run(limit, idle_timeout=idle_timeout, stop=stop, advance=advance)
+        finally:
+            told.result(drained.facts(), drained.summary(arguments.queue))
+    if stop.is_set():
+        return INTERRUPTED
+    return FAILED if drained.held else 0
 
 
 class Drain:
@@ -83,18 +72,26 @@ class Drain:
         self._queue_id = queue_id
         self._sink = sink
         self._visibility_timeout = visibility_timeout
-        self.written = self.acked = self.given_back = self.unconfirmed = 0
+        self._backlog: int | None = None
+        self.written = self.acked = self.given_back = 0
+        self.held: dict[str, str] = {}
+        """The leases that are not known to be settled, with the IDs of their messages."""
 
-    def run(self, max_messages: int | None, *, stop: Event, advance: Callable[[int], None]) -> None:
+    def run(
+        self, max_messages: int | None, *, idle_timeout: float, stop: Event, advance: Callable[[int], None]
+    ) -> None:
         """
-        Go on until the queue gives nothing, the limit is reached, or it is told to stop.
+        Go on until the queue gives nothing any more, the limit is reached, or it is told to stop.
 
         :param max_messages: at most so many; None = no limit.
+        :param idle_timeout: seconds that the queue gives nothing.
         :param stop: is set to stop.
         :param advance: is told how many more are acked.
-        :raises OSError: the messages could not be written; those of the batch are given back.
+        :raises OSError: a message could not be written; those that are written and synced are acked, the rest is given
+            back.
         :raises CloudflareQueuesError: a request failed for good.
         """
+        idling = Idling(idle_timeout, idle_timeout / LOOKS)
         while not stop.is_set():
             left = BATCH if max_messages is None else max_messages - self.written
             if left <= 0:
@@ -102,56 +99,89 @@ class Drain:
             pulled = self._hook.pull(
                 self._queue_id, max_messages=min(BATCH, left), visibility_timeout=self._visibility_timeout
             )
-            if not pulled:
+            now = time.monotonic()
+            idling.answered(len(pulled), now)
+            if pulled:
+                advance(self._move(pulled, stop))
+                continue
+            self._backlog = pulled.backlog.backlog_count if pulled.backlog else None
+            if idling.is_over(now):
                 return
-            advance(self._move(pulled, stop))
+            stop.wait(idling.seconds_left(now))
 
     def _move(self, pulled: PullResult, stop: Event) -> int:
-        written: list[Message] = []
-        try:
-            for message in pulled:
-                if stop.is_set():
-                    break
-                self._sink.write(message)
-                written.append(message)
-            self._sink.sync()
-        except OSError:
-            self._settle([], list(pulled))
-            raise
+        self.held |= {message.lease_id: message.id for message in pulled}
+        written, failure = self._write(pulled, stop)
         self.written += len(written)
-        return self._settle(written, list(pulled[len(written) :]))
+        try:
+            acked = self._settle(written, pulled[len(written) :])
+        except CloudflareQueuesError as error:
+            if failure is None:
+                raise
+            raise OSError(f"{failure}. Then the leases could not be settled either: {describe(error)}") from error
+        if failure is not None:
+            raise failure
+        return acked
 
-    def _settle(self, done: list[Message], rest: list[Message]) -> int:
+    def _write(self, messages: Sequence[Message], stop: Event) -> tuple[Sequence[Message], OSError | None]:
+        """Return the messages that are on the disk, and what kept the others from it."""
+        count, failure = 0, None
+        try:
+            while count < len(messages) and not stop.is_set():
+                self._sink.write(messages[count])
+                count += 1
+        except OSError as error:
+            failure = error
+        try:
+            self._sink.sync()
+        except OSError as error:
+            return (), failure or error
+        return messages[:count], failure
+
+    def _settle(self, done: Sequence[Message], rest: Sequence[Message]) -> int:
         back = [Lease(lease_id=message.lease_id, delay_seconds=0) for message in rest]
-        result = self._hook.ack(self._queue_id, acks=done, retries=back)
-        unconfirmed = set(result.unconfirmed)
+        unconfirmed = {*self._hook.ack(self._queue_id, acks=done, retries=back).unconfirmed}
+        for message in (*done, *rest):
+            if message.lease_id not in unconfirmed:
+                self.held.pop(message.lease_id, None)
         acked = sum(message.lease_id not in unconfirmed for message in done)
         self.acked += acked
         self.given_back += sum(message.lease_id not in unconfirmed for message in rest)
-        self.unconfirmed += len(unconfirmed)
         return acked
 
     def facts(self) -> dict[str, Any]:
-        """Return the counts."""
+        """Return what was done, as plain JSON values."""
+        listed = [
+            {"message_id": message_id, "lease": shorten_lease(lease_id)} for lease_id, message_id in self.held.items()
+        ]
         return {
             "queue_id": self._queue_id,
             "written": self.written,
             "acked": self.acked,
             "given_back": self.given_back,
-            "unconfirmed": self.unconfirmed,
+            "unconfirmed": len(self.held),
+            "not_confirmed": listed[:MAX_LISTED],
+            "backlog_count": self._backlog,
         }
 
-    def summary(self, queue: str, path: str) -> str:
+    def summary(self, queue: str) -> str:
         """
-        Return what was done, in a line.
+        Return what was done, for people.
 
         :param queue: the queue, as it was given.
-        :param path: the file, as it was given.
         """
-        target = "stdout" if path == "-" else path
-        parts = [f"Wrote {self.written:,} messages of {queue} to {target}, acked {self.acked:,}"]
+        parts = [f"Wrote {number(self.written)} messages of {queue} to {self._sink.name}, acked {number(self.acked)}"]
         if self.given_back:
-            parts.append(f"gave {self.given_back:,} back")
-        if self.written > self.acked:
-            parts.append(f"{self.written - self.acked:,} are written but not known to be acked: they may come again")
-        return ", ".join(parts)
+            parts.append(f"gave {number(self.given_back)} back, which used up one delivery of each")
+        if self._backlog and not self.held:
+            parts.append(f"its backlog is {number(self._backlog)}")
+        lines = [", ".join(parts)]
+        if self.held:
+            lines.append(
+                f"{number(len(self.held))} leases are not known to be settled: unless they are, their messages come "
+                f"again when the leases end, within {self._visibility_timeout:g} s, and one delivery of each is used up"
+            )
+            lines += [f"  {item['message_id']} (lease {item['lease']})" for item in self.facts()["not_confirmed"]]
+            if len(self.held) > MAX_LISTED:
+                lines.append(f"  and {number(len(self.held) - MAX_LISTED)} more")
+        return "\n".join(lines)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
+from airflow_provider_cfqueues.cli.formats import plain
+from airflow_provider_cfqueues.cli.lookup import pick
+from airflow_provider_cfqueues.cli.running import FAILED, command
+from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
-    from airflow_provider_cfqueues.models import Queue
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.models import Queue
 
 
 class Check(NamedTuple):
@@ -20,14 +23,22 @@ class Check(NamedTuple):
     detail: str
 
 
-def check_connection(hook: CloudflareQueuesHook, queue: str | None) -> list[Check]:
-    """
-    Return what was tried, until the first failure that leaves nothing else to try.
+@command
+def ping(arguments: Namespace, screen: Screen) -> int:
+    """Say whether a connection is good, and what it may do."""
+    checks = _check_connection(CloudflareQueuesHook(arguments.conn_id), arguments.queue)
+    facts = [{"check": check.name, "ok": check.ok, "detail": check.detail} for check in checks]
+    columns: dict[str, Callable[[Any], str]] = {
+        "ok": lambda ok: {True: "yes", False: "NO", None: "-"}[ok],
+        "check": plain,
+        "detail": plain,
+    }
+    screen.table(facts, columns, empty="")
+    return FAILED if any(check.ok is False for check in checks) else 0
 
-    :param hook: the hook.
-    :param queue: name or ID of the queue to try; None = the first of the list.
-    :raises ConfigurationError: the connection cannot be used as it is.
-    """
+
+def _check_connection(hook: CloudflareQueuesHook, queue: str | None) -> list[Check]:
+    """Return what was tried, until the first failure that leaves nothing else to try."""
     settings = hook.get_conn().settings
     checks = [Check("connection", True, f"{settings.conn_id}: account {settings.account_id} at {settings.base_url}")]
     ok, said = hook.test_connection()
@@ -39,7 +50,7 @@ def check_connection(hook: CloudflareQueuesHook, queue: str | None) -> list[Chec
 
 def _check_queue(hook: CloudflareQueuesHook, queue: str | None) -> Iterator[Check]:
     queues = hook.list_queues()
-    found = next((q for q in queues if queue in (None, q.queue_name, q.queue_id)), None)
+    found = pick(queues, queue) if queue else next(iter(queues), None)
     if found is None:
         missing = f"the account has no queue {queue!r}" if queue else "the account has no queues"
         yield Check("queue", False if queue else None, missing)

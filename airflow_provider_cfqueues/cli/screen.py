@@ -1,27 +1,19 @@
-"""What a person or a program sees of a command: results on stdout, all else on stderr, one line for an error."""
+"""What a person or a program sees of a command: results on stdout, all else on stderr."""
 
 from __future__ import annotations
 
-import functools
-import json
-import logging
-import os
 import sys
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
-from datetime import datetime, timezone
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
-from airflow_provider_cfqueues._compat import AirflowException
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+from airflow_provider_cfqueues.cli.formats import number, printable, to_json, write_all
 
-FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 WIDTH_OF_A_FILE = 200
 WRAPPED = ("body", "detail")
 """Columns that give way where a line is too narrow."""
@@ -29,7 +21,7 @@ WRAPPED = ("body", "detail")
 
 class Screen:
     """
-    Where a command shows what it has to say.
+    Where a command shows what it has to say; control characters are escaped, as texts come from queues and the API.
 
     :param out: stdout.
     :param as_json: show results as JSON.
@@ -65,8 +57,8 @@ class Screen:
                 overflow="fold" if wraps else "ellipsis",
             )
         for row in rows:
-            table.add_row(*(escape(write(row[name])) for name, write in columns.items()))
-        self._results.print(table)
+            table.add_row(*(Text(printable(write(row[name]))) for name, write in columns.items()))
+        self._print(table)
 
     def json(self, value: Any) -> None:
         """
@@ -74,7 +66,11 @@ class Screen:
 
         :param value: the value.
         """
-        print(json.dumps(value, indent=2, ensure_ascii=False), file=self.out, flush=True)
+        try:
+            text = to_json(value, indent=2)
+        except RecursionError:  # the way that indents goes less deep
+            text = to_json(value)
+        self._write(f"{text}\n")
 
     def result(self, facts: dict[str, Any], text: str) -> None:
         """
@@ -86,7 +82,7 @@ class Screen:
         if self.as_json:
             self.json(facts)
         else:
-            self._results.print(escape(text), soft_wrap=True)
+            self._print(Text("\n".join(map(printable, text.split("\n")))), soft_wrap=True)
 
     def note(self, text: str) -> None:
         """
@@ -94,7 +90,11 @@ class Screen:
 
         :param text: one line.
         """
-        self._notes.print(escape(text))
+        self._notes.print(Text(printable(text)))
+
+    def on_stderr(self) -> Screen:
+        """Return a screen whose results go to stderr, for a command that writes something else to stdout."""
+        return Screen(sys.stderr, as_json=self.as_json)
 
     @contextmanager
     def progress(self, doing: str, total: int, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
@@ -105,107 +105,17 @@ class Screen:
         :param total: how much there is to do.
         :param shown: whether to show it at all.
         """
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
         to = Console(file=sys.stderr)
         hidden = not (shown and to.is_terminal)
         with Progress(*columns, TimeElapsedColumn(), console=to, transient=True, disable=hidden) as bar:
-            task = bar.add_task(escape(doing), total=total)
+            task = bar.add_task(printable(doing), total=total)
             yield lambda count: bar.advance(task, count)
 
+    def _print(self, what: Any, **options: Any) -> None:
+        with self._results.capture() as written:  # rich has answers of its own to a pipe that is closed
+            self._results.print(what, **options)
+        self._write(written.get())
 
-def command(work: Callable[[Namespace, Screen], int | None]) -> Callable[[Namespace], None]:
-    """
-    Make a function the work of a command: it ends by SystemExit, with a line on stderr where it failed.
-
-    :param work: gets arguments and screen; returns the exit code, None is 0.
-    """
-
-    @functools.wraps(work)
-    def run(arguments: Namespace) -> None:
-        logging.getLogger("airflow").setLevel(logging.CRITICAL)  # not of the hooks, whose loggers are airflow.task's
-        # Airflow asks its own database for connections only where it takes itself to be one of its servers.
-        os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-        try:
-            with _results_alone() as out:
-                code = work(arguments, Screen(out, as_json=arguments.json))
-        except (CloudflareQueuesError, OSError) as error:
-            code = _fail(error, FAILED)
-        except AirflowException as error:  # the connection does not exist
-            variable = f"AIRFLOW_CONN_{arguments.conn_id.upper()}"
-            code = _fail(f"{error}. Add it under Admin → Connections, or export {variable}", FAILED)
-        except (TypeError, ValueError) as error:
-            code = _fail(error, MISUSED)
-        except KeyboardInterrupt:
-            code = _fail("interrupted", INTERRUPTED)
-        sys.exit(code or 0)
-
-    return run
-
-
-def _fail(error: BaseException | str, code: int) -> int:
-    text = str(error)
-    if isinstance(error, CloudflareQueuesError) and error.progress is not None:
-        progress, error.progress = error.progress, None
-        done = len(progress.done)
-        total = done + len(progress.unconfirmed) + len(progress.unknown) + len(progress.not_done)
-        text = f"{error} {done} of {total} {progress.kind} were done before, {len(progress.unknown)} may be."
-    print(f"error: {' '.join(text.split())}", file=sys.stderr)
-    return code
-
-
-@contextmanager
-def _results_alone() -> Iterator[TextIO]:
-    """Keep stdout for results: whatever else this process writes there, Airflow's log above all, goes to stderr."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        with os.fdopen(os.dup(kept), "w", encoding="utf-8") as out, redirect_stdout(sys.stderr):
-            yield out
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-
-
-def plain(value: Any) -> str:
-    """
-    Write a value; one that is not known is a dash.
-
-    :param value: the value.
-    """
-    return "-" if value is None else str(value)
-
-
-def number(value: Any) -> str:
-    """
-    Write a number, in groups of three digits.
-
-    :param value: the number, or None.
-    """
-    return "-" if value is None else f"{value:,}"
-
-
-def age(value: Any) -> str:
-    """
-    Write how long ago a time was.
-
-    :param value: an ISO 8601 time, or None.
-    """
-    if value is None:
-        return "-"
-    seconds = max(0, round((datetime.now(timezone.utc) - datetime.fromisoformat(value)).total_seconds()))
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
-
-
-def body(value: Any) -> str:
-    """
-    Write a message's body in one line, shortened.
-
-    :param value: the decoded body.
-    """
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = " ".join(text.split())
-    return text if len(text) <= 100 else f"{text[:99]}…"
+    def _write(self, text: str) -> None:
+        write_all(self.out.fileno(), text.encode(), "stdout")

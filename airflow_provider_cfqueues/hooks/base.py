@@ -43,6 +43,7 @@ class CloudflareBaseHook(BaseHook):
         self._async_client: AsyncClient | None = None
         self._async_loop: asyncio.AbstractEventLoop | None = None
         self._known = flows.Known()
+        self.warned_of: set[str] = set()  # IDs of queues whose consumer was looked at
         self.traffic = Traffic(self, self._known)
         self._lock = threading.Lock()
 

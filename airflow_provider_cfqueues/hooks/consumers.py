@@ -114,11 +114,13 @@ class ConsumersHook(CloudflareBaseHook):
         return await self._arun(self._get_pull_consumer(arguments.parse_id(queue_id, "queue_id"), required=True))
 
     def _get_pull_consumer(self, queue_id: str, *, required: bool = False) -> Flow[Consumer | None]:
-        first_look = queue_id not in self._known.consumers
         consumer = yield from flows.get_pull_consumer(queue_id, self._known, required=required)
+        if queue_id in self.warned_of:
+            return consumer
+        self.warned_of.add(queue_id)
         names = {known_id: name for name, known_id in self._known.queue_ids.items()}
         queue = names.get(queue_id, queue_id)
-        if first_look and consumer is None:
+        if consumer is None:
             self.log.warning(
                 "No pull consumer of queue %s could be looked at (there is none, or the token may not read it): "
                 "whether it has a dead-letter queue is not known, and without a visibility_timeout its leases are "
@@ -126,7 +128,7 @@ class ConsumersHook(CloudflareBaseHook):
                 queue,
                 flows.DEFAULT_VISIBILITY_SECONDS,
             )
-        elif first_look and consumer and consumer.dead_letter_queue is None:
+        elif consumer.dead_letter_queue is None:
             self.log.warning(
                 "Queue %s has no dead-letter queue: Cloudflare DELETES a message that was delivered %s times without "
                 "an ack (max_retries). Set a dead-letter queue on its HTTP pull consumer",

@@ -23,9 +23,10 @@ class SensingTrigger(BaseTrigger):
     """
     Asks a probe at intervals, and ends with ``{"found": …}``, ``{"error": …}`` or ``{"timed_out": True}``.
 
-    An error is data here, so that the task can raise it as what it is. Leases are held from the pull until the event
-    is stored; a triggerer that dies in between leaves them to end by themselves, and one that is stopped, or whose
-    task is cleared, gives them back.
+    An error is data here, so that the task can raise it as what it is; so is ``traffic``, for the task's lineage.
+
+    Leases are held from the pull until the event is stored; a triggerer that dies in between leaves them to end by
+    themselves, and one that is stopped, or whose task is cleared, gives them back.
 
     :param cloudflare_conn_id: the Airflow connection.
     :param poke_interval: seconds between two pokes.
@@ -68,11 +69,12 @@ class SensingTrigger(BaseTrigger):
     async def _wait(self) -> dict[str, Any]:
         hook = CloudflareQueuesHook(self.cloudflare_conn_id)
         try:
-            return await self._poke_until_found(hook)
+            event = await self._poke_until_found(hook)
         except CloudflareQueuesError as error:
-            return {"error": error.to_dict()}
+            event = {"error": error.to_dict()}
         finally:
             await hook.aclose()
+        return {**event, "traffic": hook.traffic.to_list()}
 
     async def _poke_until_found(self, hook: CloudflareQueuesHook) -> dict[str, Any]:
         interval = self.poke_interval

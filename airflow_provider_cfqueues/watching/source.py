@@ -88,6 +88,7 @@ class HookSource:
         self._queue_name = queue_name
         self._options = options
         self._shared: _SharedHook | None = None
+        self._warned_of: set[str] = set()
 
     async def open(self) -> OpenQueue:
         """
@@ -99,7 +100,9 @@ class HookSource:
         self._shared = _HOOKS.take(self._conn_id)
         hook = self._shared.hook
         queue_id = self._queue_id or await hook.aget_queue_id(str(self._queue_name))
+        hook.warned_of |= self._warned_of  # what an earlier try has said is not said again
         consumer = await hook.aget_pull_consumer(queue_id)
+        self._warned_of.add(queue_id)
         dead_letter_queue = self._options.dead_letter_queue or (consumer and consumer.dead_letter_queue)
         port = HookPort(
             hook,

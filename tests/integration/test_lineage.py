@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 from importlib.metadata import version
 from types import SimpleNamespace
 
@@ -21,6 +22,12 @@ from airflow_provider_cfqueues.operators.queues import (
     QueueSendOperator,
     QueueSettleOperator,
 )
+from airflow_provider_cfqueues.sensors.queues import QueueMessageSensor
+
+try:
+    from airflow.sdk.exceptions import TaskDeferred
+except ImportError:
+    from airflow.exceptions import TaskDeferred
 
 
 @pytest.fixture
@@ -123,6 +130,23 @@ def test_processing_reads_the_queue_and_writes_the_dead_letter_queue(cf, lineage
     assert numbers["inputStatistics"] == {"rowCount": 3}
     assert numbers["cloudflareQueues_messages"] == {"acked": 2, "retried": 1, "unconfirmed": 0}
     assert outputs == [(*FAILED, {"outputStatistics": {"rowCount": 1}})]
+
+
+def test_a_sensor_that_waited_in_the_triggerer_has_the_queue_as_input(cf, extract):
+    def sensor():
+        return QueueMessageSensor(task_id="wait", queue_name="orders", deferrable=True, poke_interval=0)
+
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor().execute({})
+    CloudflareQueuesHook().send(cf.queues["orders"], ["a", "b"])
+
+    async def fire():
+        (event,) = [event async for event in deferred.value.trigger.run()]
+        return json.loads(json.dumps(event.payload))
+
+    resumed = sensor()
+    resumed.execute_complete({}, asyncio.run(fire()))
+    assert extract(resumed) == ([(*ORDERS, {"inputStatistics": {"rowCount": 2}})], [])
 
 
 def test_a_redrive_reads_one_queue_and_writes_the_other(cf, lineage):

@@ -177,3 +177,10 @@ def test_a_paused_queue_is_told_apart(hook, cf, queue):
     )
     with pytest.raises(QueuePausedError, match="resume-delivery"):
         hook.pull(queue, max_messages=1)
+
+
+def test_a_message_that_is_printed_shows_its_body_and_no_lease(hook, queue):
+    hook.send(queue, ["hello"])
+    pulled = hook.pull(queue, max_messages=1)
+    assert "body='hello'" in repr(pulled[0])
+    assert pulled[0].lease_id not in repr(pulled[0]) + repr(pulled)

@@ -92,7 +92,7 @@ def test_the_page_lists_each_metric_with_its_tags(cf, sent):
     assert listed == seen
 
 
-CALLS = re.search(r"`call` is ([^.]*)\.", PAGE)[1]
+CALLS = re.search(r"`call` is one of ([^.]*)\.", PAGE)[1]
 
 
 def calls_of_the_api():
@@ -235,4 +235,4 @@ def test_a_request_under_a_span_of_the_task_is_its_child(cf, spans):
     with trace.get_tracer("task").start_as_current_span("task"):
         CloudflareQueuesHook().list_queues()
     child, parent = spans()
-    assert (child.name, child.parent.span_id) == ("queues", parent.context.span_id)
+    assert (child.name, child.parent.span_id) == ("list_queues", parent.context.span_id)

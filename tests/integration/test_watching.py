@@ -16,6 +16,7 @@ from jumping_time import run, until
 from watchers import Triggerer
 
 from airflow_provider_cfqueues.emulator import Emulator
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
 from airflow_provider_cfqueues.watching.events import QueueMessageEvent
 
@@ -407,6 +408,19 @@ def test_a_queue_that_is_not_enabled_for_pull_is_asked_less_and_less_often(cf, l
     run(scenario())
     assert 60 <= len(calls(cf, "pull")) <= 70
     assert logged().count("Queue orders cannot be pulled from") == 1
+
+
+def test_a_queue_without_a_pull_consumer_is_said_once(cf, logged):
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.watch(queue_name="bare")
+        await asyncio.sleep(3_600)
+        await triggerer.stop()
+
+    CloudflareQueuesHook().create_queue("bare")
+    run(scenario())
+    assert logged().count("Queue bare cannot be pulled from") == 1
+    assert logged().count("No pull consumer of queue bare could be looked at") == 1
 
 
 def test_a_long_retry_after_is_waited_for(cf):

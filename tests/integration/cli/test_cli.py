@@ -2,72 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
-import logging
-import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
+from command_line import columns, in_queue, messages, send
 
-from airflow_provider_cfqueues.__main__ import main, parser
+from airflow_provider_cfqueues.__main__ import parser
 from airflow_provider_cfqueues.cli.definition import COMMANDS
 from airflow_provider_cfqueues.emulator import Emulator
-from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
-PAGE = (Path(__file__).parent.parent.parent / "docs" / "cli.md").read_text()
-
-
-@pytest.fixture
-def cf(connect):
-    with Emulator(queues=["orders", "orders-failed"]) as emulator:
-        connect(emulator)
-        yield emulator
-
-
-@pytest.fixture(autouse=True)
-def as_it_was(monkeypatch):
-    """What a command changes in its process, which is a test's here."""
-    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
-    before = logging.getLogger("airflow").level
-    yield
-    logging.getLogger("airflow").setLevel(before)
-
-
-@pytest.fixture
-def run(capfd):
-    """Run a command; return exit code, stdout and stderr."""
-
-    def run(*arguments):
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        out, err = capfd.readouterr()
-        return ended.value.code, out, err
-
-    return run
-
-
-def in_queue(cf, name="orders"):
-    """Return how many messages are in each state."""
-    (queue,) = (queue for queue in cf.state()["queues"] if queue["name"] == name)
-    states = [message["state"] for message in queue["messages"]]
-    return {state: states.count(state) for state in set(states)}
-
-
-def send(cf, *bodies, queue="orders"):
-    CloudflareQueuesHook().send(cf.queues[queue], list(bodies))
-
-
-def columns(line):
-    return re.split(r"  +", line.strip())
+PAGE = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
 
 
 def test_queues_shows_backlog_and_age_of_each_queue(cf, run):
@@ -96,107 +46,72 @@ def test_peek_leases_nothing_and_shows_bodies_in_a_line(cf, run):
     assert [message["body"] for message in json.loads(run("peek", "orders", "--json")[1])][1] == "two\nlines"
 
 
-def test_send_takes_text_and_json_from_arguments_stdin_and_files(cf, run, monkeypatch, tmp_path):
-    code, out, _ = run("send", "orders", "hello", '{"n": 1}', "--delay", "0")
-    assert (code, out) == (0, "Sent 2 messages to orders; its backlog is 2\n")
-    monkeypatch.setattr(sys, "stdin", io.StringIO("from stdin\n\n[1, 2]\n"))
-    assert json.loads(run("send", cf.queues["orders"], "--json")[1])["sent_count"] == 2
-    (tmp_path / "lines").write_text('{"n": 2}\n')
-    assert run("send", "orders", "--text", "--file", str(tmp_path / "lines"))[0] == 0
-    bodies = [message.body for message in CloudflareQueuesHook().peek(cf.queues["orders"])]
-    assert bodies == ["hello", {"n": 1}, "from stdin", [1, 2], '{"n": 2}']
+HOSTILE = "[red]x[/red] :smile: \x1b]0;owned\x07\x1b[2J\x9b31m\x7f\r\u202eover"
 
 
-def test_a_bad_line_stops_all_before_the_first_is_sent(cf, run):
-    code, out, err = run("send", "orders", "good", "{bad")
-    assert (code, out, in_queue(cf)) == (2, "", {})
-    assert err.startswith("error: message 2 begins as JSON")
+def is_safe(text):
+    return all(character.isprintable() or character == "\n" for character in text)
 
 
-def test_what_was_drained_can_be_sent_again(cf, run, tmp_path):
-    send(cf, {"n": 1}, "two", "Ünïcode")
-    path = str(tmp_path / "orders.jsonl")
-    code, out, _ = run("drain", "orders", "--output", path)
-    assert (code, in_queue(cf)) == (0, {})
-    assert out == f"Wrote 3 messages of orders to {path}, acked 3\n"
-    lines = [json.loads(line) for line in Path(path).read_text().splitlines()]
-    assert [line["body"] for line in lines] == [{"n": 1}, "two", "Ünïcode"]
-    assert all("lease_id" not in line for line in lines)
-    assert run("send", "orders-failed", "--drained", "--file", path)[0] == 0
-    assert [m.body for m in CloudflareQueuesHook().peek(cf.queues["orders-failed"])] == [{"n": 1}, "two", "Ünïcode"]
+def test_what_a_terminal_would_obey_is_escaped(cf, run):
+    send(cf, HOSTILE)
+    code, out, _ = run("peek", "orders")
+    assert (code, is_safe(out)) == (0, True)
+    assert r"[red]x[/red] :smile: \x1b]0;owned\x07\x1b[2J\x9b31m\x7f \u202eover" in out
+    out = run("peek", "orders", "--json")[1]
+    assert "\x9b" not in out
+    assert json.loads(out)[0]["body"] == HOSTILE
 
 
-def test_drain_appends_up_to_its_limit_and_tells_as_json(cf, run, tmp_path):
-    send(cf, *["x"] * 5)
-    path = tmp_path / "orders.jsonl"
-    path.write_text("kept\n")
-    code, out, _ = run("drain", "orders", "--max", "3", "--output", str(path), "--json")
-    assert (code, in_queue(cf)) == (0, {"ready": 2})
-    assert {key: json.loads(out)[key] for key in ("written", "acked")} == {"written": 3, "acked": 3}
-    assert len(path.read_text().splitlines()) == 4
+def test_names_and_errors_of_the_api_are_escaped_as_well(cf, run):
+    queue = {"queue_id": "abc", "queue_name": f"name {HOSTILE}", "settings": {}}
+    listed = {"success": True, "result": [queue], "result_info": {"page": 1, "total_pages": 1}}
+    cf.add_fault(path="queues", status=200, body=listed)
+    cf.add_fault(path="metrics", status=200, body={"success": True, "result": {"backlog_count": 1}})
+    out = run("queues")[1]
+    assert (is_safe(out), "name [red]x" in out) == (True, True)
+    refused = {"success": False, "errors": [{"code": 10000, "message": f"no {HOSTILE}"}]}
+    cf.add_fault(path="peek", status=403, body=refused, times=2)
+    assert is_safe(run("ping")[1])
+    code, _, err = run("peek", "orders")
+    assert (code, is_safe(err), "no [red]x" in err) == (1, True, True)
 
 
-def test_drain_to_stdout_writes_nothing_else_there(cf, run):
-    send(cf, "a", "b")
-    _, out, err = run("drain", "orders")
-    assert [json.loads(line)["body"] for line in out.splitlines()] == ["a", "b"]
-    assert "Wrote 2 messages of orders to stdout, acked 2" in err
+def test_peek_says_of_a_body_why_it_is_not_shown(cf, run):
+    cf.send(cf.queues["orders"], "/w8=", content_type="v8")
+    assert "can only be decoded in a Worker" in run("peek", "orders")[1]
 
 
-def test_a_full_disk_gives_the_batch_back(cf, run):
-    send(cf, "a", "b")
-    code, _, err = run("drain", "orders", "--output", "/dev/full")
-    assert (code, in_queue(cf)) == (1, {"ready": 2})
-    assert err.splitlines()[-1].startswith("error: [Errno 28]")
+def test_peek_shows_what_airflow_could_not_store(cf, run):
+    send(cf, {"__type": "x", "n": 2**70})
+    assert json.loads(run("peek", "orders", "--json")[1])[0]["body"] == {"__type": "x", "n": 2**70}
 
 
-def test_what_is_written_and_not_acked_is_said_and_comes_again(cf, run, tmp_path):
-    send(cf, "a", "b")
-    cf.add_fault(path="ack", status=400, body={"success": False, "errors": [{"code": 10026, "message": "no"}]})
-    code, out, err = run("drain", "orders", "--output", str(tmp_path / "f"), "--visibility-timeout", "60")
-    assert code == 1
-    assert "2 are written but not known to be acked: they may come again" in out
-    assert err.splitlines()[-1].startswith("error: Could not settle leases: no")
-    cf.advance(61)
-    assert run("drain", "orders", "--output", str(tmp_path / "f"))[0] == 0
-    assert len((tmp_path / "f").read_text().splitlines()) == 4
+@pytest.mark.parametrize(
+    "arguments", [["peek", "orders"], ["peek", "orders", "--json"], ["queues"], ["ping", "--json"]]
+)
+def test_a_reader_that_has_enough_ends_a_command_quietly(cf, run, unread, arguments):
+    send(cf, "a")
+    with unread():
+        code, _, err = run(*arguments)
+    assert (code, "error" in err, "Traceback" in err) == (141, False, False)
 
 
-def test_ctrl_c_acks_what_is_written_and_gives_the_rest_back(cf, run, tmp_path):
-    send(cf, *["x" * 2000] * 100)
-    fifo = str(tmp_path / "fifo")
-    os.mkfifo(fifo)
-    lines = []
-
-    def read():
-        with open(fifo) as pipe:  # holds less than the messages: the writer is still at it when the signal comes
-            lines.append(pipe.readline())
-            os.kill(os.getpid(), signal.SIGINT)
-            lines.extend(pipe)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    code, _, err = run("drain", "orders", "--output", fifo, "--json")
-    reader.join()
-    assert code == 130
-    assert "Stopping: settling what is under way" in err
-    assert 0 < len(lines) < 100
-    assert in_queue(cf) == {"ready": 100 - len(lines)}
-
-
-def test_a_drain_killed_before_its_ack_has_the_message_in_the_file_and_again(cf, run, worker, until, tmp_path):
-    send(cf, "precious")
-    path = tmp_path / "orders.jsonl"
-    cf.add_fault(path="ack", delay_ms=60_000, drop="before")
-    arguments = ["drain", "orders", "--output", str(path), "--visibility-timeout", "600"]
-    process = worker(f"from airflow_provider_cfqueues.__main__ import main; main({arguments!r})")
-    until(lambda: path.exists() and path.read_text().endswith("\n"))
-    process.kill()
-    process.wait()
-    cf.advance(601)
-    assert run(*arguments)[0] == 0
-    first, second = (json.loads(line) for line in path.read_text().splitlines())
-    assert (first["id"], first["attempts"], second["attempts"]) == (second["id"], 1, 2)
+def test_a_queue_is_named_by_its_name_or_else_by_its_id(run, connect):
+    with Emulator(queues={"orders": "abc", "abc": "0F" * 16, "other": None}) as cf:
+        connect(cf)
+        send(cf, "in orders")
+        send(cf, "in abc", queue="abc")
+        send(cf, "in other", queue="other")
+        for given, body in (("orders", "in orders"), ("abc", "in abc"), ("0f" * 16, "in abc"), ("OTHER", None)):
+            code, out, _ = run("peek", given, "--json")
+            assert [message["body"] for message in json.loads(out or "[]")] == ([body] if body else [])
+            assert code == (0 if body else 1)
+        (listed,) = json.loads(run("queues", cf.queues["other"].upper(), "--json")[1])
+        assert listed["queue"] == "other"
+        assert columns(run("ping", "0f" * 16)[1].splitlines()[3])[-1] == "abc: backlog 1"
+        assert run("redrive", "orders", "f" * 32)[0] == 1
+        assert [message["attempts"] for message in messages(cf)] == [0]
 
 
 def test_redrive_moves_messages_and_tells_how_many(cf, run):
@@ -252,6 +167,8 @@ def test_ping_of_a_bad_token_stops_there_and_shows_no_token(cf, connect, run):
         (["send", "orders", "x", "--delay", "-1"], 2, "from 0 to 86400 seconds"),
         (["peek", "orders", "--max", "0"], 2, "max_messages"),
         (["drain", "orders", "--max", "0"], 2, "--max"),
+        (["drain", "orders", "--idle-timeout", "-1"], 2, "--idle-timeout"),
+        (["drain", "orders", "--visibility-timeout", "0"], 2, "visibility_timeout"),
         (["redrive", "orders", "orders"], 2, "the same queue"),
     ],
 )
@@ -276,6 +193,18 @@ def test_the_definitions_load_nothing():
         "airflow_provider_cfqueues.cli",
         "airflow_provider_cfqueues.cli.definition",
     }
+
+
+def test_help_loads_neither_airflow_nor_what_commands_need():
+    code = (
+        "import atexit, sys\natexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
+        "from airflow_provider_cfqueues.__main__ import main\nmain(['drain', '--help'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--idle-timeout" in done.stdout
+    loaded = {module.partition(".")[0] for module in done.stderr.split()}
+    assert "argparse" in loaded
+    assert loaded & {"airflow", "rich", "requests", "httpx", "tenacity"} == set()
 
 
 def test_airflow_has_the_same_commands(cf, capfd):

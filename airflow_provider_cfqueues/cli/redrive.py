@@ -1,11 +1,8 @@
-"""The commands that move messages, which may take long and can be stopped."""
+"""Move messages from a dead-letter queue back to a queue."""
 
 from __future__ import annotations
 
 import logging
-import re
-import signal
-import sys
 import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -13,46 +10,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from airflow_provider_cfqueues.arguments import parse_count
-from airflow_provider_cfqueues.cli.drain import Drain, open_sink
-from airflow_provider_cfqueues.cli.screen import FAILED, INTERRUPTED, Screen, command, number
+from airflow_provider_cfqueues.cli.formats import number
+from airflow_provider_cfqueues.cli.lookup import find_queue
+from airflow_provider_cfqueues.cli.running import FAILED, INTERRUPTED, command, told_to_stop
+from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.processing.redrive import Redrive, RedriveOptions
-
-_ID = re.compile(r"[0-9a-f]{32}")
-
-
-def find_queue(hook: CloudflareQueuesHook, queue: str) -> str:
-    """
-    Return the ID of a queue that was given by name or by ID.
-
-    :param hook: the hook.
-    :param queue: what was given.
-    """
-    return queue if _ID.fullmatch(queue) else hook.get_queue_id(queue)
-
-
-@command
-def drain(arguments: Namespace, screen: Screen) -> int:
-    """Pull messages into a file, and ack what is written."""
-    hook = CloudflareQueuesHook(arguments.conn_id)
-    queue_id = find_queue(hook, arguments.queue)
-    backlog = hook.get_metrics(queue_id).backlog_count
-    limit = None if arguments.max is None else parse_count(arguments.max, "--max")
-    total = backlog if limit is None else min(backlog, limit)
-    with open_sink(arguments.output, screen.out) as sink:
-        drained = Drain(hook, queue_id, sink, visibility_timeout=arguments.visibility_timeout)
-        told = screen if sink.is_file else Screen(sys.stderr, as_json=screen.as_json)
-        try:
-            with (
-                screen.progress(f"Draining {arguments.queue}", total, shown=sink.is_file) as advance,
-                told_to_stop(screen) as stop,
-            ):
-                drained.run(limit, stop=stop, advance=advance)
-        finally:
-            told.result(drained.facts(), drained.summary(arguments.queue, arguments.output))
-    if stop.is_set():
-        return INTERRUPTED
-    return FAILED if drained.unconfirmed else 0
 
 
 @command
@@ -126,32 +89,3 @@ def _followed(count: Callable[[], int], advance: Callable[[int], None]) -> Itera
     finally:
         done.set()
         thread.join()
-
-
-@contextmanager
-def told_to_stop(screen: Screen, also: Callable[[], None] = lambda: None) -> Iterator[threading.Event]:
-    """
-    Set an event at the first Ctrl-C or SIGTERM; the second does what it always does.
-
-    :param screen: where to say so.
-    :param also: what else to do then.
-    """
-    stop = threading.Event()
-    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    def handle(*_: Any) -> None:
-        stop.set()
-        also()
-        restore()
-        screen.note("Stopping: settling what is under way (again to stop at once)")
-
-    for each in before:
-        signal.signal(each, handle)
-    try:
-        yield stop
-    finally:
-        restore()

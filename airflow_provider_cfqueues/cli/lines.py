@@ -1,0 +1,68 @@
+"""Messages as JSON lines: what ``drain`` writes, ``peek --json`` shows and ``send --drained`` reads."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from airflow_provider_cfqueues.cli.formats import to_json
+from airflow_provider_cfqueues.models import Message, PeekedMessage
+
+
+def to_plain(message: Message | PeekedMessage) -> dict[str, Any]:
+    """
+    Return a message as JSON values, without its lease, which nobody can use after the command.
+
+    A ``bytes`` body is base64. Only where the body could not be decoded, or is a value that JSON cannot hold, there are
+    the further keys ``raw_body`` (as it came over the wire) and ``body_error``; ``body`` is None then.
+
+    :param message: the message.
+    """
+    value = base64.b64encode(message.body).decode() if isinstance(message.body, bytes) else message.body
+    error = message.body_error or _why_not_json(value)
+    plain = {
+        "id": message.id,
+        "body": value if error is None else None,
+        "attempts": message.attempts,
+        "timestamp": message.timestamp and message.timestamp.isoformat(),
+        "content_type": message.content_type,
+        "metadata": _as_json(dict(message.metadata)),
+    }
+    if error is not None:
+        plain |= {"raw_body": _as_json(message.raw_body), "body_error": error}
+    return plain
+
+
+def from_line(line: str) -> Message:
+    """
+    Return the message of a line, without a lease.
+
+    :param line: the line.
+    :raises ValueError: it is not what :func:`to_plain` makes.
+    """
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is no line that drain wrote: {error}") from None
+    if not isinstance(value, dict) or not {"id", "body", "content_type"} <= value.keys():
+        raise ValueError("it is no line that drain wrote: it has no id, body and content_type")
+    return Message(
+        id=str(value["id"]),
+        lease_id="",
+        body=value["body"],
+        content_type=value["content_type"],
+        body_error=value.get("body_error"),
+    )
+
+
+def _why_not_json(value: Any) -> str | None:
+    try:
+        to_json(value)
+    except (ValueError, RecursionError) as error:
+        return f"JSON cannot hold the body: {error}"
+    return None
+
+
+def _as_json(value: Any) -> Any:
+    return value if _why_not_json(value) is None else ascii(value)

@@ -1,0 +1,42 @@
+"""Finding the queue that a command is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from airflow_provider_cfqueues.exceptions import NotFoundError
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+    from airflow_provider_cfqueues.models import Queue
+
+
+def pick(queues: Iterable[Queue], given: str) -> Queue | None:
+    """
+    Return the queue of this name or, where none has it, of this ID, in upper or lower case.
+
+    :param queues: the account's queues.
+    :param given: the name or ID.
+    """
+    known = list(queues)
+    names = [queue for queue in known if queue.queue_name == given]
+    exact = [queue for queue in known if queue.queue_id == given]
+    alike = [queue for queue in known if queue.queue_id.lower() == given.lower()]
+    return next(iter(names + exact + alike), None)
+
+
+def find_queue(hook: CloudflareQueuesHook, given: str) -> str:
+    """
+    Return the ID of a queue that was given by name or by ID; the name goes first.
+
+    :param hook: the hook.
+    :param given: the name or ID.
+    :raises NotFoundError: the account has no such queue; the message names similar ones.
+    """
+    try:
+        return hook.get_queue_id(given)
+    except NotFoundError:
+        if found := pick(hook.list_queues(), given):
+            return found.queue_id
+        raise

@@ -1,0 +1,115 @@
+"""What every command runs in: where its output goes, how it is told to stop, and how it ends."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import signal
+import sys
+import threading
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, TextIO
+
+from airflow_provider_cfqueues._compat import AirflowException
+from airflow_provider_cfqueues.cli.formats import printable
+from airflow_provider_cfqueues.cli.screen import Screen
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+
+FAILED, MISUSED, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
+"""Exit codes; the last two are what shells show for SIGINT and SIGPIPE."""
+
+
+def command(work: Callable[[Namespace, Screen], int | None]) -> Callable[[Namespace], None]:
+    """
+    Make a function the work of a command: it ends by SystemExit, with a line on stderr where it failed.
+
+    :param work: gets arguments and screen; returns the exit code, None is 0.
+    """
+
+    @functools.wraps(work)
+    def run(arguments: Namespace) -> None:
+        logging.getLogger("airflow").setLevel(logging.CRITICAL)  # not of the hooks, whose loggers are airflow.task's
+        # Airflow asks its own database for connections only where it takes itself to be one of its servers.
+        os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+        try:
+            with _results_alone() as out:
+                code = work(arguments, Screen(out, as_json=arguments.json))
+        except BrokenPipeError:  # whoever read the results has enough of them
+            code = PIPE_CLOSED
+        except (CloudflareQueuesError, OSError) as error:
+            code = _fail(describe(error), FAILED)
+        except AirflowException as error:  # the connection does not exist
+            variable = f"AIRFLOW_CONN_{arguments.conn_id.upper()}"
+            code = _fail(f"{error}. Add it under Admin → Connections, or export {variable}", FAILED)
+        except (TypeError, ValueError) as error:
+            code = _fail(str(error), MISUSED)
+        except KeyboardInterrupt:
+            code = _fail("interrupted", INTERRUPTED)
+        sys.exit(code or 0)
+
+    return run
+
+
+def describe(error: Exception) -> str:
+    """
+    Return an error's text; of a call that took several requests, how far it came instead of all its items.
+
+    :param error: the error.
+    """
+    if not isinstance(error, CloudflareQueuesError) or error.progress is None:
+        return str(error)
+    progress, error.progress = error.progress, None
+    done = len(progress.done)
+    total = done + len(progress.unconfirmed) + len(progress.unknown) + len(progress.not_done)
+    return f"{error} {done} of {total} {progress.kind} were done before, {len(progress.unknown)} may be."
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"error: {printable(' '.join(text.split()))}", file=sys.stderr)
+    return code
+
+
+@contextmanager
+def _results_alone() -> Iterator[TextIO]:
+    """Keep stdout for results: whatever else this process writes there, Airflow's log above all, goes to stderr."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with os.fdopen(os.dup(kept), "w", encoding="utf-8") as out, redirect_stdout(sys.stderr):
+            yield out
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+@contextmanager
+def told_to_stop(screen: Screen, also: Callable[[], None] = lambda: None) -> Iterator[threading.Event]:
+    """
+    Set an event at the first Ctrl-C or SIGTERM; the second does what it always does.
+
+    :param screen: where to say so.
+    :param also: what else to do then.
+    """
+    stop = threading.Event()
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    def handle(*_: Any) -> None:
+        stop.set()
+        also()
+        restore()
+        screen.note("Stopping: settling what is under way (again to stop at once)")
+
+    for each in before:
+        signal.signal(each, handle)
+    try:
+        yield stop
+    finally:
+        restore()

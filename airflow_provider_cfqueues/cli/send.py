@@ -1,0 +1,82 @@
+"""Send messages given as arguments, or the lines of a file or of stdin."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_cfqueues.cli.formats import number
+from airflow_provider_cfqueues.cli.lines import from_line
+from airflow_provider_cfqueues.cli.lookup import find_queue
+from airflow_provider_cfqueues.cli.running import command
+from airflow_provider_cfqueues.cli.screen import Screen
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.models import Message, OutgoingMessage
+from airflow_provider_cfqueues.processing.copies import copy
+
+
+@command
+def send(arguments: Namespace, screen: Screen) -> None:
+    """Send messages given as arguments, or the lines of a file or of stdin."""
+    if arguments.drained and arguments.text:
+        raise ValueError("--drained sends each line as what it was, --text all as text: give one of them")
+    messages = [_outgoing(where, text, arguments) for where, text in _texts(arguments)]
+    hook = CloudflareQueuesHook(arguments.conn_id)
+    queue_id = find_queue(hook, arguments.queue)
+    sent = hook.send(queue_id, messages) if messages else None
+    facts = {
+        "queue_id": queue_id,
+        "sent_count": sent.sent_count if sent else 0,
+        "backlog_count": sent.backlog.backlog_count if sent and sent.backlog else None,
+    }
+    backlog = "" if facts["backlog_count"] is None else f"; its backlog is {number(facts['backlog_count'])}"
+    screen.result(facts, f"Sent {number(facts['sent_count'])} messages to {arguments.queue}{backlog}")
+
+
+def _texts(arguments: Namespace) -> Iterator[tuple[str, str]]:
+    """Return what to send, each with where it stands."""
+    if arguments.message and arguments.file:
+        raise ValueError("give messages as arguments or as --file, not both")
+    if arguments.message:
+        for position, text in enumerate(arguments.message, 1):
+            yield f"message {position}", text
+        return
+    stdin = arguments.file in (None, "-")
+    data = sys.stdin.buffer.read() if stdin else Path(arguments.file).read_bytes()
+    data = data.removeprefix(codecs.BOM_UTF8)
+    lines = data.split(b"\n")  # str.splitlines would also split inside of messages, at a form feed for one
+    if not lines[-1]:
+        lines.pop()
+    for position, line in enumerate(lines, 1):
+        where = f"line {position}"
+        try:
+            yield where, line.removesuffix(b"\r").decode()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{where}: it is no UTF-8: {error}. Nothing was sent") from None
+
+
+def _outgoing(where: str, text: str, arguments: Namespace) -> OutgoingMessage:
+    try:
+        message = from_line(text) if arguments.drained else _message(text, as_text=arguments.text)
+        return replace(copy(message, unwrapped=False), delay_seconds=arguments.delay)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}. Nothing was sent") from None
+
+
+def _message(text: str, *, as_text: bool) -> Message:
+    body: Any = text
+    if not as_text and not text:
+        raise ValueError("it is empty; --text sends it as an empty text")
+    is_json = not as_text and text.lstrip().startswith(("{", "["))
+    if is_json:
+        try:
+            body = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"it begins as JSON, but is none: {error}. --text sends it as text") from None
+    return Message(id="", lease_id="", body=body, content_type="json" if is_json else "text")

@@ -1,0 +1,175 @@
+"""Where ``drain`` writes: JSON lines, each whole or not there, and safe on the disk before anything is acked."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from airflow_provider_cfqueues.cli.formats import to_json, write_all
+from airflow_provider_cfqueues.cli.lines import to_plain
+from airflow_provider_cfqueues.models import Message
+
+BEGINNING = b'{"id": '
+"""How each line begins."""
+BLOCK = 65_536
+LONGEST_LINE = 2_000_000
+"""More than any message takes: the API carries 128 KB, and JSON writes a byte as six at the most."""
+
+
+class Sink:
+    """
+    Where messages are written, one a line. Nothing is buffered.
+
+    :param descriptor: the open file.
+    :param name: what it is called; ``stdout`` is not a file of ours.
+    :param is_file: it was named, and is one that keeps what is written.
+    """
+
+    def __init__(self, descriptor: int, name: str, *, is_file: bool) -> None:
+        self.name = name
+        self._descriptor = descriptor
+        self._is_file = is_file
+        self._keeps = stat.S_ISREG(os.fstat(descriptor).st_mode)
+
+    def write(self, message: Message) -> None:
+        """
+        Write a message; where that fails, no part of its line stays in a file.
+
+        :param message: the message.
+        :raises OSError: it could not be written.
+        """
+        end = os.fstat(self._descriptor).st_size
+        try:
+            write_all(self._descriptor, f"{to_json(to_plain(message))}\n".encode(), self.name)
+        except OSError:
+            if self._is_file:
+                with suppress(OSError):  # the next run cuts what is left
+                    os.ftruncate(self._descriptor, end)
+            raise
+
+    def sync(self) -> None:
+        """
+        Return once what was written will not be lost with this process, and in a file not with this machine.
+
+        :raises OSError: what was written since the last time may be lost.
+        """
+        if self._keeps:
+            try:
+                os.fsync(self._descriptor)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, self.name) from None
+
+    def prepare(self, tell: Callable[[str], None]) -> None:
+        """
+        Find out what can be found out before a message is leased: whether lines can be added.
+
+        :param tell: gets what a person should know, in a line.
+        :raises OSError: they cannot.
+        :raises ValueError: the file ends in something that ``drain`` did not write.
+        """
+        if self._is_file:
+            self._lock()
+            self._end_last_line(tell)
+        write_all(self._descriptor, b"", self.name)
+        if self._keeps and self._is_full():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.name)
+        self.sync()
+        if self._is_file:
+            self._sync_directory()
+
+    def _is_full(self) -> bool:
+        disk = os.fstatvfs(self._descriptor)
+        free = disk.f_bavail if os.geteuid() else disk.f_bfree
+        return disk.f_blocks > 0 and not free  # some network file systems do not say how large they are
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(errno.EBUSY, "Another drain is writing to it", self.name) from None
+        except OSError:  # a file system without locks
+            pass
+
+    def _end_last_line(self, tell: Callable[[str], None]) -> None:
+        """Cut the half line of a run that was killed while it wrote; end a whole one whose line end is missing."""
+        size = os.fstat(self._descriptor).st_size
+        rest = _after_last_line_end(Path(self.name), size) if size else b""
+        if not rest:
+            return
+        if _is_object(rest):
+            write_all(self._descriptor, b"\n", self.name)
+            tell(f"{self.name} did not end with a line end: added one")
+        elif rest[: len(BEGINNING)] == BEGINNING[: len(rest)] and len(rest) <= LONGEST_LINE:
+            os.ftruncate(self._descriptor, size - len(rest))
+            tell(
+                f"{self.name} ended in half a line ({len(rest):,} bytes), which a run that broke off had left: cut it. "
+                "Its message was not acked, and comes again"
+            )
+        else:
+            msg = (
+                f"{self.name} ends in a line without a line end that drain did not write, so nothing can be appended: "
+                "end the line, or give another file"
+            )
+            raise ValueError(msg)
+
+    def _sync_directory(self) -> None:
+        with suppress(OSError):  # not every file system can, nor may everybody read the directory
+            directory = os.open(Path(self.name).resolve().parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+
+
+@contextmanager
+def open_sink(path: str, stdout: TextIO, tell: Callable[[str], None]) -> Iterator[Sink]:
+    """
+    Open what to write to, ready to be written to; a file is appended to.
+
+    :param path: the file; ``-`` is stdout.
+    :param stdout: stdout.
+    :param tell: gets what a person should know, in a line.
+    :raises OSError: it cannot be written to.
+    :raises ValueError: the file ends in something that ``drain`` did not write.
+    """
+    if path == "-":
+        sink = Sink(stdout.fileno(), "stdout", is_file=False)
+        sink.prepare(tell)
+        yield sink
+        return
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        sink = Sink(descriptor, path, is_file=stat.S_ISREG(os.fstat(descriptor).st_mode))
+        sink.prepare(tell)
+        yield sink
+    finally:
+        os.close(descriptor)
+
+
+def _after_last_line_end(path: Path, size: int) -> bytes:
+    """Return what follows the last line end, no more than shows that it is too long for a line."""
+    rest = b""
+    with path.open("rb") as file:
+        while size and len(rest) <= LONGEST_LINE:
+            start = max(0, size - BLOCK)
+            file.seek(start)
+            _, found, after = file.read(size - start).rpartition(b"\n")
+            rest = after + rest
+            if found:
+                break
+            size = start
+    return rest
+
+
+def _is_object(text: bytes) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -1,0 +1,78 @@
+"""Commands run in this process; stdout and stderr are caught where they leave it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import contextmanager
+
+import pytest
+
+from airflow_provider_cfqueues.__main__ import main
+from airflow_provider_cfqueues.emulator import Emulator
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Emulator(queues=["orders", "orders-failed"]) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def cf(server, connect):
+    server.reset()
+    connect(server)
+    return server
+
+
+@pytest.fixture(autouse=True)
+def as_it_was(monkeypatch):
+    """What a command changes in its process, which is a test's here."""
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+    before = logging.getLogger("airflow").level
+    yield
+    logging.getLogger("airflow").setLevel(before)
+
+
+@pytest.fixture
+def run(capfd):
+    """Run a command; return exit code, stdout and stderr."""
+
+    def run(*arguments):
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        out, err = capfd.readouterr()
+        return ended.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def drain(run):
+    """Drain the queue ``orders`` into a file until the first empty answer."""
+
+    def drain(path, *arguments):
+        return run("drain", "orders", "--output", str(path), "--idle-timeout", "0", *arguments)
+
+    return drain
+
+
+@pytest.fixture
+def unread():
+    """Let stdout be a pipe whose reader is gone."""
+
+    @contextmanager
+    def unread():
+        reader, writer = os.pipe()
+        os.close(reader)
+        kept = os.dup(1)
+        os.dup2(writer, 1)
+        os.close(writer)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
+
+    return unread
