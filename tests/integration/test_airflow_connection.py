@@ -135,7 +135,6 @@ def test_airflow_lists_our_form_without_a_warning(outcome):
     assert ours == (["string", ["string", "null"]] if AIRFLOW >= (3, 2) else ["StringField", "PasswordField"])
 
 
-@needs_form
 def test_airflow_lists_our_notifier_and_link_without_a_warning(outcome):
     listed = result(outcome("providers"))
     notifier = "airflow_provider_cfqueues.notifications.queues.CloudflareQueuesNotifier"
@@ -144,6 +143,7 @@ def test_airflow_lists_our_notifier_and_link_without_a_warning(outcome):
     assert {"extra_link_class_name": link} in listed["links"]
 
 
+@needs_form
 def test_the_form_shows_our_labels_and_hides_no_field(outcome):
     form = result(outcome("form"))
     behaviour = TABLE["ui-field-behaviour"]
