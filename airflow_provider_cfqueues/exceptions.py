@@ -308,15 +308,15 @@ class MalformedResponseError(ApiError):
 
 class ProcessingFailedError(CloudflareQueuesError):
     """
-    A handler failed for more messages than ``fail_on`` allows, or the task was killed.
+    More messages failed, or could not be moved, than ``fail_on`` allows, or the task was killed.
 
     :param message: what failed.
     :param failures: the messages, each with ``message_id``, ``attempts`` and ``reason``; the first hundred.
     """
 
     remedy = (
-        "Messages that failed are delivered again after their delay, or are in the dead-letter queue: mend the handler "
-        "or the messages, then run the task again."
+        "Messages that failed are delivered again after their delay, or are in the dead-letter queue: mend the "
+        "handler, the match or the messages, then run the task again."
     )
 
     def __init__(self, message: str, *, failures: Sequence[Any] = (), **facts: Any) -> None:

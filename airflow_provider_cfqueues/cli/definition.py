@@ -43,6 +43,13 @@ JSON = _argument("--json", action="store_true", help="print the result as JSON")
 QUEUE = _argument("queue", metavar="QUEUE", help="name of the queue, or its ID")
 MAX = _argument("--max", type=int, metavar="N", help="at most so many messages (all)")
 MATCH = "only these: literal:…, jsonpath:…, function:…; repeatable, any of them"
+IDLE_TIMEOUT = _argument(
+    "--idle-timeout",
+    type=float,
+    default=5,
+    metavar="SECONDS",
+    help="end when the queue gave nothing for so long (5)",
+)
 
 COMMANDS = (
     Command(
@@ -95,13 +102,7 @@ COMMANDS = (
                 metavar="SECONDS",
                 help="how long the leases last, while a batch is written (300)",
             ),
-            _argument(
-                "--idle-timeout",
-                type=float,
-                default=5,
-                metavar="SECONDS",
-                help="end when the queue gave nothing for so long (5)",
-            ),
+            IDLE_TIMEOUT,
         ),
     ),
     Command(
@@ -113,9 +114,11 @@ COMMANDS = (
             QUEUE,
             _argument("target", metavar="TARGET", help="name of the queue that gets the messages, or its ID"),
             _argument("--match", action="append", metavar="CONDITION", help=MATCH),
-            _argument("--rate", type=float, metavar="N", help="at most N messages a second (as fast as it goes)"),
+            _argument("--rate", type=float, metavar="N", help="at most N messages a second (the API's limit)"),
             _argument("--as-is", action="store_true", help="send copies of rejected messages as they lie there"),
             MAX,
+            _argument("--visibility-timeout", type=float, metavar="SECONDS", help="how long the leases last (600)"),
+            IDLE_TIMEOUT,
         ),
     ),
     Command(

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from airflow_provider_cfqueues.arguments import parse_count
+from airflow_provider_cfqueues.arguments import parse_count, parse_seconds, parse_visibility_timeout
 from airflow_provider_cfqueues.cli.formats import number
 from airflow_provider_cfqueues.cli.lookup import find_queue
 from airflow_provider_cfqueues.cli.running import FAILED, INTERRUPTED, command, told_to_stop
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
-from airflow_provider_cfqueues.processing.redrive import Redrive, RedriveOptions
+from airflow_provider_cfqueues.processing.redrive import Redrive
+from airflow_provider_cfqueues.processing.redrive_options import RedriveOptions
 
 
 @command
@@ -29,7 +30,8 @@ def redrive(arguments: Namespace, screen: Screen) -> int:
         unwrap=not arguments.as_is,
         messages_per_second=_positive(arguments.rate, "--rate"),
         max_messages=limit,
-        idle_timeout=0,
+        idle_timeout=parse_seconds(arguments.idle_timeout, "--idle-timeout"),
+        visibility_timeout=parse_visibility_timeout(arguments.visibility_timeout),
     )
     moving = Redrive(hook, source_id, target_id, options, log=logging.getLogger(__name__))
     backlog = hook.get_metrics(source_id).backlog_count
@@ -38,11 +40,11 @@ def redrive(arguments: Namespace, screen: Screen) -> int:
         with (
             screen.progress(f"Moving {arguments.queue} to {arguments.target}", total) as advance,
             told_to_stop(screen, moving.stop) as stop,
-            _followed(lambda: moving.report.acked, advance),
+            _followed(lambda: moving.report.moved, advance),
         ):
             moving.run()
     finally:
-        facts = moving.to_xcom()
+        facts = moving.report.to_xcom()
         screen.result(facts, _what_was_moved(facts, arguments))
     if stop.is_set():
         return INTERRUPTED
@@ -62,7 +64,9 @@ def _what_was_moved(facts: dict[str, Any], arguments: Namespace) -> str:
         for name, text in (
             ("unmatched", "did not match"),
             ("unmovable", "cannot be moved"),
+            ("renewed", "sent anew to the same queue"),
             ("returned", "given back"),
+            ("expired", "not sent before their leases ended"),
             ("unconfirmed", "not confirmed"),
         )
         if facts[name]

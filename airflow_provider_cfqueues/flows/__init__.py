@@ -15,20 +15,28 @@ from airflow_provider_cfqueues.flows.administration import (
     update_pull_consumer,
 )
 from airflow_provider_cfqueues.flows.base import DEFAULT_VISIBILITY_SECONDS, Flow, Known, once, patiently
-from airflow_provider_cfqueues.flows.lookup import get_pull_consumer, get_queue_id, list_queues, test_connection
-from airflow_provider_cfqueues.flows.messages import ack, fits, pull, send
+from airflow_provider_cfqueues.flows.lookup import (
+    get_pull_consumer,
+    get_queue,
+    get_queue_id,
+    list_queues,
+    test_connection,
+)
+from airflow_provider_cfqueues.flows.messages import ack, batches, fits, pull, send
 
 __all__ = [
     "DEFAULT_VISIBILITY_SECONDS",
     "Flow",
     "Known",
     "ack",
+    "batches",
     "create_pull_consumer",
     "create_queue",
     "delete_queue",
     "ensure_pull_consumer",
     "fits",
     "get_pull_consumer",
+    "get_queue",
     "get_queue_id",
     "list_queues",
     "once",

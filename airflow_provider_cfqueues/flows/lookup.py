@@ -56,6 +56,19 @@ def list_queues(name: str | None = None) -> Flow[list[Queue]]:
     return queues
 
 
+def get_queue(queue_id: str, known: Known) -> Flow[Queue]:
+    """
+    Read a queue and its settings.
+
+    :param queue_id: ID of the queue.
+    :param known: what was looked up before; the queue's name is added to it.
+    """
+    queue: Queue = yield api.get_queue(queue_id)
+    if queue.queue_name:
+        known.queue_ids[queue.queue_name] = queue.queue_id
+    return queue
+
+
 def get_queue_id(name: str, known: Known) -> Flow[str]:
     """
     Look up the ID of a queue.

@@ -111,7 +111,7 @@ def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous
     """
     result = SendResult()
     start = 0
-    for batch in list(_batches(messages)):
+    for batch in list(batches(messages)):
         try:
             part: SendResult = yield api.send(queue_id, batch, repeat_ambiguous=repeat_ambiguous)
         except CloudflareQueuesError as error:
@@ -135,7 +135,13 @@ def fits(message: OutgoingMessage) -> bool:
     return True
 
 
-def _batches(messages: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]:
+def batches(messages: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]:
+    """
+    Part messages into those that one request can have, in order.
+
+    :param messages: the messages, with their content type.
+    :raises ValueError: a message is larger than 128 KB or is no JSON.
+    """
     batch: list[OutgoingMessage] = []
     batch_size = 0
     for position, message in enumerate(messages):

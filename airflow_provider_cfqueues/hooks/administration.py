@@ -50,7 +50,7 @@ class AdministrationHook(ConsumersHook):
         return await self._arun(self._get_queue(queue_id))
 
     def _get_queue(self, queue_id: str) -> Flow[Queue]:
-        return flows.once(api.get_queue(arguments.parse_id(queue_id, "queue_id")))
+        return flows.get_queue(arguments.parse_id(queue_id, "queue_id"), self._known)
 
     def create_queue(
         self,

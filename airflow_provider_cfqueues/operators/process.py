@@ -253,7 +253,7 @@ class QueueProcessOperator(QueueOperator):
             raise ProcessingFailedError(msg, failures=report.failures, conn_id=self.cloudflare_conn_id)
         bad = report.failed + report.unconfirmed
         total = report.handled
-        if share is None or not bad or (bad < total if share == 1 else bad <= share * total):
+        if not are_too_many(bad, total, share):
             return
         listed = "; ".join(f"{f.message_id} (attempt {f.attempts}): {f.reason}" for f in report.failures)
         msg = f"{bad} of {total} messages failed or are not confirmed: {listed}"
@@ -280,6 +280,17 @@ def parse_fail_on(value: Any) -> float | None:
     if not 0 <= share <= 1:
         raise ValueError(msg)
     return share
+
+
+def are_too_many(bad: int, total: int, share: float | None) -> bool:
+    """
+    Return whether so many messages failed that the task does.
+
+    :param bad: how many failed.
+    :param total: of how many.
+    :param share: what :func:`parse_fail_on` returned.
+    """
+    return share is not None and bad > 0 and (bad >= total if share == 1 else bad > share * total)
 
 
 def _optional(parse: Callable[[Any, str], Any], value: Any, what: str) -> Any:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues.exceptions import ProcessingFailedError
+from airflow_provider_cfqueues.matching import check_match
 from airflow_provider_cfqueues.operators.base import QueueOperator
-from airflow_provider_cfqueues.processing.redrive import Redrive, RedriveOptions
+from airflow_provider_cfqueues.operators.process import are_too_many, parse_fail_on
+from airflow_provider_cfqueues.processing.redrive import Redrive
+from airflow_provider_cfqueues.processing.redrive_options import RedriveOptions, RedriveReport
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
@@ -20,17 +23,18 @@ class QueueRedriveOperator(QueueOperator):
     Move messages from a queue, commonly a dead-letter queue, to another: pull, send, and only then ack.
 
     At least once: where the answer of a send or of an ack is lost, or the task dies in between, a message is in both
-    queues for a while, and may be sent again. A killed task acks what was sent and gives the rest back; the next try
-    goes on from there. Body and content type stay what they are; ID, time of sending, attempts and other metadata are
-    those of a new message. What HTTP cannot carry unaltered (``bytes``, ``v8``, a JSON body that is neither object nor
-    array, a body that cannot be decoded) stays in its queue and is reported.
+    queues for a while, and may be sent again. One batch is under way at a time: a task that is killed, or that the
+    target refuses, acks what was sent and gives at most a hundred messages back; the next try goes on from there. Body
+    and content type stay what they are; ID, time of sending, attempts and other metadata are those of a new message.
+    What HTTP cannot carry unaltered (``bytes``, ``v8``, a JSON body that is neither object nor array, a body that
+    cannot be decoded) and what the target does not take stays in its queue and is reported.
 
     A message that is pulled and not moved has used up a delivery: keep ``max_retries`` of the dead-letter queue's
     consumer high (100). Where giving it back could let Cloudflare delete it, it is sent anew to its own queue.
 
-    Returns ``{"pulled", "moved", "unmatched", "unmovable", "renewed", "returned", "unconfirmed", "seconds", "rate",
-    "not_moved"}``: counts, and the first hundred unmovable messages as ``{"message_id", "reason"}``. The task succeeds
-    whatever could not be moved.
+    Returns ``{"pulled", "moved", "renewed", "returned", "expired", "unconfirmed", "unmatched", "unmovable", "seconds",
+    "rate", "not_moved"}``: ``pulled`` is the sum of the five counts after it, ``unmatched`` and ``unmovable`` are why
+    messages were not moved, and ``not_moved`` has the first hundred unmovable ones as ``{"message_id", "reason"}``.
 
     :param target_queue_id: ID of the queue that gets the messages; exactly one of it and its name is given.
     :param target_queue_name: name of that queue.
@@ -38,13 +42,19 @@ class QueueRedriveOperator(QueueOperator):
         :mod:`~airflow_provider_cfqueues.matching`), or a list of them. It sees a message as it lies in the queue.
     :param unwrap: send what :class:`~airflow_provider_cfqueues.operators.queues.QueueProcessOperator` wrote about a
         rejected message as the message that it was.
-    :param messages_per_second: move no more than that.
+    :param messages_per_second: move no more than that; None = about 300, which the API's limit on calls allows.
     :param max_messages: end after so many messages were pulled; None = no limit.
-    :param max_duration: pull nothing more after so many seconds; None = no limit.
+    :param max_duration: pull nothing more after so many seconds, and move what was pulled; None = no limit.
     :param idle_timeout: end when the queue gave nothing for so many seconds.
     :param unmatched_delay_seconds: seconds until a message that was not moved can be delivered again; a run that takes
         longer meets it again.
-    :param grace: seconds that sends under way get when the task is killed; Airflow 3 ends the process after 5.
+    :param visibility_timeout: seconds that the leases last, up to 43,200; None = 600. It must cover what ``match``
+        takes for a hundred messages.
+    :param fail_on: when the task fails: ``all`` messages to move stay behind, unmovable or not confirmed (the default),
+        ``any`` does, ``none`` (never), or a share between 0 and 1 that may stay at the most. Messages that ``match``
+        does not want do not count.
+    :param grace: seconds that a send, or a function in ``match``, gets when the task is killed; Airflow 3 ends the
+        process after 5.
     """
 
     template_fields: Sequence[str] = (
@@ -57,6 +67,8 @@ class QueueRedriveOperator(QueueOperator):
         "max_duration",
         "idle_timeout",
         "unmatched_delay_seconds",
+        "visibility_timeout",
+        "fail_on",
     )
 
     def __init__(
@@ -71,10 +83,14 @@ class QueueRedriveOperator(QueueOperator):
         max_duration: float | str | None = None,
         idle_timeout: float | str = 5,
         unmatched_delay_seconds: float | str = 300,
+        visibility_timeout: float | str | None = None,
+        fail_on: str | float = "all",
         grace: float = 3,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if not _is_template(match):
+            check_match(match)  # what is wrong in it is wrong now
         self.target_queue_id = target_queue_id
         self.target_queue_name = target_queue_name
         self.match = match
@@ -84,48 +100,69 @@ class QueueRedriveOperator(QueueOperator):
         self.max_duration = max_duration
         self.idle_timeout = idle_timeout
         self.unmatched_delay_seconds = unmatched_delay_seconds
+        self.visibility_timeout = visibility_timeout
+        self.fail_on = fail_on
         self.grace = grace
         self._redrive: Redrive | None = None
+        self._killed = False
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Move the messages."""
         options = self._options()
+        share = parse_fail_on(self.fail_on)
         arguments.require_one(target_queue_id=self.target_queue_id, target_queue_name=self.target_queue_name)
         target_id = self.target_queue_id or self.hook.get_queue_id(str(self.target_queue_name))
-        self.hook.get_queue(target_id)  # before a message is pulled: a target that is not there costs no delivery
         self._redrive = Redrive(self.hook, self.find_queue(), target_id, options, log=self.log)
+        if self._killed:  # while the queues were looked up
+            self._redrive.stop(killed=True)
         try:
-            report = self._redrive.run()
+            self._redrive.run()
         finally:
-            self.log.info("What became of the messages: %s", self._redrive.to_xcom())
-        if self._redrive.killed:
-            msg = f"The task was killed: {report['moved']} messages are moved, the others given back"
-            raise ProcessingFailedError(msg, conn_id=self.cloudflare_conn_id, queue=self.queue_id or self.queue_name)
-        return report
+            self.log.info("What became of the messages: %s", self._redrive.report.to_xcom())
+        self._judge(self._redrive.report, share)
+        return self._redrive.report.to_xcom()
 
     def on_kill(self) -> None:
         """Pull and send nothing more; ``execute`` acks what was sent, gives the rest back and raises."""
+        self._killed = True
         if self._redrive is not None:
             self._redrive.stop(killed=True)
 
     def _options(self) -> RedriveOptions:
-        rate = self.messages_per_second
-        if rate is not None:
-            rate = arguments.parse_number(rate, "messages_per_second")
-            if rate <= 0:
-                msg = f"messages_per_second must be above 0, not {self.messages_per_second!r}"
-                raise ValueError(msg)
+        rate = _optional(arguments.parse_number, self.messages_per_second, "messages_per_second")
+        if rate is not None and rate <= 0:
+            msg = f"messages_per_second must be above 0, not {self.messages_per_second!r}"
+            raise ValueError(msg)
         return RedriveOptions(
             match=self.match,
             unwrap=self.unwrap,
             messages_per_second=rate,
             unmatched_delay_seconds=arguments.parse_delay(self.unmatched_delay_seconds, "unmatched_delay_seconds") or 0,
-            max_messages=None
-            if self.max_messages is None
-            else arguments.parse_count(self.max_messages, "max_messages"),
-            max_duration=None
-            if self.max_duration is None
-            else arguments.parse_number(self.max_duration, "max_duration"),
-            idle_timeout=arguments.parse_number(self.idle_timeout, "idle_timeout"),
-            grace=self.grace,
+            max_messages=_optional(arguments.parse_count, self.max_messages, "max_messages"),
+            max_duration=_optional(arguments.parse_seconds, self.max_duration, "max_duration"),
+            idle_timeout=arguments.parse_seconds(self.idle_timeout, "idle_timeout"),
+            visibility_timeout=arguments.parse_visibility_timeout(self.visibility_timeout),
+            grace=arguments.parse_seconds(self.grace, "grace"),
         )
+
+    def _judge(self, report: RedriveReport, share: float | None) -> None:
+        queue = self.queue_id or self.queue_name
+        if self._killed:
+            msg = f"The task was killed: {report.moved} messages are moved, the others given back"
+            raise ProcessingFailedError(msg, conn_id=self.cloudflare_conn_id, queue=queue)
+        bad = report.unmovable + report.unconfirmed
+        total = report.moved + bad
+        if are_too_many(bad, total, share):
+            listed = "; ".join(f"{item['message_id']}: {item['reason']}" for item in report.listed)
+            msg = f"{bad} of {total} messages to move cannot be moved or are not confirmed: {listed}"
+            raise ProcessingFailedError(msg, conn_id=self.cloudflare_conn_id, queue=queue)
+
+
+def _is_template(match: Any) -> bool:
+    """Whether it is known only when the task runs: text with Jinja in it, or another task's XCom."""
+    texts = match if isinstance(match, (list, tuple)) else [match]
+    return any(("{{" in text or "{%" in text) if isinstance(text, str) else hasattr(text, "resolve") for text in texts)
+
+
+def _optional(parse: Callable[[Any, str], Any], value: Any, what: str) -> Any:
+    return None if value is None else parse(value, what)

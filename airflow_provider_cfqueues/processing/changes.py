@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 
 class Changes:
@@ -19,7 +20,7 @@ class Changes:
                 waiter.set_result(None)
         self._waiters.clear()
 
-    async def wait(self, *tasks: asyncio.Task[None], timeout: float | None = None) -> None:
+    async def wait(self, *tasks: asyncio.Task[Any], timeout: float | None = None) -> None:
         """
         Wait until something changed, a task ended, or time is up.
 

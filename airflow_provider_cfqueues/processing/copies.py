@@ -7,7 +7,8 @@ from typing import Any
 from airflow_provider_cfqueues.flows import fits
 from airflow_provider_cfqueues.models import Message, OutgoingMessage
 
-_KEYS = {"id", "queue_id", "body", "content_type", "metadata", "attempts", "reason"}
+MARK = {"rejected_by": "airflow-provider-cfqueues"}
+"""What tells such a copy from a message of the user's own that has the same keys."""
 
 
 def wrap(message: Message, queue_id: str, reason: str) -> OutgoingMessage:
@@ -21,6 +22,7 @@ def wrap(message: Message, queue_id: str, reason: str) -> OutgoingMessage:
     undecoded = message.body_error is not None or isinstance(message.body, bytes)
     return OutgoingMessage(
         body={
+            **MARK,
             "id": message.id,
             "queue_id": queue_id,
             "body": message.raw_body if undecoded else message.body,
@@ -44,7 +46,7 @@ def copy(message: Message, *, unwrapped: bool) -> OutgoingMessage:
     if message.body_error is not None:
         raise ValueError(f"it could not be decoded: {message.body_error}")
     body, content_type = message.body, message.content_type
-    if unwrapped and content_type == "json" and isinstance(body, dict) and body.keys() == _KEYS:
+    if unwrapped and content_type == "json" and isinstance(body, dict) and MARK.items() <= body.items():
         body, content_type = body["body"], body["content_type"]
     return _outgoing(body, content_type)
 

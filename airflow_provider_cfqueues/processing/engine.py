@@ -66,7 +66,6 @@ class Engine:
             handler,
             batch_size=options.batch_size,
             max_attempts=options.max_attempts,
-            handles_undecoded=options.handles_undecoded,
             executor=self._executor,
             now=now,
         )

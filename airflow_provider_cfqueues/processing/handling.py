@@ -54,7 +54,6 @@ class Handling:
     :param handler: gets a message or, with ``batch_size``, a list of messages.
     :param batch_size: None for a handler of single messages.
     :param max_attempts: a message that handlers saw so often is rejected unseen.
-    :param handles_undecoded: whether the handler gets messages whose body could not be decoded.
     :param executor: where sync handlers run.
     :param now: tells the time.
     """
@@ -65,7 +64,6 @@ class Handling:
         *,
         batch_size: int | None,
         max_attempts: int | None,
-        handles_undecoded: bool = False,
         executor: Executor,
         now: Callable[[], datetime],
     ) -> None:
@@ -73,7 +71,6 @@ class Handling:
         self._is_async = is_async(handler)
         self._batch_size = batch_size
         self._max_attempts = max_attempts
-        self._handles_undecoded = handles_undecoded
         self._executor = executor
         self._now = now
         self.error: BrokenHandlerError | None = None
@@ -140,7 +137,7 @@ class Handling:
             elif self._max_attempts is not None and (message.attempts or 0) > self._max_attempts:
                 reason = f"delivered {message.attempts} times (max_attempts={self._max_attempts})"
                 on_done(self._done(message, Reject(reason), failed=True, reason=reason))
-            elif message.body_error is not None and not self._handles_undecoded:
+            elif message.body_error is not None:
                 on_done(self._done(message, Reject(message.body_error), failed=True, reason=message.body_error))
             else:
                 ready.append(message)

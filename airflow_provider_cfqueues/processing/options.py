@@ -30,8 +30,6 @@ class Options:
     :param grace: seconds that running handlers get when the task is killed.
     :param dry_run: give every message back at the end, whatever its outcome.
     :param keep_results: how many results of handlers the report keeps.
-    :param handles_undecoded: handlers get messages whose body could not be decoded as well; else they are rejected
-        unseen.
     :param consumer: the queue's consumer, where it is known: says when a message is not delivered again.
     """
 
@@ -49,7 +47,6 @@ class Options:
     grace: float = 3
     dry_run: bool = False
     keep_results: int = 0
-    handles_undecoded: bool = False
     consumer: Consumer | None = None
 
 

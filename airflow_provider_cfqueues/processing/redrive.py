@@ -1,82 +1,46 @@
 """
 Move messages from one queue, commonly a dead-letter queue, to another: pull, send, and only then ack.
 
-The engine pulls, settles and survives; its handler sends. Whatever ends the run, a message is acked only once the
-other queue accepted its copy. A copy whose answer was lost, or whose ack was, may be sent again: at least once.
+One batch at a time: nothing is pulled before it may be sent, as each message that is pulled and not moved has used up a
+delivery, and after its last one Cloudflare deletes it. Whatever ends the run, a message is acked only once a queue
+accepted its copy, and none is given back that could be deleted by that. A copy whose answer was lost, or whose ack was,
+may be sent again: at least once.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Coroutine, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MatchFailedError
-from airflow_provider_cfqueues.matching import Match, Matcher
-from airflow_provider_cfqueues.models import Message, OutgoingMessage
-from airflow_provider_cfqueues.outcomes import Ack, Outcome, Retry
-from airflow_provider_cfqueues.processing.copies import copy
-from airflow_provider_cfqueues.processing.engine import Engine
-from airflow_provider_cfqueues.processing.metrics import Metrics
-from airflow_provider_cfqueues.processing.options import DEFAULT_VISIBILITY_SECONDS, Options, choose_visibility_timeout
+from airflow_provider_cfqueues import telemetry
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+from airflow_provider_cfqueues.matching import Matcher
+from airflow_provider_cfqueues.models import Lease, Message
+from airflow_provider_cfqueues.processing.changes import Changes
 from airflow_provider_cfqueues.processing.pace import Pace
 from airflow_provider_cfqueues.processing.port import HookPort
-from airflow_provider_cfqueues.processing.running import run_in_thread
+from airflow_provider_cfqueues.processing.redrive_batch import Batch, has_ended
+from airflow_provider_cfqueues.processing.redrive_options import (
+    DEFAULT_VISIBILITY_SECONDS,
+    RedriveOptions,
+    RedriveReport,
+)
+from airflow_provider_cfqueues.processing.renewing import UNKNOWN, LastDeliveries
+from airflow_provider_cfqueues.processing.running import run_beside
+from airflow_provider_cfqueues.processing.sending import Sender
+from airflow_provider_cfqueues.processing.threads import DaemonThreads
+from airflow_provider_cfqueues.processing.window import Idling
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
-    from airflow_provider_cfqueues.models import Consumer
 
-CONCURRENCY = 4
-"""Sends count against Cloudflare's 1,200 calls in five minutes: more at once would meet that sooner, not be faster."""
-MAX_BATCH_SIZE = 100
-DEFAULT_MAX_RETRIES = 3
-MAX_LISTED = 100
-
-
-@dataclass(frozen=True, kw_only=True)
-class RedriveOptions:
-    """
-    What is moved, and how.
-
-    :param match: which messages, as :mod:`~airflow_provider_cfqueues.matching` reads it; None = all.
-    :param unwrap: send what ``QueueProcessOperator`` wrote about a rejected message as the message that it was.
-    :param messages_per_second: move no more than that; None = as fast as it goes.
-    :param unmatched_delay_seconds: seconds until a message that is not moved can be delivered again.
-    :param max_messages: end after so many messages were pulled; None = no limit.
-    :param max_duration: pull nothing more after so many seconds; None = no limit.
-    :param idle_timeout: end when the queue gave nothing for so many seconds.
-    :param grace: seconds that sends under way get when the run is killed.
-    """
-
-    match: Match = None
-    unwrap: bool = True
-    messages_per_second: float | None = None
-    unmatched_delay_seconds: int = 300
-    max_messages: int | None = None
-    max_duration: float | None = None
-    idle_timeout: float = 5
-    grace: float = 3
-
-
-@dataclass(kw_only=True)
-class Refusals:
-    """
-    The messages that were not moved, by why.
-
-    :param unmatched: how many ``match`` did not want.
-    :param unmovable: how many could not be moved unaltered.
-    :param renewed: how many were sent anew to their own queue and acked there, as this delivery may have been the last
-        before Cloudflare deletes them.
-    :param listed: the first hundred that could not be moved, each with ``message_id`` and ``reason``.
-    """
-
-    unmatched: int = 0
-    unmovable: int = 0
-    renewed: int = 0
-    listed: list[dict[str, str]] = field(default_factory=list)
+T = TypeVar("T")
+LOG_INTERVAL_SECONDS = 10
 
 
 class Redrive:
@@ -102,153 +66,219 @@ class Redrive:
     ) -> None:
         if source_id == target_id:
             raise ValueError(f"The messages of queue {source_id} cannot be moved to the same queue")
-        self.refusals = Refusals()
+        self.report = RedriveReport()
         self._hook = hook
         self._source_id = source_id
         self._target_id = target_id
         self._options = options or RedriveOptions()
         self._log = log or logging.getLogger(__name__)
         self._matcher = Matcher(self._options.match)
-        self._consumer: Consumer | None = None
-        self._pace = Pace(self._options.messages_per_second)
-        self._error: CloudflareQueuesError | None = None
-        engine_options = self._engine_options()
-        port = HookPort(
-            hook, source_id, visibility_timeout=engine_options.visibility_timeout, dead_letter_queue_id=None
+        self._port = HookPort(
+            hook,
+            source_id,
+            visibility_timeout=self._options.visibility_timeout or DEFAULT_VISIBILITY_SECONDS,
+            dead_letter_queue_id=None,
         )
-        self._engine = Engine(port, self._move, engine_options, log=self._log)
-        self.report = self._engine.report
-
-    @property
-    def killed(self) -> bool:
-        """Whether the run was killed."""
-        return self._engine.killed
+        self._pace = Pace(self._options.messages_per_second)
+        self._sender = Sender(hook, self._pace)
+        self._idling = Idling(self._options.idle_timeout, poll_interval=1)
+        self._threads = DaemonThreads(1, "cloudflare-queue-match")
+        self._changes = Changes()
+        self._last_deliveries = LastDeliveries(
+            self._sender, source_id, rest=self._rest, on_error=self._fail, log=self._log
+        )
+        self._error: Exception | None = None
+        self._stopping = self._killed = False
+        self._grace_ends: float | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self) -> dict[str, Any]:
         """
         Move messages until the queue is idle, a limit is reached, something fails for good, or ``stop`` is called.
 
-        :return: ``pulled``, ``moved``, ``unmatched``, ``unmovable`` (with the first hundred as ``not_moved``),
-            ``renewed``, ``returned``, ``unconfirmed`` (moved or returned, but the API did not confirm it), ``seconds``
-            and ``rate``. A message that was delivered again during the run is counted again.
+        :return: the counts, as :class:`~airflow_provider_cfqueues.processing.redrive_options.RedriveReport` has them.
         :raises CloudflareQueuesError: a request failed for good; what was moved until then is acked.
         """
-        self._consumer = self._hook.get_pull_consumer(self._source_id)
-        run_in_thread(self._engine, self._hook, Metrics(self._source_id), self._log)
+        self._hook.get_queue(self._target_id)  # before a pull: a target that is not there costs no delivery
+        self._last_deliveries.consumer = self._hook.get_pull_consumer(self._source_id) or UNKNOWN
+        run_beside(self._run(), self.stop)
         if self._error is not None:
             raise self._error
-        return self.to_xcom()
+        return self.report.to_xcom()
 
     def stop(self, *, killed: bool = False) -> None:
         """
         Pull and send nothing more; what was sent is acked, the rest given back. Safe from a signal handler.
 
-        :param killed: sends under way get ``grace`` seconds, not as long as they need.
+        :param killed: what is under way gets ``grace`` seconds, not as long as it needs.
         """
-        self._engine.stop(killed=killed)
+        self._stopping = True
+        self._killed = self._killed or killed
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._changes.notify)
 
-    def to_xcom(self) -> dict[str, Any]:
-        """Return what became of the messages so far, as plain JSON values; it has no body and no lease."""
-        report, refusals = self.report, self.refusals
-        return {
-            "pulled": report.pulled,
-            "moved": report.acked - refusals.renewed,
-            "unmatched": refusals.unmatched,
-            "unmovable": refusals.unmovable,
-            "renewed": refusals.renewed,
-            "returned": report.retried,
-            "unconfirmed": report.unconfirmed,
-            "seconds": round(report.seconds, 3),
-            "rate": round(report.acked / report.seconds, 1) if report.seconds else 0.0,
-            "not_moved": refusals.listed,
-        }
+    # -- the run ----------------------------------------------------------------------------------------------------
 
-    def _engine_options(self) -> Options:
-        rate = self._options.messages_per_second
-        batch_size = MAX_BATCH_SIZE if rate is None else max(1, min(MAX_BATCH_SIZE, int(rate)))
-        timeout = DEFAULT_VISIBILITY_SECONDS if rate is None else choose_visibility_timeout(1 / rate, batch_size)
-        return Options(
-            max_messages=self._options.max_messages,
-            max_duration=self._options.max_duration,
-            idle_timeout=self._options.idle_timeout,
-            concurrency=CONCURRENCY if rate is None else 1,
-            batch_size=batch_size,
-            visibility_timeout=max(timeout, DEFAULT_VISIBILITY_SECONDS),
-            expected_seconds_per_message=None if rate is None else 1 / rate,
-            delay=self._options.unmatched_delay_seconds,
-            grace=self._options.grace,
-            handles_undecoded=True,
-        )
-
-    async def _move(self, messages: Sequence[Message]) -> list[Outcome]:
-        chosen = {position: copied for position, message in enumerate(messages) if (copied := self._choose(message))}
-        done: set[int] = set()
-        if await self._pace.wait(len(chosen), lambda: self._engine.stopping):
-            done = await self._send(self._target_id, chosen)
-        left = [position for position in range(len(messages)) if position not in done]
-        renewed = await self._send(self._source_id, self._renew({position: messages[position] for position in left}))
-        self.refusals.renewed += len(renewed)
-        done |= renewed
-        delay = 0 if self._engine.stopping else self._options.unmatched_delay_seconds
-        return [Ack() if position in done else Retry(delay, reason=None) for position in range(len(messages))]
-
-    def _choose(self, message: Message) -> OutgoingMessage | None:
-        """Return what the target is sent of a message; None where the message stays."""
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        began = told = self._loop.time()
+        ends_at = math.inf if self._options.max_duration is None else began + self._options.max_duration
         try:
-            if self._matcher.wants(message):
-                return copy(message, unwrapped=self._options.unwrap)
-            self.refusals.unmatched += 1
-        except (MatchFailedError, ValueError) as error:
-            self._refuse(message, error)
-        return None
+            while size := await self._wait_for_turn(ends_at):
+                pulled = await self._within_grace(self._port.pull(size))
+                if pulled is not None:
+                    self._idling.answered(len(pulled), self._loop.time())
+                if pulled:
+                    self.report.pulled += len(pulled)
+                    self.report.backlog = pulled.backlog.backlog_count if pulled.backlog else None
+                    await self._move(Batch(pulled.messages))
+                self.report.seconds = self._loop.time() - began
+                if self._loop.time() >= told + LOG_INTERVAL_SECONDS:
+                    told = self._loop.time()
+                    self._tell()
+        finally:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self.report.seconds = self._loop.time() - began
+            await self._hook.aclose()
 
-    def _renew(self, messages: Mapping[int, Message]) -> dict[int, OutgoingMessage]:
-        """Return copies of those messages that Cloudflare may delete once they are given back."""
-        renewed = {}
-        for position, message in messages.items():
-            if self._is_last_delivery(message):
-                with suppress(ValueError):  # it was told of as a message that cannot be moved
-                    copied = copy(message, unwrapped=False)
-                    renewed[position] = replace(copied, delay_seconds=self._options.unmatched_delay_seconds)
-        return renewed
+    async def _wait_for_turn(self, ends_at: float) -> int:
+        """Wait until messages may be sent; return how many to pull for that, 0 at the end of the run."""
+        limit = self._options.max_messages
+        left = self._pace.batch_size if limit is None else min(self._pace.batch_size, limit - self.report.pulled)
+        while not self._stopping and left > 0:
+            now = self._clock()
+            wait = self._pace.seconds_left(now)
+            if self._idling.is_early(now):
+                wait = max(wait, self._idling.seconds_left(now) or 0)
+            if self._idling.is_over(now) or now + wait >= ends_at:
+                break
+            if not wait:
+                return left
+            await self._changes.wait(timeout=wait)
+        return 0
 
-    async def _send(self, queue_id: str, copies: Mapping[int, OutgoingMessage]) -> set[int]:
-        """Send copies; return the positions of those that were accepted. A failure ends the run."""
-        if not copies:
-            return set()
-        positions = list(copies)
+    async def _within_grace(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Return what comes of it; None where it failed, or where the run was killed and the grace has passed."""
+        task = asyncio.get_running_loop().create_task(work)
+        while not task.done():
+            if self._killed and self._grace_ends is None:
+                self._grace_ends = self._clock() + self._options.grace
+            left = None if self._grace_ends is None else self._grace_ends - self._clock()
+            if left is not None and left <= 0:
+                task.cancel()
+                await asyncio.wait({task})
+            else:
+                await self._changes.wait(task, timeout=left)
+        if task.cancelled():
+            return None
         try:
-            # Not to repeat would not spare a duplicate: what may have been accepted is given back, and sent again.
-            await self._hook.asend(queue_id, list(copies.values()), repeat_ambiguous=True)
+            return task.result()
         except CloudflareQueuesError as error:
-            self._error = self._error or error
-            self._engine.stop()
-            return {positions[index] for index in error.progress.done} if error.progress else set()
-        return set(positions)
+            self._fail(error)
+            return None
 
-    def _is_last_delivery(self, message: Message) -> bool:
-        """Whether giving the message back may let Cloudflare delete it; how it counts exactly is not documented."""
-        if self._consumer is not None and self._consumer.dead_letter_queue is not None:
-            return False
-        return (message.attempts or 0) >= self._max_retries()
+    def _fail(self, error: Exception) -> None:
+        if self._error is None:
+            self._error = error
+            self._log.error("Redriving stops: %s", error)
+        self._stopping = True
 
-    def _max_retries(self) -> int:
-        known = self._consumer.max_retries if self._consumer else None
-        return DEFAULT_MAX_RETRIES if known is None else known
+    async def _rest(self, seconds: float) -> bool:
+        """Wait, whether the run ends or not; return whether it was not killed meanwhile."""
+        until = self._clock() + seconds
+        while not self._killed and (left := until - self._clock()) > 0:
+            await self._changes.wait(timeout=left)
+        return not self._killed
 
-    def _refuse(self, message: Message, error: Exception) -> None:
-        self.refusals.unmovable += 1
+    def _tell(self) -> None:
+        report = self.report
+        backlog = "unknown" if report.backlog is None else report.backlog
+        self._log.info(
+            "Moved %d messages (%.0f/s), %d unmatched, %d unmovable; backlog: %s",
+            report.moved,
+            report.rate,
+            report.unmatched,
+            report.unmovable,
+            backlog,
+        )
+
+    def _clock(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    # -- one batch --------------------------------------------------------------------------------------------------
+
+    async def _move(self, batch: Batch) -> None:
+        try:
+            await self._within_grace(self._send(batch))
+        finally:
+            batch.close()
+            await self._settle(batch)
+
+    async def _send(self, batch: Batch) -> None:
+        # In a thread, as a function in match may take its time; one that never returns is left behind at a kill.
+        judge = partial(
+            contextvars.copy_context().run,
+            partial(batch.judge, self._matcher, unwrap=self._options.unwrap, stopping=lambda: self._stopping),
+        )
+        await asyncio.get_running_loop().run_in_executor(self._threads, judge)
+        await self._sender.send(
+            self._target_id, batch.chosen(), sent=batch.sent, refused=batch.refused, may_begin=self._may_send
+        )
+
+    async def _may_send(self) -> bool:
+        while not self._stopping and (wait := self._pace.seconds_left(self._clock())):
+            await self._changes.wait(timeout=wait)
+        return not self._stopping
+
+    async def _settle(self, batch: Batch) -> None:
+        """Ack what was sent, give back what is not lost by that, and renew the rest. It is never cancelled."""
+        staying = batch.staying()
+        for message, error in staying.values():
+            self._note(message, error)
+        sent, back, last = [], [], []
+        for message in batch.messages:
+            if message.lease_id in batch.sent:
+                sent.append(message)
+            elif self._last_deliveries.has(message):
+                last.append(message)
+            elif has_ended(message):
+                self._count("expired", 1)
+            else:
+                back.append(message)
+        delays = dict.fromkeys(staying, self._options.unmatched_delay_seconds)
+        await self._confirm(
+            "moved",
+            sent,
+            [Lease(lease_id=message.lease_id, delay_seconds=delays.get(message.lease_id, 0)) for message in back],
+        )
+        if last:
+            renewed = await self._last_deliveries.renew(last, delays)
+            self.report.unconfirmed += len(last) - len(renewed)
+            await self._confirm("renewed", renewed)
+
+    def _note(self, message: Message, error: Exception | None) -> None:
+        if error is None:
+            self._count("unmatched", 1)
+            return
         reason = getattr(error, "message", str(error))
-        if len(self.refusals.listed) < MAX_LISTED:
-            self.refusals.listed.append({"message_id": message.id, "reason": reason})
-        hint = (
-            f". It was delivered {message.attempts} times: Cloudflare DELETES it soon. Raise max_retries of the "
-            "queue's consumer, or set a dead-letter queue there"
-        )
-        self._log.warning(
-            "Message %s stays in queue %s: %s%s",
-            message.id,
-            self._source_id,
-            reason,
-            hint if self._is_last_delivery(message) else "",
-        )
+        self.report.refuse(message.id, reason)
+        telemetry.count("unmovable", 1, queue=self._source_id)
+        self._log.warning("Message %s stays in queue %s: %s", message.id, self._source_id, reason)
+
+    async def _confirm(self, what: str, acks: Sequence[Message], retries: Sequence[Lease] = ()) -> None:
+        ack_ids, retry_ids = [message.lease_id for message in acks], [lease.lease_id for lease in retries]
+        unconfirmed = {*ack_ids, *retry_ids}
+        if not unconfirmed:
+            return
+        try:
+            result = await self._port.ack(ack_ids, retries)
+            unconfirmed = set(result.unconfirmed)
+        except CloudflareQueuesError as error:
+            self._fail(error)
+        self._count(what, len({*ack_ids} - unconfirmed))
+        self.report.returned += len({*retry_ids} - unconfirmed)
+        self.report.unconfirmed += len(unconfirmed)
+
+    def _count(self, name: str, number: int) -> None:
+        setattr(self.report, name, getattr(self.report, name) + number)
+        telemetry.count(name, number, queue=self._source_id)

@@ -1,12 +1,12 @@
-"""Run an engine from sync code that must stay free for signals."""
+"""Run what is async from sync code that must stay free for signals."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.processing.engine import Engine
@@ -37,18 +37,26 @@ def run_in_thread(
     :param during: what is kept up while it runs.
     :raises Exception: what ended the engine for good.
     """
-    run = partial(
-        contextvars.copy_context().run, asyncio.run, _run(engine, hook, metrics, log, during or nullcontext())
-    )
+    run_beside(_run(engine, hook, metrics, log, during or nullcontext()), engine.stop)
+    if engine.error is not None:
+        raise engine.error
+
+
+def run_beside(work: Coroutine[Any, Any, None], stop: Callable[..., None]) -> None:
+    """
+    Run something async beside this thread, in an event loop of its own, until it is done.
+
+    :param work: what to run.
+    :param stop: called with ``killed=True`` where something is raised in this thread meanwhile; then its end is waited
+        for.
+    """
     with ThreadPoolExecutor(1, "cloudflare-queue") as pool:
-        future = pool.submit(run)
+        future = pool.submit(contextvars.copy_context().run, asyncio.run, work)
         try:
             future.result()
         except BaseException:
-            engine.stop(killed=True)
+            stop(killed=True)
             raise
-    if engine.error is not None:
-        raise engine.error
 
 
 async def _run(

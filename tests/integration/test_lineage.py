@@ -158,6 +158,13 @@ def test_a_redrive_reads_one_queue_and_writes_the_other(cf, lineage):
     assert outputs == [(*ORDERS, {"outputStatistics": {"rowCount": 2}})]
 
 
+def test_a_target_given_by_id_has_its_name(cf, lineage):
+    CloudflareQueuesHook().send(cf.queues["orders-failed"], ["a"])
+    queues = {"queue_name": "orders-failed", "target_queue_id": cf.queues["orders"]}
+    _, outputs = lineage(QueueRedriveOperator, idle_timeout=0, **queues)
+    assert outputs == [(*ORDERS, {"outputStatistics": {"rowCount": 1}})]
+
+
 def test_a_task_that_failed_half_way_reports_what_it_did(cf, lineage):
     cf.add_fault(path="batch", delay_ms=0)
     cf.add_fault(path="batch", status=400, body={"success": False, "errors": [{"code": 10207, "message": "no"}]})

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
+import time
 
 import pytest
+from airflow import DAG
+from jumping_time import JumpingLoop
 
 from airflow_provider_cfqueues.emulator import Emulator
-from airflow_provider_cfqueues.exceptions import NotFoundError, PermissionDeniedError, ProcessingFailedError
+from airflow_provider_cfqueues.exceptions import (
+    InvalidRequestError,
+    NotFoundError,
+    OverQuotaError,
+    PermissionDeniedError,
+    ProcessingFailedError,
+    RateLimitedError,
+)
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, QueueRedriveOperator
 from airflow_provider_cfqueues.outcomes import Reject
+from airflow_provider_cfqueues.processing.pace import Pace
+
+
+@pytest.fixture(scope="module")
+def emulator():
+    with Emulator(queues=["failed", "orders"]) as emulator:
+        yield emulator
 
 
 @pytest.fixture
-def cf(connect):
-    with Emulator(queues=["failed", "orders"]) as emulator:
-        connect(emulator)
-        yield emulator
+def cf(emulator, connect):
+    emulator.reset()
+    connect(emulator)
+    return emulator
 
 
 @pytest.fixture
@@ -30,9 +48,21 @@ def wants_orders(message):
     return message.body["type"] == "order"
 
 
-def redrive(**arguments):
+def takes_its_time(message):
+    time.sleep(0.03)
+    return True
+
+
+def operator(**arguments):
     arguments = {"queue_name": "failed", "target_queue_name": "orders", "idle_timeout": 0, **arguments}
-    report = QueueRedriveOperator(task_id="redrive", **arguments).execute({})
+    return QueueRedriveOperator(task_id="redrive", **arguments)
+
+
+def redrive(**arguments):
+    """Run the operator; each pulled message ends in exactly one of its counts."""
+    report = operator(**arguments).execute({})
+    ends = ("moved", "renewed", "returned", "expired", "unconfirmed")
+    assert report["pulled"] == sum(report[end] for end in ends)
     return json.loads(json.dumps(report))
 
 
@@ -68,7 +98,7 @@ def test_many_messages_are_moved_a_hundred_a_request(cf, failed):
     CloudflareQueuesHook().send(failed, [{"n": n} for n in range(1_000)])
     assert redrive()["moved"] == 1_000
     assert state(cf, "orders")["states"]["ready"] == 1_000
-    assert calls(cf, "batch").count("batch") <= 10 + 20  # ten to send them here
+    assert calls(cf, "batch").count("batch") == 10 + 10  # ten to send them here
 
 
 def test_what_http_cannot_carry_stays_and_is_reported(cf, failed, logged):
@@ -94,7 +124,7 @@ def test_what_http_cannot_carry_stays_and_is_reported(cf, failed, logged):
 
 def test_a_message_without_a_content_type_is_not_guessed_at(cf, failed):
     cf.send(failed, '{"a": 1}', content_type="text", metadata={})
-    assert redrive()["not_moved"][0]["reason"].startswith("a body of content type None cannot be sent")
+    assert redrive(fail_on="none")["not_moved"][0]["reason"].startswith("a body of content type None cannot be sent")
 
 
 def test_only_what_matches_is_moved(cf, failed):
@@ -126,18 +156,24 @@ def test_a_filter_never_costs_a_message_its_last_delivery(cf, failed):
     assert state(cf, "failed")["totals"]["exhausted"] == 0
 
 
-def test_what_cannot_be_kept_is_said_loudly(cf, failed, logged):
+def test_what_cannot_be_kept_is_said_loudly_while_there_is_time(cf, failed, logged):
     cf.send(failed, "AP8=", content_type="bytes")
     for _ in range(3):
-        redrive()
+        report = redrive(fail_on="none")
         cf.advance(300)
-    assert "It was delivered 3 times: Cloudflare DELETES it soon. Raise max_retries" in logged()
+    assert (report["unmovable"], report["returned"], report["unconfirmed"]) == (1, 0, 1)
+    assert state(cf, "failed")["states"]["leased"] == 1
+    assert "delivered 3 times: Cloudflare DELETES them when their leases end" in logged()
+    CloudflareQueuesHook().update_pull_consumer(failed, max_retries=100)
+    cf.advance(600)
+    assert state(cf, "failed")["states"]["ready"] == 1
 
 
-def test_where_deliveries_end_in_another_dead_letter_queue_nothing_is_renewed(cf, failed):
+def test_where_deliveries_end_in_another_dead_letter_queue_that_is_said_and_nothing_renewed(cf, failed, logged):
     CloudflareQueuesHook().update_pull_consumer(failed, dead_letter_queue="lost", max_retries=1)
     CloudflareQueuesHook().send(failed, ["keep"])
     assert redrive(match="literal:other")["renewed"] == 0
+    assert "has a dead-letter queue of its own, lost: messages that are not moved go there" in logged()
 
 
 def test_what_was_rejected_is_moved_as_the_message_that_it_was(cf, failed):
@@ -154,10 +190,23 @@ def test_what_was_rejected_is_moved_as_the_message_that_it_was(cf, failed):
 
 
 def test_what_was_rejected_can_be_moved_as_it_lies_there(cf, failed):
-    wrapped = dict.fromkeys(["id", "queue_id", "body", "content_type", "metadata", "attempts", "reason"], "x")
-    CloudflareQueuesHook().send(failed, [{"body": wrapped}])
+    def reject(message):
+        raise Reject("not today")
+
+    CloudflareQueuesHook().send(cf.queues["orders"], ["text"])
+    arguments = {"queue_name": "orders", "dead_letter_queue": "failed", "idle_timeout": 0, "fail_on": "none"}
+    QueueProcessOperator(task_id="process", handler=reject, **arguments).execute({})
     redrive(unwrap=False)
-    assert bodies(cf) == [(wrapped, "json")]
+    ((body, content_type),) = bodies(cf)
+    assert (body["body"], body["reason"], content_type) == ("text", "not today", "json")
+
+
+def test_a_message_that_only_looks_like_what_was_rejected_is_moved_as_it_is(cf, failed):
+    own = {"id": "7", "queue_id": "billing", "body": "hello", "content_type": "text", "metadata": {}}
+    own |= {"attempts": 2, "reason": "late"}
+    CloudflareQueuesHook().send(failed, [{"body": own}])
+    redrive()
+    assert bodies(cf) == [(own, "json")]
 
 
 def test_a_message_is_acked_only_after_it_was_sent(cf, failed):
@@ -176,15 +225,148 @@ def test_a_send_that_is_refused_gives_everything_back_and_fails_as_what_it_is(cf
     assert redrive()["moved"] == 2
 
 
+REFUSED = {"success": False, "errors": [{"code": 10253, "message": "free tier limit exceeded"}]}
+BAD = {"success": False, "errors": [{"code": 10204, "message": "too large"}]}
+
+
+def test_a_target_that_refuses_costs_one_batch_one_delivery(cf, failed):
+    CloudflareQueuesHook().send(failed, [{"n": n} for n in range(250)])
+    cf.add_fault("batch", status=429, body=REFUSED)
+    with pytest.raises(OverQuotaError) as error:
+        redrive()
+    assert error.value.progress is None  # it has positions, which mean nothing to anybody here
+    assert state(cf, "failed")["totals"]["delivered"] == 100
+    assert state(cf, "failed")["states"]["ready"] == 250
+
+
+def test_however_often_everything_is_refused_nothing_is_deleted(cf, failed, logged):
+    CloudflareQueuesHook().send(failed, [{"n": n} for n in range(20)])
+    cf.add_fault("batch", status=429, body=REFUSED, times=4)  # at the third run, also the copies for its own queue
+    for _ in range(3):
+        with pytest.raises(OverQuotaError):
+            redrive()
+    assert state(cf, "failed")["states"]["leased"] == 20
+    assert "No copy of 20 messages" in logged()
+    cf.advance(600)
+    assert redrive()["moved"] == 20
+    assert state(cf, "failed")["totals"]["exhausted"] == 0
+
+
+def test_what_a_refusing_target_leaves_on_its_last_delivery_is_renewed(cf, failed):
+    CloudflareQueuesHook().update_pull_consumer(failed, max_retries=1)
+    CloudflareQueuesHook().send(failed, ["a"])
+    for _ in range(4):
+        cf.add_fault("batch", status=429, body=REFUSED)
+        with pytest.raises(OverQuotaError):
+            redrive()
+    assert state(cf, "failed")["totals"]["exhausted"] == 0
+    assert redrive()["moved"] == 1
+
+
+@pytest.fixture
+def jumping_time():
+    """Waits of a run take no time."""
+
+    class Policy(asyncio.DefaultEventLoopPolicy):
+        _loop_factory = JumpingLoop
+
+    before = asyncio.get_event_loop_policy()
+    asyncio.set_event_loop_policy(Policy())
+    yield
+    asyncio.set_event_loop_policy(before)
+
+
+def test_last_deliveries_outwait_a_rate_limit(cf, failed, logged, jumping_time):
+    CloudflareQueuesHook().update_pull_consumer(failed, max_retries=1)
+    CloudflareQueuesHook().send(failed, ["a"])
+    cf.add_fault("batch", status=429, headers={"retry-after": "300"}, times=2)
+    with pytest.raises(RateLimitedError):
+        redrive()
+    assert "sending them anew is tried again in 300 s" in logged()
+    assert state(cf, "failed")["totals"] | {"acked": 1, "exhausted": 0} == state(cf, "failed")["totals"]
+    assert redrive()["moved"] == 1
+
+
+def test_one_message_that_is_refused_does_not_stop_the_others(cf, failed):
+    sent = [{"n": n} for n in range(4)]
+    CloudflareQueuesHook().send(failed, sent)
+    (first, *_) = CloudflareQueuesHook().peek(failed)
+    cf.add_fault("batch", status=413, body=BAD, times=3)  # all four, the first two, the first
+    report = redrive()
+    assert (report["moved"], report["unmovable"], report["returned"]) == (3, 1, 1)
+    assert report["not_moved"] == [{"message_id": first.id, "reason": "Could not send messages: too large"}]
+    assert [body for body, _ in bodies(cf)] == sent[1:]
+
+
+def test_a_target_that_refuses_each_message_ends_the_run(cf, failed):
+    CloudflareQueuesHook().send(failed, [{"n": n} for n in range(50)])
+    cf.add_fault("batch", status=400, body=BAD, times=1_000)
+    with pytest.raises(InvalidRequestError):
+        redrive()
+    states = state(cf, "failed")["states"]
+    assert (states["delayed"], states["ready"]) == (10, 40)  # ten were tried for themselves
+    assert state(cf, "failed")["totals"]["delivered"] == 50
+
+
 def test_what_was_accepted_before_a_send_failed_is_acked(cf, failed):
     big = ["x" * 100_000, "y" * 100_000, "z" * 100_000]  # two requests
     CloudflareQueuesHook().send(failed, big)
     cf.add_fault("batch", status=200, apply=True, body={"success": True, "result": {}})
-    cf.add_fault("batch", status=413, body={"success": False, "errors": [{"code": 10205, "message": "large"}]})
-    with pytest.raises(Exception, match="large"):
-        redrive(messages_per_second=100)
+    cf.add_fault("batch", status=429, body=REFUSED)
+    with pytest.raises(OverQuotaError):
+        redrive()
     assert state(cf, "failed")["states"] == {"ready": 1, "delayed": 0, "leased": 0}
     assert state(cf, "orders")["states"]["ready"] == 2
+
+
+def test_a_run_that_ends_by_its_own_limit_moves_what_it_pulled(cf, failed):
+    CloudflareQueuesHook().send(failed, [{"n": n} for n in range(30)])
+    for _ in range(2):
+        assert redrive(messages_per_second=10, max_duration=0.5)["moved"] == 10
+    totals = state(cf, "failed")["totals"]
+    assert (totals["delivered"], totals["retried"]) == (20, 0)
+
+
+def test_what_is_not_confirmed_is_not_counted_as_moved_or_renewed(cf, failed):
+    CloudflareQueuesHook().update_pull_consumer(failed, max_retries=1)
+    CloudflareQueuesHook().send(failed, ["a", "b"])
+    body = {"success": True, "result": {"ackCount": 0, "retryCount": 0}}
+    cf.add_fault("ack", status=200, body=body, times=2)
+    report = redrive(match="literal:a", fail_on="none")
+    assert (report["moved"], report["renewed"], report["unconfirmed"]) == (0, 0, 2)
+
+
+def test_a_message_whose_lease_ended_before_it_was_sent_is_not_sent(cf, failed):
+    CloudflareQueuesHook().send(failed, ["a", "b"])
+    report = redrive(match=f"function:{__name__}.takes_its_time", visibility_timeout="0.01", max_messages=2)
+    assert (report["pulled"], report["expired"]) == (2, 2)
+    assert calls(cf, "batch", "ack") == ["batch"]  # the one that sent them here
+
+
+def test_leases_last_as_long_as_asked_for(cf, failed):
+    redrive()
+    redrive(visibility_timeout="1200")
+    pulls = [request for request in cf.requests() if request["path"].endswith("/pull")]
+    assert [pull["body"]["visibility_timeout_ms"] for pull in pulls] == [600_000, 1_200_000]
+
+
+def test_a_filter_that_fails_for_every_message_fails_the_task(cf, failed):
+    CloudflareQueuesHook().send(failed, ["a", "b"])
+    with pytest.raises(ProcessingFailedError, match=r"2 of 2 messages to move .* TypeError") as error:
+        redrive(match=f"function:{__name__}.wants_orders")
+    assert error.value.queue == "failed"
+    assert state(cf, "failed")["states"]["delayed"] == 2
+
+
+@pytest.mark.parametrize(("fail_on", "fails"), [("any", True), ("all", False), ("none", False), ("0.5", False)])
+def test_fail_on_says_how_many_may_stay(cf, failed, fail_on, fails):
+    CloudflareQueuesHook().send(failed, ["a", {"type": "order"}])
+    try:
+        redrive(match=f"function:{__name__}.wants_orders", fail_on=fail_on)
+    except ProcessingFailedError:
+        assert fails
+    else:
+        assert not fails
 
 
 def test_a_lost_answer_duplicates_a_message_rather_than_losing_it(cf, failed):
@@ -209,19 +391,44 @@ def test_a_target_that_is_not_there_costs_no_delivery(cf, failed):
         ({"target_queue_name": None}, "exactly one of target_queue_id and target_queue_name"),
         ({"match": "order"}, "must begin with"),
         ({"messages_per_second": "0"}, "messages_per_second must be above 0"),
+        ({"max_duration": -1}, "max_duration must be at least 0 seconds"),
+        ({"idle_timeout": -1}, "idle_timeout must be at least 0 seconds"),
+        ({"visibility_timeout": 0}, "visibility_timeout must be above 0"),
+        ({"grace": -1}, "grace must be at least 0 seconds"),
+        ({"grace": None}, "grace must be a number"),
+        ({"fail_on": "some"}, "fail_on must be"),
     ],
 )
 def test_wrong_arguments_pull_nothing(cf, failed, arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         redrive(**arguments)
     assert calls(cf, "pull") == []
 
 
+def test_a_typo_in_match_is_found_when_the_dag_is_parsed_but_for_templates():
+    with pytest.raises(ValueError, match="must begin with"):
+        operator(match=["literal:a", "jsonpat:$.type"])
+    assert operator(match="{{ params.match }}").match == "{{ params.match }}"
+    with DAG("redrive", schedule=None):
+        other = QueueRedriveOperator(task_id="other", queue_name="a", target_queue_name="b")
+        assert operator(match=[other.output]).match == [other.output]
+
+
 def test_the_rate_is_kept(cf, failed):
-    CloudflareQueuesHook().send(failed, [{"n": n} for n in range(60)])
-    report = redrive(messages_per_second=50)
-    assert report["moved"] == 60
-    assert report["seconds"] >= 1  # fifty at once, the others a second later
+    CloudflareQueuesHook().send(failed, [{"n": n} for n in range(150)])
+    report = redrive(messages_per_second=200)
+    assert report["moved"] == 150
+    assert report["seconds"] >= 0.5  # a hundred at once, the others half a second later
+
+
+def test_sends_stay_below_the_limit_of_the_api():
+    pace, now, sends = Pace(None), 0.0, []
+    while now < 1_000:
+        now += pace.seconds_left(now)
+        pace.sent(100, now)
+        sends.append(now)
+    within = 1_001  # of the 1,200 that the API takes in five minutes
+    assert all(later - first > 300 for first, later in zip(sends, sends[within:], strict=False))
 
 
 def test_no_more_is_pulled_than_asked_for(cf, failed):
@@ -230,26 +437,63 @@ def test_no_more_is_pulled_than_asked_for(cf, failed):
     assert state(cf, "failed")["states"] == {"ready": 15, "delayed": 0, "leased": 0}
 
 
-def test_a_killed_task_acks_what_was_sent_gives_the_rest_back_and_the_next_try_goes_on(cf, failed, until):
+def test_a_killed_task_acks_what_was_sent_leaves_the_rest_and_the_next_try_goes_on(cf, failed, until):
     CloudflareQueuesHook().send(failed, [{"n": n} for n in range(50)])
-    operator = QueueRedriveOperator(
-        task_id="redrive", queue_name="failed", target_queue_name="orders", messages_per_second=5
-    )
+    task = operator(messages_per_second=5, grace="3")
 
     def kill():
         until(lambda: state(cf, "orders")["states"]["ready"])
-        operator.on_kill()
+        task.on_kill()
 
     thread = threading.Thread(target=kill)
     thread.start()
     with pytest.raises(ProcessingFailedError, match=r"was killed: \d+ messages are moved"):
-        operator.execute({})
+        task.execute({})
     thread.join()
     moved = state(cf, "orders")["states"]["ready"]
     assert 0 < moved < 50
     assert state(cf, "failed")["states"] == {"ready": 50 - moved, "delayed": 0, "leased": 0}
+    assert state(cf, "failed")["totals"]["delivered"] == moved
     assert redrive()["moved"] == 50 - moved
     assert sorted(body["n"] for body, _ in bodies(cf)) == list(range(50))
+
+
+def test_a_task_that_is_killed_while_it_looks_up_its_queues_pulls_nothing(cf, failed):
+    task = operator()
+    task.on_kill()
+    with pytest.raises(ProcessingFailedError, match="was killed: 0 messages are moved"):
+        task.execute({})
+    assert calls(cf, "pull") == []
+
+
+class Slow:
+    """What a function in match does, in a test that kills meanwhile."""
+
+    seen = 0
+    go_on = threading.Event()
+    task = None
+
+
+def kills_at_the_first(message):
+    Slow.seen += 1
+    Slow.task.on_kill()
+    Slow.go_on.wait()
+    return True
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_a_slow_filter_does_not_hold_up_a_kill(cf, failed, blocks):
+    CloudflareQueuesHook().send(failed, ["a", "b"])
+    Slow.seen = 0
+    Slow.go_on = threading.Event()
+    Slow.task = operator(match=f"function:{__name__}.kills_at_the_first", grace=0.05 if blocks else 60)
+    if not blocks:
+        Slow.go_on.set()
+    with pytest.raises(ProcessingFailedError, match="was killed: 0 messages are moved"):
+        Slow.task.execute({})
+    Slow.go_on.set()
+    assert Slow.seen == 1
+    assert state(cf, "failed")["states"] == {"ready": 2, "delayed": 0, "leased": 0}
 
 
 REDRIVE = """
@@ -266,6 +510,19 @@ def test_a_worker_killed_between_send_and_ack_has_its_messages_sent_again(cf, fa
     process.kill()
     process.wait()
     assert state(cf, "failed")["states"] == {"ready": 0, "delayed": 0, "leased": 2}
-    cf.advance(300)
+    cf.advance(600)
     assert redrive()["moved"] == 2
     assert sorted(body for body, _ in bodies(cf)) == ["a", "a", "b", "b"]
+
+
+def test_a_worker_killed_between_renewal_and_ack_leaves_a_copy(cf, failed, worker, until):
+    CloudflareQueuesHook().update_pull_consumer(failed, max_retries=1)
+    CloudflareQueuesHook().send(failed, ["keep"])
+    cf.add_fault("ack", status=503, times=2)
+    process = worker(REDRIVE.replace('name="orders"', 'name="orders", match="literal:other"'))
+    until(lambda: calls(cf, "ack"))
+    process.kill()
+    process.wait()
+    assert state(cf, "failed")["states"] == {"ready": 0, "delayed": 1, "leased": 1}
+    cf.advance(600)
+    assert {body for body, _ in bodies(cf, "failed")} == {"keep"}

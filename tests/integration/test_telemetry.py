@@ -15,7 +15,7 @@ from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Consumer
-from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
+from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, QueueRedriveOperator
 from airflow_provider_cfqueues.outcomes import Reject, Retry
 from airflow_provider_cfqueues.processing.metrics import Metrics
 from airflow_provider_cfqueues.processing.report import Report
@@ -54,6 +54,10 @@ def ticked(cell):
     return frozenset(re.findall(r"`([^`]+)`", cell))
 
 
+def is_moved(message):
+    return message.body == "move" or isinstance(message.body, bytes)
+
+
 def use_everything(cf):
     """Make each kind of request, and one that fails."""
     orders = cf.queues["orders"]
@@ -75,6 +79,11 @@ def use_everything(cf):
     QueueProcessOperator(handler=handle, **processed).execute({})
     hook.send(orders, ["late"] * 10)
     QueueProcessOperator(handler=handle, visibility_timeout=0.001, fail_on="none", **processed).execute({})
+    hook.send(cf.queues["orders-failed"], ["move", "stay"])
+    cf.send(cf.queues["orders-failed"], "AP8=", content_type="bytes")
+    hook.update_pull_consumer(cf.queues["orders-failed"], max_retries=1)
+    redriven = {"queue_name": "orders-failed", "target_queue_name": "orders", "task_id": "task", "idle_timeout": 0}
+    QueueRedriveOperator(match=f"function:{__name__}.is_moved", **redriven).execute({})
     Metrics(orders).send(Report(acked_from_journal=1))  # what only Airflow 3.3 can count
     cf.add_fault(path="metrics", status=400, body={"success": False, "errors": [{"code": 1, "message": "no"}]})
     with pytest.raises(CloudflareQueuesError):

@@ -16,6 +16,7 @@ from command_line import columns, in_queue, messages, send
 from airflow_provider_cfqueues.__main__ import parser
 from airflow_provider_cfqueues.cli.definition import COMMANDS
 from airflow_provider_cfqueues.emulator import Emulator
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 PAGE = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
 
@@ -118,17 +119,29 @@ def test_redrive_moves_messages_and_tells_how_many(cf, run):
     send(cf, {"kind": "a"}, {"kind": "b"}, {"kind": "a"}, queue="orders-failed")
     code, out, _ = run("redrive", "orders-failed", "orders", "--max", "2")
     assert (code, out) == (0, "Moved 2 messages of orders-failed to orders\n")
-    code, out, _ = run("redrive", "orders-failed", "orders", "--json")
+    code, out, _ = run("redrive", "orders-failed", "orders", "--idle-timeout", "0", "--json")
     assert (code, json.loads(out)["moved"], in_queue(cf)) == (0, 1, {"ready": 3})
 
 
 def test_redrive_tells_of_each_message_that_it_cannot_move(cf, run):
     v8 = {"id": "i", "lease_id": "l", "body": "/w8=", "metadata": {"CF-Content-Type": "v8"}}
     cf.add_fault(path="pull", status=200, body={"success": True, "result": {"messages": [v8]}})
-    code, out, _ = run("redrive", "orders-failed", "orders")
+    code, out, _ = run("redrive", "orders-failed", "orders", "--idle-timeout", "0")
     assert code == 1
     assert "1 cannot be moved" in out
     assert out.splitlines()[1].startswith("  i: it could not be decoded")
+
+
+def test_redrive_tells_of_each_end_of_a_message(cf, run):
+    send(cf, "a", "b", queue="orders-failed")
+    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders-failed"], max_retries=1)
+    arguments = ["--match", "literal:a", "--visibility-timeout", "900", "--idle-timeout", "0"]
+    code, out, _ = run("redrive", "orders-failed", "orders", *arguments)
+    assert (code, out) == (
+        0, "Moved 1 messages of orders-failed to orders, 1 did not match, 1 sent anew to the same queue\n"
+    )  # fmt: skip
+    (pull, *_) = (request for request in cf.requests() if request["path"].endswith("/pull"))
+    assert pull["body"]["visibility_timeout_ms"] == 900_000
 
 
 def test_ping_says_what_works(cf, run):
