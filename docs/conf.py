@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 from typing import Any
 
 from airflow_provider_cfqueues import __version__
@@ -39,9 +40,10 @@ html_show_sphinx = False
 pygments_style = "friendly"
 
 
-def link_to_repository(_app: Any, _page: str, source: list[str]) -> None:
+def link_to_repository(_app: Any, page: str, source: list[str]) -> None:
     """Let a link out of docs/ lead to the repository: pages are read there as well, where it is a path."""
-    source[0] = re.sub(r"\]\((?:\.\./)+(?=[\w.])", f"]({REPOSITORY}/blob/main/", source[0])
+    to_root = "../" * len(PurePosixPath("docs", page).parent.parts)
+    source[0] = re.sub(rf"\]\({re.escape(to_root)}(?=[\w.])", f"]({REPOSITORY}/blob/main/", source[0])
 
 
 def setup(app: Any) -> None:

@@ -18,9 +18,7 @@ from airflow_provider_cfqueues.operators.queues import QueueAckOperator, QueuePu
 
 @dag(schedule=None, catchup=False, tags=["cloudflare", "example"])
 def cloudflare_queues_ack_retry():
-    # [START pull]
     pull = QueuePullOperator(task_id="pull", queue_name="orders", max_messages=100, visibility_timeout=600)
-    # [END pull]
 
     @task
     def process(messages: list[dict]) -> dict[str, list[dict]]:
@@ -36,7 +34,6 @@ def cloudflare_queues_ack_retry():
         print(f"The API counted {acked} acks and {retried} retries")
 
     processed = process(pull.output)
-    # [START settle]
     ack = QueueAckOperator(task_id="ack", queue_name="orders", lease_ids=processed["shipped"])
     retry = QueueRetryOperator(
         task_id="retry",
@@ -44,7 +41,6 @@ def cloudflare_queues_ack_retry():
         lease_ids=processed["failed"],
         delay_seconds=ExponentialDelay(initial_seconds=60, max_seconds=3600),
     )
-    # [END settle]
     report(ack.output["ack_count"], retry.output["retry_count"])
 
 

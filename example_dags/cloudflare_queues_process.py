@@ -17,7 +17,6 @@ from airflow_provider_cfqueues.outcomes import Reject
 
 @dag(schedule=None, catchup=False, tags=["cloudflare", "example"])
 def cloudflare_queues_process():
-    # [START process]
     @task.cloudflare_queue(queue_name="orders", max_messages=10_000, concurrency=8, dead_letter_queue="orders-failed")
     def ship(message, *, ds=None):
         order = message.body
@@ -27,7 +26,6 @@ def cloudflare_queues_process():
             raise RuntimeError("out of stock")  # again later
         print(f"{ds}: shipped {order['quantity']} pieces")
 
-    # [END process]
     ship()
 
 

@@ -12,7 +12,6 @@ from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
 from airflow_provider_cfqueues.outcomes import Ack, Reject, Retry
 
 
-# [START handler]
 def store(messages, table):
     """Return one outcome per message, in order; None would ack them all, an exception retries them all."""
     outcomes, rows = [], []
@@ -26,12 +25,10 @@ def store(messages, table):
             rows.append(message.body)
     print(f"{len(rows)} rows into {table}")
     return outcomes
-    # [END handler]
 
 
 @dag(schedule=None, catchup=False, tags=["cloudflare", "example"])
 def cloudflare_queues_process_batch():
-    # [START process]
     QueueProcessOperator(
         task_id="store",
         queue_name="orders",
@@ -42,11 +39,10 @@ def cloudflare_queues_process_batch():
         idle_timeout=1,
         expected_seconds_per_message=0.1,
         delay_seconds=ExponentialDelay(initial_seconds=30, max_seconds=3600, jitter=0.2),
-        max_attempts=3,
+        max_attempts=2,  # below the consumer's max_retries, 3 unless changed
         dead_letter_queue="orders-failed",
         fail_on=0.1,  # more than a tenth failed
     )
-    # [END process]
 
 
 cloudflare_queues_process_batch()

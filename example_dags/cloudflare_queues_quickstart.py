@@ -10,7 +10,6 @@ except ImportError:  # Airflow 2
 from airflow_provider_cfqueues.operators.queues import QueueAckOperator, QueuePullOperator, QueueSendOperator
 
 
-# [START quickstart]
 @dag(schedule=None, catchup=False, tags=["cloudflare", "example"])
 def cloudflare_queues_quickstart():
     send = QueueSendOperator(task_id="send", queue_name="orders", messages=[{"order": 1}, {"order": 2}])
@@ -20,4 +19,3 @@ def cloudflare_queues_quickstart():
 
 
 cloudflare_queues_quickstart()
-# [END quickstart]

@@ -19,9 +19,7 @@ def cloudflare_queues_send():
             {"body": {"customer": 7, "text": "How was it?"}, "delay_seconds": 3600},
         ]
 
-    # [START send]
     QueueSendOperator(task_id="send", queue_name="reminders", messages=make_reminders())
-    # [END send]
 
 
 cloudflare_queues_send()

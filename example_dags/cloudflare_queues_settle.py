@@ -21,7 +21,6 @@ def cloudflare_queues_settle():
         return {"done": done, "again": again}
 
     shipped = ship(pull.output)
-    # [START settle]
     QueueSettleOperator(
         task_id="settle",
         queue_name="orders",
@@ -30,7 +29,6 @@ def cloudflare_queues_settle():
         delay_seconds=300,
         fail_on="any",  # one lease that is not confirmed fails the task
     )
-    # [END settle]
 
 
 cloudflare_queues_settle()

@@ -21,6 +21,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 DISTRIBUTION = "airflow-provider-cfqueues"
 PACKAGE = "airflow_provider_cfqueues"
+README = (ROOT / "README.md").read_text()
 AIRFLOW_VERSIONS = ["2.11", "3.0", "3.1", "3.2", "3.3"]
 BUILD_INPUTS = [PACKAGE, "constraints", "docs", "example_dags", "scripts", "tests"]
 
@@ -149,6 +150,17 @@ def test_installed_package_introduces_itself_to_airflow(installed: Path, tmp_pat
     assert told["provider_info"]["package-name"] == canonicalize_name(told["name"]) == DISTRIBUTION
     assert told["version"] == told["__version__"]
     assert told["project_urls"]["Documentation"].startswith("https://")
+
+
+def test_the_readme_on_pypi_has_no_link_into_the_checkout(built: Built) -> None:
+    readme = distribution_at(built.wheel).read_text("METADATA")
+    targets = re.findall(r"\]\(([^)]+)\)", readme)
+
+    assert len(targets) > 20
+    assert [target for target in targets if not target.startswith(("https://", "#"))] == []
+    assert {Path(target).name for target in targets if "/raw/main/docs/images/" in target} == {
+        path.name for path in (ROOT / "docs" / "images").iterdir() if f"({path.relative_to(ROOT)})" in README
+    }
 
 
 def test_checkout_is_installed_as_the_version_it_says() -> None:

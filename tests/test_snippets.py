@@ -28,18 +28,18 @@ from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-EXAMPLES = [path.read_text() for path in sorted((ROOT / "example_dags").glob("*.py"))]
 FENCE = re.compile(
     r"(?:^<!-- snippet: (?P<mark>[^\n]*) -->\n)?^```(?P<language>\S*)[^\n]*\n(?P<code>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
-NOT_CODE = {"", "text", "{toctree}", "{literalinclude}", "{include}", "{eval-rst}"}
-# What a page has told its reader to import before.
+# No directive that includes code: GitHub shows none.
+NOT_CODE = {"", "text", "{toctree}", "{include}", "{eval-rst}"}
+# What a page has told its reader to import in an earlier snippet.
 IMPORTED = {
     "operations.md": ["operators.queues", "notifications.queues"],
-    "sensors.md": ["sensors.queues"],
+    "dead-letter-queues.md": ["operators.queues"],
 }
-NOT_OURS = {"npx", "pip", "curl", "git", "jq", ".", "rm", "bash"}
+NOT_OURS = {"npx", "pip", "curl", "git", "jq", ".", "rm", "bash", "grep"}
 PULLED_IN_DAG = """
 from airflow_provider_cfqueues.operators.queues import QueueAckOperator, QueuePullOperator
 with DAG("snippet", schedule=None):
@@ -75,14 +75,18 @@ def in_language(*languages):
     return [snippet for snippet in SNIPPETS if snippet.language in languages]
 
 
-def is_of_an_example(code):
-    """Whether all lines of a snippet stand in one example, in this order; an example may have more between them."""
-    wanted = [line.strip() for line in code.splitlines() if line.strip()]
-    for example in EXAMPLES:
-        lines = (line.strip() for line in example.splitlines())
-        if all(line in lines for line in wanted):  # takes them from the iterator, so that the order counts
-            return True
-    return False
+def lines_of(code):
+    """Return the lines of code as a page shows them: of an example, not its docstring and Airflow 2's imports."""
+    code = re.sub(r'\A""".*?"""', "", code, flags=re.DOTALL)
+    code = re.sub(r"^try:\n(.*?)^except ImportError.*?\n\n", r"\1", code, flags=re.DOTALL | re.MULTILINE)
+    lines = [line.strip() for line in code.splitlines()]
+    kept = [line for line in lines if line and not line.startswith("from __future__")]
+    return "\n".join(["", *kept, ""])
+
+
+def is_of_an_example(code, name="*"):
+    """Whether all lines of a snippet stand in one example, one after the other."""
+    return any(lines_of(code) in lines_of(path.read_text()) for path in (ROOT / "example_dags").glob(f"{name}.py"))
 
 
 def names_of(module):
@@ -114,23 +118,89 @@ def test_a_snippet_is_in_a_language_that_is_checked():
     "snippet", [each for each in in_language("python") if not each.mark.startswith(("passes", "conftest"))], ids=str
 )
 def test_python_runs(snippet, cf, request):
-    if is_of_an_example(snippet.code):
-        return  # test_dags.py runs it
+    if is_of_an_example(snippet.code) or is_a_dag(snippet):
+        return  # test_dags.py runs it, or the next test
     code = snippet.code
-    if "AssetWatcher" in code and not HAS_SHARED_STREAMS:
-        pytest.skip("a watcher settles by itself from Airflow 3.3 on")
-    cf.create_queue("orders")
+    if "create_queue(" not in code:
+        cf.create_queue("orders")
     names = {"process_orders": process_orders}
     for module in IMPORTED.get(snippet.page.name, ()):
         names |= names_of(module)
     if snippet.mark == "inside a DAG that has pull and process_one":
         code = airflow_imports("DAG", "task") + PULLED_IN_DAG + textwrap.indent(code, "    ")
-    if not has_task_sdk():
-        code = code.replace("from airflow.sdk import", "from airflow.decorators import")
-    exec(compile(code, str(snippet), "exec"), names)
+    exec(compile(for_this_airflow(code), str(snippet), "exec"), names)
     for name, value in list(names.items()):
         if name.startswith("test_"):
             value(*(request.getfixturevalue(fixture) for fixture in inspect.signature(value).parameters))
+
+
+def test_code_that_a_page_says_is_of_an_example_is():
+    shown = [
+        (page.name, name, code)
+        for page in PAGES
+        for name, code in re.findall(
+            r"example_dags/(\w+)\.py\)[^\n]*:\n\n```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE
+        )
+    ]
+    assert len(shown) > 5
+    assert [(page, name) for page, name, code in shown if not is_of_an_example(code, name)] == []
+
+
+def is_a_dag(snippet):
+    """Whether a snippet is a whole DAG: one that is decorated, and called at the end."""
+    return re.search(r"^@dag\(.*^\w+\(\)$", snippet.code, re.DOTALL | re.MULTILINE) is not None
+
+
+@pytest.fixture(scope="module")
+def airflow_db():
+    from airflow.utils.db import initdb
+
+    initdb()
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings(r"error:::airflow_provider_cfqueues\..*")
+@pytest.mark.parametrize(
+    "snippet",
+    [each for each in in_language("python") if is_a_dag(each) and not is_of_an_example(each.code)],
+    ids=str,
+)
+def test_a_whole_dag_runs_and_settles_what_it_pulled(snippet, cf, airflow_db, tmp_path):
+    if "AssetWatcher" in snippet.code and not HAS_SHARED_STREAMS:
+        pytest.skip("a watcher settles by itself from Airflow 3.3 on")
+    hook = CloudflareQueuesHook()
+    for queue in ("orders", "orders-failed", "reminders"):
+        cf.create_queue(queue)
+    hook.send(hook.get_queue_id("orders"), [{"type": "order", "quantity": quantity} for quantity in (1, 0, 3)])
+    (tmp_path / "snippet.py").write_text(for_this_airflow(snippet.code))
+    (dag,) = load_dags(tmp_path)
+    assert dag.test().state == "success"
+    orders = next(queue for queue in cf.state()["queues"] if queue["name"] == "orders")
+    assert orders["states"]["leased"] == 0
+    if "AssetWatcher" not in snippet.code:  # a run of such a DAG alone has no messages
+        assert orders["totals"]["acked"] >= 2
+
+
+def load_dags(folder):
+    """Return the DAGs of a folder as Airflow finds them; Airflow 3.1 and later test one that is in the database."""
+    try:
+        from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+    except ImportError:
+        from airflow.models import dagbag
+
+        DagBag, sync_bag_to_db = dagbag.DagBag, getattr(dagbag, "sync_bag_to_db", None)
+    bag = DagBag(folder)
+    assert not bag.import_errors
+    if sync_bag_to_db:
+        from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+        DagBundlesManager().sync_bundles_to_db()
+        sync_bag_to_db(bag, "dags-folder", None)
+    return list(bag.dags.values())
+
+
+def for_this_airflow(code):
+    return code if has_task_sdk() else code.replace("from airflow.sdk import", "from airflow.decorators import")
 
 
 def has_task_sdk():
@@ -203,7 +273,7 @@ def commands_of(snippet):
         lines = re.sub(r"\\\n", " ", snippet.code)
         lines = re.sub(r"^export \w+='[^']*'.*$|^export .*$", "", lines, flags=re.MULTILINE).splitlines()
     for line in lines:
-        for part in re.split(r" \| ", line):
+        for part in re.split(r"(?: 2>&1)? \| ", line):
             if words := shlex.split(part, comments=True):
                 yield words
 
