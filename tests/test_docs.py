@@ -24,7 +24,7 @@ NOT_PUBLIC = {
     "settings",
     "telemetry",
 }
-NOT_PUBLIC_PACKAGES = {"openlineage", "api", "arguments", "cli", "flows", "processing", "watching"}
+NOT_PUBLIC_PACKAGES = {"openlineage", "api", "arguments", "cli", "flows", "processing", "redriving", "watching"}
 PUBLIC_OF_EMULATOR = {"emulator", "emulator.broker", "emulator.clock", "emulator.pytest_plugin", "emulator.server"}
 
 

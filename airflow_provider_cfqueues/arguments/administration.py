@@ -10,6 +10,7 @@ from airflow_provider_cfqueues.arguments.values import (
     parse_delay,
     parse_name,
     parse_number,
+    parse_seconds,
     parse_visibility_timeout,
     short,
 )
@@ -104,7 +105,7 @@ def _parse_retention(value: Any) -> int | None:
     """Round a fraction up, as :func:`parse_delay` does: no message is deleted earlier than asked."""
     if value is None:
         return None
-    seconds = parse_number(value, "message_retention_period")
+    seconds = parse_seconds(value, "message_retention_period")
     if not MIN_RETENTION_SECONDS <= seconds <= MAX_RETENTION_SECONDS:
         msg = (
             f"message_retention_period must be from {MIN_RETENTION_SECONDS} to {MAX_RETENTION_SECONDS} seconds "

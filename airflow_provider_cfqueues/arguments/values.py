@@ -6,9 +6,14 @@ import ast
 import json
 import math
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from reprlib import Repr
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
+
+T = TypeVar("T")
+Seconds: TypeAlias = "float | str | timedelta"
+"""A duration as callers give it: seconds as a number or text that holds one, or a timedelta."""
 
 MAX_DELAY_SECONDS = 86_400
 """24 hours: Cloudflare's limit for ``delay_seconds`` since February 2026 (documentation, error codes)."""
@@ -93,17 +98,28 @@ def parse_seconds(value: Any, what: str, *, at_least: float = 0) -> float:
     """
     Return a duration.
 
-    :param value: seconds: a number, or text that holds one.
+    :param value: seconds as a number or text that holds one, or a timedelta.
     :param what: the name of the argument, for the error.
     :param at_least: the shortest.
-    :raises TypeError: it is neither.
+    :raises TypeError: it is none of these.
     :raises ValueError: the text holds no number, or it is not finite, or too short.
     """
-    seconds = parse_number(value, what)
+    seconds = _seconds(value, what)
     if seconds < at_least:
         msg = f"{what} must be at least {at_least:g} seconds, not {short(value)}"
         raise ValueError(msg)
     return seconds
+
+
+def parse_optional(parse: Callable[[Any, str], T], value: Any, what: str) -> T | None:
+    """
+    Return None for None, else what a function of this module makes of a value.
+
+    :param parse: the function.
+    :param value: the value.
+    :param what: the name of the argument, for the error.
+    """
+    return None if value is None else parse(value, what)
 
 
 def parse_count(value: Any, what: str) -> int:
@@ -136,7 +152,7 @@ def parse_delay(value: Any, what: str = "delay_seconds") -> int | None:
     """
     if value is None:
         return None
-    seconds = value.total_seconds() if isinstance(value, timedelta) else parse_number(value, what)
+    seconds = _seconds(value, what)
     if not 0 <= seconds <= MAX_DELAY_SECONDS:
         msg = f"{what} must be from 0 to {MAX_DELAY_SECONDS} seconds (24 hours), not {short(value)}"
         raise ValueError(msg)
@@ -147,13 +163,14 @@ def parse_visibility_timeout(value: Any) -> float | None:
     """
     Return a visibility timeout in seconds, or None for the consumer's.
 
-    :param value: seconds, above 0 and up to 43,200 (12 hours), as a number or text that holds one, or None.
+    :param value: seconds, above 0 and up to 43,200 (12 hours), as a number, a timedelta or text that holds a
+        number, or None.
     :raises TypeError: it is not a number.
     :raises ValueError: it is out of range.
     """
     if value is None:
         return None
-    seconds = parse_number(value, "visibility_timeout")
+    seconds = _seconds(value, "visibility_timeout")
     if not 0 < seconds <= MAX_VISIBILITY_SECONDS:
         msg = (
             f"visibility_timeout must be above 0 and at most {MAX_VISIBILITY_SECONDS} seconds (12 hours), "
@@ -161,6 +178,10 @@ def parse_visibility_timeout(value: Any) -> float | None:
         )
         raise ValueError(msg)
     return seconds
+
+
+def _seconds(value: Any, what: str) -> float:
+    return value.total_seconds() if isinstance(value, timedelta) else parse_number(value, what)
 
 
 def parse_rendered(text: str, what: str) -> Any:

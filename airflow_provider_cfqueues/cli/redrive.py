@@ -15,8 +15,8 @@ from airflow_provider_cfqueues.cli.lookup import find_queue
 from airflow_provider_cfqueues.cli.running import FAILED, INTERRUPTED, command, told_to_stop
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
-from airflow_provider_cfqueues.processing.redrive import Redrive
-from airflow_provider_cfqueues.processing.redrive_options import RedriveOptions
+from airflow_provider_cfqueues.redriving.options import RedriveOptions
+from airflow_provider_cfqueues.redriving.redrive import Redrive
 
 
 @command

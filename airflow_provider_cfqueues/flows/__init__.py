@@ -15,7 +15,7 @@ from airflow_provider_cfqueues.flows.administration import (
     update_pull_consumer,
 )
 from airflow_provider_cfqueues.flows.base import (
-    DEFAULT_VISIBILITY_SECONDS,
+    API_VISIBILITY_SECONDS,
     Flow,
     Known,
     Pause,
@@ -33,7 +33,7 @@ from airflow_provider_cfqueues.flows.messages import ack, batches, fits, pull, s
 from airflow_provider_cfqueues.flows.purging import Purge, finish_purge, prepare_purge
 
 __all__ = [
-    "DEFAULT_VISIBILITY_SECONDS",
+    "API_VISIBILITY_SECONDS",
     "Flow",
     "Known",
     "Pause",

@@ -18,7 +18,7 @@ from airflow_provider_cfqueues.exceptions import (
     PullNotEnabledError,
     QueuePausedError,
 )
-from airflow_provider_cfqueues.flows.base import DEFAULT_VISIBILITY_SECONDS, Flow, Known, Pause
+from airflow_provider_cfqueues.flows.base import API_VISIBILITY_SECONDS, Flow, Known, Pause
 from airflow_provider_cfqueues.flows.lookup import get_queue_id
 from airflow_provider_cfqueues.models import Consumer, EnsuredConsumer, Lease, PeekedMessage, PullResult, Queue
 
@@ -175,7 +175,7 @@ def _try_out(queue_id: str, consumer: Consumer, age: timedelta) -> Flow[str | No
     if attempts is not None and consumer.is_last_delivery(attempts + 1):
         yield Pause(seconds=max(timedelta(), SETTLED - age).total_seconds())
         return RISKY
-    call = api.pull(queue_id, 1, DEFAULT_VISIBILITY_SECONDS, DEFAULT_VISIBILITY_SECONDS)
+    call = api.pull(queue_id, 1, API_VISIBILITY_SECONDS, API_VISIBILITY_SECONDS)
     try:
         pulled: PullResult = yield replace(call, repeat_also=(PullNotEnabledError,))
     except QueuePausedError:

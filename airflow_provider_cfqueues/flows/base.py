@@ -26,7 +26,7 @@ class Pause:
 
 Flow: TypeAlias = Generator["Call[Any] | Pause", Any, T]
 
-DEFAULT_VISIBILITY_SECONDS = 30
+API_VISIBILITY_SECONDS = 30
 """Documentation, pull consumers: how long a lease lasts where neither pull nor consumer says so."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_cfqueues import api
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, Progress
-from airflow_provider_cfqueues.flows.base import DEFAULT_VISIBILITY_SECONDS, Flow, Known
+from airflow_provider_cfqueues.flows.base import API_VISIBILITY_SECONDS, Flow, Known
 from airflow_provider_cfqueues.flows.lookup import get_pull_consumer
 from airflow_provider_cfqueues.models import (
     AckResult,
@@ -77,7 +77,7 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, kno
     if lease_seconds is None and consumer is not None:
         lease_seconds = consumer.visibility_timeout
     if lease_seconds is None:
-        lease_seconds = DEFAULT_VISIBILITY_SECONDS
+        lease_seconds = API_VISIBILITY_SECONDS
     result = PullResult(consumer=consumer)
     for asked in range(0, max_messages, api.MAX_MESSAGES_PER_PULL):
         size = min(max_messages - asked, api.MAX_MESSAGES_PER_PULL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues import api, arguments, flows
+from airflow_provider_cfqueues.arguments import Seconds
 from airflow_provider_cfqueues.hooks.consumers import ConsumersHook
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ class AdministrationHook(ConsumersHook):
         self,
         name: str,
         *,
-        delivery_delay: float | str | None = None,
-        message_retention_period: float | str | None = None,
+        delivery_delay: Seconds | None = None,
+        message_retention_period: Seconds | None = None,
     ) -> Queue:
         """
         Create a queue; to let it be pulled, it needs a pull consumer.
@@ -74,8 +75,8 @@ class AdministrationHook(ConsumersHook):
         self,
         name: str,
         *,
-        delivery_delay: float | str | None = None,
-        message_retention_period: float | str | None = None,
+        delivery_delay: Seconds | None = None,
+        message_retention_period: Seconds | None = None,
     ) -> Queue:
         """Async twin of :meth:`create_queue`."""
         return await self._arun(self._create_queue(name, delivery_delay, message_retention_period))
@@ -129,8 +130,8 @@ class AdministrationHook(ConsumersHook):
         self,
         queue_id: str,
         *,
-        delivery_delay: float | str | None = None,
-        message_retention_period: float | str | None = None,
+        delivery_delay: Seconds | None = None,
+        message_retention_period: Seconds | None = None,
     ) -> Queue:
         """
         Change settings of a queue; those that are None stay.
@@ -149,8 +150,8 @@ class AdministrationHook(ConsumersHook):
         self,
         queue_id: str,
         *,
-        delivery_delay: float | str | None = None,
-        message_retention_period: float | str | None = None,
+        delivery_delay: Seconds | None = None,
+        message_retention_period: Seconds | None = None,
     ) -> Queue:
         """Async twin of :meth:`update_queue`."""
         return await self._arun(

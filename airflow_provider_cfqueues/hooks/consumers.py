@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues import api, arguments, flows
+from airflow_provider_cfqueues.arguments import Seconds
 from airflow_provider_cfqueues.hooks.base import CloudflareBaseHook
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ class ConsumersHook(CloudflareBaseHook):
         *,
         batch_size: int | str | None = None,
         max_retries: int | str | None = None,
-        retry_delay: float | str | None = None,
-        visibility_timeout: float | str | None = None,
+        retry_delay: Seconds | None = None,
+        visibility_timeout: Seconds | None = None,
         dead_letter_queue: str | None = None,
     ) -> Consumer:
         """
@@ -63,8 +64,8 @@ class ConsumersHook(CloudflareBaseHook):
         *,
         batch_size: int | str | None = None,
         max_retries: int | str | None = None,
-        retry_delay: float | str | None = None,
-        visibility_timeout: float | str | None = None,
+        retry_delay: Seconds | None = None,
+        visibility_timeout: Seconds | None = None,
         dead_letter_queue: str | None = None,
     ) -> Consumer:
         """Async twin of :meth:`create_pull_consumer`."""
@@ -86,8 +87,8 @@ class ConsumersHook(CloudflareBaseHook):
         *,
         batch_size: int | str | None = None,
         max_retries: int | str | None = None,
-        retry_delay: float | str | None = None,
-        visibility_timeout: float | str | None = None,
+        retry_delay: Seconds | None = None,
+        visibility_timeout: Seconds | None = None,
         dead_letter_queue: str | None = None,
     ) -> Consumer:
         """
@@ -117,8 +118,8 @@ class ConsumersHook(CloudflareBaseHook):
         *,
         batch_size: int | str | None = None,
         max_retries: int | str | None = None,
-        retry_delay: float | str | None = None,
-        visibility_timeout: float | str | None = None,
+        retry_delay: Seconds | None = None,
+        visibility_timeout: Seconds | None = None,
         dead_letter_queue: str | None = None,
     ) -> Consumer:
         """Async twin of :meth:`update_pull_consumer`."""
@@ -140,8 +141,8 @@ class ConsumersHook(CloudflareBaseHook):
         *,
         batch_size: int | str | None = None,
         max_retries: int | str | None = None,
-        retry_delay: float | str | None = None,
-        visibility_timeout: float | str | None = None,
+        retry_delay: Seconds | None = None,
+        visibility_timeout: Seconds | None = None,
         dead_letter_queue: str | None = None,
     ) -> EnsuredConsumer:
         """
@@ -177,8 +178,8 @@ class ConsumersHook(CloudflareBaseHook):
         *,
         batch_size: int | str | None = None,
         max_retries: int | str | None = None,
-        retry_delay: float | str | None = None,
-        visibility_timeout: float | str | None = None,
+        retry_delay: Seconds | None = None,
+        visibility_timeout: Seconds | None = None,
         dead_letter_queue: str | None = None,
     ) -> EnsuredConsumer:
         """Async twin of :meth:`ensure_pull_consumer`."""
@@ -227,7 +228,7 @@ class ConsumersHook(CloudflareBaseHook):
                 "whether it has a dead-letter queue is not known, and without a visibility_timeout its leases are "
                 "taken to last %d s",
                 queue,
-                flows.DEFAULT_VISIBILITY_SECONDS,
+                flows.API_VISIBILITY_SECONDS,
             )
         elif consumer.dead_letter_queue is None:
             self.log.warning(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues import api, arguments, flows
+from airflow_provider_cfqueues.arguments import Seconds
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, shorten_lease
 from airflow_provider_cfqueues.hooks import form
 from airflow_provider_cfqueues.hooks.administration import AdministrationHook
@@ -91,9 +92,7 @@ class CloudflareQueuesHook(AdministrationHook):
         for message in result.messages:
             self.log.info("The API says of queue %s: %s", queue_id, message)
 
-    def pull(
-        self, queue_id: str, *, max_messages: int | str, visibility_timeout: float | str | None = None
-    ) -> PullResult:
+    def pull(self, queue_id: str, *, max_messages: int | str, visibility_timeout: Seconds | None = None) -> PullResult:
         """
         Lease messages: ``POST …/messages/pull``, one request for each 100 asked for, until an answer is empty.
 
@@ -112,7 +111,7 @@ class CloudflareQueuesHook(AdministrationHook):
         return self._run(self._pull(queue_id, max_messages, visibility_timeout))
 
     async def apull(
-        self, queue_id: str, *, max_messages: int | str, visibility_timeout: float | str | None = None
+        self, queue_id: str, *, max_messages: int | str, visibility_timeout: Seconds | None = None
     ) -> PullResult:
         """Async twin of :meth:`pull`."""
         return await self._arun(self._pull(queue_id, max_messages, visibility_timeout))
@@ -151,7 +150,7 @@ class CloudflareQueuesHook(AdministrationHook):
         queue_id: str,
         messages: Any,
         *,
-        delay_seconds: float | str | None = None,
+        delay_seconds: Seconds | None = None,
         repeat_ambiguous: bool = False,
     ) -> SendResult:
         """
@@ -178,7 +177,7 @@ class CloudflareQueuesHook(AdministrationHook):
         queue_id: str,
         messages: Any,
         *,
-        delay_seconds: float | str | None = None,
+        delay_seconds: Seconds | None = None,
         repeat_ambiguous: bool = False,
     ) -> SendResult:
         """Async twin of :meth:`send`."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues._compat import AirflowSkipException
+from airflow_provider_cfqueues.arguments import Seconds
 from airflow_provider_cfqueues.exceptions import AlreadyExistsError, NotFoundError
 from airflow_provider_cfqueues.operators.base import QueueOperator
 
@@ -44,8 +45,8 @@ class QueueCreateOperator(QueueOperator):
         self,
         *,
         queue_name: str,
-        delivery_delay: float | str | None = None,
-        message_retention_period: float | str | None = None,
+        delivery_delay: Seconds | None = None,
+        message_retention_period: Seconds | None = None,
         if_exists: str = "ignore",
         **kwargs: Any,
     ) -> None:
@@ -165,8 +166,8 @@ class QueueEnsurePullConsumerOperator(QueueOperator):
         *,
         batch_size: int | str | None = None,
         consumer_max_retries: int | str | None = None,
-        consumer_retry_delay: float | str | None = None,
-        visibility_timeout: float | str | None = None,
+        consumer_retry_delay: Seconds | None = None,
+        visibility_timeout: Seconds | None = None,
         dead_letter_queue: str | None = None,
         **kwargs: Any,
     ) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues._compat import AIRFLOW_VERSION, determine_kwargs, import_string
+from airflow_provider_cfqueues.arguments import Seconds
 from airflow_provider_cfqueues.delays import DelayRule, ExponentialDelay, is_rule
 from airflow_provider_cfqueues.exceptions import ProcessingFailedError
 from airflow_provider_cfqueues.operators.base import QueueOperator
@@ -100,14 +101,14 @@ class QueueProcessOperator(QueueOperator):
         batch: bool = False,
         batch_size: int = 100,
         max_messages: int | str | None = None,
-        max_duration: float | str | None = None,
+        max_duration: Seconds | None = None,
         idle_timeout: float = 5,
         until: str = "empty",
         concurrency: int = 1,
-        visibility_timeout: float | str | None = None,
+        visibility_timeout: Seconds | None = None,
         expected_seconds_per_message: float | None = None,
         settle_interval: float = 1,
-        delay_seconds: float | str | DelayRule | None = DEFAULT_DELAY,
+        delay_seconds: Seconds | DelayRule | None = DEFAULT_DELAY,
         max_attempts: int | None = None,
         dead_letter_queue: str | None = None,
         fail_on: str | float = "all",
@@ -185,14 +186,16 @@ class QueueProcessOperator(QueueOperator):
             raise ValueError(msg)
         batch_size = min(100, arguments.parse_count(self.batch_size, "batch_size")) if self.batch else None
         timeout = arguments.parse_visibility_timeout(self.visibility_timeout)
-        expected = _optional(arguments.parse_seconds, self.expected_seconds_per_message, "expected_seconds_per_message")
+        expected = arguments.parse_optional(
+            arguments.parse_seconds, self.expected_seconds_per_message, "expected_seconds_per_message"
+        )
         if timeout is None and expected is not None:
             timeout = choose_visibility_timeout(expected, batch_size)
         given: dict[str, Any] = {} if timeout is None else {"visibility_timeout": timeout}
         delay: Any = self.delay_seconds
         return Options(
-            max_messages=_optional(arguments.parse_count, self.max_messages, "max_messages"),
-            max_duration=_optional(arguments.parse_seconds, self.max_duration, "max_duration"),
+            max_messages=arguments.parse_optional(arguments.parse_count, self.max_messages, "max_messages"),
+            max_duration=arguments.parse_optional(arguments.parse_seconds, self.max_duration, "max_duration"),
             idle_timeout=None
             if self.until == "forever"
             else arguments.parse_seconds(self.idle_timeout, "idle_timeout"),
@@ -201,7 +204,7 @@ class QueueProcessOperator(QueueOperator):
             expected_seconds_per_message=expected,
             settle_interval=arguments.parse_seconds(self.settle_interval, "settle_interval"),
             delay=delay if is_rule(delay) else arguments.parse_delay(delay),
-            max_attempts=_optional(arguments.parse_count, self.max_attempts, "max_attempts"),
+            max_attempts=arguments.parse_optional(arguments.parse_count, self.max_attempts, "max_attempts"),
             grace=arguments.parse_seconds(self.grace, "grace"),
             dry_run=self.is_dry_run,
             keep_results=self.keep_results,
@@ -291,7 +294,3 @@ def are_too_many(bad: int, total: int, share: float | None) -> bool:
     :param share: what :func:`parse_fail_on` returned.
     """
     return share is not None and bad > 0 and (bad >= total if share == 1 else bad > share * total)
-
-
-def _optional(parse: Callable[[Any, str], Any], value: Any, what: str) -> Any:
-    return None if value is None else parse(value, what)

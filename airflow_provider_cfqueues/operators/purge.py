@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues._compat import conf
+from airflow_provider_cfqueues.arguments import Seconds
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, PurgeTimeoutError
 from airflow_provider_cfqueues.flows import Purge
 from airflow_provider_cfqueues.models import PurgeStatus
@@ -56,8 +57,8 @@ class QueuePurgeOperator(QueueOperator):
         self,
         *,
         wait_for_completion: bool = True,
-        poll_interval: float | str = 5,
-        completion_timeout: float | str = 600,
+        poll_interval: Seconds = 5,
+        completion_timeout: Seconds = 600,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues import arguments
+from airflow_provider_cfqueues.arguments import Seconds
 from airflow_provider_cfqueues.exceptions import UnconfirmedLeasesError, list_leases, shorten_lease
 from airflow_provider_cfqueues.models import AckResult
 from airflow_provider_cfqueues.operators.administration import (
@@ -161,7 +162,7 @@ class QueueRetryOperator(_SettlingOperator):
 
     template_fields: Sequence[str] = (*_SettlingOperator.template_fields, "lease_ids", "delay_seconds")
 
-    def __init__(self, *, lease_ids: Any, delay_seconds: float | str | DelayRule | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, lease_ids: Any, delay_seconds: Seconds | DelayRule | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.lease_ids = lease_ids
         self.delay_seconds = delay_seconds
@@ -194,7 +195,7 @@ class QueueSettleOperator(_SettlingOperator):
         *,
         ack_lease_ids: Any = None,
         retry_lease_ids: Any = None,
-        delay_seconds: float | str | DelayRule | None = None,
+        delay_seconds: Seconds | DelayRule | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -230,7 +231,7 @@ class QueuePullOperator(QueueOperator):
     template_fields: Sequence[str] = (*QueueOperator.template_fields, "max_messages", "visibility_timeout")
 
     def __init__(
-        self, *, max_messages: int | str = 100, visibility_timeout: float | str | None = None, **kwargs: Any
+        self, *, max_messages: int | str = 100, visibility_timeout: Seconds | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.max_messages = max_messages
@@ -270,7 +271,7 @@ class QueueSendOperator(QueueOperator):
         self,
         *,
         messages: Any,
-        delay_seconds: float | str | None = None,
+        delay_seconds: Seconds | None = None,
         repeat_ambiguous: bool = False,
         **kwargs: Any,
     ) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues import arguments
+from airflow_provider_cfqueues.arguments import Seconds
 from airflow_provider_cfqueues.exceptions import ProcessingFailedError
 from airflow_provider_cfqueues.matching import check_match
 from airflow_provider_cfqueues.operators.base import QueueOperator
 from airflow_provider_cfqueues.operators.process import are_too_many, parse_fail_on
-from airflow_provider_cfqueues.processing.redrive import Redrive
-from airflow_provider_cfqueues.processing.redrive_options import RedriveOptions, RedriveReport
+from airflow_provider_cfqueues.redriving.options import RedriveOptions, RedriveReport
+from airflow_provider_cfqueues.redriving.redrive import Redrive
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
@@ -80,10 +81,10 @@ class QueueRedriveOperator(QueueOperator):
         unwrap: bool = True,
         messages_per_second: float | str | None = None,
         max_messages: int | str | None = None,
-        max_duration: float | str | None = None,
-        idle_timeout: float | str = 5,
-        unmatched_delay_seconds: float | str = 300,
-        visibility_timeout: float | str | None = None,
+        max_duration: Seconds | None = None,
+        idle_timeout: Seconds = 5,
+        unmatched_delay_seconds: Seconds = 300,
+        visibility_timeout: Seconds | None = None,
         fail_on: str | float = "all",
         grace: float = 3,
         **kwargs: Any,
@@ -129,7 +130,7 @@ class QueueRedriveOperator(QueueOperator):
             self._redrive.stop(killed=True)
 
     def _options(self) -> RedriveOptions:
-        rate = _optional(arguments.parse_number, self.messages_per_second, "messages_per_second")
+        rate = arguments.parse_optional(arguments.parse_number, self.messages_per_second, "messages_per_second")
         if rate is not None and rate <= 0:
             msg = f"messages_per_second must be above 0, not {self.messages_per_second!r}"
             raise ValueError(msg)
@@ -138,8 +139,8 @@ class QueueRedriveOperator(QueueOperator):
             unwrap=self.unwrap,
             messages_per_second=rate,
             unmatched_delay_seconds=arguments.parse_delay(self.unmatched_delay_seconds, "unmatched_delay_seconds") or 0,
-            max_messages=_optional(arguments.parse_count, self.max_messages, "max_messages"),
-            max_duration=_optional(arguments.parse_seconds, self.max_duration, "max_duration"),
+            max_messages=arguments.parse_optional(arguments.parse_count, self.max_messages, "max_messages"),
+            max_duration=arguments.parse_optional(arguments.parse_seconds, self.max_duration, "max_duration"),
             idle_timeout=arguments.parse_seconds(self.idle_timeout, "idle_timeout"),
             visibility_timeout=arguments.parse_visibility_timeout(self.visibility_timeout),
             grace=arguments.parse_seconds(self.grace, "grace"),
@@ -162,7 +163,3 @@ def _is_template(match: Any) -> bool:
     """Whether it is known only when the task runs: text with Jinja in it, or another task's XCom."""
     texts = match if isinstance(match, (list, tuple)) else [match]
     return any(("{{" in text or "{%" in text) if isinstance(text, str) else hasattr(text, "resolve") for text in texts)
-
-
-def _optional(parse: Callable[[Any, str], Any], value: Any, what: str) -> Any:
-    return None if value is None else parse(value, what)

@@ -17,6 +17,7 @@ from airflow_provider_cfqueues._compat import (
     PokeReturnValue,
     conf,
 )
+from airflow_provider_cfqueues.arguments import Seconds
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.matching import Match, check_match
 from airflow_provider_cfqueues.operators.base import QueueOperator
@@ -158,9 +159,9 @@ class QueueMessageSensor(_QueueSensor):
         *,
         lease: bool = True,
         max_messages: int | str = 100,
-        visibility_timeout: float | str | None = None,
+        visibility_timeout: Seconds | None = None,
         match: Match = None,
-        unmatched_delay_seconds: float | str = 300,
+        unmatched_delay_seconds: Seconds = 300,
         messages_callback: Callable[[list[dict[str, Any]], Context], Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -216,7 +217,7 @@ class QueueBacklogSensor(_QueueSensor):
         *,
         at_least: int | str | None = None,
         at_most: int | str | None = None,
-        older_than: float | str | timedelta | None = None,
+        older_than: Seconds | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -228,19 +229,14 @@ class QueueBacklogSensor(_QueueSensor):
         if self.at_least is None and self.at_most is None and self.older_than is None:
             msg = "Give at least one of at_least, at_most and older_than"
             raise ValueError(msg)
-        age = self.older_than
         return sensing.BacklogProbe(
             queue_id=self.find_queue(),
-            at_least=_optional(self.at_least, "at_least"),
-            at_most=_optional(self.at_most, "at_most"),
-            older_than=age.total_seconds() if isinstance(age, timedelta) else _optional(age, "older_than"),
+            at_least=arguments.parse_optional(arguments.parse_number, self.at_least, "at_least"),
+            at_most=arguments.parse_optional(arguments.parse_number, self.at_most, "at_most"),
+            older_than=arguments.parse_optional(arguments.parse_seconds, self.older_than, "older_than"),
         )
 
     def _trigger_class(self) -> type[SensingTrigger]:
         from airflow_provider_cfqueues.triggers.sensing import QueueBacklogTrigger
 
         return QueueBacklogTrigger
-
-
-def _optional(value: Any, what: str) -> Any:
-    return None if value is None else arguments.parse_number(value, what)

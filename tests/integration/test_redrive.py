@@ -23,7 +23,7 @@ from airflow_provider_cfqueues.exceptions import (
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, QueueRedriveOperator
 from airflow_provider_cfqueues.outcomes import Reject
-from airflow_provider_cfqueues.processing.pace import Pace
+from airflow_provider_cfqueues.redriving.pace import Pace
 
 
 @pytest.fixture(scope="module")

@@ -126,6 +126,7 @@ def test_delays_that_are_no_numbers_are_type_errors(value):
 def test_visibility_timeouts_are_above_zero_and_at_most_twelve_hours(value):
     assert parse_visibility_timeout(43_200) == 43_200
     assert parse_visibility_timeout("0.5") == 0.5
+    assert parse_visibility_timeout(timedelta(minutes=10)) == 600
     with pytest.raises(ValueError, match="visibility_timeout"):
         parse_visibility_timeout(value)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_cfqueues import flows
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, InvalidRequestError
 from airflow_provider_cfqueues.models import OutgoingMessage
-from airflow_provider_cfqueues.processing.pace import Pace
+from airflow_provider_cfqueues.redriving.pace import Pace
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook

@@ -22,19 +22,19 @@ from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.matching import Matcher
 from airflow_provider_cfqueues.models import Lease, Message
 from airflow_provider_cfqueues.processing.changes import Changes
-from airflow_provider_cfqueues.processing.pace import Pace
 from airflow_provider_cfqueues.processing.port import HookPort
-from airflow_provider_cfqueues.processing.redrive_batch import Batch, has_ended
-from airflow_provider_cfqueues.processing.redrive_options import (
+from airflow_provider_cfqueues.processing.running import run_beside
+from airflow_provider_cfqueues.processing.threads import DaemonThreads
+from airflow_provider_cfqueues.processing.window import Idling
+from airflow_provider_cfqueues.redriving.batch import Batch, has_ended
+from airflow_provider_cfqueues.redriving.options import (
     DEFAULT_VISIBILITY_SECONDS,
     RedriveOptions,
     RedriveReport,
 )
-from airflow_provider_cfqueues.processing.renewing import UNKNOWN, LastDeliveries
-from airflow_provider_cfqueues.processing.running import run_beside
-from airflow_provider_cfqueues.processing.sending import Sender
-from airflow_provider_cfqueues.processing.threads import DaemonThreads
-from airflow_provider_cfqueues.processing.window import Idling
+from airflow_provider_cfqueues.redriving.pace import Pace
+from airflow_provider_cfqueues.redriving.renewing import UNKNOWN, LastDeliveries
+from airflow_provider_cfqueues.redriving.sending import Sender
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
@@ -96,7 +96,7 @@ class Redrive:
         """
         Move messages until the queue is idle, a limit is reached, something fails for good, or ``stop`` is called.
 
-        :return: the counts, as :class:`~airflow_provider_cfqueues.processing.redrive_options.RedriveReport` has them.
+        :return: the counts, as :class:`~airflow_provider_cfqueues.redriving.options.RedriveReport` has them.
         :raises CloudflareQueuesError: a request failed for good; what was moved until then is acked.
         """
         self._hook.get_queue(self._target_id)  # before a pull: a target that is not there costs no delivery

@@ -1,0 +1,1 @@
+"""The loop that moves the messages of one queue to another: pull, send, and only then ack."""
