@@ -128,9 +128,12 @@ def _content(call: Call[Any]) -> bytes | None:
     return json.dumps(call.payload, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
 
 
-def _no_answer(call: Call[Any], error: Exception, *, connected: bool) -> TransportError:
+def _no_answer(call: Call[Any], settings: Settings, error: Exception, *, connected: bool) -> TransportError:
     cause = getattr(error.args[0] if error.args else None, "reason", error)  # of requests' nest, the innermost
-    failed = TransportError(f"Could not {call.name}: {type(cause).__name__}: {cause}", queue=call.queue)
+    msg = f"Could not {call.name}: {type(cause).__name__}: {cause}"
+    if settings.is_loopback and not connected:
+        msg += f". Nothing answers at {settings.base_url}: is the emulator running, and is this its port?"
+    failed = TransportError(msg, queue=call.queue)
     failed.maybe_applied = connected
     if isinstance(error, (requests.RequestException, httpx.HTTPError)):
         error.request = None  # its headers hold the credentials
@@ -258,7 +261,7 @@ class Client(_AnyClient):
                 allow_redirects=False,
             )
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-            raise _no_answer(call, error, connected=not _never_connected(error)) from error
+            raise _no_answer(call, self.settings, error, connected=not _never_connected(error)) from error
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Answer(status=response.status_code, headers=headers, content=response.content, sent_at=sent_at)
 
@@ -377,7 +380,7 @@ class AsyncClient(_AnyClient):
                 call.method, self.settings.url(call.path), params=call.params or None, content=_content(call)
             )
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            raise _no_answer(call, error, connected=not isinstance(error, _NEVER_CONNECTED)) from error
+            raise _no_answer(call, self.settings, error, connected=not isinstance(error, _NEVER_CONNECTED)) from error
         finally:
             self._idle.put_nowait(client)
         return Answer(status=response.status_code, headers=response.headers, content=response.content, sent_at=sent_at)

@@ -95,6 +95,8 @@ class CloudflareQueuesError(Exception):
     """Whether another try of the task may work although nobody has mended anything."""
     maybe_applied: bool = False
     """Whether the API may have carried out the request although it failed."""
+    queue_name: str | None = None
+    """Name of the queue, where ``queue`` is its ID and the hook has looked it up."""
 
     def __init__(
         self,
@@ -127,7 +129,8 @@ class CloudflareQueuesError(Exception):
     def __str__(self) -> str:
         facts = f" ({', '.join(self._facts())})" if self._facts() else ""
         progress = "" if self.progress is None else f" {self.progress}"
-        return f"{self.message.rstrip('.')}{facts}. {self.remedy}{progress}"
+        remedy = self.remedy.replace("QUEUE_NAME", self.queue_name) if self.queue_name else self.remedy
+        return f"{self.message.rstrip('.')}{facts}. {remedy}{progress}"
 
     def hide(self, secret: str) -> None:
         """
@@ -162,7 +165,7 @@ class CloudflareQueuesError(Exception):
     def _facts(self) -> list[str]:
         named = {
             "connection": self.conn_id and repr(self.conn_id),
-            "queue": self.queue and repr(self.queue),
+            "queue": f"{self.queue_name!r} (ID {self.queue})" if self.queue_name else self.queue and repr(self.queue),
             "HTTP": self.status,
             "code": ", ".join(map(str, self.codes)),
             "at": ", ".join(self.pointers),

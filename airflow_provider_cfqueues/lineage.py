@@ -77,7 +77,7 @@ class Traffic:
             add_hook_lineage(direction, context=self._hook, uri=uri)
 
     def _name(self, queue_id: str) -> str:
-        return next((name for name, known_id in self._known.queue_ids.items() if known_id == queue_id), queue_id)
+        return self._known.name_of(queue_id) or queue_id
 
     def to_list(self) -> list[dict[str, Any]]:
         """Return the numbers as plain JSON values: a trigger's event brings them to the task."""

@@ -37,6 +37,14 @@ class Known:
     queue_ids: dict[str, str] = field(default_factory=dict)
     consumers: dict[str, Consumer | None] = field(default_factory=dict)
 
+    def name_of(self, queue_id: str | None) -> str | None:
+        """
+        Return the name of a queue, None where it was not looked up.
+
+        :param queue_id: ID of the queue.
+        """
+        return next((name for name, known_id in self.queue_ids.items() if known_id == queue_id), None)
+
 
 def once(call: Call[T]) -> Flow[T]:
     """

@@ -23,19 +23,19 @@ class AdministrationHook(ConsumersHook):
         :param name: the queue's name.
         :raises NotFoundError: the account has no such queue.
         """
-        return self._run(flows.get_queue_id(arguments.parse_name(name), self._known))
+        return self.run(flows.get_queue_id(arguments.parse_name(name), self._known))
 
     async def aget_queue_id(self, name: str) -> str:
         """Async twin of :meth:`get_queue_id`."""
-        return await self._arun(flows.get_queue_id(arguments.parse_name(name), self._known))
+        return await self.arun(flows.get_queue_id(arguments.parse_name(name), self._known))
 
     def list_queues(self) -> list[Queue]:
         """Return all queues of the account, over all pages of the list."""
-        return self._run(flows.list_queues())
+        return self.run(flows.list_queues())
 
     async def alist_queues(self) -> list[Queue]:
         """Async twin of :meth:`list_queues`."""
-        return await self._arun(flows.list_queues())
+        return await self.arun(flows.list_queues())
 
     def get_queue(self, queue_id: str) -> Queue:
         """
@@ -44,11 +44,11 @@ class AdministrationHook(ConsumersHook):
         :param queue_id: ID of the queue.
         :raises NotFoundError: the account has no such queue.
         """
-        return self._run(self._get_queue(queue_id))
+        return self.run(self._get_queue(queue_id))
 
     async def aget_queue(self, queue_id: str) -> Queue:
         """Async twin of :meth:`get_queue`."""
-        return await self._arun(self._get_queue(queue_id))
+        return await self.arun(self._get_queue(queue_id))
 
     def _get_queue(self, queue_id: str) -> Flow[Queue]:
         return flows.get_queue(arguments.parse_id(queue_id, "queue_id"), self._known)
@@ -69,7 +69,7 @@ class AdministrationHook(ConsumersHook):
         :raises AlreadyExistsError: there was a queue of this name before. One that is found after an answer was lost,
             and is not older than the call, is taken for its result; a warning says so.
         """
-        return self._run(self._create_queue(name, delivery_delay, message_retention_period))
+        return self.run(self._create_queue(name, delivery_delay, message_retention_period))
 
     async def acreate_queue(
         self,
@@ -79,7 +79,7 @@ class AdministrationHook(ConsumersHook):
         message_retention_period: Seconds | None = None,
     ) -> Queue:
         """Async twin of :meth:`create_queue`."""
-        return await self._arun(self._create_queue(name, delivery_delay, message_retention_period))
+        return await self.arun(self._create_queue(name, delivery_delay, message_retention_period))
 
     def _create_queue(self, name: str, delivery_delay: Any, message_retention_period: Any) -> Flow[Queue]:
         settings = arguments.parse_queue_settings(
@@ -94,11 +94,11 @@ class AdministrationHook(ConsumersHook):
         :param queue_id: ID of the queue.
         :raises NotFoundError: there is no such queue.
         """
-        self._run(flows.delete_queue(arguments.parse_id(queue_id, "queue_id"), self._known))
+        self.run(flows.delete_queue(arguments.parse_id(queue_id, "queue_id"), self._known))
 
     async def adelete_queue(self, queue_id: str) -> None:
         """Async twin of :meth:`delete_queue`."""
-        await self._arun(flows.delete_queue(arguments.parse_id(queue_id, "queue_id"), self._known))
+        await self.arun(flows.delete_queue(arguments.parse_id(queue_id, "queue_id"), self._known))
 
     def pause_delivery(self, queue_id: str) -> Queue:
         """
@@ -108,11 +108,11 @@ class AdministrationHook(ConsumersHook):
 
         :param queue_id: ID of the queue.
         """
-        return self._run(self._update_queue(queue_id, delivery_paused=True))
+        return self.run(self._update_queue(queue_id, delivery_paused=True))
 
     async def apause_delivery(self, queue_id: str) -> Queue:
         """Async twin of :meth:`pause_delivery`."""
-        return await self._arun(self._update_queue(queue_id, delivery_paused=True))
+        return await self.arun(self._update_queue(queue_id, delivery_paused=True))
 
     def resume_delivery(self, queue_id: str) -> Queue:
         """
@@ -120,11 +120,11 @@ class AdministrationHook(ConsumersHook):
 
         :param queue_id: ID of the queue.
         """
-        return self._run(self._update_queue(queue_id, delivery_paused=False))
+        return self.run(self._update_queue(queue_id, delivery_paused=False))
 
     async def aresume_delivery(self, queue_id: str) -> Queue:
         """Async twin of :meth:`resume_delivery`."""
-        return await self._arun(self._update_queue(queue_id, delivery_paused=False))
+        return await self.arun(self._update_queue(queue_id, delivery_paused=False))
 
     def update_queue(
         self,
@@ -140,7 +140,7 @@ class AdministrationHook(ConsumersHook):
         :param delivery_delay: seconds that a message waits unless it says otherwise, 0 to 86,400.
         :param message_retention_period: seconds, 60 to 1,209,600 (14 days), after which a message is deleted.
         """
-        return self._run(
+        return self.run(
             self._update_queue(
                 queue_id, delivery_delay=delivery_delay, message_retention_period=message_retention_period
             )
@@ -154,7 +154,7 @@ class AdministrationHook(ConsumersHook):
         message_retention_period: Seconds | None = None,
     ) -> Queue:
         """Async twin of :meth:`update_queue`."""
-        return await self._arun(
+        return await self.arun(
             self._update_queue(
                 queue_id, delivery_delay=delivery_delay, message_retention_period=message_retention_period
             )
@@ -172,11 +172,11 @@ class AdministrationHook(ConsumersHook):
 
         :param queue_id: ID of the queue.
         """
-        self._run(flows.once(api.purge(arguments.parse_id(queue_id, "queue_id"))))
+        self.run(flows.once(api.purge(arguments.parse_id(queue_id, "queue_id"))))
 
     async def apurge(self, queue_id: str) -> None:
         """Async twin of :meth:`purge`."""
-        await self._arun(flows.once(api.purge(arguments.parse_id(queue_id, "queue_id"))))
+        await self.arun(flows.once(api.purge(arguments.parse_id(queue_id, "queue_id"))))
 
     def prepare_purge(self, queue_id: str) -> Purge:
         """
@@ -184,11 +184,11 @@ class AdministrationHook(ConsumersHook):
 
         :param queue_id: ID of the queue.
         """
-        return self._run(flows.prepare_purge(arguments.parse_id(queue_id, "queue_id")))
+        return self.run(flows.prepare_purge(arguments.parse_id(queue_id, "queue_id")))
 
     async def aprepare_purge(self, queue_id: str) -> Purge:
         """Async twin of :meth:`prepare_purge`."""
-        return await self._arun(flows.prepare_purge(arguments.parse_id(queue_id, "queue_id")))
+        return await self.arun(flows.prepare_purge(arguments.parse_id(queue_id, "queue_id")))
 
     def finish_purge(self, purge: Purge, *, poll_interval: float = 5, end: float) -> PurgeStatus:
         """
@@ -202,11 +202,11 @@ class AdministrationHook(ConsumersHook):
         :return: the last status; ``completed`` is True only where this purge is done, and ``error`` says why the last
             look failed, where it did.
         """
-        return self._run(self._finish_purge(purge, poll_interval, end))
+        return self.run(self._finish_purge(purge, poll_interval, end))
 
     async def afinish_purge(self, purge: Purge, *, poll_interval: float = 5, end: float) -> PurgeStatus:
         """Async twin of :meth:`finish_purge`."""
-        return await self._arun(self._finish_purge(purge, poll_interval, end))
+        return await self.arun(self._finish_purge(purge, poll_interval, end))
 
     def _finish_purge(self, purge: Purge, poll_interval: Any, end: float) -> Flow[PurgeStatus]:
         interval = arguments.parse_seconds(poll_interval, "poll_interval", at_least=1)
@@ -218,8 +218,8 @@ class AdministrationHook(ConsumersHook):
 
         :param queue_id: ID of the queue.
         """
-        return self._run(flows.once(api.get_purge_status(arguments.parse_id(queue_id, "queue_id"))))
+        return self.run(flows.once(api.get_purge_status(arguments.parse_id(queue_id, "queue_id"))))
 
     async def aget_purge_status(self, queue_id: str) -> PurgeStatus:
         """Async twin of :meth:`get_purge_status`."""
-        return await self._arun(flows.once(api.get_purge_status(arguments.parse_id(queue_id, "queue_id"))))
+        return await self.arun(flows.once(api.get_purge_status(arguments.parse_id(queue_id, "queue_id"))))

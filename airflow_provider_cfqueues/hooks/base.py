@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -132,8 +133,25 @@ class CloudflareBaseHook(BaseHook):
             error.conn_id = None  # a form tests a copy of the connection, under an ID that means nothing to its reader
             return False, str(error)
 
-    def _run(self, flow: Flow[T]) -> T:
-        return self.get_conn().run(flow)
+    def run(self, flow: Flow[T]) -> T:
+        """
+        Drive a flow; what it fails with names the queue.
 
-    async def _arun(self, flow: Flow[T]) -> T:
-        return await (await self.aget_conn()).run(flow)
+        :param flow: the flow.
+        :raises CloudflareQueuesError: what the flow did not handle.
+        """
+        with self._naming_queues():
+            return self.get_conn().run(flow)
+
+    async def arun(self, flow: Flow[T]) -> T:
+        """Async twin of :meth:`run`."""
+        with self._naming_queues():
+            return await (await self.aget_conn()).run(flow)
+
+    @contextmanager
+    def _naming_queues(self) -> Iterator[None]:
+        try:
+            yield
+        except CloudflareQueuesError as error:
+            error.queue_name = self._known.name_of(error.queue)
+            raise

@@ -22,11 +22,11 @@ class ConsumersHook(CloudflareBaseHook):
 
         :param queue_id: ID of the queue.
         """
-        return self._run(flows.once(api.list_consumers(arguments.parse_id(queue_id, "queue_id"))))
+        return self.run(flows.once(api.list_consumers(arguments.parse_id(queue_id, "queue_id"))))
 
     async def alist_consumers(self, queue_id: str) -> list[Consumer]:
         """Async twin of :meth:`list_consumers`."""
-        return await self._arun(flows.once(api.list_consumers(arguments.parse_id(queue_id, "queue_id"))))
+        return await self.arun(flows.once(api.list_consumers(arguments.parse_id(queue_id, "queue_id"))))
 
     def create_pull_consumer(
         self,
@@ -56,7 +56,7 @@ class ConsumersHook(CloudflareBaseHook):
             visibility_timeout=visibility_timeout,
             dead_letter_queue=dead_letter_queue,
         )
-        return self._run(self._create_pull_consumer(queue_id, wanted))
+        return self.run(self._create_pull_consumer(queue_id, wanted))
 
     async def acreate_pull_consumer(
         self,
@@ -76,7 +76,7 @@ class ConsumersHook(CloudflareBaseHook):
             visibility_timeout=visibility_timeout,
             dead_letter_queue=dead_letter_queue,
         )
-        return await self._arun(self._create_pull_consumer(queue_id, wanted))
+        return await self.arun(self._create_pull_consumer(queue_id, wanted))
 
     def _create_pull_consumer(self, queue_id: str, wanted: Consumer) -> Flow[Consumer]:
         return flows.create_pull_consumer(arguments.parse_id(queue_id, "queue_id"), wanted, self._known)
@@ -110,7 +110,7 @@ class ConsumersHook(CloudflareBaseHook):
             visibility_timeout=visibility_timeout,
             dead_letter_queue=dead_letter_queue,
         )
-        return self._run(self._update_pull_consumer(queue_id, wanted))
+        return self.run(self._update_pull_consumer(queue_id, wanted))
 
     async def aupdate_pull_consumer(
         self,
@@ -130,7 +130,7 @@ class ConsumersHook(CloudflareBaseHook):
             visibility_timeout=visibility_timeout,
             dead_letter_queue=dead_letter_queue,
         )
-        return await self._arun(self._update_pull_consumer(queue_id, wanted))
+        return await self.arun(self._update_pull_consumer(queue_id, wanted))
 
     def _update_pull_consumer(self, queue_id: str, wanted: Consumer) -> Flow[Consumer]:
         return flows.update_pull_consumer(arguments.parse_id(queue_id, "queue_id"), wanted, self._known)
@@ -170,7 +170,7 @@ class ConsumersHook(CloudflareBaseHook):
             visibility_timeout=visibility_timeout,
             dead_letter_queue=dead_letter_queue,
         )
-        return self._run(self._ensure_pull_consumer(queue_id, wanted))
+        return self.run(self._ensure_pull_consumer(queue_id, wanted))
 
     async def aensure_pull_consumer(
         self,
@@ -190,7 +190,7 @@ class ConsumersHook(CloudflareBaseHook):
             visibility_timeout=visibility_timeout,
             dead_letter_queue=dead_letter_queue,
         )
-        return await self._arun(self._ensure_pull_consumer(queue_id, wanted))
+        return await self.arun(self._ensure_pull_consumer(queue_id, wanted))
 
     def _ensure_pull_consumer(self, queue_id: str, wanted: Consumer) -> Flow[EnsuredConsumer]:
         queue_id = arguments.parse_id(queue_id, "queue_id")
@@ -209,19 +209,18 @@ class ConsumersHook(CloudflareBaseHook):
         :return: None where there is none, or where the token may not look at it.
         :raises CloudflareQueuesError: it could not be looked at.
         """
-        return self._run(self._get_pull_consumer(arguments.parse_id(queue_id, "queue_id"), required=True))
+        return self.run(self._get_pull_consumer(arguments.parse_id(queue_id, "queue_id"), required=True))
 
     async def aget_pull_consumer(self, queue_id: str) -> Consumer | None:
         """Async twin of :meth:`get_pull_consumer`."""
-        return await self._arun(self._get_pull_consumer(arguments.parse_id(queue_id, "queue_id"), required=True))
+        return await self.arun(self._get_pull_consumer(arguments.parse_id(queue_id, "queue_id"), required=True))
 
     def _get_pull_consumer(self, queue_id: str, *, required: bool = False) -> Flow[Consumer | None]:
         consumer = yield from flows.get_pull_consumer(queue_id, self._known, required=required)
         if queue_id in self.warned_of:
             return consumer
         self.warned_of.add(queue_id)
-        names = {known_id: name for name, known_id in self._known.queue_ids.items()}
-        queue = names.get(queue_id, queue_id)
+        queue = self._known.name_of(queue_id) or queue_id
         if consumer is None:
             self.log.warning(
                 "No pull consumer of queue %s could be looked at (there is none, or the token may not read it): "

@@ -60,11 +60,11 @@ class CloudflareQueuesHook(AdministrationHook):
         :raises CloudflareQueuesError: a request failed for good; ``progress`` has the leases that are settled, unknown
             and not settled.
         """
-        return self._run(self._ack(queue_id, acks, retries))
+        return self.run(self._ack(queue_id, acks, retries))
 
     async def aack(self, queue_id: str, *, acks: Any = (), retries: Any = ()) -> AckResult:
         """Async twin of :meth:`ack`."""
-        return await self._arun(self._ack(queue_id, acks, retries))
+        return await self.arun(self._ack(queue_id, acks, retries))
 
     def _ack(self, queue_id: str, acks: Any, retries: Any) -> Flow[AckResult]:
         try:
@@ -108,13 +108,13 @@ class CloudflareQueuesHook(AdministrationHook):
         :raises CloudflareQueuesError: no message could be pulled. If only a later request fails, the messages pulled
             before it are returned, with the failure as ``error`` and in the log.
         """
-        return self._run(self._pull(queue_id, max_messages, visibility_timeout))
+        return self.run(self._pull(queue_id, max_messages, visibility_timeout))
 
     async def apull(
         self, queue_id: str, *, max_messages: int | str, visibility_timeout: Seconds | None = None
     ) -> PullResult:
         """Async twin of :meth:`pull`."""
-        return await self._arun(self._pull(queue_id, max_messages, visibility_timeout))
+        return await self.arun(self._pull(queue_id, max_messages, visibility_timeout))
 
     def _pull(self, queue_id: str, max_messages: Any, visibility_timeout: Any) -> Flow[PullResult]:
         queue_id = arguments.parse_id(queue_id, "queue_id")
@@ -170,7 +170,7 @@ class CloudflareQueuesHook(AdministrationHook):
         :raises CloudflareQueuesError: a request failed for good; ``progress`` has the positions of the messages that
             are sent, unknown and not sent.
         """
-        return self._run(self._send(queue_id, messages, delay_seconds, repeat_ambiguous))
+        return self.run(self._send(queue_id, messages, delay_seconds, repeat_ambiguous))
 
     async def asend(
         self,
@@ -181,7 +181,7 @@ class CloudflareQueuesHook(AdministrationHook):
         repeat_ambiguous: bool = False,
     ) -> SendResult:
         """Async twin of :meth:`send`."""
-        return await self._arun(self._send(queue_id, messages, delay_seconds, repeat_ambiguous))
+        return await self.arun(self._send(queue_id, messages, delay_seconds, repeat_ambiguous))
 
     def _send(self, queue_id: str, messages: Any, delay: Any, repeat_ambiguous: bool) -> Flow[SendResult]:
         return flows.send(
@@ -202,11 +202,11 @@ class CloudflareQueuesHook(AdministrationHook):
         :param queue_id: ID of the queue.
         :param max_messages: how many messages at the most, 1 to 100.
         """
-        return self._run(self._peek(queue_id, max_messages))
+        return self.run(self._peek(queue_id, max_messages))
 
     async def apeek(self, queue_id: str, *, max_messages: int | str = 10) -> list[PeekedMessage]:
         """Async twin of :meth:`peek`."""
-        return await self._arun(self._peek(queue_id, max_messages))
+        return await self.arun(self._peek(queue_id, max_messages))
 
     def _peek(self, queue_id: str, max_messages: Any) -> Flow[list[PeekedMessage]]:
         size = arguments.parse_batch_size(max_messages, "max_messages")
@@ -218,11 +218,11 @@ class CloudflareQueuesHook(AdministrationHook):
 
         :param queue_id: ID of the queue.
         """
-        return self._run(self._get_metrics(queue_id))
+        return self.run(self._get_metrics(queue_id))
 
     async def aget_metrics(self, queue_id: str) -> QueueMetrics:
         """Async twin of :meth:`get_metrics`."""
-        return await self._arun(self._get_metrics(queue_id))
+        return await self.arun(self._get_metrics(queue_id))
 
     def _get_metrics(self, queue_id: str) -> Flow[QueueMetrics]:
         return flows.once(api.get_metrics(arguments.parse_id(queue_id, "queue_id")))

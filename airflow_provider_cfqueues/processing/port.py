@@ -83,5 +83,4 @@ class HookPort:
         return set(copies)
 
     async def _run(self, flow: Flow[T]) -> T:
-        client = await self._hook.aget_conn()
-        return await client.run(flows.patiently(flow))
+        return await self._hook.arun(flows.patiently(flow))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import pytest
@@ -53,6 +54,16 @@ def test_a_failure_that_will_not_pass_is_raised_at_once(hook, cf, queue, status,
     for fact in ("'cloudflare_default'", repr(queue), f"HTTP {status}", "8f-CDG", error.remedy):
         assert fact in str(error)
     assert len([request for request in cf.requests() if request["path"].endswith("/pull")]) == 1
+
+
+def test_an_error_has_the_name_of_a_queue_that_was_looked_up_in_the_command_that_mends_it_too(hook, cf):
+    made = hook.create_queue("bare")
+    with pytest.raises(errors.PullNotEnabledError) as caught:
+        hook.pull(hook.get_queue_id("bare"), max_messages=1)
+    assert f"queue 'bare' (ID {made.queue_id})" in str(caught.value)
+    assert "`npx wrangler queues consumer http add bare`" in str(caught.value)
+    again = errors.CloudflareQueuesError.from_dict(json.loads(json.dumps(caught.value.to_dict())))
+    assert str(again) == str(caught.value)
 
 
 def test_the_facts_of_the_api_are_attributes(hook, cf, queue):
