@@ -31,6 +31,8 @@ class QueueOperator(BaseOperator):
     ui_color = "#fbad41"
     _task_instance: Any = None
     _shown_queue: str | None = None
+    queue_url: str | None = None
+    """Where the dashboard shows the queue; empty for an emulator's, None before the task has found it."""
 
     def __init__(
         self,
@@ -66,16 +68,13 @@ class QueueOperator(BaseOperator):
         """
         Let the task's page lead to a queue from now on; outside a task runner there is none.
 
-        A queue of an emulator is in no dashboard: its address is empty, since Airflow logs as an error that it
-        misses one.
-
         :param queue_id: ID of the queue.
         """
         if self._task_instance is not None and queue_id != self._shown_queue:
             self._shown_queue = queue_id
-            url = self.hook.get_queue_url(queue_id)
+            self.queue_url = self.hook.get_queue_url(queue_id) or ""
             for link in self.operator_extra_links:
-                self._task_instance.xcom_push(key=link.xcom_key, value=url or "")
+                self._task_instance.xcom_push(key=link.xcom_key, value=self.queue_url)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """

@@ -58,6 +58,14 @@ def test_a_task_that_needs_no_queue_keeps_none(cf, kept_by):
     operator = QueueAckOperator(task_id="task", queue_name="my-queue", lease_ids=[])
     assert kept_by(operator, lambda operator: operator.execute({})) == []
     assert cf.requests() == []
+    assert CloudflareQueueLink().get_link(operator, ti_key=None) == ""  # and Airflow is not asked for it
+
+
+def test_a_task_that_has_run_knows_the_address_itself(cf, connect, kept_by):
+    connect(cf, host="")
+    operator = QueuePullOperator(task_id="task", queue_id="abc")
+    ((_, url),) = kept_by(operator)
+    assert CloudflareQueueLink().get_link(operator, ti_key=None) == url
 
 
 def test_outside_a_runner_nothing_is_kept(queue):
