@@ -1,5 +1,5 @@
 """
-Operate a queue: make it one that can be pulled, move back what failed, pause and purge it, and tell of failures.
+Operate queues: make one that can be pulled, move back what failed, empty another one for good, and tell of failures.
 
 The first two tasks can stand before any DAG: they do nothing where queue and consumer are as wanted. The dead-letter
 queue's own consumer has a high ``max_retries``, since each look at a message that stays there counts as a delivery.
@@ -40,11 +40,15 @@ def cloudflare_queues_operations():
     redrive = QueueRedriveOperator(
         task_id="redrive", queue_name="orders-failed", target_queue_name="orders", messages_per_second=50
     )
-    pause = QueuePauseOperator(task_id="pause", queue_name="orders")
-    purge = QueuePurgeOperator(task_id="purge", queue_name="orders")
-    resume = QueueResumeOperator(task_id="resume", queue_name="orders")
+    create >> ensure >> ensure_failed >> redrive
+
+    create_trial = QueueCreateOperator(task_id="create_trial", queue_name="orders-trial", if_exists="ignore")
+    pause = QueuePauseOperator(task_id="pause", queue_name="orders-trial")
+    purge = QueuePurgeOperator(task_id="purge", queue_name="orders-trial")
+    resume = QueueResumeOperator(task_id="resume", queue_name="orders-trial", trigger_rule="all_done")
     delete = QueueDeleteOperator(task_id="delete", queue_name="orders-trial", if_missing="ignore")
-    create >> ensure >> ensure_failed >> redrive >> pause >> purge >> resume >> delete
+    create_trial >> pause >> purge >> resume
+    [purge, resume] >> delete
 
 
 cloudflare_queues_operations()

@@ -95,4 +95,4 @@ def _check_consumer(hook: CloudflareQueuesHook, queue: Queue) -> Check:
         if consumer.dead_letter_queue
         else ("NO dead-letter queue: messages are deleted then")
     )
-    return Check(name, True, f"{queue.queue_name}: {consumer.max_retries} deliveries at the most, {dead_letters}")
+    return Check(name, True, f"{queue.queue_name}: max_retries={consumer.max_retries}, {dead_letters}")

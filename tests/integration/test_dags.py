@@ -314,6 +314,7 @@ def test_a_dag_that_uses_every_operator_once_runs_green(cf, run_dag, monkeypatch
     monkeypatch.setenv("AIRFLOW_CONN_CLOUDFLARE_ITSELF", json.dumps(itself))
     hook = CloudflareQueuesHook()
     hook.send(cf.queues["orders-failed"], ["again", {"n": 1}])
+    hook.send(hook.create_queue("orders-trial").queue_id, ["a", "b"])
     purge_that_takes_a_while(cf)
     example = runpy.run_path(str(EXAMPLES / "cloudflare_queues_operations.py"))
     dag = example["cloudflare_queues_operations"]()
@@ -332,7 +333,8 @@ def test_a_dag_that_uses_every_operator_once_runs_green(cf, run_dag, monkeypatch
         messages = QueueMessageSensor(task_id="messages", max_messages=1, visibility_timeout=600, **queue)
         process = QueueProcessOperator(task_id="process", handler=print, idle_timeout=0, **queue)
         FindQueue(task_id="find", queue_id="abc", cloudflare_conn_id="cloudflare_itself")
-        dag.get_task("delete") >> send >> backlog >> pull >> [ack, retry, settle] >> messages >> process
+        [dag.get_task("redrive"), dag.get_task("delete")] >> send >> backlog >> pull
+        pull >> [ack, retry, settle] >> messages >> process
     used = {type(task).__name__ for task in dag.tasks}
     assert used >= set(operators.__all__) | {"QueueMessageSensor", "QueueBacklogSensor"}
     xcom = run_dag(dag)
@@ -340,9 +342,9 @@ def test_a_dag_that_uses_every_operator_once_runs_green(cf, run_dag, monkeypatch
     assert (xcom("redrive")["moved"], xcom("purge")["backlog_count"]) == (2, 2)
     assert xcom("purge")["started_at"] == "2026-11-22T00:00:00Z"
     assert [xcom(task_id)["delivery_paused"] for task_id in ("pause", "resume")] == [True, False]
-    assert xcom("delete") == {"queue_id": None, "deleted": False}
-    assert (len(xcom("messages")), xcom("process")["acked"]) == (1, 1)
-    assert [message["body"] for message in in_queue(cf, "delayed")] == ["b"]
+    assert xcom("delete")["deleted"]
+    assert (len(xcom("messages")), xcom("process")["acked"]) == (1, 3)
+    assert [message["id"] for message in in_queue(cf, "delayed")] == [xcom("pull")[1]["id"]]
     for task_id in ("create", "ensure", "pause", "purge", "backlog", "pull", "ack", "process"):
         assert xcom(task_id, "cloudflare_queue_link") == "", task_id
     url = f"https://dash.cloudflare.com/{cf.account_id}/workers/queues/view/abc"
