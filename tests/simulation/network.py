@@ -24,6 +24,7 @@ from simulation.faults import DEFECT, TIMEOUT, Fault, draw_fault
 from simulation.loop import VirtualTime
 
 if TYPE_CHECKING:
+    from airflow_provider_cfqueues.flows import Flow
     from simulation.process import Process
 
 T = TypeVar("T")
@@ -133,9 +134,9 @@ class Hook:
     def __init__(self, process: Process) -> None:
         self._client = SimulatedClient(process)
 
-    async def aget_conn(self) -> SimulatedClient:
-        """Return the client."""
-        return self._client
+    async def arun(self, flow: Flow[T]) -> T:
+        """Drive a flow."""
+        return await self._client.run(flow)
 
     def log_messages(self, queue_id: str, result: Any) -> None:
         """Log nothing."""
@@ -212,7 +213,7 @@ class Network:
         self._time.after(fault.down, lambda: self._give(process, answer, lambda: answer.set_result(result)))
 
     def _break(self, process: Process, call: Call[Any], answer: asyncio.Future[Any], why: str) -> None:
-        error = clients._no_answer(call, httpx.ReadError(why), connected=why != "refused")
+        error = clients._no_answer(call, SETTINGS, httpx.ReadError(why), connected=why != "refused")
         self._give(process, answer, lambda: answer.set_exception(error))
 
     def _give(self, process: Process, answer: asyncio.Future[Any], give: Callable[[], None]) -> None:
