@@ -256,15 +256,16 @@ class PullNotEnabledError(ApiError):
     """The queue has no HTTP pull consumer, or not yet (HTTP 405)."""
 
     remedy = (
-        "Enable it once: `npx wrangler queues consumer http add QUEUE_NAME` (a Worker consumer must be removed "
-        "first). Right after that the API may still answer 405 for some seconds: try again."
+        "Enable it once, with a task QueueEnsurePullConsumerOperator or, on Cloudflare, `npx wrangler queues consumer "
+        "http add QUEUE_NAME` (a Worker consumer must be removed first). Right after that the API may still answer 405 "
+        "for some seconds: try again."
     )
 
 
 class QueuePausedError(ApiError):
     """Delivery of the queue is paused (HTTP 409, ``queue_delivery_paused``)."""
 
-    remedy = "Resume it: `npx wrangler queues resume-delivery QUEUE_NAME`."
+    remedy = "Resume it, with QueueResumeOperator or `npx wrangler queues resume-delivery QUEUE_NAME`."
 
 
 class RateLimitedError(ApiError):
