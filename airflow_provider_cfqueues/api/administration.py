@@ -153,6 +153,7 @@ def purge(queue_id: str) -> Call[None]:
         queue=queue_id,
         payload={"delete_messages_permanently": True},
         read=lambda envelope: None,
+        repeat_ambiguous=False,  # a second purge would delete what was sent after the first
     )
 
 

@@ -102,16 +102,16 @@ class Drain:
             now = time.monotonic()
             idling.answered(len(pulled), now)
             if pulled:
-                advance(self._move(pulled, stop))
+                advance(self._move(pulled))
                 continue
             self._backlog = pulled.backlog.backlog_count if pulled.backlog else None
             if idling.is_over(now):
                 return
             stop.wait(idling.seconds_left(now))
 
-    def _move(self, pulled: PullResult, stop: Event) -> int:
+    def _move(self, pulled: PullResult) -> int:
         self.held |= {message.lease_id: message.id for message in pulled}
-        written, failure = self._write(pulled, stop)
+        written, failure = self._write(pulled)
         self.written += len(written)
         try:
             acked = self._settle(written, pulled[len(written) :])
@@ -123,11 +123,11 @@ class Drain:
             raise failure
         return acked
 
-    def _write(self, messages: Sequence[Message], stop: Event) -> tuple[Sequence[Message], OSError | None]:
+    def _write(self, messages: Sequence[Message]) -> tuple[Sequence[Message], OSError | None]:
         """Return the messages that are on the disk, and what kept the others from it."""
         count, failure = 0, None
         try:
-            while count < len(messages) and not stop.is_set():
+            while count < len(messages):
                 self._sink.write(messages[count])
                 count += 1
         except OSError as error:

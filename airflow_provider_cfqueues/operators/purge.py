@@ -117,9 +117,12 @@ class QueuePurgeOperator(QueueOperator):
         try:
             self.hook.purge(queue_id)
         except CloudflareQueuesError as error:
-            if error.maybe_applied:
+            if not error.maybe_applied:
+                raise
+            if not purge.is_of(self.hook.get_purge_status(queue_id)):
                 self._explain(context, error)
-            raise
+                raise
+            self.log.warning("The purge has begun, although its answer was lost: %s", error.message)
         self.log.info("Purging queue %s: about %s messages waited", self.queue_name or queue_id, purge.backlog_count)
         return purge
 

@@ -151,7 +151,7 @@ class QueueRedriveOperator(QueueOperator):
         if self._killed:
             msg = f"The task was killed: {report.moved} messages are moved, the others given back"
             raise ProcessingFailedError(msg, conn_id=self.cloudflare_conn_id, queue=queue)
-        bad = report.unmovable + report.unconfirmed
+        bad = report.unmovable + report.unconfirmed + report.expired
         total = report.moved + bad
         if are_too_many(bad, total, share):
             listed = "; ".join(f"{item['message_id']}: {item['reason']}" for item in report.listed)

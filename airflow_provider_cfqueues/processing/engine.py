@@ -92,6 +92,7 @@ class Engine:
             report=self.report,
             on_settled=self._on_settled,
             on_error=self._on_error,
+            leaves=self._leaves,
             on_confirmed=None if journal is None else journal.forget,
         )
 
@@ -241,6 +242,10 @@ class Engine:
         message = handled.message
         if handled.outcome is None:
             self._close(message)
+            late = self._keep(Settlement(message=message, kind="retried"), "its lease ended before its turn")
+            if late.kind == "rejected":
+                self._settler.stage(late)
+                return
             self.report.expired += 1
             self._on_settled(1)
             return
@@ -282,6 +287,23 @@ class Engine:
             consumer.takes_away,
         )
         return settlement
+
+    def _leaves(self, message: Message) -> bool:
+        """Whether giving back a message could delete it, now that no copy of it could be sent."""
+        consumer = self._options.consumer
+        if consumer is None or consumer.dead_letter_queue or not consumer.is_last_delivery(message.attempts):
+            return False
+        self.report.exhausted += 1
+        ends = message.lease_expires_at
+        self._log.error(
+            "Message %s was delivered %s times, and the dead-letter queue did not accept its copy: Cloudflare DELETES "
+            "it when its lease ends, at %s UTC. Before that, raise max_retries of the queue's consumer, or set a "
+            "dead-letter queue there",
+            message.id,
+            message.attempts,
+            f"{ends:%H:%M:%S}" if ends else "a time that is not known",
+        )
+        return True
 
     def _close(self, message: Message) -> None:
         self._window.handled(message)

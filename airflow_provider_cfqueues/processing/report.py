@@ -38,7 +38,8 @@ class Report:
     :param expired: messages whose lease ended before their turn; their next delivery will be handled.
     :param unconfirmed: messages whose outcome the API did not confirm; they may be delivered again.
     :param acked_from_journal: messages that had been handled before, acked without being handled again.
-    :param exhausted: messages given back after what may have been their last delivery; they count as retried too.
+    :param exhausted: messages after what may have been their last delivery, which Cloudflare takes away; they count as
+        retried, expired or unconfirmed too.
     :param late: messages whose handler outran the lease (they count as acked or retried too).
     :param closest: the smallest share of a lease that was left when its message was done; below 0 it outran.
     :param attempts: how many messages came at which delivery.

@@ -85,6 +85,8 @@ class Settler:
     :param report: counts what was confirmed and what was not.
     :param on_settled: called with the number of messages that are no longer open.
     :param on_error: called with the failure of a request that failed for good.
+    :param leaves: says of a message whose copy was not accepted whether it stays leased, as giving it back may delete
+        it; it counts as unconfirmed then.
     :param on_confirmed: called with each message whose settlement the API confirmed.
     """
 
@@ -96,6 +98,7 @@ class Settler:
         report: Report,
         on_settled: Callable[[int], None],
         on_error: Callable[[Exception], None],
+        leaves: Callable[[Message], bool],
         on_confirmed: Callable[[Message], None] | None = None,
     ) -> None:
         self._port = port
@@ -103,6 +106,7 @@ class Settler:
         self._report = report
         self._on_settled = on_settled
         self._on_error = on_error
+        self._leaves = leaves
         self._on_confirmed = on_confirmed
         self._staged: list[Settlement] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -142,15 +146,14 @@ class Settler:
         unconfirmed = {settlement.message.lease_id for settlement in batch}
         try:
             batch = await self._dead_letter(batch)
-            result = await self._port.ack(
-                [settlement.message.lease_id for settlement in batch if settlement.kind != "retried"],
-                [
-                    Lease(lease_id=settlement.message.lease_id, delay_seconds=settlement.delay_seconds)
-                    for settlement in batch
-                    if settlement.kind == "retried"
-                ],
-            )
-            unconfirmed = set(result.unconfirmed)
+            acks = [one.message.lease_id for one in batch if one.kind not in ("retried", "unconfirmed")]
+            retries = [
+                Lease(lease_id=one.message.lease_id, delay_seconds=one.delay_seconds)
+                for one in batch
+                if one.kind == "retried"
+            ]
+            left = {one.message.lease_id for one in batch if one.kind == "unconfirmed"}
+            unconfirmed = {*(await self._port.ack(acks, retries)).unconfirmed, *left} if acks or retries else left
         except CloudflareQueuesError as error:
             self._on_error(error)
         finally:  # whatever was raised: no lease goes uncounted
@@ -168,7 +171,7 @@ class Settler:
             self._on_error(error)
 
     async def _dead_letter(self, batch: list[Settlement]) -> list[Settlement]:
-        """Return the batch with those given back that the dead-letter queue did not accept."""
+        """Return the batch with those given back, or left leased, that the dead-letter queue did not accept."""
         rejected = [(settlement.message, settlement.reason) for settlement in batch if settlement.kind == "rejected"]
         accepted: set[str] = set()
         if rejected:
@@ -177,7 +180,9 @@ class Settler:
             except CloudflareQueuesError as error:
                 self._on_error(error)
         return [
-            Settlement(message=settlement.message, kind="retried")
+            Settlement(
+                message=settlement.message, kind="unconfirmed" if self._leaves(settlement.message) else "retried"
+            )
             if settlement.kind == "rejected" and settlement.message.lease_id not in accepted
             else settlement
             for settlement in batch

@@ -20,8 +20,8 @@ from airflow_provider_cfqueues.processing.engine import utc_now
 from airflow_provider_cfqueues.redriving.sending import Sender
 
 MIN_WAIT_SECONDS = 5.0
-UNKNOWN = Consumer(type="http_pull")
-"""A consumer that cannot be looked at: it is taken to have what Cloudflare gives to a new one."""
+UNKNOWN = Consumer(type="http_pull", max_retries=0)
+"""A consumer that cannot be looked at: any delivery may be the last."""
 
 
 class LastDeliveries:

@@ -11,7 +11,12 @@ import pytest
 from airflow_provider_cfqueues._compat import Stats
 from airflow_provider_cfqueues.delays import ExponentialDelay
 from airflow_provider_cfqueues.emulator import Emulator
-from airflow_provider_cfqueues.exceptions import AuthenticationError, MalformedResponseError, ProcessingFailedError
+from airflow_provider_cfqueues.exceptions import (
+    AuthenticationError,
+    MalformedResponseError,
+    OverQuotaError,
+    ProcessingFailedError,
+)
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
 from airflow_provider_cfqueues.outcomes import Ack, Reject, Retry
@@ -470,6 +475,25 @@ def test_a_message_that_cloudflare_would_delete_goes_to_the_dead_letter_queue_of
     assert (report["rejected"], report["exhausted"]) == (1, 0)
     (copy,) = CloudflareQueuesHook().pull(cf.queues["failed"], max_messages=1)
     assert copy.body["reason"] == "delivered 3 times; RuntimeError: no such customer"
+
+
+def test_a_message_whose_copy_is_refused_at_its_last_delivery_stays_leased(cf, at_last_delivery, process, logged):
+    refusal = {"success": False, "errors": [{"code": 10251, "message": "full"}]}
+    cf.add_fault("batch", status=429, body=refusal, times=10)
+    with pytest.raises(OverQuotaError):
+        process(fail, fail_on="none", dead_letter_queue="failed")
+    assert state(cf)["states"]["leased"] == 1
+    assert "did not accept its copy: Cloudflare DELETES it when its lease ends, at " in logged()
+
+
+def test_a_message_whose_lease_ended_at_its_last_delivery_is_kept_in_the_dead_letter_queue_of_the_task(
+    cf, at_last_delivery, process
+):
+    cf.add_fault("pull", delay_ms=50)
+    report = process(handle_by_path, visibility_timeout=0.001, dead_letter_queue="failed", fail_on="none")
+    assert (report["handled"], report["expired"]) == (0, 0)
+    (copy,) = CloudflareQueuesHook().pull(cf.queues["failed"], max_messages=1)
+    assert copy.body["reason"] == "delivered 3 times; its lease ended before its turn"
 
 
 def test_a_message_that_cloudflare_moves_itself_is_left_to_it(cf, at_last_delivery, process, logged):

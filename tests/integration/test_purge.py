@@ -183,6 +183,15 @@ def test_where_airflow_remembers_nothing_the_error_says_what_another_try_does(cf
     assert ("another try of the task would purge again, and delete what was sent since" in str(failed.value)) is warned
 
 
+def test_a_purge_whose_answer_is_lost_is_asked_for_once(cf, queue):
+    CloudflareQueuesHook().send(queue, ["a", "b"])
+    purges(cf, OLD)
+    cf.add_fault("purge", drop="after")
+    assert run(queue_id=queue)["completed"]
+    assert methods(cf).count("POST") == 1  # a second one would delete what was sent after the first
+    assert waiting(queue) == []
+
+
 @pytest.fixture
 def deferred(cf, queue):
     """Defer a purge, run its trigger as the triggerer would, and return the task with the trigger's event."""

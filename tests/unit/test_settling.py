@@ -17,7 +17,14 @@ class BrokenPort:
 def test_a_bug_while_settling_is_reported_and_its_messages_count_as_unconfirmed():
     async def settle():
         report, settled, errors = Report(), [], []
-        settler = Settler(BrokenPort(), interval=1, report=report, on_settled=settled.append, on_error=errors.append)
+        settler = Settler(
+            BrokenPort(),
+            interval=1,
+            report=report,
+            on_settled=settled.append,
+            on_error=errors.append,
+            leaves=lambda message: False,
+        )
         settler.stage(Settlement(message=Message(id="m", lease_id="l", body=None), kind="acked"))
         await settler.drain()
         await asyncio.sleep(0)
