@@ -18,8 +18,8 @@ names what failed, the connection, the queue, what the API said, and the remedy 
 call that takes several requests, `progress` (what is done, unknown and not done).
 
 "Repeated" says whether the hook tries again by itself, for up to a minute. A `send` is repeated only where the API
-cannot have accepted the messages, unless `repeat_ambiguous=True`. "Another try" says whether Airflow's next try of the
-task may work although nobody has mended anything; where not,
+cannot have accepted the messages, unless `repeat_ambiguous=True`; a `purge` only where it cannot have begun. "Another
+try" says whether Airflow's next try of the task may work although nobody has mended anything; where not,
 [CloudflareQueuesRetryPolicy](operations.md#retry-by-what-failed-airflow-33) fails the task at once.
 
 | error | what it means | repeated | another try | what to do |

@@ -168,9 +168,11 @@ class AdministrationHook(ConsumersHook):
         """
         Begin to delete ALL messages of a queue, delayed ones included; it goes on after this call.
 
-        Messages that are leased meanwhile may still be processed.
+        Messages that are leased meanwhile may still be processed. A purge that failed is repeated only where it cannot
+        have begun: a second one would delete what was sent after the first.
 
         :param queue_id: ID of the queue.
+        :raises CloudflareQueuesError: it failed; ``maybe_applied`` says whether it may have begun.
         """
         self.run(flows.once(api.purge(arguments.parse_id(queue_id, "queue_id"))))
 

@@ -344,6 +344,21 @@ def test_a_message_whose_lease_ended_before_it_was_sent_is_not_sent(cf, failed):
     assert calls(cf, "batch", "ack") == ["batch"]  # the one that sent them here
 
 
+def test_a_message_whose_lease_ended_before_it_was_sent_counts_for_fail_on(cf, failed):
+    CloudflareQueuesHook().send(failed, ["a", "b"])
+    slow = {"match": f"function:{__name__}.takes_its_time", "visibility_timeout": "0.01", "max_messages": 2}
+    with pytest.raises(ProcessingFailedError, match="2 of 2 messages to move"):
+        redrive(**slow)
+
+
+def test_where_the_consumer_cannot_be_looked_at_nothing_that_stays_is_given_back(cf, failed):
+    CloudflareQueuesHook().send(failed, [{"type": "letter"}])
+    cf.add_fault("consumers", status=403, body={"success": False, "errors": [{"code": 10000, "message": "no"}]})
+    report = redrive(match=f"function:{__name__}.wants_orders", max_messages=1)
+    assert (report["renewed"], report["returned"]) == (1, 0)  # its first delivery may be its last
+    assert state(cf, "failed")["backlog_count"] == 1
+
+
 def test_leases_last_as_long_as_asked_for(cf, failed):
     redrive()
     redrive(visibility_timeout="1200")
