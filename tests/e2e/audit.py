@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from e2e.cloudflare import Queue
+from harness.cloudflare import Queue
 
 
 @dataclass

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from e2e.audit import Outcome, check_queue, compare
-from e2e.cloudflare import Queue
 from e2e.scenarios import LEASE_SECONDS, numbered
 from e2e.triggerer import Triggerer
 from e2e.troubles import start, watch
 from e2e.world import World
+from harness.cloudflare import Queue
 
 PER_ROUND = 5
 VICTIMS = ("both", "supervisor", "runner")

@@ -20,7 +20,6 @@ import traceback
 from pathlib import Path
 
 from e2e.audit import Outcome
-from e2e.cloudflare import cloudflare
 from e2e.examples import examples
 from e2e.kills import kills
 from e2e.private_airflow import Airflow
@@ -28,6 +27,7 @@ from e2e.scenarios import burst, latency, logs, many
 from e2e.troubles import api, database, task
 from e2e.two import two
 from e2e.world import World
+from harness.cloudflare import cloudflare
 
 SCENARIOS = {
     "latency": latency,

@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from e2e.audit import Outcome, check_queue, compare
-from e2e.cloudflare import API_TOKEN, Queue
 from e2e.world import World
+from harness.cloudflare import API_TOKEN, Queue
 
 POLL_INTERVAL = 0.5
 LATENCY_SECONDS = 1.5

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from e2e.audit import Outcome, check_queue, compare
-from e2e.cloudflare import Queue
 from e2e.private_airflow import SHORT_ACK_TIMEOUT
 from e2e.scenarios import LEASE_SECONDS, numbered, watcher
 from e2e.triggerer import Triggerer
 from e2e.world import World
+from harness.cloudflare import Queue
 
 AWAY_SECONDS = 10
 RUN_SECONDS = 1_800

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from e2e.audit import Outcome, check_queue, compare
-from e2e.cloudflare import Queue
 from e2e.private_airflow import SHORT_ACK_TIMEOUT
 from e2e.scenarios import LEASE_SECONDS, numbered
 from e2e.triggerer import Triggerer
 from e2e.troubles import start, watch
 from e2e.world import World
+from harness.cloudflare import Queue
 
 PER_PHASE = 20
 

@@ -25,8 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from chaos_audit import Run, Verdict, audit, read_handled  # beside this file
+from harness.chaos_audit import Run, Verdict, audit, read_handled
 
 FAILING = 0.10
 PATHS = ("pull", "ack", "batch", "consumers", "queues")

@@ -13,8 +13,8 @@ import subprocess
 import sys
 from typing import Any
 
-from demo_orders import DAG_ID, connection, emulator, look_into_queue, send_orders, set_dead_letter_queue
-from local_airflow import IS_AIRFLOW_2, ROOT, Api, airflow_home, ended_in_order, free_port, run_dag, running
+from harness.demo_orders import DAG_ID, connection, emulator, look_into_queue, send_orders, set_dead_letter_queue
+from harness.local_airflow import IS_AIRFLOW_2, Api, airflow_home, ended_in_order, free_port, run_dag, running
 
 
 def try_form(api: Api, cloudflare: dict[str, Any], browser: list[str]) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def try_form(api: Api, cloudflare: dict[str, Any], browser: list[str]) -> dict[s
 def main() -> int:
     """Try it and print what was seen."""
     python, *folder = sys.argv[1:]
-    browser = [python, str(ROOT / "scripts" / "connection_form_browser.py"), *folder]
+    browser = [python, "-m", "harness.connection_form_browser", *folder]
     with emulator(port=0) as cloudflare, airflow_home() as home, running(home, free_port(8080)) as api:
         seen = try_form(api, cloudflare, browser)
     print(json.dumps(seen, indent=2))

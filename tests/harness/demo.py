@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Any
 
-from demo_orders import (
+from harness.demo_orders import (
     CANNOT_SHIP,
     DAG_ID,
     ORDERS,
@@ -22,8 +22,8 @@ from demo_orders import (
     send_orders,
     set_dead_letter_queue,
 )
-from demo_ui import serve
-from local_airflow import ROOT, airflow_home, ended_in_order
+from harness.demo_ui import serve
+from harness.local_airflow import ROOT, airflow_home, ended_in_order
 
 
 def run_dag() -> dict[str, Any]:

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from demo_orders import DAG_ID, connection, emulator, send_orders, set_dead_letter_queue
-from local_airflow import Api, airflow, free_port, run_dag, running
+from harness.demo_orders import DAG_ID, connection, emulator, send_orders, set_dead_letter_queue
+from harness.local_airflow import Api, airflow, free_port, run_dag, running
 
 FIRST_RUN = "first_run"
 

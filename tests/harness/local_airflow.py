@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import requests
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 IS_AIRFLOW_2 = metadata.version("apache-airflow").startswith("2.")
 
 

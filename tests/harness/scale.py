@@ -22,11 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import demo_orders
-import local_airflow
 import requests
-from scale_cluster import SLOTS_PER_WORKER, Cluster, cluster, find, until
+
+from harness import demo_orders, local_airflow
+from harness.scale_cluster import SLOTS_PER_WORKER, Cluster, cluster, find, until
 
 SURVIVOR, VICTIM = "worker-1", "worker-2"
 DAG_ID = "scale"

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-import local_airflow
 import psutil
+
+from harness import local_airflow
 
 INSTALL = "On Debian and Ubuntu: apt-get install postgresql redis-server (they need not run: private ones are started)"
 HEARTBEAT_TIMEOUT_SECONDS = 20

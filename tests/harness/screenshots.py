@@ -12,9 +12,9 @@ import subprocess
 import sys
 from typing import Any
 
-from demo_orders import DAG_ID
-from demo_ui import FIRST_RUN, orders_in_airflow, run_once
-from local_airflow import ROOT, Api, airflow_home, ended_in_order, run_dag
+from harness.demo_orders import DAG_ID
+from harness.demo_ui import FIRST_RUN, orders_in_airflow, run_once
+from harness.local_airflow import ROOT, Api, airflow_home, ended_in_order, run_dag
 
 IMAGES = ROOT / "docs" / "images"
 PROCESS_DAG = "cloudflare_queues_process"
@@ -87,7 +87,7 @@ def photograph(api: Api, cloudflare: dict[str, Any], python: str) -> int:
         "command line": look_at_queues(),
     }
     IMAGES.mkdir(exist_ok=True)
-    browser = [python, str(ROOT / "scripts" / "screenshots_browser.py"), str(IMAGES)]
+    browser = [python, "-m", "harness.screenshots_browser", str(IMAGES)]
     done = subprocess.run(browser, input=json.dumps(scene), text=True, check=False)
     return done.returncode or (states != ["success", "success"])
 
