@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import requests
 
-from e2e.audit import Event
+from e2e.events import Event
 from e2e.triggerer import POLL_SECONDS, Triggerer
 from harness.local_airflow import airflow, configure, free_port, stop
 

@@ -1,19 +1,25 @@
-"""What a scenario of ``scripts/e2e`` says, and the comparison of what was sent with what Airflow stored."""
+"""
+The audit for lost messages: what was sent against what came of it.
+
+Each campaign has evidence of its own: handlers' logs, the asset events in Airflow's database, a simulated broker. What
+that evidence must show is decided here.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from harness.cloudflare import Queue
+GONE_UNACKED = ("dead_lettered", "exhausted", "expired", "purged")
+"""The emulator's counters of messages that left a queue without an ack."""
 
 
 @dataclass
-class Outcome:
-    """What was seen; no promise is broken where there are no problems."""
+class Verdict:
+    """What was seen; no promise is broken if there are no problems."""
 
     facts: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -23,43 +29,78 @@ class Outcome:
         if not holds:
             self.problems.append(problem)
 
-
-class Event(NamedTuple):
-    """An asset event, as the metadata database has it: of which asset, of which message."""
-
-    asset: str
-    message_id: str
-    body: Any
-    attempts: int
+    def none_of(self, what: str, found: Iterable[Any]) -> None:
+        """Count what must not be there, and keep some of it for whoever looks into it."""
+        listed = sorted(found)
+        self.facts[what] = len(listed)
+        self.expect(not listed, f"{what}: {len(listed)}, such as {listed[:3]}")
 
 
-def key_of(body: Any) -> str:
-    """Return what tells messages apart: each has a body of its own."""
-    return json.dumps(body, sort_keys=True)
-
-
-def compare(events: Sequence[Event], expected: Mapping[str, Collection[Any]]) -> tuple[list[str], int]:
+class Account(NamedTuple):
     """
-    Return what is wrong with the events, and how many say again what an earlier one said.
+    What became of messages.
 
-    :param events: what Airflow stored.
-    :param expected: the bodies of the messages by asset.
+    :param lost: those whose work was never done and that are kept nowhere.
+    :param strange: those whose work was done although nobody sent them.
+    :param again: how often the work of a message was done once more, for those that it happened to.
     """
-    problems = []
-    seen = {asset: Counter(key_of(event.body) for event in events if event.asset == asset) for asset in expected}
-    for asset, bodies in expected.items():
-        wanted = {key_of(body) for body in bodies}
-        if lost := sorted(wanted - seen[asset].keys()):
-            problems.append(f"{len(lost)} messages LOST for {asset}, such as {lost[:3]}")
-        if strange := sorted(seen[asset].keys() - wanted):
-            problems.append(f"{len(strange)} events of {asset} that nobody wanted, such as {strange[:3]}")
-    again = sum(count - 1 for counts in seen.values() for count in counts.values())
-    return problems, again
+
+    lost: set[Any]
+    strange: set[Any]
+    again: dict[Any, int]
 
 
-def check_queue(outcome: Outcome, queue: Queue, sent: int) -> None:
-    """Check that all that was sent was acked, and nothing went another way."""
-    totals = queue.totals
-    outcome.expect(totals["acked"] == sent, f"{totals['acked']} of {sent} messages of {queue.name} were acked")
-    ways = {way: totals[way] for way in ("dead_lettered", "exhausted", "expired", "purged") if totals[way]}
-    outcome.expect(not ways, f"messages of {queue.name} went another way: {ways}")
+def account(sent: Iterable[Hashable], done: Iterable[Hashable], kept: Collection[Hashable] = ()) -> Account:
+    """
+    Compare what was sent with what came of it.
+
+    :param sent: messages, by what tells them apart.
+    :param done: a message for each time that its work was done.
+    :param kept: the messages that still are in a queue or in a dead-letter queue.
+    """
+    wanted, times = set(sent), Counter(done)
+    again = {message: count - 1 for message, count in times.items() if count > 1}
+    return Account(wanted - times.keys() - set(kept), times.keys() - wanted, again)
+
+
+def check_queue(verdict: Verdict, name: str, totals: Mapping[str, int], sent: int) -> None:
+    """
+    Check that everything that was sent was acked, and that nothing left the queue in another way.
+
+    :param verdict: gets what is wrong.
+    :param name: of the queue.
+    :param totals: what the emulator counted.
+    :param sent: how many messages there were.
+    """
+    verdict.expect(totals["acked"] == sent, f"{totals['acked']} of {sent} messages of {name} were acked")
+    ways = {way: totals[way] for way in GONE_UNACKED if totals[way]}
+    verdict.expect(not ways, f"messages of {name} left it without an ack: {ways}")
+
+
+def show(title: str, verdicts: Mapping[str, Verdict]) -> int:
+    """Print a table for people and a line of JSON for programs; return the exit code."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "what", "figure", title=title)
+    for name, verdict in verdicts.items():
+        for what, figure in _rows(verdict.facts):
+            table.add_row(name, what, str(figure))
+            name = ""
+        table.add_section()
+    console = Console(width=110)
+    console.print(table)
+    problems = [f"{name}: {problem}" for name, verdict in verdicts.items() for problem in verdict.problems]
+    for problem in problems:
+        console.print(f"WRONG  {problem}", style="red", markup=False)
+    found = {name: verdict.facts for name, verdict in verdicts.items()}
+    print(json.dumps({"ok": not problems, **found, "problems": problems}))
+    return 1 if problems else 0
+
+
+def _rows(facts: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    for what, figure in facts.items():
+        if isinstance(figure, dict):
+            yield from ((f"{what}: {cause}", count) for cause, count in figure.items())
+        else:
+            yield what, figure

@@ -8,7 +8,8 @@ import sqlite3
 
 import pytest
 
-from harness import chaos_audit
+from harness import ledger
+from harness.ledger import Run
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +22,8 @@ def chaos(program, tmp_path_factory):
 
 def test_nothing_is_lost_or_acked_unhandled_while_requests_fail_and_the_task_is_killed(chaos):
     done, _ = chaos
-    assert done.returncode == 0, done.stdout
-    facts = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == 0, done.stdout + done.stderr
+    facts = json.loads(done.stdout.splitlines()[-1])["chaos"]
     assert (facts["killed"], facts["lost"], facts["acked but not handled"], facts["left in the queue"]) == (3, 0, 0, 0)
     assert sum(facts["faults"].values()) > 0
 
@@ -31,17 +32,15 @@ def test_nothing_is_lost_or_acked_unhandled_while_requests_fail_and_the_task_is_
 def audit(chaos, tmp_path):
     """Audit what the chaos left, after the test has tampered with it."""
     shutil.copy(chaos[1] / "state", tmp_path / "state")
-    handled = chaos_audit.read_handled(chaos[1] / "handled")
+    handled = ledger.read_handled(chaos[1] / "handled")
 
     def audit(tamper=lambda handled: handled, sql=None, *, killed=True):
         if sql is not None:
             with sqlite3.connect(tmp_path / "state") as db:
                 assert db.execute(sql).rowcount > 0
             db.close()
-        runs = [
-            chaos_audit.Run(number=number, killed=killed) for number in range(1 + max(line.run for line in handled))
-        ]
-        return chaos_audit.audit(600, tamper(list(handled)), runs, tmp_path / "state").problems
+        runs = [Run(name, killed=killed) for name in {line.run for line in handled}]
+        return ledger.audit(600, tamper(list(handled)), runs, tmp_path / "state").problems
 
     return audit
 
