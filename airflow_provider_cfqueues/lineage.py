@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from openlineage.client.event_v2 import Dataset
 
     from airflow_provider_cfqueues._compat import BaseHook
-    from airflow_provider_cfqueues.flows import Known
+    from airflow_provider_cfqueues.client.flow import Known
 
 FACET = "cloudflareQueues_messages"
 """The facet that counts what OpenLineage has no facet for: messages acked, retried and not confirmed."""

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 from airflow_provider_cfqueues import __version__
 from airflow_provider_cfqueues._compat import Stats
+from airflow_provider_cfqueues.client.call import Call, Exchange
+from airflow_provider_cfqueues.client.settings import Settings
 from airflow_provider_cfqueues.models import AckResult, PullResult, QueueMetrics, SendResult
-from airflow_provider_cfqueues.protocol import Call, Exchange
-from airflow_provider_cfqueues.settings import Settings
 
 PREFIX = "cloudflare_queues"
 OPERATION_TYPES = {"pull": "receive", "ack": "settle", "send": "send"}

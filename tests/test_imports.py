@@ -13,16 +13,15 @@ PACKAGE = Path(__file__).parent.parent / "airflow_provider_cfqueues"
 LAYERS = [
     {"exceptions", "outcomes", "bodies"},
     {"models"},
-    {"delays", "protocol", "matching"},
+    {"delays", "client.call", "matching"},
     {"arguments.values"},
     {"arguments.leases", "arguments.messages", "arguments.administration"},
     {"arguments"},
-    {"api.parts", "settings", "assets.queues"},
-    {"api.messages", "api.administration"},
-    {"api"},
-    {"flows.base"},
-    {"flows.lookup"},
-    {"flows.messages", "flows.administration", "flows.purging"},
+    {"client.reading", "client.settings", "assets.queues"},
+    {"client.message_calls", "client.queue_calls"},
+    {"client.flow"},
+    {"client.lookup"},
+    {"client.messages", "client.administration", "client.purging"},
     {"flows"},
     {"processing.options", "processing.threads"},
     {"processing.handling"},
@@ -32,7 +31,7 @@ LAYERS = [
     {"processing.journal"},
     {"processing.engine"},
     {"openlineage.facets"},
-    {"clients", "telemetry", "lineage"},
+    {"client.transport", "telemetry", "lineage"},
     {"hooks.base", "hooks.form"},
     {"hooks.consumers"},
     {"hooks.administration"},
@@ -103,7 +102,7 @@ except ImportError:
     assert {module.partition(".")[0] for module in extra} & heavy == set()
 
 
-@pytest.mark.parametrize("module", ["provider_info", "exceptions", "models", "protocol", "api", "flows", "settings"])
+@pytest.mark.parametrize("module", ["provider_info", "exceptions", "models", "client.messages", "client.settings"])
 def test_the_core_loads_neither_airflow_nor_an_http_library(module):
     loaded = modules_loaded_by(f"import airflow_provider_cfqueues.{module}")
     assert {name.partition(".")[0] for name in loaded} & {"airflow", "requests", "httpx", "tenacity"} == set()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues import api, arguments, flows
+from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues.arguments import Seconds
+from airflow_provider_cfqueues.client import administration, lookup, purging, queue_calls
+from airflow_provider_cfqueues.client.flow import once
 from airflow_provider_cfqueues.hooks.consumers import ConsumersHook
 
 if TYPE_CHECKING:
-    from airflow_provider_cfqueues.flows import Flow, Purge
+    from airflow_provider_cfqueues.client.flow import Flow
+    from airflow_provider_cfqueues.client.purging import Purge
     from airflow_provider_cfqueues.models import PurgeStatus, Queue
 
 
@@ -23,19 +26,19 @@ class AdministrationHook(ConsumersHook):
         :param name: the queue's name.
         :raises NotFoundError: the account has no such queue.
         """
-        return self.run(flows.get_queue_id(arguments.parse_name(name), self._known))
+        return self.run(lookup.get_queue_id(arguments.parse_name(name), self._known))
 
     async def aget_queue_id(self, name: str) -> str:
         """Async twin of :meth:`get_queue_id`."""
-        return await self.arun(flows.get_queue_id(arguments.parse_name(name), self._known))
+        return await self.arun(lookup.get_queue_id(arguments.parse_name(name), self._known))
 
     def list_queues(self) -> list[Queue]:
         """Return all queues of the account, over all pages of the list."""
-        return self.run(flows.list_queues())
+        return self.run(lookup.list_queues())
 
     async def alist_queues(self) -> list[Queue]:
         """Async twin of :meth:`list_queues`."""
-        return await self.arun(flows.list_queues())
+        return await self.arun(lookup.list_queues())
 
     def get_queue(self, queue_id: str) -> Queue:
         """
@@ -51,7 +54,7 @@ class AdministrationHook(ConsumersHook):
         return await self.arun(self._get_queue(queue_id))
 
     def _get_queue(self, queue_id: str) -> Flow[Queue]:
-        return flows.get_queue(arguments.parse_id(queue_id, "queue_id"), self._known)
+        return lookup.get_queue(arguments.parse_id(queue_id, "queue_id"), self._known)
 
     def create_queue(
         self,
@@ -85,7 +88,7 @@ class AdministrationHook(ConsumersHook):
         settings = arguments.parse_queue_settings(
             delivery_delay=delivery_delay, message_retention_period=message_retention_period
         )
-        return flows.create_queue(arguments.parse_name(name, "name"), settings, self._known)
+        return administration.create_queue(arguments.parse_name(name, "name"), settings, self._known)
 
     def delete_queue(self, queue_id: str) -> None:
         """
@@ -94,11 +97,11 @@ class AdministrationHook(ConsumersHook):
         :param queue_id: ID of the queue.
         :raises NotFoundError: there is no such queue.
         """
-        self.run(flows.delete_queue(arguments.parse_id(queue_id, "queue_id"), self._known))
+        self.run(administration.delete_queue(arguments.parse_id(queue_id, "queue_id"), self._known))
 
     async def adelete_queue(self, queue_id: str) -> None:
         """Async twin of :meth:`delete_queue`."""
-        await self.arun(flows.delete_queue(arguments.parse_id(queue_id, "queue_id"), self._known))
+        await self.arun(administration.delete_queue(arguments.parse_id(queue_id, "queue_id"), self._known))
 
     def pause_delivery(self, queue_id: str) -> Queue:
         """
@@ -162,7 +165,7 @@ class AdministrationHook(ConsumersHook):
 
     def _update_queue(self, queue_id: str, **settings: Any) -> Flow[Queue]:
         wanted = arguments.parse_queue_settings(**settings)
-        return flows.once(api.update_queue(arguments.parse_id(queue_id, "queue_id"), wanted))
+        return once(queue_calls.update_queue(arguments.parse_id(queue_id, "queue_id"), wanted))
 
     def purge(self, queue_id: str) -> None:
         """
@@ -174,11 +177,11 @@ class AdministrationHook(ConsumersHook):
         :param queue_id: ID of the queue.
         :raises CloudflareQueuesError: it failed; ``maybe_applied`` says whether it may have begun.
         """
-        self.run(flows.once(api.purge(arguments.parse_id(queue_id, "queue_id"))))
+        self.run(once(queue_calls.purge(arguments.parse_id(queue_id, "queue_id"))))
 
     async def apurge(self, queue_id: str) -> None:
         """Async twin of :meth:`purge`."""
-        await self.arun(flows.once(api.purge(arguments.parse_id(queue_id, "queue_id"))))
+        await self.arun(once(queue_calls.purge(arguments.parse_id(queue_id, "queue_id"))))
 
     def prepare_purge(self, queue_id: str) -> Purge:
         """
@@ -186,11 +189,11 @@ class AdministrationHook(ConsumersHook):
 
         :param queue_id: ID of the queue.
         """
-        return self.run(flows.prepare_purge(arguments.parse_id(queue_id, "queue_id")))
+        return self.run(purging.prepare_purge(arguments.parse_id(queue_id, "queue_id")))
 
     async def aprepare_purge(self, queue_id: str) -> Purge:
         """Async twin of :meth:`prepare_purge`."""
-        return await self.arun(flows.prepare_purge(arguments.parse_id(queue_id, "queue_id")))
+        return await self.arun(purging.prepare_purge(arguments.parse_id(queue_id, "queue_id")))
 
     def finish_purge(self, purge: Purge, *, poll_interval: float = 5, end: float) -> PurgeStatus:
         """
@@ -212,7 +215,7 @@ class AdministrationHook(ConsumersHook):
 
     def _finish_purge(self, purge: Purge, poll_interval: Any, end: float) -> Flow[PurgeStatus]:
         interval = arguments.parse_seconds(poll_interval, "poll_interval", at_least=1)
-        return flows.finish_purge(purge, poll_interval=interval, end=end)
+        return purging.finish_purge(purge, poll_interval=interval, end=end)
 
     def get_purge_status(self, queue_id: str) -> PurgeStatus:
         """
@@ -220,8 +223,8 @@ class AdministrationHook(ConsumersHook):
 
         :param queue_id: ID of the queue.
         """
-        return self.run(flows.once(api.get_purge_status(arguments.parse_id(queue_id, "queue_id"))))
+        return self.run(once(queue_calls.get_purge_status(arguments.parse_id(queue_id, "queue_id"))))
 
     async def aget_purge_status(self, queue_id: str) -> PurgeStatus:
         """Async twin of :meth:`get_purge_status`."""
-        return await self.arun(flows.once(api.get_purge_status(arguments.parse_id(queue_id, "queue_id"))))
+        return await self.arun(once(queue_calls.get_purge_status(arguments.parse_id(queue_id, "queue_id"))))

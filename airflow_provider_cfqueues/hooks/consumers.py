@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_cfqueues import api, arguments, flows
+from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues.arguments import Seconds
+from airflow_provider_cfqueues.client import administration, lookup, queue_calls
+from airflow_provider_cfqueues.client.flow import API_VISIBILITY_SECONDS, once
 from airflow_provider_cfqueues.hooks.base import CloudflareBaseHook
 
 if TYPE_CHECKING:
-    from airflow_provider_cfqueues.flows import Flow
+    from airflow_provider_cfqueues.client.flow import Flow
     from airflow_provider_cfqueues.models import Consumer, EnsuredConsumer
 
 
@@ -22,11 +24,11 @@ class ConsumersHook(CloudflareBaseHook):
 
         :param queue_id: ID of the queue.
         """
-        return self.run(flows.once(api.list_consumers(arguments.parse_id(queue_id, "queue_id"))))
+        return self.run(once(queue_calls.list_consumers(arguments.parse_id(queue_id, "queue_id"))))
 
     async def alist_consumers(self, queue_id: str) -> list[Consumer]:
         """Async twin of :meth:`list_consumers`."""
-        return await self.arun(flows.once(api.list_consumers(arguments.parse_id(queue_id, "queue_id"))))
+        return await self.arun(once(queue_calls.list_consumers(arguments.parse_id(queue_id, "queue_id"))))
 
     def create_pull_consumer(
         self,
@@ -79,7 +81,7 @@ class ConsumersHook(CloudflareBaseHook):
         return await self.arun(self._create_pull_consumer(queue_id, wanted))
 
     def _create_pull_consumer(self, queue_id: str, wanted: Consumer) -> Flow[Consumer]:
-        return flows.create_pull_consumer(arguments.parse_id(queue_id, "queue_id"), wanted, self._known)
+        return administration.create_pull_consumer(arguments.parse_id(queue_id, "queue_id"), wanted, self._known)
 
     def update_pull_consumer(
         self,
@@ -133,7 +135,7 @@ class ConsumersHook(CloudflareBaseHook):
         return await self.arun(self._update_pull_consumer(queue_id, wanted))
 
     def _update_pull_consumer(self, queue_id: str, wanted: Consumer) -> Flow[Consumer]:
-        return flows.update_pull_consumer(arguments.parse_id(queue_id, "queue_id"), wanted, self._known)
+        return administration.update_pull_consumer(arguments.parse_id(queue_id, "queue_id"), wanted, self._known)
 
     def ensure_pull_consumer(
         self,
@@ -194,7 +196,7 @@ class ConsumersHook(CloudflareBaseHook):
 
     def _ensure_pull_consumer(self, queue_id: str, wanted: Consumer) -> Flow[EnsuredConsumer]:
         queue_id = arguments.parse_id(queue_id, "queue_id")
-        ensured = yield from flows.ensure_pull_consumer(queue_id, wanted, self._known)
+        ensured = yield from administration.ensure_pull_consumer(queue_id, wanted, self._known)
         if ensured.untried:
             self.log.warning("The new pull consumer of queue %s was not tried out: %s", queue_id, ensured.untried)
         return ensured
@@ -216,7 +218,7 @@ class ConsumersHook(CloudflareBaseHook):
         return await self.arun(self._get_pull_consumer(arguments.parse_id(queue_id, "queue_id"), required=True))
 
     def _get_pull_consumer(self, queue_id: str, *, required: bool = False) -> Flow[Consumer | None]:
-        consumer = yield from flows.get_pull_consumer(queue_id, self._known, required=required)
+        consumer = yield from lookup.get_pull_consumer(queue_id, self._known, required=required)
         if queue_id in self.warned_of:
             return consumer
         self.warned_of.add(queue_id)
@@ -227,7 +229,7 @@ class ConsumersHook(CloudflareBaseHook):
                 "whether it has a dead-letter queue is not known, and without a visibility_timeout its leases are "
                 "taken to last %d s",
                 queue,
-                flows.API_VISIBILITY_SECONDS,
+                API_VISIBILITY_SECONDS,
             )
         elif consumer.dead_letter_queue is None:
             self.log.warning(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues._compat import conf
 from airflow_provider_cfqueues.arguments import Seconds
+from airflow_provider_cfqueues.client.purging import Purge
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, PurgeTimeoutError
-from airflow_provider_cfqueues.flows import Purge
 from airflow_provider_cfqueues.models import PurgeStatus
 from airflow_provider_cfqueues.operators.base import QueueOperator
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_cfqueues.flows import fits
+from airflow_provider_cfqueues.client.messages import fits
 from airflow_provider_cfqueues.models import Message, OutgoingMessage
 
 MARK = {"rejected_by": "airflow-provider-cfqueues"}

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from airflow_provider_cfqueues.api import MAX_LEASES_PER_ACK
+from airflow_provider_cfqueues.client.message_calls import MAX_LEASES_PER_ACK
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.processing.report import Report
 from airflow_provider_cfqueues.processing.settling import QueuePort

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from airflow_provider_cfqueues import api, flows
+from airflow_provider_cfqueues.client import message_calls, messages
+from airflow_provider_cfqueues.client.flow import once, patiently
 from airflow_provider_cfqueues.models import AckResult, Lease, Message, PullResult
 from airflow_provider_cfqueues.processing.copies import wrap
 
 if TYPE_CHECKING:
-    from airflow_provider_cfqueues.flows import Flow
+    from airflow_provider_cfqueues.client.flow import Flow
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 T = TypeVar("T")
@@ -52,8 +53,8 @@ class HookPort:
         """
         # One request: the hook's pull makes further ones until it has enough, and what the first gave would wait for
         # the last, its leases running, unknown to the engine where that is killed meanwhile.
-        call = api.pull(self._queue_id, max_messages, self._visibility_timeout, self._visibility_timeout)
-        pulled = await self._run(flows.once(call))
+        call = message_calls.pull(self._queue_id, max_messages, self._visibility_timeout, self._visibility_timeout)
+        pulled = await self._run(once(call))
         self._hook.log_without_lease(self._queue_id, pulled)
         return pulled
 
@@ -64,7 +65,7 @@ class HookPort:
         :param acks: leases of messages that are done.
         :param retries: leases of messages to deliver again.
         """
-        result = await self._run(flows.ack(self._queue_id, [Lease(lease_id=ack) for ack in acks], retries))
+        result = await self._run(messages.ack(self._queue_id, [Lease(lease_id=ack) for ack in acks], retries))
         self._hook.log_messages(self._queue_id, result)
         return result
 
@@ -77,10 +78,10 @@ class HookPort:
         :param rejected: the messages, each with its reason.
         """
         copies = {message.lease_id: wrap(message, self._queue_id, reason) for message, reason in rejected}
-        copies = {lease_id: copy for lease_id, copy in copies.items() if flows.fits(copy)}
+        copies = {lease_id: copy for lease_id, copy in copies.items() if messages.fits(copy)}
         # A copy that comes twice is better than a run that ends, with its messages rejected again in the next.
-        await self._run(flows.send(str(self._dead_letter_queue_id), list(copies.values()), repeat_ambiguous=True))
+        await self._run(messages.send(str(self._dead_letter_queue_id), list(copies.values()), repeat_ambiguous=True))
         return set(copies)
 
     async def _run(self, flow: Flow[T]) -> T:
-        return await self._hook.arun(flows.patiently(flow))
+        return await self._hook.arun(patiently(flow))

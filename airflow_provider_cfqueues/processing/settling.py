@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from airflow_provider_cfqueues.api import MAX_LEASES_PER_ACK
 from airflow_provider_cfqueues.arguments import parse_delay
+from airflow_provider_cfqueues.client.message_calls import MAX_LEASES_PER_ACK
 from airflow_provider_cfqueues.delays import DelayRule
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import AckResult, Lease, Message, PullResult

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_cfqueues.api import MAX_MESSAGES_PER_PULL
+from airflow_provider_cfqueues.client.message_calls import MAX_MESSAGES_PER_PULL
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.processing.options import Options
 

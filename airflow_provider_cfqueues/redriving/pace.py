@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_cfqueues.api import MAX_MESSAGES_PER_SEND
+from airflow_provider_cfqueues.client.message_calls import MAX_MESSAGES_PER_SEND
 
 SENDS_PER_SECOND = 3
 SENDS_AT_ONCE = 100

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from airflow_provider_cfqueues import flows
+from airflow_provider_cfqueues.client import messages
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, InvalidRequestError
 from airflow_provider_cfqueues.models import OutgoingMessage
 from airflow_provider_cfqueues.redriving.pace import Pace
@@ -54,7 +54,7 @@ class Sender:
         :raises CloudflareQueuesError: a request failed for another reason, or too many messages were refused in a row.
         """
         leases = iter(copies)
-        waiting = [list(islice(leases, len(batch))) for batch in flows.batches(list(copies.values()))]
+        waiting = [list(islice(leases, len(batch))) for batch in messages.batches(list(copies.values()))]
         while waiting and await may_begin():
             batch = waiting.pop(0)
             before = len(sent)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from airflow_provider_cfqueues import arguments
-from airflow_provider_cfqueues.api import MAX_MESSAGES_PER_PULL
+from airflow_provider_cfqueues.client.message_calls import MAX_MESSAGES_PER_PULL
 
 SETTLE_SECONDS = 60
 """How long one settling may take: the tries of one call, as ``clients.RepeatPolicy`` has them."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_cfqueues import api
 from airflow_provider_cfqueues._compat import Stats
+from airflow_provider_cfqueues.client import message_calls, queue_calls
 from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
@@ -121,9 +121,8 @@ def calls_of_the_api():
         "page": 1,
         "account_owned": False,
     }
-    for name in api.__all__:
-        function = getattr(api, name)
-        if inspect.isfunction(function) and "Call[" in str(function.__annotations__["return"]):
+    for function in (*vars(message_calls).values(), *vars(queue_calls).values()):
+        if inspect.isfunction(function) and "Call[" in str(function.__annotations__.get("return")):
             yield function(**{parameter: given[parameter] for parameter in inspect.signature(function).parameters})
 
 

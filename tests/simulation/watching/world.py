@@ -14,7 +14,7 @@ from typing import Any
 from airflow.jobs import triggerer_job_runner
 from airflow.triggers import shared_stream
 
-from airflow_provider_cfqueues import api, clients
+from airflow_provider_cfqueues.client import message_calls, transport
 from airflow_provider_cfqueues.emulator.model import Outgoing
 from airflow_provider_cfqueues.emulator.service import Service
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
@@ -232,8 +232,8 @@ class World(Stage):
             return
 
         def settle() -> None:
-            call = api.ack(QUEUE_ID, [lease_id], [])
-            _, document = self.network.server.apply(call, clients._content(call) or b"")
+            call = message_calls.ack(QUEUE_ID, [lease_id], [])
+            _, document = self.network.server.apply(call, transport._content(call) or b"")
             self.truth.note(None, "a DAG settles message %d", self.truth.deliveries[lease_id].number)
             self.truth.honoured(call.payload, document["result"])
 

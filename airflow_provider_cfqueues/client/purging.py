@@ -6,10 +6,10 @@ import logging
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
-from airflow_provider_cfqueues import api
-from airflow_provider_cfqueues.api.parts import read_date
+from airflow_provider_cfqueues.client import message_calls, queue_calls
+from airflow_provider_cfqueues.client.flow import Flow, Pause
+from airflow_provider_cfqueues.client.reading import read_date
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MalformedResponseError
-from airflow_provider_cfqueues.flows.base import Flow, Pause
 from airflow_provider_cfqueues.models import PurgeStatus, QueueMetrics
 
 SAME_MOMENT = timedelta(seconds=5)
@@ -63,8 +63,8 @@ def prepare_purge(queue_id: str) -> Flow[Purge]:
 
     :param queue_id: ID of the queue.
     """
-    metrics: QueueMetrics = yield api.get_metrics(queue_id)
-    before: PurgeStatus = yield api.get_purge_status(queue_id)
+    metrics: QueueMetrics = yield message_calls.get_metrics(queue_id)
+    before: PurgeStatus = yield queue_calls.get_purge_status(queue_id)
     return Purge(
         queue_id=queue_id,
         backlog_count=metrics.backlog_count,
@@ -88,7 +88,7 @@ def finish_purge(purge: Purge, *, poll_interval: float, end: float) -> Flow[Purg
     while True:
         wait = poll_interval
         try:
-            status: PurgeStatus = yield replace(api.get_purge_status(purge.queue_id), repeat=False)
+            status: PurgeStatus = yield replace(queue_calls.get_purge_status(purge.queue_id), repeat=False)
             status = replace(status, completed=status.completed and purge.is_of(status))
         except CloudflareQueuesError as error:
             if not error.repeatable and not isinstance(error, MalformedResponseError):

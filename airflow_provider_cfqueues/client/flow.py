@@ -6,9 +6,9 @@ from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
+from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MalformedResponseError
 from airflow_provider_cfqueues.models import Consumer
-from airflow_provider_cfqueues.protocol import Call
 
 T = TypeVar("T")
 

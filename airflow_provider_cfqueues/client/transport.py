@@ -2,7 +2,7 @@
 The only I/O: carry calls to the API and answers back, sync on ``requests``, async on ``httpx``.
 
 Both clients share everything but the carrying: what a call is, how an answer is read and what may be repeated is
-decided in :mod:`~airflow_provider_cfqueues.protocol`, how long to wait in :class:`RepeatPolicy`.
+decided in :mod:`~airflow_provider_cfqueues.client.call`, how long to wait in :class:`RepeatPolicy`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import tenacity
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationValueError, NewConnectionError
 
 from airflow_provider_cfqueues import __version__
+from airflow_provider_cfqueues.client.call import Answer, Call, Exchange
+from airflow_provider_cfqueues.client.flow import Flow, Pause, once
+from airflow_provider_cfqueues.client.settings import Settings
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, ConfigurationError, TransportError
-from airflow_provider_cfqueues.flows import Flow, Pause, once
-from airflow_provider_cfqueues.protocol import Answer, Call, Exchange
-from airflow_provider_cfqueues.settings import Settings
 
 log = logging.getLogger(__name__)
 

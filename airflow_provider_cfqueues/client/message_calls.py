@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from airflow_provider_cfqueues.api import parts
 from airflow_provider_cfqueues.bodies import decode_body
+from airflow_provider_cfqueues.client import reading
+from airflow_provider_cfqueues.client.call import Call, Envelope, text_of
 from airflow_provider_cfqueues.models import (
     AckResult,
     Lease,
@@ -18,7 +19,6 @@ from airflow_provider_cfqueues.models import (
     QueueMetrics,
     SendResult,
 )
-from airflow_provider_cfqueues.protocol import Call, Envelope, text_of
 
 MAX_LEASES_PER_ACK = 100
 """Undocumented; other clients stay at 100 as well."""
@@ -42,7 +42,10 @@ def ack(queue_id: str, acks: Sequence[str], retries: Sequence[Lease]) -> Call[Ac
 
     def read(envelope: Envelope) -> AckResult:
         result = envelope.result or {}
-        ack_count, retry_count = parts.read_count(result.get("ackCount")), parts.read_count(result.get("retryCount"))
+        ack_count, retry_count = (
+            reading.read_count(result.get("ackCount")),
+            reading.read_count(result.get("retryCount")),
+        )
         warnings = _warnings(result.get("warnings"))
         lease_ids = {"ack": list(acks), "retry": [lease.lease_id for lease in retries]}
         foreign = len(warnings.keys() - {*lease_ids["ack"], *lease_ids["retry"]})
@@ -63,11 +66,11 @@ def ack(queue_id: str, acks: Sequence[str], retries: Sequence[Lease]) -> Call[Ac
     return Call(
         name="settle leases",
         method="POST",
-        path=parts.messages_path(queue_id, "/ack"),
+        path=reading.messages_path(queue_id, "/ack"),
         queue=queue_id,
         payload={
             "acks": [{"lease_id": lease_id} for lease_id in acks],
-            "retries": [parts.without_none(lease_id=r.lease_id, delay_seconds=r.delay_seconds) for r in retries],
+            "retries": [reading.without_none(lease_id=r.lease_id, delay_seconds=r.delay_seconds) for r in retries],
         },
         read=read,
     )
@@ -118,16 +121,16 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
             if _has_lease(item)
         )
         return PullResult(
-            messages=messages, backlog=parts.read_backlog(result), without_lease=len(items) - len(messages)
+            messages=messages, backlog=reading.read_backlog(result), without_lease=len(items) - len(messages)
         )
 
     milliseconds = None if visibility_timeout is None else max(1, round(visibility_timeout * 1000))
     return Call(
         name="pull messages",
         method="POST",
-        path=parts.messages_path(queue_id, "/pull"),
+        path=reading.messages_path(queue_id, "/pull"),
         queue=queue_id,
-        payload=parts.without_none(batch_size=max_messages, visibility_timeout_ms=milliseconds),
+        payload=reading.without_none(batch_size=max_messages, visibility_timeout_ms=milliseconds),
         read=read,
     )
 
@@ -148,8 +151,8 @@ def _content(item: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": str(item.get("id") or ""),
         "body": body,
-        "attempts": parts.read_count(item.get("attempts")),
-        "timestamp": parts.read_time(item.get("timestamp_ms")),
+        "attempts": reading.read_count(item.get("attempts")),
+        "timestamp": reading.read_time(item.get("timestamp_ms")),
         "content_type": content_type,
         "metadata": metadata,
         "raw_body": raw,
@@ -172,7 +175,7 @@ def peek(queue_id: str, max_messages: int) -> Call[list[PeekedMessage]]:
     return Call(
         name="peek at messages",
         method="POST",
-        path=parts.messages_path(queue_id, "/peek"),
+        path=reading.messages_path(queue_id, "/peek"),
         queue=queue_id,
         payload={"batch_size": max_messages},
         read=read,
@@ -192,10 +195,10 @@ def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous
     return Call(
         name="send messages",
         method="POST",
-        path=parts.messages_path(queue_id, "/batch"),
+        path=reading.messages_path(queue_id, "/batch"),
         queue=queue_id,
         payload={"messages": [outgoing_payload(message) for message in messages]},
-        read=lambda envelope: SendResult(sent_count=len(messages), backlog=parts.read_backlog(envelope.result or {})),
+        read=lambda envelope: SendResult(sent_count=len(messages), backlog=reading.read_backlog(envelope.result or {})),
         repeat_ambiguous=repeat_ambiguous,
     )
 
@@ -206,7 +209,9 @@ def outgoing_payload(message: OutgoingMessage) -> dict[str, Any]:
 
     :param message: the message.
     """
-    return parts.without_none(body=message.body, content_type=message.content_type, delay_seconds=message.delay_seconds)
+    return reading.without_none(
+        body=message.body, content_type=message.content_type, delay_seconds=message.delay_seconds
+    )
 
 
 def get_metrics(queue_id: str) -> Call[QueueMetrics]:
@@ -218,7 +223,7 @@ def get_metrics(queue_id: str) -> Call[QueueMetrics]:
     return Call(
         name="read the metrics",
         method="GET",
-        path=parts.queue_path(queue_id, "/metrics"),
+        path=reading.queue_path(queue_id, "/metrics"),
         queue=queue_id,
-        read=lambda envelope: parts.read_metrics(envelope.result),
+        read=lambda envelope: reading.read_metrics(envelope.result),
     )

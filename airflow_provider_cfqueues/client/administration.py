@@ -8,7 +8,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from airflow_provider_cfqueues import api
+from airflow_provider_cfqueues.client import message_calls, queue_calls
+from airflow_provider_cfqueues.client.flow import API_VISIBILITY_SECONDS, Flow, Known, Pause
+from airflow_provider_cfqueues.client.lookup import get_queue_id
 from airflow_provider_cfqueues.exceptions import (
     AlreadyExistsError,
     ApiError,
@@ -18,8 +20,6 @@ from airflow_provider_cfqueues.exceptions import (
     PullNotEnabledError,
     QueuePausedError,
 )
-from airflow_provider_cfqueues.flows.base import API_VISIBILITY_SECONDS, Flow, Known, Pause
-from airflow_provider_cfqueues.flows.lookup import get_queue_id
 from airflow_provider_cfqueues.models import Consumer, EnsuredConsumer, Lease, PeekedMessage, PullResult, Queue
 
 YOUNG = timedelta(minutes=2)
@@ -48,12 +48,12 @@ def create_queue(name: str, settings: Mapping[str, Any], known: Known) -> Flow[Q
     """
     began = datetime.now(timezone.utc)
     try:
-        queue: Queue = yield api.create_queue(name, settings)
+        queue: Queue = yield queue_calls.create_queue(name, settings)
     except (AlreadyExistsError, MalformedResponseError) as error:
         if not error.maybe_applied:
             raise
         try:
-            queue = yield api.get_queue((yield from get_queue_id(name, known)))
+            queue = yield queue_calls.get_queue((yield from get_queue_id(name, known)))
         except NotFoundError:
             raise error from None
         is_older = queue.created_on is not None and queue.created_on < began - CLOCK_DIFFERENCE
@@ -75,7 +75,7 @@ def delete_queue(queue_id: str, known: Known) -> Flow[None]:
     known.queue_ids = {name: known_id for name, known_id in known.queue_ids.items() if known_id != queue_id}
     known.consumers.pop(queue_id, None)
     try:
-        yield api.delete_queue(queue_id)
+        yield queue_calls.delete_queue(queue_id)
     except NotFoundError as error:
         if not error.maybe_applied:
             raise
@@ -90,7 +90,7 @@ def create_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[
     :param known: what was looked up before; the consumer is added to it.
     :raises AlreadyExistsError: the queue has a consumer.
     """
-    consumer: Consumer = yield api.create_consumer(queue_id, wanted)
+    consumer: Consumer = yield queue_calls.create_consumer(queue_id, wanted)
     known.consumers[queue_id] = consumer
     return consumer
 
@@ -109,7 +109,7 @@ def update_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[
     if current is None:
         msg = "The queue has no pull consumer"
         raise NotFoundError(msg, queue=queue_id)
-    consumer: Consumer = yield api.replace_consumer(queue_id, replace(current, **_settings(wanted)))
+    consumer: Consumer = yield queue_calls.replace_consumer(queue_id, replace(current, **_settings(wanted)))
     known.consumers[queue_id] = consumer
     return consumer
 
@@ -132,14 +132,14 @@ def ensure_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[
     if consumer is None:
         action = "created"
         try:
-            consumer = yield api.create_consumer(queue_id, wanted)
+            consumer = yield queue_calls.create_consumer(queue_id, wanted)
         except AlreadyExistsError:  # somebody was faster, or an earlier try whose answer was lost
             consumer = yield from _find_pull_consumer(queue_id)
             if consumer is None:
                 raise
     if any(getattr(consumer, name) != value for name, value in _settings(wanted).items()):
         action = action if action == "created" else "updated"
-        consumer = yield api.replace_consumer(queue_id, replace(consumer, **_settings(wanted)))
+        consumer = yield queue_calls.replace_consumer(queue_id, replace(consumer, **_settings(wanted)))
     known.consumers[queue_id] = consumer
     untried = None
     age = timedelta() if action == "created" else _age(consumer)
@@ -149,7 +149,7 @@ def ensure_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[
 
 
 def _find_pull_consumer(queue_id: str) -> Flow[Consumer | None]:
-    consumers: list[Consumer] = yield api.list_consumers(queue_id)
+    consumers: list[Consumer] = yield queue_calls.list_consumers(queue_id)
     for consumer in consumers:
         if consumer.type != "http_pull":
             worker = f" {consumer.script_name!r}" if consumer.script_name else ""
@@ -175,14 +175,15 @@ def _try_out(queue_id: str, consumer: Consumer, age: timedelta) -> Flow[str | No
     if attempts is not None and consumer.is_last_delivery(attempts + 1):
         yield Pause(seconds=max(timedelta(), SETTLED - age).total_seconds())
         return RISKY
-    call = api.pull(queue_id, 1, API_VISIBILITY_SECONDS, API_VISIBILITY_SECONDS)
+    call = message_calls.pull(queue_id, 1, API_VISIBILITY_SECONDS, API_VISIBILITY_SECONDS)
     try:
         pulled: PullResult = yield replace(call, repeat_also=(PullNotEnabledError,))
     except QueuePausedError:
         return PAUSED
     if pulled:
         try:
-            yield api.ack(queue_id, [], [Lease(lease_id=message.lease_id, delay_seconds=0) for message in pulled])
+            given_back = [Lease(lease_id=message.lease_id, delay_seconds=0) for message in pulled]
+            yield message_calls.ack(queue_id, [], given_back)
         except CloudflareQueuesError as error:
             log.warning("The message that tried queue %s out comes back when its lease ends: %s", queue_id, error)
     return None
@@ -191,7 +192,7 @@ def _try_out(queue_id: str, consumer: Consumer, age: timedelta) -> Flow[str | No
 def _look_at_next(queue_id: str) -> Flow[int | None]:
     """Return how often the next message was delivered: None where there is none, 0 where that cannot be seen."""
     try:
-        peeked: list[PeekedMessage] = yield api.peek(queue_id, 1)
+        peeked: list[PeekedMessage] = yield message_calls.peek(queue_id, 1)
     except ApiError as error:
         if error.repeatable:
             raise

@@ -2,8 +2,8 @@ from datetime import datetime, timezone
 
 import pytest
 
+from airflow_provider_cfqueues.client.call import Answer, Call
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, RateLimitedError
-from airflow_provider_cfqueues.protocol import Answer, Call
 
 CALL = Call(name="do it", method="GET", path="/x", read=lambda envelope: envelope.result)
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from difflib import get_close_matches
 
-from airflow_provider_cfqueues import api
+from airflow_provider_cfqueues.client import queue_calls
+from airflow_provider_cfqueues.client.flow import Flow, Known
+from airflow_provider_cfqueues.client.settings import ApiToken, Credentials
 from airflow_provider_cfqueues.exceptions import (
     AuthenticationError,
     CloudflareQueuesError,
     NotFoundError,
     PermissionDeniedError,
 )
-from airflow_provider_cfqueues.flows.base import Flow, Known
 from airflow_provider_cfqueues.models import Consumer, Queue
-from airflow_provider_cfqueues.settings import ApiToken, Credentials
 
 
 def get_pull_consumer(queue_id: str, known: Known, *, required: bool = False) -> Flow[Consumer | None]:
@@ -28,7 +28,7 @@ def get_pull_consumer(queue_id: str, known: Known, *, required: bool = False) ->
     """
     if queue_id not in known.consumers:
         try:
-            consumers: list[Consumer] = yield replace(api.list_consumers(queue_id), repeat=required)
+            consumers: list[Consumer] = yield replace(queue_calls.list_consumers(queue_id), repeat=required)
         except CloudflareQueuesError as error:
             if required and not isinstance(error, PermissionDeniedError):
                 raise
@@ -47,7 +47,7 @@ def list_queues(name: str | None = None) -> Flow[list[Queue]]:
     known: set[str] = set()
     page, more = 1, True
     while more:
-        part, more = yield api.list_queues(page, name)
+        part, more = yield queue_calls.list_queues(page, name)
         fresh = [queue for queue in part if queue.queue_id not in known]
         known |= {queue.queue_id for queue in fresh}
         queues += fresh
@@ -63,7 +63,7 @@ def get_queue(queue_id: str, known: Known) -> Flow[Queue]:
     :param queue_id: ID of the queue.
     :param known: what was looked up before; the queue's name is added to it.
     """
-    queue: Queue = yield api.get_queue(queue_id)
+    queue: Queue = yield queue_calls.get_queue(queue_id)
     if queue.queue_name:
         known.queue_ids[queue.queue_name] = queue.queue_id
     return queue
@@ -105,7 +105,7 @@ def test_connection(credentials: Credentials) -> Flow[str]:
             raise AuthenticationError(msg)
         may, may_not = "The API token is active, and it can", "The API token is active, but may not"
     try:
-        queues, more = yield api.list_queues(1)
+        queues, more = yield queue_calls.list_queues(1)
     except (AuthenticationError, PermissionDeniedError) as error:
         error.message = f"{may_not} list the account's queues ('Queues Read' is missing): {error.message}"
         raise
@@ -120,9 +120,9 @@ def _verify_token(token: str) -> Flow[str]:
     """Ask the endpoint of the token's kind; an account's token made before prefixes existed is found by the second."""
     account_owned = token.startswith("cfat_")
     try:
-        status: str = yield api.verify_token(account_owned=account_owned)
+        status: str = yield queue_calls.verify_token(account_owned=account_owned)
     except AuthenticationError:
         if account_owned or token.startswith("cfut_"):
             raise
-        status = yield api.verify_token(account_owned=True)
+        status = yield queue_calls.verify_token(account_owned=True)
     return status

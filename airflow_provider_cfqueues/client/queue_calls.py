@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_cfqueues.api import parts
+from airflow_provider_cfqueues.client import reading
+from airflow_provider_cfqueues.client.call import Call, Envelope
 from airflow_provider_cfqueues.models import Consumer, PurgeStatus, Queue
-from airflow_provider_cfqueues.protocol import Call, Envelope
 
 
 def list_consumers(queue_id: str) -> Call[list[Consumer]]:
@@ -20,9 +20,9 @@ def list_consumers(queue_id: str) -> Call[list[Consumer]]:
     return Call(
         name="read the consumers",
         method="GET",
-        path=parts.queue_path(queue_id, "/consumers"),
+        path=reading.queue_path(queue_id, "/consumers"),
         queue=queue_id,
-        read=lambda envelope: [parts.read_consumer(item) for item in envelope.result or ()],
+        read=lambda envelope: [reading.read_consumer(item) for item in envelope.result or ()],
     )
 
 
@@ -36,10 +36,10 @@ def create_consumer(queue_id: str, consumer: Consumer) -> Call[Consumer]:
     return Call(
         name="create the pull consumer",
         method="POST",
-        path=parts.queue_path(queue_id, "/consumers"),
+        path=reading.queue_path(queue_id, "/consumers"),
         queue=queue_id,
         payload=_consumer_payload(consumer),
-        read=lambda envelope: parts.read_consumer(envelope.result),
+        read=lambda envelope: reading.read_consumer(envelope.result),
     )
 
 
@@ -53,16 +53,16 @@ def replace_consumer(queue_id: str, consumer: Consumer) -> Call[Consumer]:
     return Call(
         name="update the pull consumer",
         method="PUT",
-        path=parts.queue_path(queue_id, f"/consumers/{consumer.consumer_id}"),
+        path=reading.queue_path(queue_id, f"/consumers/{consumer.consumer_id}"),
         queue=queue_id,
         payload=_consumer_payload(consumer),
-        read=lambda envelope: parts.read_consumer(envelope.result),
+        read=lambda envelope: reading.read_consumer(envelope.result),
     )
 
 
 def _consumer_payload(consumer: Consumer) -> dict[str, Any]:
     timeout = consumer.visibility_timeout
-    settings = parts.without_none(
+    settings = reading.without_none(
         batch_size=consumer.batch_size,
         max_retries=consumer.max_retries,
         retry_delay=consumer.retry_delay,
@@ -70,7 +70,7 @@ def _consumer_payload(consumer: Consumer) -> dict[str, Any]:
     )
     return {
         "type": "http_pull",
-        **parts.without_none(dead_letter_queue=consumer.dead_letter_queue, settings=settings or None),
+        **reading.without_none(dead_letter_queue=consumer.dead_letter_queue, settings=settings or None),
     }
 
 
@@ -83,9 +83,9 @@ def get_queue(queue_id: str) -> Call[Queue]:
     return Call(
         name="read the queue",
         method="GET",
-        path=parts.queue_path(queue_id, ""),
+        path=reading.queue_path(queue_id, ""),
         queue=queue_id,
-        read=lambda envelope: parts.read_queue(envelope.result),
+        read=lambda envelope: reading.read_queue(envelope.result),
     )
 
 
@@ -103,8 +103,8 @@ def create_queue(name: str, settings: Mapping[str, Any]) -> Call[Queue]:
         method="POST",
         path="/accounts/{account_id}/queues",
         queue=name,
-        payload={"queue_name": name, **parts.without_none(settings=dict(settings) or None)},
-        read=lambda envelope: parts.read_queue(envelope.result),
+        payload={"queue_name": name, **reading.without_none(settings=dict(settings) or None)},
+        read=lambda envelope: reading.read_queue(envelope.result),
     )
 
 
@@ -118,10 +118,10 @@ def update_queue(queue_id: str, settings: Mapping[str, Any]) -> Call[Queue]:
     return Call(
         name="change the settings of the queue",
         method="PATCH",
-        path=parts.queue_path(queue_id, ""),
+        path=reading.queue_path(queue_id, ""),
         queue=queue_id,
         payload={"settings": dict(settings)},
-        read=lambda envelope: parts.read_queue(envelope.result),
+        read=lambda envelope: reading.read_queue(envelope.result),
     )
 
 
@@ -134,7 +134,7 @@ def delete_queue(queue_id: str) -> Call[None]:
     return Call(
         name="delete the queue",
         method="DELETE",
-        path=parts.queue_path(queue_id, ""),
+        path=reading.queue_path(queue_id, ""),
         queue=queue_id,
         read=lambda envelope: None,
     )
@@ -149,7 +149,7 @@ def purge(queue_id: str) -> Call[None]:
     return Call(
         name="purge the queue",
         method="POST",
-        path=parts.queue_path(queue_id, "/purge"),
+        path=reading.queue_path(queue_id, "/purge"),
         queue=queue_id,
         payload={"delete_messages_permanently": True},
         read=lambda envelope: None,
@@ -178,7 +178,7 @@ def get_purge_status(queue_id: str) -> Call[PurgeStatus]:
     return Call(
         name="read the purge status",
         method="GET",
-        path=parts.queue_path(queue_id, "/purge"),
+        path=reading.queue_path(queue_id, "/purge"),
         queue=queue_id,
         read=read,
     )
@@ -195,21 +195,21 @@ def list_queues(page: int, name: str | None = None) -> Call[tuple[list[Queue], b
     """
 
     def read(envelope: Envelope) -> tuple[list[Queue], bool]:
-        queues = [parts.read_queue(item) for item in envelope.result or ()]
+        queues = [reading.read_queue(item) for item in envelope.result or ()]
         return queues, bool(queues) and page < _pages(envelope.result_info)
 
     return Call(
         name="list the queues",
         method="GET",
         path="/accounts/{account_id}/queues",
-        params=parts.without_none(page=page, name=name),
+        params=reading.without_none(page=page, name=name),
         read=read,
     )
 
 
 def _pages(result_info: Mapping[str, Any]) -> int:
-    total, size = parts.read_count(result_info.get("total_count")), parts.read_count(result_info.get("per_page"))
-    return parts.read_count(result_info.get("total_pages")) or (math.ceil(total / size) if total and size else 1)
+    total, size = reading.read_count(result_info.get("total_count")), reading.read_count(result_info.get("per_page"))
+    return reading.read_count(result_info.get("total_pages")) or (math.ceil(total / size) if total and size else 1)
 
 
 def verify_token(*, account_owned: bool) -> Call[str]:

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_cfqueues import api
+from airflow_provider_cfqueues.client import message_calls
+from airflow_provider_cfqueues.client.flow import API_VISIBILITY_SECONDS, Flow, Known
+from airflow_provider_cfqueues.client.lookup import get_pull_consumer
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, Progress
-from airflow_provider_cfqueues.flows.base import API_VISIBILITY_SECONDS, Flow, Known
-from airflow_provider_cfqueues.flows.lookup import get_pull_consumer
 from airflow_provider_cfqueues.models import (
     AckResult,
     Lease,
@@ -40,10 +40,10 @@ def ack(queue_id: str, acks: Sequence[Lease], retries: Sequence[Lease]) -> Flow[
     to_ack = {lease.lease_id: None for lease in acks if lease.lease_id not in to_retry}
     leases: list[str | Lease] = [*to_ack, *to_retry.values()]
     result = AckResult()
-    for start in range(0, len(leases), api.MAX_LEASES_PER_ACK):
-        batch = leases[start : start + api.MAX_LEASES_PER_ACK]
+    for start in range(0, len(leases), message_calls.MAX_LEASES_PER_ACK):
+        batch = leases[start : start + message_calls.MAX_LEASES_PER_ACK]
         try:
-            part = yield api.ack(
+            part = yield message_calls.ack(
                 queue_id,
                 [lease for lease in batch if isinstance(lease, str)],
                 [lease for lease in batch if isinstance(lease, Lease)],
@@ -79,10 +79,10 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, kno
     if lease_seconds is None:
         lease_seconds = API_VISIBILITY_SECONDS
     result = PullResult(consumer=consumer)
-    for asked in range(0, max_messages, api.MAX_MESSAGES_PER_PULL):
-        size = min(max_messages - asked, api.MAX_MESSAGES_PER_PULL)
+    for asked in range(0, max_messages, message_calls.MAX_MESSAGES_PER_PULL):
+        size = min(max_messages - asked, message_calls.MAX_MESSAGES_PER_PULL)
         try:
-            part: PullResult = yield api.pull(queue_id, size, visibility_timeout, lease_seconds)
+            part: PullResult = yield message_calls.pull(queue_id, size, visibility_timeout, lease_seconds)
         except CloudflareQueuesError as error:
             if not result.messages:
                 raise
@@ -113,7 +113,7 @@ def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous
     start = 0
     for batch in list(batches(messages)):
         try:
-            part: SendResult = yield api.send(queue_id, batch, repeat_ambiguous=repeat_ambiguous)
+            part: SendResult = yield message_calls.send(queue_id, batch, repeat_ambiguous=repeat_ambiguous)
         except CloudflareQueuesError as error:
             error.progress = _progress("messages", range(len(messages)), start, len(batch), error, result)
             raise
@@ -146,7 +146,7 @@ def batches(messages: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMessag
     batch_size = 0
     for position, message in enumerate(messages):
         size = _wire_size(message, position)
-        if len(batch) == api.MAX_MESSAGES_PER_SEND or batch_size + size > api.MAX_BYTES_PER_SEND:
+        if len(batch) == message_calls.MAX_MESSAGES_PER_SEND or batch_size + size > message_calls.MAX_BYTES_PER_SEND:
             yield batch
             batch, batch_size = [], 0
         batch.append(message)
@@ -162,14 +162,14 @@ def _wire_size(message: OutgoingMessage, position: int) -> int:
             if message.content_type == "text"
             else json.dumps(message.body, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
         )
-        size = len(text.encode()) + api.MESSAGE_OVERHEAD_BYTES
+        size = len(text.encode()) + message_calls.MESSAGE_OVERHEAD_BYTES
     except (TypeError, ValueError, RecursionError) as error:
         msg = f"messages[{position}]: the body cannot be sent as JSON: {error}. Nothing was sent"
         raise ValueError(msg) from error
-    if size > api.MAX_BYTES_PER_MESSAGE:
+    if size > message_calls.MAX_BYTES_PER_MESSAGE:
         msg = (
             f"messages[{position}] is {size} bytes with its metadata; Cloudflare takes at most "
-            f"{api.MAX_BYTES_PER_MESSAGE}. Nothing was sent. Store the body elsewhere and send a reference"
+            f"{message_calls.MAX_BYTES_PER_MESSAGE}. Nothing was sent. Store the body elsewhere and send a reference"
         )
         raise ValueError(msg)
     return size
