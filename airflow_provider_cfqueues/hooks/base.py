@@ -16,8 +16,8 @@ from airflow_provider_cfqueues.client import lookup
 from airflow_provider_cfqueues.client.flow import Known
 from airflow_provider_cfqueues.client.settings import Settings, parse_settings
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
-from airflow_provider_cfqueues.lineage import Traffic
-from airflow_provider_cfqueues.telemetry import Telemetry
+from airflow_provider_cfqueues.telemetry.lineage import Traffic
+from airflow_provider_cfqueues.telemetry.metrics import Telemetry
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.client.flow import Flow

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from airflow_provider_cfqueues import telemetry
 from airflow_provider_cfqueues.processing.report import Report
+from airflow_provider_cfqueues.telemetry.metrics import count
 
 COUNTERS = ("handled", "failed", "rejected", "expired", "acked_from_journal")
 
@@ -29,5 +29,5 @@ class Metrics:
         """
         for name in COUNTERS:
             fresh = getattr(report, name) - self._sent[name]
-            telemetry.count(name, fresh, queue=self._queue_id)
+            count(name, fresh, queue=self._queue_id)
             self._sent[name] += fresh

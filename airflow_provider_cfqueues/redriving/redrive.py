@@ -17,7 +17,6 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_cfqueues import telemetry
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.matching import Matcher
 from airflow_provider_cfqueues.models import Lease, Message
@@ -35,6 +34,7 @@ from airflow_provider_cfqueues.redriving.options import (
 from airflow_provider_cfqueues.redriving.pace import Pace
 from airflow_provider_cfqueues.redriving.renewing import UNKNOWN, LastDeliveries
 from airflow_provider_cfqueues.redriving.sending import Sender
+from airflow_provider_cfqueues.telemetry.metrics import count
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
@@ -262,7 +262,7 @@ class Redrive:
             return
         reason = getattr(error, "message", str(error))
         self.report.refuse(message.id, reason)
-        telemetry.count("unmovable", 1, queue=self._source_id)
+        count("unmovable", 1, queue=self._source_id)
         self._log.warning("Message %s stays in queue %s: %s", message.id, self._source_id, reason)
 
     async def _confirm(self, what: str, acks: Sequence[Message], retries: Sequence[Lease] = ()) -> None:
@@ -281,4 +281,4 @@ class Redrive:
 
     def _count(self, name: str, number: int) -> None:
         setattr(self.report, name, getattr(self.report, name) + number)
-        telemetry.count(name, number, queue=self._source_id)
+        count(name, number, queue=self._source_id)

@@ -30,4 +30,4 @@ class CloudflareQueuesMessagesInputDatasetFacet(InputDatasetFacet):  # type: ign
     @staticmethod
     def _get_schema() -> str:
         name = "CloudflareQueuesMessagesInputDatasetFacet"
-        return f"{SCHEMAS}/airflow_provider_cfqueues/openlineage/{name}.json#/$defs/{name}"
+        return f"{SCHEMAS}/airflow_provider_cfqueues/telemetry/{name}.json#/$defs/{name}"

@@ -108,7 +108,7 @@ class Traffic:
             output_statistics_output_dataset,
         )
 
-        from airflow_provider_cfqueues.openlineage.facets import CloudflareQueuesMessagesInputDatasetFacet
+        from airflow_provider_cfqueues.telemetry.facets import CloudflareQueuesMessagesInputDatasetFacet
 
         inputs, outputs = [], []
         for (account_id, queue_id), moved in self._moved.items():

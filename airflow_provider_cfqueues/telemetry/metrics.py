@@ -22,6 +22,7 @@ from airflow_provider_cfqueues.client.settings import Settings
 from airflow_provider_cfqueues.models import AckResult, PullResult, QueueMetrics, SendResult
 
 PREFIX = "cloudflare_queues"
+TRACER = "airflow_provider_cfqueues.telemetry"
 OPERATION_TYPES = {"pull": "receive", "ack": "settle", "send": "send"}
 """OpenTelemetry, semantic conventions for messaging: ``messaging.operation.type``."""
 
@@ -109,7 +110,7 @@ def _span(call: Call[Any], settings: Settings, exchange: Exchange) -> Iterator[N
     if trace is None or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         yield
         return
-    with trace.get_tracer(__name__, __version__).start_as_current_span(
+    with trace.get_tracer(TRACER, __version__).start_as_current_span(
         f"{call.operation} {call.queue}" if call.queue else call.operation,
         kind=trace.SpanKind.CLIENT,
         attributes=_asked(call, settings),
