@@ -18,7 +18,7 @@ from airflow_provider_cfqueues.operators.base import QueueOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
-    from airflow_provider_cfqueues.processing.journal import Store
+    from airflow_provider_cfqueues.engines.processing.journal import Store
 
 MIN_POLL_INTERVAL = 1
 """The API takes 1,200 calls in five minutes from a user: this is a quarter of them."""

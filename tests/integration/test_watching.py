@@ -16,9 +16,9 @@ from jumping_time import run, until
 from watchers import Triggerer
 
 from airflow_provider_cfqueues.emulator import Emulator
+from airflow_provider_cfqueues.engines.watching.events import QueueMessageEvent
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
-from airflow_provider_cfqueues.watching.events import QueueMessageEvent
 
 NAME = "my-queue"
 

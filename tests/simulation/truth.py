@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.delays import ExponentialDelay
+from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.outcomes import Ack, Reject, Retry
-from airflow_provider_cfqueues.processing.options import Options
 from simulation.loop import NEVER, VirtualTime
 from simulation.scenario import Item
 

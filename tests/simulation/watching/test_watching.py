@@ -13,9 +13,9 @@ import pytest
 pytest.importorskip("airflow.triggers.shared_stream", reason="shared streams came with Airflow 3.3")
 
 from airflow_provider_cfqueues._compat import reject_shared_stream_event
-from airflow_provider_cfqueues.processing.settling import Settlement
+from airflow_provider_cfqueues.engines.settlement import Settlement
+from airflow_provider_cfqueues.engines.watching.stream import QueueStream
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger, _AloneOutcome
-from airflow_provider_cfqueues.watching.stream import QueueStream
 from simulation.watching.run import play
 
 SEEDS = 200

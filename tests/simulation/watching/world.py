@@ -17,8 +17,8 @@ from airflow.triggers import shared_stream
 from airflow_provider_cfqueues.client import message_calls, transport
 from airflow_provider_cfqueues.emulator.model import Outgoing
 from airflow_provider_cfqueues.emulator.service import Service
+from airflow_provider_cfqueues.engines.watching.stream import QueueStream
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
-from airflow_provider_cfqueues.watching.stream import QueueStream
 from simulation.loop import VirtualTime
 from simulation.network import Network, Server
 from simulation.process import DEAD_LETTER_QUEUE_ID, QUEUE_ID

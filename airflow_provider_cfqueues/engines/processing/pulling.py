@@ -5,39 +5,39 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from airflow_provider_cfqueues.engines.processing.window import Window
+from airflow_provider_cfqueues.engines.queue import MessageQueue
+from airflow_provider_cfqueues.engines.waiting import Condition, Idling
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import PullResult
-from airflow_provider_cfqueues.processing.changes import Changes
-from airflow_provider_cfqueues.processing.settling import QueuePort
-from airflow_provider_cfqueues.processing.window import Idling, Window
 
 
 class Puller:
     """
     Makes the pulls, several at once where the window has room for them.
 
-    :param port: the queue.
+    :param queue: the queue.
     :param window: says how many messages to ask for.
     :param idling: says when to look at an empty queue.
-    :param changes: tells when there may be something to do.
+    :param condition: tells when there may be something to do.
     :param on_pulled: gets each answer, with the number of messages that were asked for.
     :param on_error: gets the failure of a request that failed for good.
     """
 
     def __init__(
         self,
-        port: QueuePort,
+        queue: MessageQueue,
         window: Window,
         idling: Idling,
-        changes: Changes,
+        condition: Condition,
         *,
         on_pulled: Callable[[PullResult, int], None],
         on_error: Callable[[Exception], None],
     ) -> None:
-        self._port = port
+        self._queue = queue
         self._window = window
         self._idling = idling
-        self._changes = changes
+        self._condition = condition
         self._on_pulled = on_pulled
         self._on_error = on_error
         self.requests: dict[asyncio.Task[None], None] = {}
@@ -55,7 +55,7 @@ class Puller:
                 return
             if not is_over:
                 self._begin(now)
-            await self._changes.wait(timeout=None if is_over else self._idling.seconds_left(now))
+            await self._condition.wait(timeout=None if is_over else self._idling.seconds_left(now))
 
     def _begin(self, now: float) -> None:
         """Begin the pulls that there is room for, one at a time while the queue is idle."""
@@ -70,7 +70,7 @@ class Puller:
 
     async def _pull(self, size: int) -> None:
         try:
-            pulled = await self._port.pull(size)
+            pulled = await self._queue.pull(size)
         except CloudflareQueuesError as error:
             self._on_error(error)
         else:
@@ -82,4 +82,4 @@ class Puller:
         del self.requests[request]
         if not request.cancelled() and isinstance(error := request.exception(), Exception):
             self._on_error(error)
-        self._changes.notify()
+        self._condition.notify()

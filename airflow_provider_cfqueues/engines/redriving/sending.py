@@ -8,9 +8,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues.client import messages
+from airflow_provider_cfqueues.engines.redriving.pace import Pace
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, InvalidRequestError
 from airflow_provider_cfqueues.models import OutgoingMessage
-from airflow_provider_cfqueues.redriving.pace import Pace
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from airflow_provider_cfqueues.client.message_calls import MAX_MESSAGES_PER_PULL
+from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.models import Message
-from airflow_provider_cfqueues.processing.options import Options
 
 MAX_WINDOW = 4_000
 MAX_OPEN_BYTES = 64_000_000
 LEASE_SHARE = 0.25
 """Messages are pulled ahead for at most this share of their lease, by the pace of the handlers so far."""
 GROWTH = 4
-MAX_POLL_WAIT = 30.0
 
 
 class Window:
@@ -84,70 +83,6 @@ class Window:
             self.size = min(MAX_WINDOW, self.size * GROWTH)
         if seconds_per_message is not None:
             self.size = max(self._smallest, min(self.size, int(self._ahead_by(seconds_per_message))))
-
-
-class Idling:
-    """
-    How long the queue has given nothing, and when to look again.
-
-    :param timeout: seconds after which that is the end; None = never.
-    :param poll_interval: seconds between two looks; it doubles with each in vain.
-    """
-
-    def __init__(self, timeout: float | None, poll_interval: float) -> None:
-        self._timeout = timeout
-        self._poll_interval = self._wait = poll_interval
-        self._since: float | None = None
-        self._next_look = 0.0
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether the last pull gave nothing."""
-        return self._since is not None
-
-    def answered(self, count: int, now: float) -> None:
-        """
-        Note what a pull gave.
-
-        :param count: how many messages.
-        :param now: the time.
-        """
-        if count:
-            self._since = None
-            self._wait = self._poll_interval
-            self._next_look = now
-            return
-        self._since = now if self._since is None else self._since
-        if now >= self._next_look:  # else it was under way already when another found the queue empty
-            self._next_look = now + self._wait
-            self._wait = min(MAX_POLL_WAIT, self._wait * 2)
-
-    def is_over(self, now: float) -> bool:
-        """
-        Return whether the queue was idle for long enough.
-
-        :param now: the time.
-        """
-        return self._timeout is not None and self._since is not None and now >= self._since + self._timeout
-
-    def is_early(self, now: float) -> bool:
-        """
-        Return whether it is too early to look again.
-
-        :param now: the time.
-        """
-        return self._since is not None and now < self._next_look
-
-    def seconds_left(self, now: float) -> float | None:
-        """
-        Return the seconds until something is to be decided anew, None where only a message can change anything.
-
-        :param now: the time.
-        """
-        if self._since is None:
-            return None
-        moments = [self._next_look] if self._timeout is None else [self._next_look, self._since + self._timeout]
-        return min((moment - now for moment in moments if moment > now), default=None)
 
 
 def _size(message: Message) -> int:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from airflow_provider_cfqueues.engines.settlement import Settlement
+from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 from airflow_provider_cfqueues.models import Message, PullResult
-from airflow_provider_cfqueues.processing.settling import Settlement
-from airflow_provider_cfqueues.watching.options import WatchOptions
 
 
-class Outcome(Protocol):
+class AdvanceOutcome(Protocol):
     """How the watchers that were there left an event: Airflow's ``AdvanceOutcome``, or what stands for it."""
 
     @property
@@ -92,7 +92,7 @@ class Delivery:
         self.taken += 1
         self.left_to_task = self.left_to_task or left_to_task
 
-    def decide(self, outcome: Outcome) -> Settlement | None:
+    def decide(self, outcome: AdvanceOutcome) -> Settlement | None:
         """
         Return what the API is to be told; None where that is left to a DAG.
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from airflow_provider_cfqueues.engines.settlement import Settlement
+from airflow_provider_cfqueues.engines.watching.source import OpenQueue
 from airflow_provider_cfqueues.exceptions import list_leases
 from airflow_provider_cfqueues.models import Lease
-from airflow_provider_cfqueues.processing.settling import Settlement
-from airflow_provider_cfqueues.watching.source import OpenQueue
 
 
 class Settling:
@@ -55,7 +55,7 @@ class Settling:
             for one in self._settlements
             if one.kind == "retried"
         ]
-        result = await queue.port.ack(acks, retries)
+        result = await queue.calls.ack(acks, retries)
         self._log.info("Queue %s: %d messages acked, %d given back", self._queue_name, len(acks), len(retries))
         if result.unconfirmed:
             self._log.warning("Leases of queue %s not confirmed: %s", self._queue_name, list_leases(result.unconfirmed))
@@ -63,7 +63,7 @@ class Settling:
     def _save(self, settlement: Settlement, queue: OpenQueue) -> Settlement:
         """Dead-letter what Cloudflare would take away, or say that it will; give back what cannot be dead-lettered."""
         message = settlement.message
-        if settlement.kind == "rejected" and not queue.port.can_dead_letter:
+        if settlement.kind == "rejected" and not queue.calls.can_dead_letter:
             self._log.warning(
                 "Message %s of queue %s is given back, because there is no dead-letter queue for it: %s",
                 message.id,
@@ -74,7 +74,7 @@ class Settling:
         consumer = queue.consumer
         if settlement.kind != "retried" or consumer is None or not consumer.is_last_delivery(message.attempts):
             return settlement
-        if queue.port.can_dead_letter:
+        if queue.calls.can_dead_letter:
             reason = f"{settlement.reason} (delivered {message.attempts} times)"
             return replace(settlement, kind="rejected", reason=reason)
         self._log.error(
@@ -91,7 +91,7 @@ class Settling:
         rejected = [(one.message, one.reason) for one in self._settlements if one.kind == "rejected"]
         if not rejected:
             return
-        accepted = await queue.port.dead_letter(rejected)
+        accepted = await queue.calls.dead_letter(rejected)
         for message, reason in rejected:
             fate = "dead-lettered" if message.lease_id in accepted else "given back, too large for a dead letter"
             self._log.warning("Message %s of queue %s is %s: %s", message.id, self._queue_name, fate, reason)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from airflow_provider_cfqueues.engines.copies import copy
+from airflow_provider_cfqueues.engines.waiting import utc_now
 from airflow_provider_cfqueues.exceptions import InvalidRequestError
 from airflow_provider_cfqueues.matching import Matcher
 from airflow_provider_cfqueues.models import Message, OutgoingMessage
-from airflow_provider_cfqueues.processing.copies import copy
-from airflow_provider_cfqueues.processing.engine import utc_now
 
 Verdict: TypeAlias = "OutgoingMessage | Exception | None"
 """What the target is sent of a message; why it cannot be moved; or None, where it is not wanted."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from airflow_provider_cfqueues.processing.report import Report
+from airflow_provider_cfqueues.engines.processing.report import Report
 from airflow_provider_cfqueues.telemetry.metrics import count
 
 COUNTERS = ("handled", "failed", "rejected", "expired", "acked_from_journal")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from airflow_provider_cfqueues.client import message_calls, messages
 from airflow_provider_cfqueues.client.flow import once, patiently
+from airflow_provider_cfqueues.engines.copies import wrap
 from airflow_provider_cfqueues.models import AckResult, Lease, Message, PullResult
-from airflow_provider_cfqueues.processing.copies import wrap
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.client.flow import Flow
@@ -17,7 +17,24 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class HookPort:
+class MessageQueue(Protocol):
+    """What the engine asks of a queue: three calls that can fail with a CloudflareQueuesError."""
+
+    @property
+    def can_dead_letter(self) -> bool:
+        """Whether there is a dead-letter queue."""
+
+    async def pull(self, max_messages: int) -> PullResult:
+        """Lease at most 100 messages."""
+
+    async def ack(self, acks: Sequence[str], retries: Sequence[Lease]) -> AckResult:
+        """Settle at most 100 leases."""
+
+    async def dead_letter(self, rejected: Sequence[tuple[Message, str]]) -> set[str]:
+        """Send copies of messages, each with its reason; return the leases of those that were accepted."""
+
+
+class HookQueue:
     """
     One queue and, where there is one, its dead-letter queue.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
+import asyncio
+import contextvars
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -80,3 +82,20 @@ def _run(future: Future[Any], call: Callable[[], Any]) -> None:
         future.set_exception(error)
     else:
         future.set_result(result)
+
+
+def run_beside(work: Coroutine[Any, Any, None], stop: Callable[..., None]) -> None:
+    """
+    Run something async beside this thread, in an event loop of its own, until it is done.
+
+    :param work: what to run.
+    :param stop: called with ``killed=True`` where something is raised in this thread meanwhile; then its end is waited
+        for.
+    """
+    with ThreadPoolExecutor(1, "cloudflare-queue") as pool:
+        future = pool.submit(contextvars.copy_context().run, asyncio.run, work)
+        try:
+            future.result()
+        except BaseException:
+            stop(killed=True)
+            raise

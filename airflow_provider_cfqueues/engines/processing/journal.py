@@ -18,10 +18,10 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from airflow_provider_cfqueues.client.message_calls import MAX_LEASES_PER_ACK
+from airflow_provider_cfqueues.engines.processing.report import Report
+from airflow_provider_cfqueues.engines.queue import MessageQueue
+from airflow_provider_cfqueues.engines.threads import DaemonThreads
 from airflow_provider_cfqueues.models import Message
-from airflow_provider_cfqueues.processing.report import Report
-from airflow_provider_cfqueues.processing.settling import QueuePort
-from airflow_provider_cfqueues.processing.threads import DaemonThreads
 
 T = TypeVar("T")
 
@@ -109,15 +109,15 @@ class Journal:
             self._changed.set()
 
     @asynccontextmanager
-    async def kept(self, port: QueuePort, report: Report) -> AsyncIterator[None]:
+    async def kept(self, queue: MessageQueue, report: Report) -> AsyncIterator[None]:
         """
         Ack what an earlier try had handled, and write down what this one handles while it runs.
 
-        :param port: the queue.
+        :param queue: the queue.
         :param report: counts what is acked.
         """
         await self._read()
-        await self._ack_leases(port, report)
+        await self._ack_leases(queue, report)
         writing = asyncio.get_running_loop().create_task(self._keep_writing())
         try:
             yield
@@ -167,14 +167,14 @@ class Journal:
             return
         self._entries = {message_id: entry for message_id, entry in entries.items() if entry.at > oldest}
 
-    async def _ack_leases(self, port: QueuePort, report: Report) -> None:
+    async def _ack_leases(self, queue: MessageQueue, report: Report) -> None:
         """Ack by the leases of the earlier try: the API may accept them, even late."""
         handled = len(self._entries)
         leases = {entry.lease_id: message_id for message_id, entry in self._entries.items() if entry.lease_id}
         try:
             for start in range(0, len(leases), MAX_LEASES_PER_ACK):
                 batch = list(leases)[start : start + MAX_LEASES_PER_ACK]
-                result = await port.ack(batch, ())
+                result = await queue.ack(batch, ())
                 for lease_id in batch:
                     if lease_id not in result.unconfirmed:
                         del self._entries[leases[lease_id]]

@@ -3,84 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
-from airflow_provider_cfqueues.arguments import parse_delay
 from airflow_provider_cfqueues.client.message_calls import MAX_LEASES_PER_ACK
-from airflow_provider_cfqueues.delays import DelayRule
+from airflow_provider_cfqueues.engines.processing.report import Report
+from airflow_provider_cfqueues.engines.queue import MessageQueue
+from airflow_provider_cfqueues.engines.settlement import Settlement
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
-from airflow_provider_cfqueues.models import AckResult, Lease, Message, PullResult
-from airflow_provider_cfqueues.outcomes import Reject, Retry
-from airflow_provider_cfqueues.processing.handling import Handled
-from airflow_provider_cfqueues.processing.report import Report
-
-
-class QueuePort(Protocol):
-    """What the engine asks of a queue: three calls that can fail with a CloudflareQueuesError."""
-
-    @property
-    def can_dead_letter(self) -> bool:
-        """Whether there is a dead-letter queue."""
-
-    async def pull(self, max_messages: int) -> PullResult:
-        """Lease at most 100 messages."""
-
-    async def ack(self, acks: Sequence[str], retries: Sequence[Lease]) -> AckResult:
-        """Settle at most 100 leases."""
-
-    async def dead_letter(self, rejected: Sequence[tuple[Message, str]]) -> set[str]:
-        """Send copies of messages, each with its reason; return the leases of those that were accepted."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settlement:
-    """
-    A message whose fate is decided.
-
-    :param message: the message.
-    :param kind: ``acked``, ``retried``, ``rejected`` or ``acked_from_journal``: what it counts as once it is confirmed.
-    :param delay_seconds: for a retry.
-    :param reason: for a reject.
-    """
-
-    message: Message
-    kind: str
-    delay_seconds: int | None = None
-    reason: str = ""
-
-
-def choose_settlement(handled: Handled, rule: DelayRule | int | None, can_dead_letter: bool, log: Any) -> Settlement:
-    """
-    Decide what the API is told of a message.
-
-    :param handled: what came of it.
-    :param rule: how long a failed message waits.
-    :param can_dead_letter: whether there is a dead-letter queue; without one, a rejected message is retried.
-    :param log: where a delay goes that is none of the API's.
-    """
-    message, outcome = handled.message, handled.outcome
-    if isinstance(outcome, Reject) and can_dead_letter:
-        return Settlement(message=message, kind="rejected", reason=handled.reason)
-    if isinstance(outcome, (Reject, Retry)):
-        asked = outcome.delay_seconds if isinstance(outcome, Retry) else None
-        try:
-            if asked is None:
-                asked = rule if rule is None or isinstance(rule, int) else rule.seconds(message)
-            delay_seconds = parse_delay(asked)
-        except (TypeError, ValueError) as error:
-            log.warning("Message %s waits the consumer's retry_delay: %s", message.id, error)
-            delay_seconds = None
-        return Settlement(message=message, kind="retried", delay_seconds=delay_seconds)
-    return Settlement(message=message, kind="acked")
+from airflow_provider_cfqueues.models import Lease, Message
 
 
 class Settler:
     """
     Gathers settlements and sends them: when a hundred wait, or when the oldest has waited long enough.
 
-    :param port: the queue.
+    :param queue: the queue.
     :param interval: the longest that a settlement waits, in seconds.
     :param report: counts what was confirmed and what was not.
     :param on_settled: called with the number of messages that are no longer open.
@@ -92,7 +30,7 @@ class Settler:
 
     def __init__(
         self,
-        port: QueuePort,
+        queue: MessageQueue,
         *,
         interval: float,
         report: Report,
@@ -101,7 +39,7 @@ class Settler:
         leaves: Callable[[Message], bool],
         on_confirmed: Callable[[Message], None] | None = None,
     ) -> None:
-        self._port = port
+        self._queue = queue
         self._interval = interval
         self._report = report
         self._on_settled = on_settled
@@ -153,7 +91,7 @@ class Settler:
                 if one.kind == "retried"
             ]
             left = {one.message.lease_id for one in batch if one.kind == "unconfirmed"}
-            unconfirmed = {*(await self._port.ack(acks, retries)).unconfirmed, *left} if acks or retries else left
+            unconfirmed = {*(await self._queue.ack(acks, retries)).unconfirmed, *left} if acks or retries else left
         except CloudflareQueuesError as error:
             self._on_error(error)
         finally:  # whatever was raised: no lease goes uncounted
@@ -176,7 +114,7 @@ class Settler:
         accepted: set[str] = set()
         if rejected:
             try:
-                accepted = await self._port.dead_letter(rejected)
+                accepted = await self._queue.dead_letter(rejected)
             except CloudflareQueuesError as error:
                 self._on_error(error)
         return [

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from airflow_provider_cfqueues._compat import TriggerEvent
-from airflow_provider_cfqueues.watching.deliveries import Delivery
+from airflow_provider_cfqueues.engines.watching.deliveries import Delivery
 
 NOT_WITHOUT_ASKING = ("body", "raw_body", "body_error", "metadata")
 

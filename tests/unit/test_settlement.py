@@ -1,12 +1,13 @@
 import asyncio
 
+from airflow_provider_cfqueues.engines.processing.report import Report
+from airflow_provider_cfqueues.engines.processing.settler import Settler
+from airflow_provider_cfqueues.engines.settlement import Settlement
 from airflow_provider_cfqueues.models import Message
-from airflow_provider_cfqueues.processing.report import Report
-from airflow_provider_cfqueues.processing.settling import Settlement, Settler
 
 
 class BrokenPort:
-    """A port with a bug, not a failure of the API."""
+    """A queue with a bug, not a failure of the API."""
 
     can_dead_letter = False
 

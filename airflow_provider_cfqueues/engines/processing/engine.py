@@ -12,32 +12,29 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
+from airflow_provider_cfqueues.engines.processing.handling import Handling
+from airflow_provider_cfqueues.engines.processing.journal import Journal
+from airflow_provider_cfqueues.engines.processing.options import Options
+from airflow_provider_cfqueues.engines.processing.pulling import Puller
+from airflow_provider_cfqueues.engines.processing.report import Report
+from airflow_provider_cfqueues.engines.processing.settler import Settler
+from airflow_provider_cfqueues.engines.processing.window import Window
+from airflow_provider_cfqueues.engines.queue import MessageQueue
+from airflow_provider_cfqueues.engines.settlement import Handled, Settlement, choose_settlement
+from airflow_provider_cfqueues.engines.threads import DaemonThreads
+from airflow_provider_cfqueues.engines.waiting import Condition, Idling, utc_now
 from airflow_provider_cfqueues.models import Message, PullResult
 from airflow_provider_cfqueues.outcomes import Reject
-from airflow_provider_cfqueues.processing.changes import Changes
-from airflow_provider_cfqueues.processing.handling import Handled, Handling
-from airflow_provider_cfqueues.processing.journal import Journal
-from airflow_provider_cfqueues.processing.options import Options
-from airflow_provider_cfqueues.processing.pulling import Puller
-from airflow_provider_cfqueues.processing.report import Report
-from airflow_provider_cfqueues.processing.settling import QueuePort, Settlement, Settler, choose_settlement
-from airflow_provider_cfqueues.processing.threads import DaemonThreads
-from airflow_provider_cfqueues.processing.window import Idling, Window
-
-
-def utc_now() -> datetime:
-    """Return the time of this machine's clock."""
-    return datetime.now(timezone.utc)
 
 
 class Engine:
     """
     Processes a queue once.
 
-    :param port: the queue.
+    :param queue: the queue.
     :param handler: gets a message, or a list of them, and decides its outcome.
     :param options: how.
     :param now: tells the time that leases are compared with.
@@ -47,7 +44,7 @@ class Engine:
 
     def __init__(
         self,
-        port: QueuePort,
+        queue: MessageQueue,
         handler: Callable[[Any], Any],
         options: Options,
         *,
@@ -57,7 +54,7 @@ class Engine:
     ) -> None:
         self.report = Report()
         self.error: Exception | None = None
-        self._port = port
+        self._queue = queue
         self._options = options
         self._log = log or logging.getLogger(__name__)
         self._journal = journal
@@ -74,7 +71,7 @@ class Engine:
         self._held: list[Settlement] = []
         self._window = Window(options)
         self._idling = Idling(options.idle_timeout, options.poll_interval)
-        self._changes = Changes()
+        self._condition = Condition()
         self._waiting_workers = 0
         self._busy_seconds = 0.0
         self._stopping = False
@@ -84,10 +81,10 @@ class Engine:
         self._pulling_ended = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._puller = Puller(
-            port, self._window, self._idling, self._changes, on_pulled=self._take_in, on_error=self._on_error
+            queue, self._window, self._idling, self._condition, on_pulled=self._take_in, on_error=self._on_error
         )
         self._settler = Settler(
-            port,
+            queue,
             interval=options.settle_interval,
             report=self.report,
             on_settled=self._on_settled,
@@ -115,7 +112,7 @@ class Engine:
         self._stopping = True
         self._killed = self._killed or killed
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._changes.notify)
+            self._loop.call_soon_threadsafe(self._condition.notify)
 
     async def run(self) -> Report:
         """
@@ -132,7 +129,7 @@ class Engine:
         try:
             await self._until_done(pulling)
             self._pulling_ended = True
-            self._changes.notify()
+            self._condition.notify()
             await self._until_done(*workers)
             if any(worker.cancelled() for worker in workers):
                 self._on_error(RuntimeError("A handler cancelled the task that it runs in"))
@@ -158,7 +155,7 @@ class Engine:
                 self._grace_ends = now + self._options.grace
             if self._grace_ends is not None and now >= self._grace_ends:
                 return
-            await self._changes.wait(*tasks, timeout=None if self._grace_ends is None else self._grace_ends - now)
+            await self._condition.wait(*tasks, timeout=None if self._grace_ends is None else self._grace_ends - now)
 
     def _clock(self) -> float:
         return asyncio.get_running_loop().time()
@@ -175,7 +172,7 @@ class Engine:
     def _pull_no_more(self) -> None:
         """Handle what is pulled, and be done: to give a message back would cost it a delivery for nothing."""
         self._pulls_no_more = True
-        self._changes.notify()
+        self._condition.notify()
 
     def _take_in(self, pulled: PullResult, size: int) -> None:
         if pulled.backlog is not None:
@@ -212,10 +209,10 @@ class Engine:
                         self._buffer.appendleft(message)
                 if self._handling.error is not None:
                     self._on_error(self._handling.error)
-                self._changes.notify()
+                self._condition.notify()
         except BaseException:
             self._stopping = True  # a worker that is gone must not leave the others to pull for it
-            self._changes.notify()
+            self._condition.notify()
             raise
 
     async def _next_messages(self) -> list[Message]:
@@ -231,7 +228,7 @@ class Engine:
                 break
             self._waiting_workers += 1
             try:
-                await self._changes.wait()
+                await self._condition.wait()
             finally:
                 self._waiting_workers -= 1
         return []
@@ -250,7 +247,7 @@ class Engine:
             self._on_settled(1)
             return
         self.report.add(handled, self._options)
-        settlement = choose_settlement(handled, self._options.delay, self._port.can_dead_letter, self._log)
+        settlement = choose_settlement(handled, self._options.delay, self._queue.can_dead_letter, self._log)
         settlement = self._keep(settlement, handled.reason)
         if handled.reason:
             lost_reject = isinstance(handled.outcome, Reject) and settlement.kind == "retried"
@@ -277,7 +274,7 @@ class Engine:
         consumer, message = self._options.consumer, settlement.message
         if settlement.kind != "retried" or consumer is None or not consumer.is_last_delivery(message.attempts):
             return settlement
-        if consumer.dead_letter_queue is None and self._port.can_dead_letter and not self._options.dry_run:
+        if consumer.dead_letter_queue is None and self._queue.can_dead_letter and not self._options.dry_run:
             return Settlement(message=message, kind="rejected", reason=f"delivered {message.attempts} times; {reason}")
         self.report.exhausted += 1
         self._log.warning(
@@ -311,14 +308,14 @@ class Engine:
 
     def _on_settled(self, count: int) -> None:
         self._window.open -= count
-        self._changes.notify()
+        self._condition.notify()
 
     def _on_error(self, error: Exception) -> None:
         if self.error is None:
             self.error = error
             self._log.error("Processing stops: %s", error)
         self._stopping = True
-        self._changes.notify()
+        self._condition.notify()
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> list[BaseException | None]:

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_cfqueues.processing.handling import Handled
-from airflow_provider_cfqueues.processing.options import Options
+from airflow_provider_cfqueues.engines.processing.options import Options
+from airflow_provider_cfqueues.engines.settlement import Handled
 
 MAX_FAILURES_KEPT = 100
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
-from airflow_provider_cfqueues.watching.options import WatchOptions
 
 GROWTH = 2
 LONGEST_ASKED_WAIT = 3_600
@@ -11,7 +11,7 @@ LONGEST_ASKED_WAIT = 3_600
 SLOWEST_AFTER_FAILURE = 60
 
 
-class Pace:
+class Backoff:
     """
     The seconds between two pulls.
 

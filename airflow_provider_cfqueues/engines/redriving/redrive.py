@@ -17,23 +17,21 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
-from airflow_provider_cfqueues.matching import Matcher
-from airflow_provider_cfqueues.models import Lease, Message
-from airflow_provider_cfqueues.processing.changes import Changes
-from airflow_provider_cfqueues.processing.port import HookPort
-from airflow_provider_cfqueues.processing.running import run_beside
-from airflow_provider_cfqueues.processing.threads import DaemonThreads
-from airflow_provider_cfqueues.processing.window import Idling
-from airflow_provider_cfqueues.redriving.batch import Batch, has_ended
-from airflow_provider_cfqueues.redriving.options import (
+from airflow_provider_cfqueues.engines.queue import HookQueue
+from airflow_provider_cfqueues.engines.redriving.batch import Batch, has_ended
+from airflow_provider_cfqueues.engines.redriving.options import (
     DEFAULT_VISIBILITY_SECONDS,
     RedriveOptions,
     RedriveReport,
 )
-from airflow_provider_cfqueues.redriving.pace import Pace
-from airflow_provider_cfqueues.redriving.renewing import UNKNOWN, LastDeliveries
-from airflow_provider_cfqueues.redriving.sending import Sender
+from airflow_provider_cfqueues.engines.redriving.pace import Pace
+from airflow_provider_cfqueues.engines.redriving.renewing import UNKNOWN, LastDeliveries
+from airflow_provider_cfqueues.engines.redriving.sending import Sender
+from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
+from airflow_provider_cfqueues.engines.waiting import Condition, Idling
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+from airflow_provider_cfqueues.matching import Matcher
+from airflow_provider_cfqueues.models import Lease, Message
 from airflow_provider_cfqueues.telemetry.metrics import count
 
 if TYPE_CHECKING:
@@ -73,7 +71,7 @@ class Redrive:
         self._options = options or RedriveOptions()
         self._log = log or logging.getLogger(__name__)
         self._matcher = Matcher(self._options.match)
-        self._port = HookPort(
+        self._source = HookQueue(
             hook,
             source_id,
             visibility_timeout=self._options.visibility_timeout or DEFAULT_VISIBILITY_SECONDS,
@@ -83,7 +81,7 @@ class Redrive:
         self._sender = Sender(hook, self._pace)
         self._idling = Idling(self._options.idle_timeout, poll_interval=1)
         self._threads = DaemonThreads(1, "cloudflare-queue-match")
-        self._changes = Changes()
+        self._condition = Condition()
         self._last_deliveries = LastDeliveries(
             self._sender, source_id, rest=self._rest, on_error=self._fail, log=self._log
         )
@@ -96,7 +94,7 @@ class Redrive:
         """
         Move messages until the queue is idle, a limit is reached, something fails for good, or ``stop`` is called.
 
-        :return: the counts, as :class:`~airflow_provider_cfqueues.redriving.options.RedriveReport` has them.
+        :return: the counts, as :class:`~airflow_provider_cfqueues.engines.redriving.options.RedriveReport` has them.
         :raises CloudflareQueuesError: a request failed for good; what was moved until then is acked.
         """
         self._hook.get_queue(self._target_id)  # before a pull: a target that is not there costs no delivery
@@ -115,7 +113,7 @@ class Redrive:
         self._stopping = True
         self._killed = self._killed or killed
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._changes.notify)
+            self._loop.call_soon_threadsafe(self._condition.notify)
 
     # -- the run ----------------------------------------------------------------------------------------------------
 
@@ -125,7 +123,7 @@ class Redrive:
         ends_at = math.inf if self._options.max_duration is None else began + self._options.max_duration
         try:
             while size := await self._wait_for_turn(ends_at):
-                pulled = await self._within_grace(self._port.pull(size))
+                pulled = await self._within_grace(self._source.pull(size))
                 if pulled is not None:
                     self._idling.answered(len(pulled), self._loop.time())
                 if pulled:
@@ -154,7 +152,7 @@ class Redrive:
                 break
             if not wait:
                 return left
-            await self._changes.wait(timeout=wait)
+            await self._condition.wait(timeout=wait)
         return 0
 
     async def _within_grace(self, work: Coroutine[Any, Any, T]) -> T | None:
@@ -168,7 +166,7 @@ class Redrive:
                 task.cancel()
                 await asyncio.wait({task})
             else:
-                await self._changes.wait(task, timeout=left)
+                await self._condition.wait(task, timeout=left)
         if task.cancelled():
             return None
         try:
@@ -187,7 +185,7 @@ class Redrive:
         """Wait, whether the run ends or not; return whether it was not killed meanwhile."""
         until = self._clock() + seconds
         while not self._killed and (left := until - self._clock()) > 0:
-            await self._changes.wait(timeout=left)
+            await self._condition.wait(timeout=left)
         return not self._killed
 
     def _tell(self) -> None:
@@ -227,7 +225,7 @@ class Redrive:
 
     async def _may_send(self) -> bool:
         while not self._stopping and (wait := self._pace.seconds_left(self._clock())):
-            await self._changes.wait(timeout=wait)
+            await self._condition.wait(timeout=wait)
         return not self._stopping
 
     async def _settle(self, batch: Batch) -> None:
@@ -271,7 +269,7 @@ class Redrive:
         if not unconfirmed:
             return
         try:
-            result = await self._port.ack(ack_ids, retries)
+            result = await self._source.ack(ack_ids, retries)
             unconfirmed = set(result.unconfirmed)
         except CloudflareQueuesError as error:
             self._fail(error)

@@ -13,11 +13,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from airflow_provider_cfqueues.engines.copies import copy
+from airflow_provider_cfqueues.engines.redriving.sending import Sender
+from airflow_provider_cfqueues.engines.waiting import utc_now
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import Consumer, Message, OutgoingMessage
-from airflow_provider_cfqueues.processing.copies import copy
-from airflow_provider_cfqueues.processing.engine import utc_now
-from airflow_provider_cfqueues.redriving.sending import Sender
 
 MIN_WAIT_SECONDS = 5.0
 UNKNOWN = Consumer(type="http_pull", max_retries=0)

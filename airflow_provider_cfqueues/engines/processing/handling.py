@@ -8,11 +8,11 @@ import inspect
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
 
+from airflow_provider_cfqueues.engines.settlement import Handled
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.outcomes import Ack, Outcome, Reject, Retry
 
@@ -20,27 +20,6 @@ SLICE_SECONDS = 0.02
 """How long a sync handler's thread takes further messages before it gives way: a hop costs more than a handler."""
 REPORT_SECONDS = 0.25
 """How often what such a thread has done so far is settled, while it is busy with a slow message."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Handled:
-    """
-    What came of a message.
-
-    :param message: the message.
-    :param outcome: what to do with it; None where its lease had ended before its turn.
-    :param finished_at: when its handler was done.
-    :param failed: whether it counts as a failure of the task.
-    :param reason: why it is not acked.
-    :param result: what the handler returned.
-    """
-
-    message: Message
-    outcome: Outcome | None
-    finished_at: datetime
-    failed: bool = False
-    reason: str = ""
-    result: Any = None
 
 
 class BrokenHandlerError(TypeError):

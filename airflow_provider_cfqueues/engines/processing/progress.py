@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from airflow_provider_cfqueues.processing.engine import Engine
-from airflow_provider_cfqueues.processing.metrics import Metrics
-from airflow_provider_cfqueues.processing.options import Options
-from airflow_provider_cfqueues.processing.report import Report
+from airflow_provider_cfqueues.engines.processing.engine import Engine
+from airflow_provider_cfqueues.engines.processing.metrics import Metrics
+from airflow_provider_cfqueues.engines.processing.options import Options
+from airflow_provider_cfqueues.engines.processing.report import Report
 
 INTERVAL_SECONDS = 10
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues.processing.engine import Engine
-from airflow_provider_cfqueues.processing.metrics import Metrics
-from airflow_provider_cfqueues.processing.progress import tell_while_running
+from airflow_provider_cfqueues.engines.processing.engine import Engine
+from airflow_provider_cfqueues.engines.processing.metrics import Metrics
+from airflow_provider_cfqueues.engines.processing.progress import tell_while_running
+from airflow_provider_cfqueues.engines.threads import run_beside
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
@@ -40,23 +37,6 @@ def run_in_thread(
     run_beside(_run(engine, hook, metrics, log, during or nullcontext()), engine.stop)
     if engine.error is not None:
         raise engine.error
-
-
-def run_beside(work: Coroutine[Any, Any, None], stop: Callable[..., None]) -> None:
-    """
-    Run something async beside this thread, in an event loop of its own, until it is done.
-
-    :param work: what to run.
-    :param stop: called with ``killed=True`` where something is raised in this thread meanwhile; then its end is waited
-        for.
-    """
-    with ThreadPoolExecutor(1, "cloudflare-queue") as pool:
-        future = pool.submit(contextvars.copy_context().run, asyncio.run, work)
-        try:
-            future.result()
-        except BaseException:
-            stop(killed=True)
-            raise
 
 
 async def _run(

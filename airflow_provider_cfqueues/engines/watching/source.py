@@ -6,11 +6,10 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from airflow_provider_cfqueues.engines.queue import HookQueue, MessageQueue
+from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Consumer
-from airflow_provider_cfqueues.processing.port import HookPort
-from airflow_provider_cfqueues.processing.settling import QueuePort
-from airflow_provider_cfqueues.watching.options import WatchOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,11 +17,11 @@ class OpenQueue:
     """
     A queue that can be pulled from.
 
-    :param port: its calls.
+    :param calls: its calls.
     :param consumer: its pull consumer, where that could be looked at.
     """
 
-    port: QueuePort
+    calls: MessageQueue
     consumer: Consumer | None
 
 
@@ -104,13 +103,13 @@ class HookSource:
         consumer = await hook.aget_pull_consumer(queue_id)
         self._warned_of.add(queue_id)
         dead_letter_queue = self._options.dead_letter_queue or (consumer and consumer.dead_letter_queue)
-        port = HookPort(
+        calls = HookQueue(
             hook,
             queue_id,
             visibility_timeout=self._options.visibility_timeout,
             dead_letter_queue_id=await hook.aget_queue_id(dead_letter_queue) if dead_letter_queue else None,
         )
-        return OpenQueue(port=port, consumer=consumer)
+        return OpenQueue(calls=calls, consumer=consumer)
 
     async def aclose(self) -> None:
         """Let go of the connection."""

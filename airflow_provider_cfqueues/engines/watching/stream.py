@@ -1,9 +1,9 @@
 """
 The stream of a queue's messages: pull at an affordable pace, keep count of what is open, settle, give back at the end.
 
-The law of this module: a message that was pulled is either handed on, or given back. One that was handed on is settled
-only by what its :class:`~airflow_provider_cfqueues.watching.deliveries.Delivery` decides. What cannot be told to the
-API comes back when its lease ends, and the log says so.
+A message that was pulled is either handed on or given back. One that was handed on is settled only as its
+:class:`~airflow_provider_cfqueues.engines.watching.deliveries.Delivery` decides. If the API cannot be told, the message
+comes back when its lease ends, and the log says so.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from airflow_provider_cfqueues.engines.settlement import Settlement
+from airflow_provider_cfqueues.engines.watching.backoff import Backoff
+from airflow_provider_cfqueues.engines.watching.deliveries import AdvanceOutcome, Delivery, Pull
+from airflow_provider_cfqueues.engines.watching.options import WatchOptions
+from airflow_provider_cfqueues.engines.watching.settling import Settling
+from airflow_provider_cfqueues.engines.watching.source import OpenQueue, Source
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, list_leases
 from airflow_provider_cfqueues.models import PullResult
-from airflow_provider_cfqueues.processing.settling import Settlement
-from airflow_provider_cfqueues.watching.deliveries import Delivery, Outcome, Pull
-from airflow_provider_cfqueues.watching.options import WatchOptions
-from airflow_provider_cfqueues.watching.pace import Pace
-from airflow_provider_cfqueues.watching.settling import Settling
-from airflow_provider_cfqueues.watching.source import OpenQueue, Source
 
 CLOSE_SECONDS = 5
 """How long an end waits for an answer: triggerers are killed soon after they are told to end."""
@@ -68,7 +68,7 @@ class QueueStream:
         self._name = name
         self._now = now
         self._log = log or logging.getLogger(__name__)
-        self._pace = Pace(options)
+        self._backoff = Backoff(options)
         self._queue: OpenQueue | None = None
         self._opening = asyncio.Lock()
         self._pulling: asyncio.Task[PullResult] | None = None
@@ -94,7 +94,7 @@ class QueueStream:
                 except Exception as error:  # noqa: BLE001 - a watcher that ends is begun again at once, in a hot loop
                     wait = self._after_failure(error)
                 else:
-                    wait = self._pace.after_pull(len(pull.result), asked_for)
+                    wait = self._backoff.after_pull(len(pull.result), asked_for)
                 while self._not_handed_on:
                     yield self._not_handed_on.popleft()
                 await asyncio.sleep(wait)
@@ -129,7 +129,7 @@ class QueueStream:
         queue = await self._open()
         pulled_at = self._now()
         # In a task of its own: where the stream is cancelled meanwhile, what comes is given back.
-        self._pulling = asyncio.create_task(queue.port.pull(asked_for))
+        self._pulling = asyncio.create_task(queue.calls.pull(asked_for))
         result = await asyncio.shield(self._pulling)
         self._pulling = None
         if self._trouble:
@@ -160,7 +160,7 @@ class QueueStream:
     def _after_failure(self, error: Exception) -> float:
         """Say it once, let the connection be read anew where that may help, and return how long to wait."""
         self._pulling = None
-        wait = self._pace.after_failure(error)
+        wait = self._backoff.after_failure(error)
         trouble = f"{type(error).__name__} {getattr(error, 'status', '')}"
         if trouble != self._trouble:
             self._trouble = trouble
@@ -178,7 +178,7 @@ class QueueStream:
 
     # -- settling ---------------------------------------------------------------------------------------------------
 
-    async def settle(self, resolved: Sequence[tuple[Delivery, Outcome]]) -> None:
+    async def settle(self, resolved: Sequence[tuple[Delivery, AdvanceOutcome]]) -> None:
         """
         Settle messages that the watchers are through with: in one request per pull, once all of it is decided.
 
