@@ -234,7 +234,7 @@ def test_a_message_that_tried_a_consumer_out_and_could_not_be_given_back_fails_n
 
 
 def test_a_setting_that_is_none_is_named_by_python(hook, queue):
-    with pytest.raises(TypeError, match=r"ensure_pull_consumer.* unexpected keyword argument 'max_retry'"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'max_retry'"):
         hook.ensure_pull_consumer(queue, max_retry=3)
 
 
