@@ -256,8 +256,17 @@ class QueueStream:
         """
         Give back what nobody got to see, settle what is decided, and let go of the connection: within seconds.
 
-        Messages that were handed on and are not decided are left alone: their events may be stored.
+        Messages that were handed on and are not decided are left alone: their events may be stored. A watcher may be
+        cancelled again while it ends, which Airflow passes on: that must not cut off what gives messages back.
         """
+        closing = asyncio.create_task(self._close())
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            await asyncio.wait({closing})
+            raise
+
+    async def _close(self) -> None:
         self._begin_closing()
         try:
             await self._take_in_late()

@@ -250,14 +250,14 @@ class World(Stage):
                 self.database.add(self.truth.watchers[number])
         if any(process.is_ending for process in self.live):
             self.run_until(lambda: not self.live)
-        if not self.live:
-            process = Triggerer(self, "drain", Life())
-            self.processes.append(process)
-            self.live.append(process)
         # Of two streams, the one whose watchers do not want a message may be the first to pull it, again and again.
         is_sure = self.scenario.has_one_stream
         over = self.time.now + (LONGEST_DRAIN if is_sure else LONGEST_LIFE)
         while due := self._due():
+            if not self.live:  # the last one may have ended, even now, of a fault that began before
+                process = Triggerer(self, "drain", Life())
+                self.processes.append(process)
+                self.live.append(process)
             if self.time.now > over:
                 if not is_sure:
                     break
