@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues import emulator
 from airflow_provider_cfqueues.emulator.model import BrokerError
-from airflow_provider_cfqueues.emulator.service import ACCOUNT_ID, API_TOKEN, JSON_ENCODINGS
+from airflow_provider_cfqueues.emulator.options import OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,40 +31,9 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="address to listen on (%(default)s); control paths need no credentials",
-    )
-    made.add_argument("--port", type=_port, default=8787, help="port to listen on (%(default)s); 0 picks a free one")
-    made.add_argument(
-        "--queue",
-        action="append",
-        metavar="NAME[=ID]",
-        dest="queues",
-        help="a queue with an http_pull consumer that exists from the start; repeatable (my-queue)",
-    )
-    made.add_argument("--state", metavar="FILE", help="keep queues and messages in this SQLite file (memory)")
-    made.add_argument("--account-id", default=ACCOUNT_ID, metavar="A", help="the only account (%(default)s)")
-    made.add_argument(
-        "--api-token",
-        default=API_TOKEN,
-        metavar="T",
-        help="the only token, and the only API key (%(default)s)",
-    )
-    made.add_argument(
-        "--json-encoding",
-        choices=JSON_ENCODINGS,
-        default=JSON_ENCODINGS[0],
-        help="how pulls show JSON bodies; the real API is seen doing both (%(default)s)",
-    )
+    for flag, options in OPTIONS.items():
+        made.add_argument(flag, **options)
     return made
-
-
-def _port(text: str) -> int:
-    if not text.isdigit() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
-    return int(text)
 
 
 def _queues(values: Sequence[str] | None) -> dict[str, str | None] | None:
@@ -82,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     made = parser()
     options = vars(made.parse_args(arguments))
-    options["queues"] = _queues(options["queues"])
+    options["queues"] = _queues(options.pop("queue"))
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     told = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import uvicorn
 
 from airflow_provider_cfqueues.emulator.app import BASE_PATH, make_app
-from airflow_provider_cfqueues.emulator.service import ACCOUNT_ID, API_TOKEN, Service
+from airflow_provider_cfqueues.emulator.options import ACCOUNT_ID, API_TOKEN
+from airflow_provider_cfqueues.emulator.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -13,6 +13,7 @@ from airflow_provider_cfqueues.emulator import parsing, snapshot, wire
 from airflow_provider_cfqueues.emulator.broker import Broker
 from airflow_provider_cfqueues.emulator.faults import Faults
 from airflow_provider_cfqueues.emulator.model import ConsumerSettings, Outgoing, QueueExists
+from airflow_provider_cfqueues.emulator.options import ACCOUNT_ID, API_TOKEN, JSON_ENCODINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,11 +21,8 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues.emulator.clock import Clock
     from airflow_provider_cfqueues.emulator.snapshot import LoggedRequest
 
-ACCOUNT_ID = "0" * 31 + "1"
-API_TOKEN = "emulator-token"  # noqa: S105 -- opens nothing but an emulator
 QUEUES: dict[str, str | None] = {"my-queue": None}
 CONTENT_TYPES = ("json", "text", "bytes", "v8")
-JSON_ENCODINGS = ("base64", "plain")
 LOGGED_REQUESTS = 1000
 
 
