@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made = parser()
     options = vars(made.parse_args(arguments))
     options["queues"] = _queues(options.pop("queue"))
+    options["allow_hosts"] = options.pop("allow_host") or ()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     told = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

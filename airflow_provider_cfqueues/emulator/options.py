@@ -33,6 +33,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "PORT",
         "help": "port to listen on (%(default)s); 0 picks a free one",
     },
+    "--allow-host": {
+        "action": "append",
+        "metavar": "NAME",
+        "help": "a name that requests may give as Host, such as that of a container; repeatable (localhost, HOST and "
+        "any address)",
+    },
     "--queue": {
         "action": "append",
         "metavar": "NAME[=ID]",
