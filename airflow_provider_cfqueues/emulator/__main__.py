@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues import emulator
+from airflow_provider_cfqueues.emulator import start
 from airflow_provider_cfqueues.emulator.model import BrokerError
 from airflow_provider_cfqueues.emulator.options import OPTIONS
 
@@ -36,13 +37,6 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _queues(values: Sequence[str] | None) -> dict[str, str | None] | None:
-    if values is None:
-        return None
-    pairs = [value.partition("=") for value in values]
-    return {name: queue_id if equals else None for name, equals, queue_id in pairs}
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """
     Run the emulator until a signal ends it.
@@ -51,13 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     made = parser()
     options = vars(made.parse_args(arguments))
-    options["queues"] = _queues(options.pop("queue"))
+    given = options.pop("queue")
     options["allow_hosts"] = options.pop("allow_host") or ()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     told = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: told.set())
     try:
+        options["queues"] = None if given is None else start.read(given)
         running = emulator.Emulator(**options)
         running.start()
     except (ValueError, BrokerError, OSError, ModuleNotFoundError) as error:

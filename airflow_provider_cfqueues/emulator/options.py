@@ -41,8 +41,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--queue": {
         "action": "append",
-        "metavar": "NAME[=ID]",
-        "help": "a queue with an http_pull consumer that exists from the start; repeatable (my-queue)",
+        "metavar": "NAME[=ID][,KEY=VALUE]",
+        "help": "a queue with an http_pull consumer that exists from the start; repeatable (those in FILE, or else "
+        "my-queue). KEY: dead-letter-queue, max-retries, retry-delay, batch-size, visibility-timeout; seconds",
     },
     "--state": {"metavar": "FILE", "help": "keep queues and messages in this SQLite file (memory)"},
     "--account-id": {"default": ACCOUNT_ID, "metavar": "A", "help": "the only account (%(default)s)"},

@@ -16,13 +16,14 @@ from airflow_provider_cfqueues.emulator.options import ACCOUNT_ID, API_TOKEN
 from airflow_provider_cfqueues.emulator.service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from random import Random
     from types import TracebackType
 
     from starlette.types import Scope
 
     from airflow_provider_cfqueues.emulator.clock import Clock
+    from airflow_provider_cfqueues.emulator.start import Given
 
 T = TypeVar("T")
 OPEN_TO_OTHERS = (
@@ -37,8 +38,9 @@ class Emulator:
     """
     A local Cloudflare Queues that serves HTTP while its ``with`` block runs.
 
-    :param queues: queues that exist from the start, each with an http_pull consumer: names, or a mapping of
-        names to ids; one queue ``my-queue`` where this is None.
+    :param queues: queues that exist from the start, each with an http_pull consumer, and with their dead-letter
+        queues: names, or a mapping of names to ids or to settings as :meth:`create_queue` takes them. None is the
+        queues of the state file, or one queue ``my-queue`` where there is nothing yet.
     :param account_id: the only account.
     :param api_token: the only token; with any e-mail address also the only API key.
     :param host: address to listen on; everybody who reaches it can use the control paths.
@@ -55,7 +57,7 @@ class Emulator:
     def __init__(
         self,
         *,
-        queues: Iterable[str] | Mapping[str, str | None] | None = None,
+        queues: Given | None = None,
         account_id: str = ACCOUNT_ID,
         api_token: str = API_TOKEN,
         host: str = "127.0.0.1",

@@ -143,8 +143,8 @@ class Store:
         self.db.execute("PRAGMA journal_mode = WAL")
         self.db.execute("PRAGMA synchronous = NORMAL")
         version = self.db.execute("PRAGMA user_version").fetchone()[0]
-        empty = not self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if empty:
+        self.is_new = not self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if self.is_new:
             self.db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         elif version != SCHEMA_VERSION:
             raise StateFileError(
