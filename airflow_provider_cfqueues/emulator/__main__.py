@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues import emulator
@@ -18,6 +19,8 @@ from airflow_provider_cfqueues.emulator.options import OPTIONS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+ONE_FILE = Path(sys.argv[0])
+"""What was started, if it is the file that ``scripts/emulator_file`` builds."""
 EPILOG = """\
 Once it accepts connections it writes one line to stdout, a JSON object with base_url, account_id, api_token
 and queues (NAME: ID). Logs go to stderr. Stop it with Ctrl-C or SIGTERM.
@@ -27,7 +30,7 @@ and queues (NAME: ID). Logs go to stderr. Stop it with Ctrl-C or SIGTERM.
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(
-        prog="python -m airflow_provider_cfqueues.emulator",
+        prog=f"python {ONE_FILE.name}" if ONE_FILE.suffix == ".pyz" else "python -m airflow_provider_cfqueues.emulator",
         description="Run a local Cloudflare Queues that speaks the same HTTP.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
