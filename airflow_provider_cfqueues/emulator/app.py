@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from airflow_provider_cfqueues.emulator import auth, control, wire
+from airflow_provider_cfqueues.emulator import auth, control, page, wire
 from airflow_provider_cfqueues.emulator.api import ROUTES
 from airflow_provider_cfqueues.emulator.browsers import BrowserGuard
 from airflow_provider_cfqueues.emulator.call import Call, Handler
@@ -46,7 +46,7 @@ def make_app(service: Service, hang_up: Hangup, hosts: Iterable[str]) -> Starlet
     routes: list[BaseRoute] = [
         Route(BASE_PATH + path, Endpoint(service, hang_up, handlers)) for path, handlers in ROUTES.items()
     ]
-    routes += control.routes(service)
+    routes += [page.route(), *control.routes(service)]
     routes.append(Route("/{path:path}", Endpoint(service, hang_up, {})))
     return Starlette(routes=routes, middleware=[Middleware(BrowserGuard, hosts=hosts)])
 

@@ -140,6 +140,8 @@ class Service:
         reports = [self.broker.report(queue_id, limit) for queue_id in self.queues().values()]
         return {
             "now_ms": self.broker.clock.now_ms(),
+            "advanced_seconds": self.broker.clock.offset_ms / 1000,
+            "account_id": self.account_id,
             "json_encoding": self.json_encoding,
             "faults": self.faults.active(),
             "queues": [snapshot.queue(report) for report in reports],
