@@ -58,6 +58,14 @@ def parser() -> argparse.ArgumentParser:
         default=JSON_ENCODINGS[0],
         help="how pulls show JSON bodies; the real API is seen doing both (%(default)s)",
     )
+    made.add_argument(
+        "--assume",
+        action="append",
+        type=_choice,
+        default=[],
+        metavar="NAME=CHOICE",
+        help="what to do where nobody knows what Cloudflare does, such as lease-end=at-once; repeatable, see the docs",
+    )
     return made
 
 
@@ -65,6 +73,11 @@ def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
     return int(text)
+
+
+def _choice(text: str) -> tuple[str, str]:
+    name, _, choice = text.partition("=")
+    return name, choice
 
 
 def _queues(values: Sequence[str] | None) -> dict[str, str | None] | None:
@@ -83,6 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made = parser()
     options = vars(made.parse_args(arguments))
     options["queues"] = _queues(options["queues"])
+    options["assume"] = dict(options["assume"])
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     told = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

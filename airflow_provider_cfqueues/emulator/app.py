@@ -116,7 +116,7 @@ class Endpoint:
         try:
             return handler(call)
         except BrokerError as error:
-            raise wire.api_error(error, data_plane="/messages" in path) from error
+            raise wire.api_error(error, self._service.assume, data_plane="/messages" in path) from error
 
     def _log(self, request: Request, data: bytes, response: Response | None) -> None:
         status = response.status_code if response else None

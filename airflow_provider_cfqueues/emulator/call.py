@@ -26,7 +26,7 @@ class Call:
     @property
     def fields(self) -> fields.Fields:
         """The JSON of the request."""
-        return fields.parse(self.data)
+        return fields.parse(self.data, self.service.assume)
 
     @property
     def queue_id(self) -> str:

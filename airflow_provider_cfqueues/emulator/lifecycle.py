@@ -8,7 +8,7 @@ from airflow_provider_cfqueues.emulator.store import listed
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from airflow_provider_cfqueues.emulator.model import Queue
     from airflow_provider_cfqueues.emulator.registry import Registry
@@ -17,13 +17,21 @@ if TYPE_CHECKING:
 _EXHAUSTED = """
 SELECT messages.number, messages.queue, messages.visible_ms, queues.id AS queue_id
 FROM messages JOIN consumers ON consumers.queue = messages.queue JOIN queues ON queues.number = messages.queue
-WHERE leased AND visible_ms <= ? AND visible_ms < expires_ms AND attempts > max_retries
+WHERE leased AND visible_ms <= :now AND visible_ms < expires_ms
+  AND attempts >= :deliveries + CASE WHEN :at_pull THEN messages.max_retries ELSE consumers.max_retries END
 ORDER BY visible_ms, messages.number
 """
 
 _EXPIRED = """
 SELECT queues.number, count(*) FROM queues CROSS JOIN messages
 WHERE messages.queue = queues.number AND expires_ms <= ? GROUP BY queues.number
+"""
+
+_ENDED = """
+UPDATE messages SET leased = 0, visible_ms = visible_ms + CASE WHEN :wait THEN
+  coalesce((SELECT CAST(round(retry_delay * 1000) AS INTEGER) FROM consumers WHERE consumers.queue = messages.queue), 0)
+  ELSE 0 END
+WHERE leased AND visible_ms <= :now
 """
 
 
@@ -33,11 +41,15 @@ class Lifecycle:
 
     :param store: where the messages are.
     :param queues: knows their consumers and dead-letter queues.
+    :param assume: what holds for each switch of ``assumptions``.
     """
 
-    def __init__(self, store: Store, queues: Registry) -> None:
+    def __init__(self, store: Store, queues: Registry, assume: Mapping[str, str]) -> None:
         self.db = store.db
         self._queues = queues
+        self._assume = assume
+        self._deliveries = 1 if assume["attempts"] == "max-retries-plus-1" else 0
+        self._decided_at_pull = assume["last-delivery"] == "when-it-is-pulled"
 
     def catch_up(self, now: int) -> None:
         """
@@ -45,13 +57,14 @@ class Lifecycle:
 
         Hence the order: a message that failed for the last time before it expired is dead-lettered.
         """
-        for row in self.db.execute(_EXHAUSTED, (now,)).fetchall():
+        known = {"now": now, "deliveries": self._deliveries, "at_pull": self._decided_at_pull}
+        for row in self.db.execute(_EXHAUSTED, known).fetchall():
             self._bury(row["number"], self._queues.get(row["queue_id"]), row["visible_ms"])
         expired = self.db.execute(_EXPIRED, (now,)).fetchall()
         for queue, amount in expired:
             self.count(queue, "expired", amount)
             self.db.execute("DELETE FROM messages WHERE queue = ? AND expires_ms <= ?", (queue, now))
-        self.db.execute("UPDATE messages SET leased = 0 WHERE leased AND visible_ms <= ?", (now,))
+        self.db.execute(_ENDED, {"now": now, "wait": self._assume["lease-end"] == "retry-delay"})
 
     def give_back(self, message: sqlite3.Row, queue: Queue, now: int, delay_seconds: float) -> None:
         """
@@ -62,9 +75,12 @@ class Lifecycle:
         :param now: when the delivery ended.
         :param delay_seconds: how long it may not be pulled.
         """
-        if queue.consumer and message["attempts"] > queue.consumer.settings.max_retries:
-            self._bury(message["number"], queue, now)
-            return
+        if queue.consumer:
+            settings = queue.consumer.settings
+            retries = message["max_retries"] if self._decided_at_pull else settings.max_retries
+            if message["attempts"] >= self._deliveries + retries:
+                self._bury(message["number"], queue, now)
+                return
         self.db.execute(
             "UPDATE messages SET leased = 0, visible_ms = ? WHERE number = ?",
             (now + round(delay_seconds * 1000), message["number"]),
@@ -88,16 +104,19 @@ class Lifecycle:
             self.remove([message], queue.number, "exhausted")
             return
         target = self._queues.ensure(name, jurisdiction=queue.jurisdiction)
-        self.db.execute(
-            "UPDATE messages SET queue = ?, leased = 0, attempts = 0, timestamp_ms = ?, expires_ms = ?,"
-            " visible_ms = ? WHERE number = ?",
-            (
-                target.number,
-                at,
-                at + round(target.settings.message_retention_period * 1000),
-                at + round(target.settings.delivery_delay * 1000),
-                message,
-            ),
-        )
+        changed: dict[str, object] = {
+            "queue": target.number,
+            "leased": 0,
+            "expires_ms": at + round(target.settings.message_retention_period * 1000),
+            "visible_ms": at + round(target.settings.delivery_delay * 1000),
+        }
+        if self._assume["dead-letter-id"] == "new":
+            changed["id"] = self._queues.new_id()
+        if self._assume["dead-letter-timestamp"] == "new":
+            changed["timestamp_ms"] = at
+        if self._assume["dead-letter-attempts"] == "restart":
+            changed["attempts"] = 0
+        columns = ", ".join(f"{column} = ?" for column in changed)
+        self.db.execute(f"UPDATE messages SET {columns} WHERE number = ?", (*changed.values(), message))  # noqa: S608
         self.count(queue.number, "dead_lettered")
         self.count(target.number, "received")

@@ -44,6 +44,8 @@ def ack(call: Call) -> wire.JSON:
 
 def extend(call: Call) -> wire.JSON:
     """POST /queues/{queue_id}/messages/extend."""
+    if call.service.assume["extend"] == "missing":
+        raise wire.ApiError(404, 7003, "Could not route to extend, perhaps your object identifier is invalid?")
     request = call.fields
     renewed, warnings = call.service.broker.extend(
         call.queue_id, parsing.leases(request, "extend"), parsing.visibility_timeout_ms(request)
@@ -66,6 +68,8 @@ def purge_messages(call: Call) -> wire.JSON:
 
 def preview(call: Call) -> wire.JSON:
     """POST /queues/{queue_id}/messages/preview."""
+    if call.service.assume["preview"] == "refused":
+        raise wire.ApiError(405, 10405, "Method not allowed for this authentication scheme")
     messages = call.service.broker.peek(call.queue_id, parsing.batch_size(call.fields), "preview")
     return wire.success({"messages": [wire.message(message, "lease_id") for message in messages]})
 

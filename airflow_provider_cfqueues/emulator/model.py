@@ -21,7 +21,7 @@ class QueueSettings:
 class ConsumerSettings:
     """What an ``http_pull`` consumer applies where a request says nothing."""
 
-    batch_size: int = 5
+    batch_size: int = 10
     max_retries: int = 3
     retry_delay: float = 0
     visibility_timeout_ms: int = 30_000
@@ -151,6 +151,10 @@ class PullNotEnabled(BrokerError):
 
 class DeliveryPaused(BrokerError):
     """Delivery of this queue is paused."""
+
+
+class LeaseRefused(BrokerError):
+    """A lease is refused, and that fails the whole call; only if ``lease-refused`` says so."""
 
 
 class StateFileError(BrokerError):

@@ -20,6 +20,8 @@ def list_queues(call: Call) -> wire.JSON:
     page = call.query_number("page", 1, 10**9)
     per_page = call.query_number("per_page", PER_PAGE, MAX_PER_PAGE)
     queues = call.service.broker.queues.all()
+    if call.service.assume["pages"] == "all":
+        page, per_page = 1, max(1, len(queues))
     names = call.query.get("name")
     wanted = [queue for queue in queues if names is None or queue.name in names]
     shown = wanted[(page - 1) * per_page : page * per_page]
@@ -56,6 +58,8 @@ def edit_queue(call: Call) -> wire.JSON:
 
 def overwrite_queue(call: Call) -> wire.JSON:
     """PUT /queues/{queue_id}: settings that are not named go back to their defaults."""
+    if call.service.assume["put"] == "keeps":
+        return edit_queue(call)
     return _update_queue(call, QueueSettings())
 
 

@@ -18,6 +18,7 @@ from airflow_provider_cfqueues.emulator.model import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from random import Random
 
     from airflow_provider_cfqueues.emulator.clock import Clock
@@ -37,12 +38,14 @@ class Registry:
     :param store: where they are kept.
     :param clock: says when they were made.
     :param random: gives their ids.
+    :param assume: what holds for each switch of ``assumptions``.
     """
 
-    def __init__(self, store: Store, clock: Clock, random: Random) -> None:
+    def __init__(self, store: Store, clock: Clock, random: Random, assume: Mapping[str, str]) -> None:
         self._store = store
         self._clock = clock
         self._random = random
+        self._assume = assume
 
     def new_id(self) -> str:
         """Return 32 fresh hex characters."""
@@ -116,7 +119,8 @@ class Registry:
                 )
             except sqlite3.IntegrityError as error:
                 raise QueueExists(name) from error
-            if settings.message_retention_period != queue.settings.message_retention_period:
+            changed = settings.message_retention_period != queue.settings.message_retention_period
+            if changed and self._assume["retention"] == "existing":
                 db.execute(
                     "UPDATE messages SET expires_ms = timestamp_ms + ? WHERE queue = ?",
                     (round(settings.message_retention_period * 1000), queue.number),

@@ -38,6 +38,7 @@ class Emulator:
     :param json_encoding: how pulls show JSON bodies, ``base64`` or ``plain``.
     :param clock: what time it is.
     :param random: where ids come from.
+    :param assume: what to assume where nobody knows about the real API, such as ``{"lease-end": "at-once"}``.
     """
 
     base_url: str
@@ -54,6 +55,7 @@ class Emulator:
         json_encoding: str = "base64",
         clock: Clock | None = None,
         random: Random | None = None,
+        assume: Mapping[str, str] | None = None,
     ) -> None:
         self.account_id = account_id
         self.api_token = api_token
@@ -66,6 +68,7 @@ class Emulator:
             "json_encoding": json_encoding,
             "clock": clock,
             "random": random,
+            "assume": assume,
         }
 
     def __enter__(self) -> Emulator:

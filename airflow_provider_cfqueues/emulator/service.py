@@ -10,6 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.emulator import parsing, snapshot, wire
+from airflow_provider_cfqueues.emulator.assumptions import ASSUMPTIONS
 from airflow_provider_cfqueues.emulator.broker import Broker
 from airflow_provider_cfqueues.emulator.faults import Faults
 from airflow_provider_cfqueues.emulator.model import ConsumerSettings, Outgoing, QueueExists
@@ -24,7 +25,7 @@ ACCOUNT_ID = "0" * 31 + "1"
 API_TOKEN = "emulator-token"  # noqa: S105 -- opens nothing but an emulator
 QUEUES: dict[str, str | None] = {"my-queue": None}
 CONTENT_TYPES = ("json", "text", "bytes", "v8")
-JSON_ENCODINGS = ("base64", "plain")
+JSON_ENCODINGS = ASSUMPTIONS["json-encoding"].choices
 LOGGED_REQUESTS = 1000
 
 
@@ -39,6 +40,7 @@ class Service:
     :param json_encoding: how pulls show JSON bodies, ``base64`` or ``plain``.
     :param clock: what time it is.
     :param random: where ids come from.
+    :param assume: what to assume where nobody knows, see ``assumptions``.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Service:
         json_encoding: str = "base64",
         clock: Clock | None = None,
         random: Random | None = None,
+        assume: Mapping[str, str] | None = None,
     ) -> None:
         if not parsing.ACCOUNT_ID.fullmatch(account_id):
             raise ValueError(f"account id must be 1 to 32 letters, digits, '-' or '_', not {account_id!r}")
@@ -61,11 +64,13 @@ class Service:
         self.random = random or Random()  # noqa: S311 -- ids, not secrets
         self.faults = Faults()
         self.log: deque[LoggedRequest] = deque(maxlen=LOGGED_REQUESTS)
-        self._start_encoding = self.json_encoding = _one_of(JSON_ENCODINGS, json_encoding, "json_encoding")
         self._start_queues = _by_name(QUEUES if queues is None else queues)
         for name, queue_id in self._start_queues.items():
             _check_queue(name, queue_id)
-        self.broker = Broker(state or ":memory:", clock=clock, random=self.random)
+        assume = {"json-encoding": json_encoding, **(assume or {})}
+        self.broker = Broker(state or ":memory:", clock=clock, random=self.random, assume=assume)
+        self.assume = self.broker.assume
+        self._start_encoding = self.json_encoding = self.assume["json-encoding"]
         self.broker.clock.offset_ms += self.broker.store.get("clock_offset_ms", 0)
         try:
             self._make_queues()

@@ -17,7 +17,7 @@ from airflow_provider_cfqueues.emulator.model import StateFileError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 COUNTERS = ("received", "delivered", "acked", "retried", "dead_lettered", "exhausted", "expired", "purged")
 
 _SCHEMA = """
@@ -57,7 +57,8 @@ CREATE TABLE consumers (
     visibility_timeout_ms INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- visible_ms is when a waiting message can be pulled, or when the lease of a leased one ends.
+-- visible_ms is when a waiting message can be pulled, or when the lease of a leased one ends; max_retries is that of
+-- the consumer at the latest pull.
 CREATE TABLE messages (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     queue INTEGER NOT NULL REFERENCES queues ON DELETE CASCADE,
@@ -71,7 +72,8 @@ CREATE TABLE messages (
     visible_ms INTEGER NOT NULL,
     leased INTEGER NOT NULL DEFAULT 0,
     lease INTEGER NOT NULL DEFAULT 0,
-    attempts INTEGER NOT NULL DEFAULT 0
+    attempts INTEGER NOT NULL DEFAULT 0,
+    max_retries INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX messages_waiting ON messages (queue, visible_ms, number) WHERE NOT leased;
 CREATE INDEX messages_leased ON messages (visible_ms) WHERE leased;

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_cfqueues.emulator import model
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow_provider_cfqueues.emulator.model import Consumer, Message, Metrics, Queue
 
 JSON = dict[str, Any]
@@ -52,16 +54,18 @@ def failure(error: ApiError) -> JSON:
     return {"success": False, "errors": [error.error], "messages": [], "result": None}
 
 
-def api_error(error: model.BrokerError, *, data_plane: bool) -> ApiError:
+def api_error(error: model.BrokerError, assume: Mapping[str, str], *, data_plane: bool) -> ApiError:
     """
     Word a refusal of the broker.
 
     :param error: the refusal.
+    :param assume: what holds for each switch of ``assumptions``.
     :param data_plane: whether the call is about messages, which knows a missing queue by another code.
     """
     match error:
         case model.QueueNotFound():
-            return ApiError(404, 10104 if data_plane else 11000, "Queue does not exist")
+            code = int(assume["missing-queue"]) if data_plane else 11000
+            return ApiError(404, code, "Queue does not exist")
         case model.QueueExists():
             return ApiError(409, 11009, f"Queue name '{error}' is already taken. Please use a different name.")
         case model.ConsumerNotFound():
@@ -70,8 +74,12 @@ def api_error(error: model.BrokerError, *, data_plane: bool) -> ApiError:
             return ApiError(409, 11004, f"Queue '{error}' already has a consumer")
         case model.PullNotEnabled():
             return ApiError(405, 0, "messages cannot be pulled unless http_pull mode is enabled")
+        case model.DeliveryPaused() if assume["paused"] == "429":
+            return ApiError(429, 10252, "Queue is disabled: delivery is paused")
         case model.DeliveryPaused():
             return ApiError(409, 0, "queue_delivery_paused")
+        case model.LeaseRefused():
+            return ApiError(400, 10207, str(error))
     raise error
 
 

@@ -4,7 +4,7 @@ import os
 import random
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -85,9 +85,9 @@ def api(cf: Emulator, http: httpx.Client) -> Api:
 class Model:
     """A broker in virtual time with one queue."""
 
-    def __init__(self) -> None:
+    def __init__(self, assume: dict[str, str] | None = None) -> None:
         self.clock = Clock(lambda: 1_800_000_000)
-        self.broker = Broker(clock=self.clock, random=random.Random(7))
+        self.broker = Broker(clock=self.clock, random=random.Random(7), assume=assume)
         self.queue = self.add_queue("work", dead_letter_queue="dead", max_retries=2)
 
     def add_queue(self, name: str, *, dead_letter_queue: str = "", **settings: Any) -> str:
@@ -114,6 +114,9 @@ class Model:
     def retry(self, lease: str, delay_seconds: float | None = None) -> Settlement:
         return self.broker.settle(self.queue, retries=[Retry(lease, delay_seconds)])
 
+    def close(self) -> None:
+        self.broker.close()
+
     def totals(self, name: str = "work") -> dict[str, int]:
         queue = self.broker.queues.find(name)
         assert queue
@@ -121,10 +124,14 @@ class Model:
 
 
 @pytest.fixture
-def model() -> Iterator[Model]:
-    model = Model()
-    yield model
-    model.broker.close()
+def make_model() -> Iterator[Callable[..., Model]]:
+    with ExitStack() as stack:
+        yield lambda assume=None: stack.enter_context(closing(Model(assume)))
+
+
+@pytest.fixture
+def model(make_model: Callable[..., Model]) -> Model:
+    return make_model()
 
 
 class Running:

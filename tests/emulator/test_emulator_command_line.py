@@ -47,6 +47,7 @@ def test_the_defaults_are_one_queue_and_known_credentials(start):
         (["--state", "/nowhere/state.db"], "/nowhere/state.db"),
         (["--host", "no such host"], "cannot listen on no such host port 0"),
         (["--json-encoding", "hex"], "invalid choice"),
+        (["--assume", "late-ack"], "late-ack must be one of accepted, refused, not ''"),
         (["extra"], "unrecognized arguments"),
     ],
 )
@@ -125,5 +126,6 @@ def test_help_names_every_option(start):
         "--account-id",
         "--api-token",
         "--json-encoding",
+        "--assume",
     ):
         assert option in text
