@@ -66,12 +66,30 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME=CHOICE",
         help="what to do where nobody knows what Cloudflare does, such as lease-end=at-once; repeatable, see the docs",
     )
+    made.add_argument(
+        "--rate-limit",
+        type=_limit,
+        metavar="N",
+        help="API requests in five minutes before all are refused for five; Cloudflare allows 1200 (no limit)",
+    )
+    made.add_argument(
+        "--daily-operations",
+        type=_limit,
+        metavar="N",
+        help="operations on messages a day, as billed; Cloudflare's free plan allows 10000 (no limit)",
+    )
     return made
 
 
 def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def _limit(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"a limit is a whole number from 1, not {text!r}")
     return int(text)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_cfqueues.emulator import assumptions, views
 from airflow_provider_cfqueues.emulator.clock import Clock
 from airflow_provider_cfqueues.emulator.lifecycle import Lifecycle
+from airflow_provider_cfqueues.emulator.limits import DailyOperations
 from airflow_provider_cfqueues.emulator.model import (
     DeliveryPaused,
     Message,
@@ -47,6 +48,7 @@ class Broker:
     :param clock: the only time there is.
     :param random: the only source of ids.
     :param assume: what to assume where nobody knows, see ``assumptions``.
+    :param daily_operations: how many operations on messages a day allows; None for no limit.
     """
 
     def __init__(
@@ -56,16 +58,18 @@ class Broker:
         clock: Clock | None = None,
         random: Random | None = None,
         assume: Mapping[str, str] | None = None,
+        daily_operations: int | None = None,
     ) -> None:
         self.assume = assumptions.choose(assume or {})
         self.clock = clock or Clock()
+        self.operations = DailyOperations(daily_operations, self.clock)
         random = random or Random()  # noqa: S311 -- ids, not secrets
         self.store = Store(path)
         self.queues = Registry(self.store, self.clock, random, self.assume)
         if self.store.get("secret") is None:
             self.store.put("secret", random.randbytes(32))
         self._sealer = Sealer(self.store.get("secret"))
-        self._lifecycle = Lifecycle(self.store, self.queues, self.assume)
+        self._lifecycle = Lifecycle(self.store, self.queues, self.operations, self.assume)
 
     def send(self, queue_id: str, messages: Sequence[Outgoing], delay_seconds: float | None = None) -> list[str]:
         """
@@ -76,6 +80,8 @@ class Broker:
         :param delay_seconds: for messages without a delay of their own; the queue's delay where it is None.
         """
         with self._at(queue_id) as (queue, now):
+            self.operations.check()
+            self.operations.charge(len(message.body) for message in messages)
             default = queue.settings.delivery_delay if delay_seconds is None else delay_seconds
             expires = now + round(queue.settings.message_retention_period * 1000)
             ids = [self.queues.new_id() for _ in messages]
@@ -105,6 +111,7 @@ class Broker:
                 raise PullNotEnabled(queue.name)
             if queue.settings.delivery_paused:
                 raise DeliveryPaused(queue.name)
+            self.operations.check()
             settings = queue.consumer.settings
             lease_ms = settings.visibility_timeout_ms if visibility_timeout_ms is None else visibility_timeout_ms
             default = settings.batch_size if self.assume["batch-size"] == "consumer" else 5
@@ -115,6 +122,7 @@ class Broker:
                 [(now + lease_ms, settings.max_retries, row["number"]) for row in rows],
             )
             self._lifecycle.count(queue.number, "delivered", len(rows))
+            self.operations.charge((len(row["body"]) for row in rows), least=1)
             return [self._leased(row, queue, now + lease_ms) for row in rows]
 
     def settle(self, queue_id: str, acks: Sequence[str] = (), retries: Sequence[Retry] = ()) -> Settlement:
@@ -129,6 +137,7 @@ class Broker:
             default = queue.consumer.settings.retry_delay if queue.consumer else 0
             if queue.consumer is None and self.assume["settling-needs-no-consumer"] == "refused":
                 raise PullNotEnabled(queue.name)
+            self.operations.check()
             settling = self._settling(queue, [*acks, *(retry.lease_id for retry in retries)])
 
             def retry_all() -> int:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Mapping
 
+    from airflow_provider_cfqueues.emulator.limits import DailyOperations
     from airflow_provider_cfqueues.emulator.model import Queue
     from airflow_provider_cfqueues.emulator.registry import Registry
     from airflow_provider_cfqueues.emulator.store import Store
@@ -41,12 +42,14 @@ class Lifecycle:
 
     :param store: where the messages are.
     :param queues: knows their consumers and dead-letter queues.
+    :param operations: counts what Cloudflare would bill.
     :param assume: what holds for each switch of ``assumptions``.
     """
 
-    def __init__(self, store: Store, queues: Registry, assume: Mapping[str, str]) -> None:
+    def __init__(self, store: Store, queues: Registry, operations: DailyOperations, assume: Mapping[str, str]) -> None:
         self.db = store.db
         self._queues = queues
+        self._operations = operations
         self._assume = assume
         self._deliveries = 1 if assume["attempts"] == "max-retries-plus-1" else 0
         self._decided_at_pull = assume["last-delivery"] == "when-it-is-pulled"
@@ -88,6 +91,8 @@ class Lifecycle:
 
     def remove(self, messages: Collection[int], queue: int, counter: str) -> None:
         """End messages of a queue; ``counter`` says how they left."""
+        sizes = self.db.execute(f"SELECT length(body) FROM messages WHERE number IN {listed(messages)}")  # noqa: S608
+        self._operations.charge(size for (size,) in sizes)
         self.db.execute(f"DELETE FROM messages WHERE number IN {listed(messages)}")  # noqa: S608 -- integers
         self.count(queue, counter, len(messages))
 
@@ -103,6 +108,9 @@ class Lifecycle:
         if not name:
             self.remove([message], queue.number, "exhausted")
             return
+        # The price list reckons a read and a write for it.
+        [size] = self.db.execute("SELECT length(body) FROM messages WHERE number = ?", (message,)).fetchone()
+        self._operations.charge([size, size])
         target = self._queues.ensure(name, jurisdiction=queue.jurisdiction)
         changed: dict[str, object] = {
             "queue": target.number,

@@ -157,5 +157,9 @@ class LeaseRefused(BrokerError):
     """A lease is refused, and that fails the whole call; only if ``lease-refused`` says so."""
 
 
+class QuotaExceeded(BrokerError):
+    """The operations of a day are used up."""
+
+
 class StateFileError(BrokerError):
     """The state file cannot be used."""

@@ -39,6 +39,9 @@ class Emulator:
     :param clock: what time it is.
     :param random: where ids come from.
     :param assume: what to assume where nobody knows about the real API, such as ``{"lease-end": "at-once"}``.
+    :param rate_limit: how many API requests five minutes allow before all are refused for the next five; None for
+        no limit.
+    :param daily_operations: how many operations on messages a day allows; None for no limit.
     """
 
     base_url: str
@@ -56,6 +59,8 @@ class Emulator:
         clock: Clock | None = None,
         random: Random | None = None,
         assume: Mapping[str, str] | None = None,
+        rate_limit: int | None = None,
+        daily_operations: int | None = None,
     ) -> None:
         self.account_id = account_id
         self.api_token = api_token
@@ -69,6 +74,8 @@ class Emulator:
             "clock": clock,
             "random": random,
             "assume": assume,
+            "rate_limit": rate_limit,
+            "daily_operations": daily_operations,
         }
 
     def __enter__(self) -> Emulator:

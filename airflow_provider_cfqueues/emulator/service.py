@@ -13,6 +13,7 @@ from airflow_provider_cfqueues.emulator import parsing, snapshot, wire
 from airflow_provider_cfqueues.emulator.assumptions import ASSUMPTIONS
 from airflow_provider_cfqueues.emulator.broker import Broker
 from airflow_provider_cfqueues.emulator.faults import Faults
+from airflow_provider_cfqueues.emulator.limits import RateLimit
 from airflow_provider_cfqueues.emulator.model import ConsumerSettings, Outgoing, QueueExists
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Service:
     :param clock: what time it is.
     :param random: where ids come from.
     :param assume: what to assume where nobody knows, see ``assumptions``.
+    :param rate_limit: how many API requests five minutes allow; None for no limit.
+    :param daily_operations: how many operations on messages a day allows; None for no limit.
     """
 
     def __init__(
@@ -54,6 +57,8 @@ class Service:
         clock: Clock | None = None,
         random: Random | None = None,
         assume: Mapping[str, str] | None = None,
+        rate_limit: int | None = None,
+        daily_operations: int | None = None,
     ) -> None:
         if not parsing.ACCOUNT_ID.fullmatch(account_id):
             raise ValueError(f"account id must be 1 to 32 letters, digits, '-' or '_', not {account_id!r}")
@@ -68,8 +73,11 @@ class Service:
         for name, queue_id in self._start_queues.items():
             _check_queue(name, queue_id)
         assume = {"json-encoding": json_encoding, **(assume or {})}
-        self.broker = Broker(state or ":memory:", clock=clock, random=self.random, assume=assume)
+        self.broker = Broker(
+            state or ":memory:", clock=clock, random=self.random, assume=assume, daily_operations=daily_operations
+        )
         self.assume = self.broker.assume
+        self.rate_limit = RateLimit(rate_limit, self.broker.clock, self.assume)
         self._start_encoding = self.json_encoding = self.assume["json-encoding"]
         self.broker.clock.offset_ms += self.broker.store.get("clock_offset_ms", 0)
         try:
@@ -152,6 +160,7 @@ class Service:
         return {
             "now_ms": self.broker.clock.now_ms(),
             "json_encoding": self.json_encoding,
+            "operations_today": self.broker.operations.used,
             "faults": self.faults.active(),
             "queues": [snapshot.queue(report) for report in reports],
         }
@@ -159,6 +168,8 @@ class Service:
     def reset(self) -> None:
         """Go back to the start: its queues with their ids, real time, no messages, faults or logged calls."""
         self.faults.clear()
+        self.rate_limit.reset()
+        self.broker.operations.used = 0
         self.log.clear()
         self.json_encoding = self._start_encoding
         self.broker.clear()

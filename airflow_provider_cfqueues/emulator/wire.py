@@ -78,6 +78,8 @@ def api_error(error: model.BrokerError, assume: Mapping[str, str], *, data_plane
             return ApiError(429, 10252, "Queue is disabled: delivery is paused")
         case model.DeliveryPaused():
             return ApiError(409, 0, "queue_delivery_paused")
+        case model.QuotaExceeded():
+            return ApiError(429, 10253, f"You have exceeded the daily free tier limit of {error} operations")
         case model.LeaseRefused():
             return ApiError(400, 10207, str(error))
     raise error

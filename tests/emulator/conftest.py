@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+MIDNIGHT = 20_000 * 86_400
+
+
 class Api:
     """The HTTP API as curl would see it: one connection, JSON in and out."""
 
@@ -80,6 +83,17 @@ def http() -> Iterator[httpx.Client]:
 @pytest.fixture
 def api(cf: Emulator, http: httpx.Client) -> Api:
     return Api(cf, http)
+
+
+@pytest.fixture
+def make_api(http: httpx.Client) -> Iterator[Callable[..., Api]]:
+    """An emulator with options of its own, in virtual time."""
+    with ExitStack() as stack:
+
+        def start(**options: Any) -> Api:
+            return Api(stack.enter_context(Emulator(clock=Clock(lambda: MIDNIGHT), **options)), http)
+
+        yield start
 
 
 class Model:
