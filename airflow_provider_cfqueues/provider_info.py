@@ -9,7 +9,7 @@ _ASSET_URIS = [
         "schemes": ["cloudflare-queues"],
         "handler": "airflow_provider_cfqueues.assets.queues.sanitize_uri",
         "factory": "airflow_provider_cfqueues.assets.queues.create_asset",
-        "to_openlineage_converter": "airflow_provider_cfqueues.lineage.convert_asset_to_openlineage",
+        "to_openlineage_converter": "airflow_provider_cfqueues.telemetry.lineage.convert_asset_to_openlineage",
     }
 ]
 

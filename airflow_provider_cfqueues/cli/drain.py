@@ -19,10 +19,10 @@ from airflow_provider_cfqueues.cli.lookup import find_queue
 from airflow_provider_cfqueues.cli.running import FAILED, INTERRUPTED, command, describe, told_to_stop
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.cli.sink import Sink, open_sink
+from airflow_provider_cfqueues.engines.waiting import Idling
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, shorten_lease
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Lease, Message, PullResult
-from airflow_provider_cfqueues.processing.window import Idling
 
 BATCH = 100
 LOOKS = 5

@@ -16,9 +16,9 @@ from airflow_provider_cfqueues.cli.lines import from_line
 from airflow_provider_cfqueues.cli.lookup import find_queue
 from airflow_provider_cfqueues.cli.running import command
 from airflow_provider_cfqueues.cli.screen import Screen
+from airflow_provider_cfqueues.engines.copies import copy
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Message, OutgoingMessage
-from airflow_provider_cfqueues.processing.copies import copy
 
 
 @command

@@ -1,20 +1,43 @@
-"""The hook's calls about queues as a whole."""
+"""The hook's calls about queues and their consumers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from airflow_provider_cfqueues import api, arguments, flows
+from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues.arguments import Seconds
-from airflow_provider_cfqueues.hooks.consumers import ConsumersHook
+from airflow_provider_cfqueues.client import administration, lookup, purging, queue_calls
+from airflow_provider_cfqueues.client.flow import API_VISIBILITY_SECONDS, once
+from airflow_provider_cfqueues.hooks.base import CloudflareBaseHook
 
 if TYPE_CHECKING:
-    from airflow_provider_cfqueues.flows import Flow, Purge
-    from airflow_provider_cfqueues.models import PurgeStatus, Queue
+    from typing_extensions import Unpack
+
+    from airflow_provider_cfqueues.client.flow import Flow
+    from airflow_provider_cfqueues.client.purging import Purge
+    from airflow_provider_cfqueues.models import Consumer, EnsuredConsumer, PurgeStatus, Queue
 
 
-class AdministrationHook(ConsumersHook):
-    """What :class:`~airflow_provider_cfqueues.hooks.queues.CloudflareQueuesHook` can do with queues as a whole."""
+class ConsumerSettings(TypedDict, total=False):
+    """
+    Settings of a pull consumer; None and a missing key mean the same.
+
+    :param batch_size: messages per pull unless the pull says otherwise, 1 to 100.
+    :param max_retries: deliveries after which a message leaves the queue, 0 to 100.
+    :param retry_delay: seconds that a retry waits unless it says otherwise, 0 to 86,400.
+    :param visibility_timeout: seconds that a lease lasts unless the pull says otherwise, up to 43,200.
+    :param dead_letter_queue: NAME of the queue for messages that were delivered too often.
+    """
+
+    batch_size: int | str | None
+    max_retries: int | str | None
+    retry_delay: Seconds | None
+    visibility_timeout: Seconds | None
+    dead_letter_queue: str | None
+
+
+class AdministrationHook(CloudflareBaseHook):
+    """What :class:`~airflow_provider_cfqueues.hooks.queues.CloudflareQueuesHook` can do with queues and consumers."""
 
     def get_queue_id(self, name: str) -> str:
         """
@@ -23,19 +46,19 @@ class AdministrationHook(ConsumersHook):
         :param name: the queue's name.
         :raises NotFoundError: the account has no such queue.
         """
-        return self.run(flows.get_queue_id(arguments.parse_name(name), self._known))
+        return self.run(lookup.get_queue_id(arguments.parse_name(name), self._known))
 
     async def aget_queue_id(self, name: str) -> str:
         """Async twin of :meth:`get_queue_id`."""
-        return await self.arun(flows.get_queue_id(arguments.parse_name(name), self._known))
+        return await self.arun(lookup.get_queue_id(arguments.parse_name(name), self._known))
 
     def list_queues(self) -> list[Queue]:
         """Return all queues of the account, over all pages of the list."""
-        return self.run(flows.list_queues())
+        return self.run(lookup.list_queues())
 
     async def alist_queues(self) -> list[Queue]:
         """Async twin of :meth:`list_queues`."""
-        return await self.arun(flows.list_queues())
+        return await self.arun(lookup.list_queues())
 
     def get_queue(self, queue_id: str) -> Queue:
         """
@@ -51,7 +74,7 @@ class AdministrationHook(ConsumersHook):
         return await self.arun(self._get_queue(queue_id))
 
     def _get_queue(self, queue_id: str) -> Flow[Queue]:
-        return flows.get_queue(arguments.parse_id(queue_id, "queue_id"), self._known)
+        return lookup.get_queue(arguments.parse_id(queue_id, "queue_id"), self._known)
 
     def create_queue(
         self,
@@ -85,7 +108,7 @@ class AdministrationHook(ConsumersHook):
         settings = arguments.parse_queue_settings(
             delivery_delay=delivery_delay, message_retention_period=message_retention_period
         )
-        return flows.create_queue(arguments.parse_name(name, "name"), settings, self._known)
+        return administration.create_queue(arguments.parse_name(name, "name"), settings, self._known)
 
     def delete_queue(self, queue_id: str) -> None:
         """
@@ -94,11 +117,11 @@ class AdministrationHook(ConsumersHook):
         :param queue_id: ID of the queue.
         :raises NotFoundError: there is no such queue.
         """
-        self.run(flows.delete_queue(arguments.parse_id(queue_id, "queue_id"), self._known))
+        self.run(administration.delete_queue(arguments.parse_id(queue_id, "queue_id"), self._known))
 
     async def adelete_queue(self, queue_id: str) -> None:
         """Async twin of :meth:`delete_queue`."""
-        await self.arun(flows.delete_queue(arguments.parse_id(queue_id, "queue_id"), self._known))
+        await self.arun(administration.delete_queue(arguments.parse_id(queue_id, "queue_id"), self._known))
 
     def pause_delivery(self, queue_id: str) -> Queue:
         """
@@ -162,7 +185,7 @@ class AdministrationHook(ConsumersHook):
 
     def _update_queue(self, queue_id: str, **settings: Any) -> Flow[Queue]:
         wanted = arguments.parse_queue_settings(**settings)
-        return flows.once(api.update_queue(arguments.parse_id(queue_id, "queue_id"), wanted))
+        return once(queue_calls.update_queue(arguments.parse_id(queue_id, "queue_id"), wanted))
 
     def purge(self, queue_id: str) -> None:
         """
@@ -174,11 +197,11 @@ class AdministrationHook(ConsumersHook):
         :param queue_id: ID of the queue.
         :raises CloudflareQueuesError: it failed; ``maybe_applied`` says whether it may have begun.
         """
-        self.run(flows.once(api.purge(arguments.parse_id(queue_id, "queue_id"))))
+        self.run(once(queue_calls.purge(arguments.parse_id(queue_id, "queue_id"))))
 
     async def apurge(self, queue_id: str) -> None:
         """Async twin of :meth:`purge`."""
-        await self.arun(flows.once(api.purge(arguments.parse_id(queue_id, "queue_id"))))
+        await self.arun(once(queue_calls.purge(arguments.parse_id(queue_id, "queue_id"))))
 
     def prepare_purge(self, queue_id: str) -> Purge:
         """
@@ -186,11 +209,11 @@ class AdministrationHook(ConsumersHook):
 
         :param queue_id: ID of the queue.
         """
-        return self.run(flows.prepare_purge(arguments.parse_id(queue_id, "queue_id")))
+        return self.run(purging.prepare_purge(arguments.parse_id(queue_id, "queue_id")))
 
     async def aprepare_purge(self, queue_id: str) -> Purge:
         """Async twin of :meth:`prepare_purge`."""
-        return await self.arun(flows.prepare_purge(arguments.parse_id(queue_id, "queue_id")))
+        return await self.arun(purging.prepare_purge(arguments.parse_id(queue_id, "queue_id")))
 
     def finish_purge(self, purge: Purge, *, poll_interval: float = 5, end: float) -> PurgeStatus:
         """
@@ -212,7 +235,7 @@ class AdministrationHook(ConsumersHook):
 
     def _finish_purge(self, purge: Purge, poll_interval: Any, end: float) -> Flow[PurgeStatus]:
         interval = arguments.parse_seconds(poll_interval, "poll_interval", at_least=1)
-        return flows.finish_purge(purge, poll_interval=interval, end=end)
+        return purging.finish_purge(purge, poll_interval=interval, end=end)
 
     def get_purge_status(self, queue_id: str) -> PurgeStatus:
         """
@@ -220,8 +243,124 @@ class AdministrationHook(ConsumersHook):
 
         :param queue_id: ID of the queue.
         """
-        return self.run(flows.once(api.get_purge_status(arguments.parse_id(queue_id, "queue_id"))))
+        return self.run(once(queue_calls.get_purge_status(arguments.parse_id(queue_id, "queue_id"))))
 
     async def aget_purge_status(self, queue_id: str) -> PurgeStatus:
         """Async twin of :meth:`get_purge_status`."""
-        return await self.arun(flows.once(api.get_purge_status(arguments.parse_id(queue_id, "queue_id"))))
+        return await self.arun(once(queue_calls.get_purge_status(arguments.parse_id(queue_id, "queue_id"))))
+
+    def list_consumers(self, queue_id: str) -> list[Consumer]:
+        """
+        Return the consumers of a queue, of all types.
+
+        :param queue_id: ID of the queue.
+        """
+        return self.run(once(queue_calls.list_consumers(arguments.parse_id(queue_id, "queue_id"))))
+
+    async def alist_consumers(self, queue_id: str) -> list[Consumer]:
+        """Async twin of :meth:`list_consumers`."""
+        return await self.arun(once(queue_calls.list_consumers(arguments.parse_id(queue_id, "queue_id"))))
+
+    def create_pull_consumer(self, queue_id: str, **settings: Unpack[ConsumerSettings]) -> Consumer:
+        """
+        Add a pull consumer to a queue that has none; a setting that is not given is left to the API.
+
+        :param queue_id: ID of the queue.
+        :param settings: see :class:`ConsumerSettings`.
+        :raises AlreadyExistsError: the queue has a consumer.
+        """
+        return self.run(self._create_pull_consumer(queue_id, settings))
+
+    async def acreate_pull_consumer(self, queue_id: str, **settings: Unpack[ConsumerSettings]) -> Consumer:
+        """Async twin of :meth:`create_pull_consumer`."""
+        return await self.arun(self._create_pull_consumer(queue_id, settings))
+
+    def _create_pull_consumer(self, queue_id: str, settings: ConsumerSettings) -> Flow[Consumer]:
+        wanted = arguments.parse_consumer(**settings)
+        return administration.create_pull_consumer(arguments.parse_id(queue_id, "queue_id"), wanted, self._known)
+
+    def update_pull_consumer(self, queue_id: str, **settings: Unpack[ConsumerSettings]) -> Consumer:
+        """
+        Change settings of a queue's pull consumer; those that are not given stay.
+
+        :param queue_id: ID of the queue.
+        :param settings: see :class:`ConsumerSettings`.
+        :raises AlreadyExistsError: the queue has a Worker consumer instead.
+        :raises NotFoundError: the queue has no consumer.
+        """
+        return self.run(self._update_pull_consumer(queue_id, settings))
+
+    async def aupdate_pull_consumer(self, queue_id: str, **settings: Unpack[ConsumerSettings]) -> Consumer:
+        """Async twin of :meth:`update_pull_consumer`."""
+        return await self.arun(self._update_pull_consumer(queue_id, settings))
+
+    def _update_pull_consumer(self, queue_id: str, settings: ConsumerSettings) -> Flow[Consumer]:
+        wanted = arguments.parse_consumer(**settings)
+        return administration.update_pull_consumer(arguments.parse_id(queue_id, "queue_id"), wanted, self._known)
+
+    def ensure_pull_consumer(self, queue_id: str, **settings: Unpack[ConsumerSettings]) -> EnsuredConsumer:
+        """
+        Make sure that a queue has a pull consumer with these settings, and wait until it can be pulled from.
+
+        A setting that is not given stays as it is, or is left to the API. For some seconds after a consumer was made,
+        the API still answers pulls with 405. The hook waits for up to a minute: it pulls one message with a new
+        consumer and gives it back at once, which counts as a delivery of that message. If that could be the message's
+        last delivery, the hook waits 30 seconds instead; if delivery is paused, it does not wait. In both cases
+        ``untried`` of the result says so, and a warning.
+
+        :param queue_id: ID of the queue.
+        :param settings: see :class:`ConsumerSettings`.
+        :raises AlreadyExistsError: the queue has a Worker consumer.
+        :raises PullNotEnabledError: the queue could not be pulled after a minute.
+        """
+        return self.run(self._ensure_pull_consumer(queue_id, settings))
+
+    async def aensure_pull_consumer(self, queue_id: str, **settings: Unpack[ConsumerSettings]) -> EnsuredConsumer:
+        """Async twin of :meth:`ensure_pull_consumer`."""
+        return await self.arun(self._ensure_pull_consumer(queue_id, settings))
+
+    def _ensure_pull_consumer(self, queue_id: str, settings: ConsumerSettings) -> Flow[EnsuredConsumer]:
+        queue_id, wanted = arguments.parse_id(queue_id, "queue_id"), arguments.parse_consumer(**settings)
+        ensured = yield from administration.ensure_pull_consumer(queue_id, wanted, self._known)
+        if ensured.untried:
+            self.log.warning("The new pull consumer of queue %s was not tried out: %s", queue_id, ensured.untried)
+        return ensured
+
+    def get_pull_consumer(self, queue_id: str) -> Consumer | None:
+        """
+        Return the pull consumer of a queue, looked at once in the hook's life.
+
+        A look that failed for a reason that may pass is repeated, unlike the one that comes with a pull.
+
+        :param queue_id: ID of the queue.
+        :return: None where there is none, or where the token may not look at it.
+        :raises CloudflareQueuesError: it could not be looked at.
+        """
+        return self.run(self._get_pull_consumer(arguments.parse_id(queue_id, "queue_id"), required=True))
+
+    async def aget_pull_consumer(self, queue_id: str) -> Consumer | None:
+        """Async twin of :meth:`get_pull_consumer`."""
+        return await self.arun(self._get_pull_consumer(arguments.parse_id(queue_id, "queue_id"), required=True))
+
+    def _get_pull_consumer(self, queue_id: str, *, required: bool = False) -> Flow[Consumer | None]:
+        consumer = yield from lookup.get_pull_consumer(queue_id, self._known, required=required)
+        if queue_id in self.warned_of:
+            return consumer
+        self.warned_of.add(queue_id)
+        queue = self._known.name_of(queue_id) or queue_id
+        if consumer is None:
+            self.log.warning(
+                "No pull consumer of queue %s could be looked at (there is none, or the token may not read it): "
+                "whether it has a dead-letter queue is not known, and without a visibility_timeout its leases are "
+                "taken to last %d s",
+                queue,
+                API_VISIBILITY_SECONDS,
+            )
+        elif consumer.dead_letter_queue is None:
+            self.log.warning(
+                "Queue %s has no dead-letter queue: Cloudflare DELETES a message that was delivered %s times without "
+                "an ack (max_retries). Set a dead-letter queue on its HTTP pull consumer",
+                queue,
+                "max_retries" if consumer.max_retries is None else consumer.max_retries,
+            )
+        return consumer

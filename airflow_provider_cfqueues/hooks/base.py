@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, TypeVar
 
 from asgiref.sync import sync_to_async
 
-from airflow_provider_cfqueues import flows
 from airflow_provider_cfqueues._compat import BaseHook, get_hook_lineage_collector, mask_secret
+from airflow_provider_cfqueues.client import lookup
+from airflow_provider_cfqueues.client.flow import Known
+from airflow_provider_cfqueues.client.settings import Settings, parse_settings
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
-from airflow_provider_cfqueues.lineage import Traffic
-from airflow_provider_cfqueues.settings import Settings, parse_settings
-from airflow_provider_cfqueues.telemetry import Telemetry
+from airflow_provider_cfqueues.telemetry.lineage import Traffic
+from airflow_provider_cfqueues.telemetry.metrics import Telemetry
 
 if TYPE_CHECKING:
-    from airflow_provider_cfqueues.clients import AsyncClient, Client
-    from airflow_provider_cfqueues.flows import Flow
+    from airflow_provider_cfqueues.client.flow import Flow
+    from airflow_provider_cfqueues.client.transport import AsyncClient, Client
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ class CloudflareBaseHook(BaseHook):
         self._client: Client | None = None
         self._async_client: AsyncClient | None = None
         self._async_loop: asyncio.AbstractEventLoop | None = None
-        self._known = flows.Known()
+        self._known = Known()
         self.warned_of: set[str] = set()  # IDs of queues whose consumer was looked at
         self.traffic = Traffic(self, self._known)
         self._lock = threading.Lock()
@@ -56,7 +57,7 @@ class CloudflareBaseHook(BaseHook):
         """
         with self._lock:
             if self._client is None:
-                from airflow_provider_cfqueues.clients import Client
+                from airflow_provider_cfqueues.client.transport import Client
 
                 settings, telemetry = self._observed_settings()
                 self._client = Client(settings, observe=telemetry.request)
@@ -70,7 +71,7 @@ class CloudflareBaseHook(BaseHook):
         """
         loop = asyncio.get_running_loop()
         if self._async_client is None or self._async_loop is not loop:
-            from airflow_provider_cfqueues.clients import AsyncClient
+            from airflow_provider_cfqueues.client.transport import AsyncClient
 
             settings, telemetry = await sync_to_async(self._observed_settings)()
             if self._async_client is None or self._async_loop is not loop:  # still, after others had their turn
@@ -122,13 +123,13 @@ class CloudflareBaseHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Verify the credentials and read the queue list; say in one line what works and what is missing."""
-        from airflow_provider_cfqueues.clients import Client, RepeatPolicy
+        from airflow_provider_cfqueues.client.transport import Client, RepeatPolicy
 
         try:
             settings = self._settings()
             client = Client(settings, policy=RepeatPolicy(max_seconds=0))  # somebody waits, and can press again
             with closing(client):
-                return True, client.run(flows.test_connection(settings.credentials))
+                return True, client.run(lookup.test_connection(settings.credentials))
         except CloudflareQueuesError as error:
             error.conn_id = None  # a form tests a copy of the connection, under an ID that means nothing to its reader
             return False, str(error)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues import api, arguments, flows
+from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues.arguments import Seconds
+from airflow_provider_cfqueues.client import message_calls
+from airflow_provider_cfqueues.client import messages as message_flows
+from airflow_provider_cfqueues.client.flow import once
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, shorten_lease
 from airflow_provider_cfqueues.hooks import form
 from airflow_provider_cfqueues.hooks.administration import AdministrationHook
 
 if TYPE_CHECKING:
-    from airflow_provider_cfqueues.flows import Flow
+    from airflow_provider_cfqueues.client.flow import Flow
     from airflow_provider_cfqueues.models import AckResult, PeekedMessage, PullResult, QueueMetrics, SendResult
 
 
@@ -68,7 +71,7 @@ class CloudflareQueuesHook(AdministrationHook):
 
     def _ack(self, queue_id: str, acks: Any, retries: Any) -> Flow[AckResult]:
         try:
-            result = yield from flows.ack(
+            result = yield from message_flows.ack(
                 arguments.parse_id(queue_id, "queue_id"),
                 arguments.parse_leases(acks, "acks"),
                 arguments.parse_leases(retries, "retries"),
@@ -121,7 +124,7 @@ class CloudflareQueuesHook(AdministrationHook):
         size = arguments.parse_count(max_messages, "max_messages")
         timeout = arguments.parse_visibility_timeout(visibility_timeout)
         yield from self._get_pull_consumer(queue_id)
-        result = yield from flows.pull(queue_id, size, timeout, self._known)
+        result = yield from message_flows.pull(queue_id, size, timeout, self._known)
         for message in result:
             if message.body_error is not None:
                 self.log.warning("Message %s (its raw body is kept): %s", message.id, message.body_error)
@@ -184,7 +187,7 @@ class CloudflareQueuesHook(AdministrationHook):
         return await self.arun(self._send(queue_id, messages, delay_seconds, repeat_ambiguous))
 
     def _send(self, queue_id: str, messages: Any, delay: Any, repeat_ambiguous: bool) -> Flow[SendResult]:
-        return flows.send(
+        return message_flows.send(
             arguments.parse_id(queue_id, "queue_id"),
             arguments.parse_messages(messages, delay),
             repeat_ambiguous=repeat_ambiguous,
@@ -210,7 +213,7 @@ class CloudflareQueuesHook(AdministrationHook):
 
     def _peek(self, queue_id: str, max_messages: Any) -> Flow[list[PeekedMessage]]:
         size = arguments.parse_batch_size(max_messages, "max_messages")
-        return flows.once(api.peek(arguments.parse_id(queue_id, "queue_id"), size))
+        return once(message_calls.peek(arguments.parse_id(queue_id, "queue_id"), size))
 
     def get_metrics(self, queue_id: str) -> QueueMetrics:
         """
@@ -225,4 +228,4 @@ class CloudflareQueuesHook(AdministrationHook):
         return await self.arun(self._get_metrics(queue_id))
 
     def _get_metrics(self, queue_id: str) -> Flow[QueueMetrics]:
-        return flows.once(api.get_metrics(arguments.parse_id(queue_id, "queue_id")))
+        return once(message_calls.get_metrics(arguments.parse_id(queue_id, "queue_id")))

@@ -11,22 +11,23 @@ from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues._compat import AIRFLOW_VERSION, determine_kwargs, import_string
 from airflow_provider_cfqueues.arguments import Seconds
 from airflow_provider_cfqueues.delays import DelayRule, ExponentialDelay, is_rule
+from airflow_provider_cfqueues.engines.processing.engine import Engine
+from airflow_provider_cfqueues.engines.processing.handling import is_async
+from airflow_provider_cfqueues.engines.processing.journal import Journal
+from airflow_provider_cfqueues.engines.processing.metrics import Metrics
+from airflow_provider_cfqueues.engines.processing.options import Options, choose_visibility_timeout
+from airflow_provider_cfqueues.engines.processing.progress import log_report
+from airflow_provider_cfqueues.engines.processing.running import run_in_thread
+from airflow_provider_cfqueues.engines.queue import HookQueue
+from airflow_provider_cfqueues.engines.waiting import utc_now
 from airflow_provider_cfqueues.exceptions import ProcessingFailedError
 from airflow_provider_cfqueues.operators.base import QueueOperator
-from airflow_provider_cfqueues.processing.engine import Engine, utc_now
-from airflow_provider_cfqueues.processing.handling import is_async
-from airflow_provider_cfqueues.processing.journal import Journal
-from airflow_provider_cfqueues.processing.metrics import Metrics
-from airflow_provider_cfqueues.processing.options import Options, choose_visibility_timeout
-from airflow_provider_cfqueues.processing.port import HookPort
-from airflow_provider_cfqueues.processing.progress import log_report
-from airflow_provider_cfqueues.processing.running import run_in_thread
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.engines.processing.journal import Store
+    from airflow_provider_cfqueues.engines.processing.report import Report
     from airflow_provider_cfqueues.models import Consumer
-    from airflow_provider_cfqueues.processing.journal import Store
-    from airflow_provider_cfqueues.processing.report import Report
 
 DEFAULT_DELAY = ExponentialDelay(jitter=0.2)
 
@@ -153,18 +154,18 @@ class QueueProcessOperator(QueueOperator):
         consumer = self.hook.get_pull_consumer(queue_id)
         options = replace(options, consumer=consumer)
         metrics = Metrics(queue_id)
-        port = HookPort(
+        queue = HookQueue(
             self.hook,
             queue_id,
             visibility_timeout=options.visibility_timeout,
             dead_letter_queue_id=self._find_dead_letter_queue(consumer),
         )
         journal = Journal(store, queue_id, now=utc_now, log=self.log) if store is not None else None
-        self._engine = Engine(port, handler, options, log=self.log, journal=journal)
+        self._engine = Engine(queue, handler, options, log=self.log, journal=journal)
         if self._killed:  # while the queue was looked up
             self._engine.stop(killed=True)
         report = self._engine.report
-        kept = journal.kept(port, report) if journal is not None else None
+        kept = journal.kept(queue, report) if journal is not None else None
         try:
             run_in_thread(self._engine, self.hook, metrics, self.log, during=kept)
         finally:

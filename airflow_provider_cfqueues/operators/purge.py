@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues._compat import conf
 from airflow_provider_cfqueues.arguments import Seconds
+from airflow_provider_cfqueues.client.purging import Purge
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, PurgeTimeoutError
-from airflow_provider_cfqueues.flows import Purge
 from airflow_provider_cfqueues.models import PurgeStatus
 from airflow_provider_cfqueues.operators.base import QueueOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
-    from airflow_provider_cfqueues.processing.journal import Store
+    from airflow_provider_cfqueues.engines.processing.journal import Store
 
 MIN_POLL_INTERVAL = 1
 """The API takes 1,200 calls in five minutes from a user: this is a quarter of them."""

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues.arguments import Seconds
+from airflow_provider_cfqueues.engines.redriving.options import RedriveOptions, RedriveReport
+from airflow_provider_cfqueues.engines.redriving.redrive import Redrive
 from airflow_provider_cfqueues.exceptions import ProcessingFailedError
 from airflow_provider_cfqueues.matching import check_match
 from airflow_provider_cfqueues.operators.base import QueueOperator
 from airflow_provider_cfqueues.operators.process import are_too_many, parse_fail_on
-from airflow_provider_cfqueues.redriving.options import RedriveOptions, RedriveReport
-from airflow_provider_cfqueues.redriving.redrive import Redrive
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context

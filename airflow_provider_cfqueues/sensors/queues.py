@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_provider_cfqueues import arguments, sensing
+from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues._compat import (
     AirflowSensorTimeout,
     AirflowSkipException,
@@ -18,6 +18,7 @@ from airflow_provider_cfqueues._compat import (
     conf,
 )
 from airflow_provider_cfqueues.arguments import Seconds
+from airflow_provider_cfqueues.engines import probing
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.matching import Match, check_match
 from airflow_provider_cfqueues.operators.base import QueueOperator
@@ -51,7 +52,7 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
         self.deferrable = deferrable
 
     @abstractmethod
-    def _probe(self) -> sensing.Probe:
+    def _probe(self) -> probing.Probe:
         """Return what is asked at each poke."""
 
     @abstractmethod
@@ -63,7 +64,7 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Ask once."""
-        found = sensing.run(self.hook, self._probe().ask())
+        found = probing.run(self.hook, self._probe().ask())
         if found is None:
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=self._result(found, context))
@@ -174,8 +175,8 @@ class QueueMessageSensor(_QueueSensor):
         self.unmatched_delay_seconds = unmatched_delay_seconds
         self.messages_callback = messages_callback
 
-    def _probe(self) -> sensing.MessageProbe:
-        return sensing.MessageProbe(
+    def _probe(self) -> probing.MessageProbe:
+        return probing.MessageProbe(
             queue_id=self.find_queue(),
             lease=self.lease,
             max_messages=arguments.parse_count(self.max_messages, "max_messages"),
@@ -225,11 +226,11 @@ class QueueBacklogSensor(_QueueSensor):
         self.at_most = at_most
         self.older_than = older_than
 
-    def _probe(self) -> sensing.BacklogProbe:
+    def _probe(self) -> probing.BacklogProbe:
         if self.at_least is None and self.at_most is None and self.older_than is None:
             msg = "Give at least one of at_least, at_most and older_than"
             raise ValueError(msg)
-        return sensing.BacklogProbe(
+        return probing.BacklogProbe(
             queue_id=self.find_queue(),
             at_least=arguments.parse_optional(arguments.parse_number, self.at_least, "at_least"),
             at_most=arguments.parse_optional(arguments.parse_number, self.at_most, "at_most"),

@@ -8,8 +8,8 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_cfqueues.client.purging import Purge
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
-from airflow_provider_cfqueues.flows import Purge
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 
@@ -22,7 +22,7 @@ class QueuePurgeTrigger(BaseTrigger):
     :param cloudflare_conn_id: the Airflow connection.
     :param poll_interval: seconds between two looks.
     :param end: when to give up, in seconds since the epoch.
-    :param purge: the arguments of :class:`~airflow_provider_cfqueues.flows.Purge`.
+    :param purge: the arguments of :class:`~airflow_provider_cfqueues.client.purging.Purge`.
     """
 
     def __init__(self, *, cloudflare_conn_id: str, poll_interval: float, end: float, **purge: Any) -> None:

@@ -19,14 +19,14 @@ from airflow_provider_cfqueues._compat import (
     reject_shared_stream_event,
     triggerer_setting,
 )
+from airflow_provider_cfqueues.engines.watching.deliveries import Delivery
+from airflow_provider_cfqueues.engines.watching.events import EventTooLargeError, make_event
+from airflow_provider_cfqueues.engines.watching.options import MAX_BYTES_PER_EVENT, parse_watch_options
+from airflow_provider_cfqueues.engines.watching.source import HookSource
+from airflow_provider_cfqueues.engines.watching.stream import QueueStream
 from airflow_provider_cfqueues.exceptions import MatchFailedError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.matching import Match, Matcher, check_match
-from airflow_provider_cfqueues.watching.deliveries import Delivery
-from airflow_provider_cfqueues.watching.events import EventTooLargeError, make_event
-from airflow_provider_cfqueues.watching.options import MAX_BYTES_PER_EVENT, parse_watch_options
-from airflow_provider_cfqueues.watching.source import HookSource
-from airflow_provider_cfqueues.watching.stream import QueueStream
 
 REFUSAL_SECONDS = 30
 """A watcher that cannot begin waits so long before it says so: Airflow begins it again about every second."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_cfqueues import sensing
+from airflow_provider_cfqueues.engines import probing
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
@@ -54,7 +54,7 @@ class SensingTrigger(BaseTrigger):
         self.max_poke_interval = max_poke_interval
         self.end = end
         self.silent_fail = silent_fail
-        self.probe: sensing.Probe = self.probe_class(**probe)
+        self.probe: probing.Probe = self.probe_class(**probe)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments."""
@@ -94,24 +94,24 @@ class SensingTrigger(BaseTrigger):
             interval = min(2 * interval, self.max_poke_interval)
 
     async def _ask(self, hook: CloudflareQueuesHook) -> Any:
-        asking = asyncio.ensure_future(sensing.arun(hook, self.probe.ask()))
+        asking = asyncio.ensure_future(probing.arun(hook, self.probe.ask()))
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:
             with suppress(CloudflareQueuesError, TimeoutError, asyncio.TimeoutError):
                 found = await asyncio.wait_for(asking, SECONDS_TO_GIVE_BACK)
                 if found is not None:
-                    await sensing.arun(hook, self.probe.give_back(found))
+                    await probing.arun(hook, self.probe.give_back(found))
             raise
 
 
 class QueueMessagesTrigger(SensingTrigger):
     """Waits for messages, for :class:`~airflow_provider_cfqueues.sensors.queues.QueueMessageSensor`."""
 
-    probe_class = sensing.MessageProbe
+    probe_class = probing.MessageProbe
 
 
 class QueueBacklogTrigger(SensingTrigger):
     """Waits for a backlog, for :class:`~airflow_provider_cfqueues.sensors.queues.QueueBacklogSensor`."""
 
-    probe_class = sensing.BacklogProbe
+    probe_class = probing.BacklogProbe

@@ -11,13 +11,13 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from airflow_provider_cfqueues.emulator import Emulator
+from airflow_provider_cfqueues.engines.processing.journal import Journal
+from airflow_provider_cfqueues.engines.processing.report import Report
 from airflow_provider_cfqueues.exceptions import PermissionDeniedError, ProcessingFailedError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
 from airflow_provider_cfqueues.outcomes import Reject, Retry
-from airflow_provider_cfqueues.processing.journal import Journal
-from airflow_provider_cfqueues.processing.report import Report
 
 AIRFLOW_WARNS_ABOVE = 65_535
 REFUSED = {"status": 403, "body": {"success": False, "errors": []}}

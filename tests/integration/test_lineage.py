@@ -115,13 +115,13 @@ def test_settling_counts_in_a_facet_of_its_own_and_reads_no_rows(cf, lineage):
 
 
 def test_the_facet_of_its_own_leads_to_the_schema_that_describes_it(cf):
-    facets = pytest.importorskip("airflow_provider_cfqueues.openlineage.facets")
+    facets = pytest.importorskip("airflow_provider_cfqueues.telemetry.facets")
     from openlineage.client.serde import Serde
 
     facet = Serde.to_dict(facets.CloudflareQueuesMessagesInputDatasetFacet(acked=1, retried=2, unconfirmed=0))
     url, _, pointer = facet["_schemaURL"].partition("#/$defs/")
     name = url.rpartition("/")[2]
-    schema = json.loads((resources.files("airflow_provider_cfqueues.openlineage") / name).read_text())
+    schema = json.loads((resources.files("airflow_provider_cfqueues.telemetry") / name).read_text())
     assert (schema["$id"], re.search(r"/v\d+\.\d+\.\d+/", url) is not None) == (url, True)
     base, own = schema["$defs"][pointer]["allOf"]
     assert base["$ref"].endswith("/InputDatasetFacet")

@@ -11,6 +11,7 @@ import pytest
 from airflow_provider_cfqueues._compat import Stats
 from airflow_provider_cfqueues.delays import ExponentialDelay
 from airflow_provider_cfqueues.emulator import Emulator
+from airflow_provider_cfqueues.engines.processing.handling import BrokenHandlerError
 from airflow_provider_cfqueues.exceptions import (
     AuthenticationError,
     MalformedResponseError,
@@ -20,7 +21,6 @@ from airflow_provider_cfqueues.exceptions import (
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
 from airflow_provider_cfqueues.outcomes import Ack, Reject, Retry
-from airflow_provider_cfqueues.processing.handling import BrokenHandlerError
 
 
 @pytest.fixture

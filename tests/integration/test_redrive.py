@@ -12,6 +12,7 @@ from airflow import DAG
 from jumping_time import JumpingLoop
 
 from airflow_provider_cfqueues.emulator import Emulator
+from airflow_provider_cfqueues.engines.redriving.pace import Pace
 from airflow_provider_cfqueues.exceptions import (
     InvalidRequestError,
     NotFoundError,
@@ -23,7 +24,6 @@ from airflow_provider_cfqueues.exceptions import (
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, QueueRedriveOperator
 from airflow_provider_cfqueues.outcomes import Reject
-from airflow_provider_cfqueues.redriving.pace import Pace
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from airflow_provider_cfqueues import api
-from airflow_provider_cfqueues.clients import AsyncClient, Client, RepeatPolicy
+from airflow_provider_cfqueues.client import message_calls
+from airflow_provider_cfqueues.client.settings import parse_settings
+from airflow_provider_cfqueues.client.transport import AsyncClient, Client, RepeatPolicy
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, RateLimitedError, ServerError, TransportError
-from airflow_provider_cfqueues.settings import parse_settings
 
 FAILED = {"success": False, "errors": [{"code": 15000, "message": "Unknown"}]}
 
@@ -66,7 +66,7 @@ def queue(cloudflare_queues):
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 520])
 def test_failures_that_may_pass_are_repeated(caller, cloudflare_queues, queue, status):
     cloudflare_queues.add_fault(path="metrics", status=status, body=FAILED, times=3)
-    assert caller(api.get_metrics(queue)).backlog_count == 0
+    assert caller(message_calls.get_metrics(queue)).backlog_count == 0
     assert len(caller.waits) == 3
     assert caller.waits[0] <= 1.5
     assert caller.waits == sorted(caller.waits) or max(caller.waits) <= 9
@@ -75,7 +75,7 @@ def test_failures_that_may_pass_are_repeated(caller, cloudflare_queues, queue, s
 @pytest.mark.parametrize("fault", [{"drop": "before"}, {"drop": "after"}, {"truncate": True}])
 def test_connections_that_break_are_repeated(caller, cloudflare_queues, queue, fault):
     cloudflare_queues.add_fault(path="ack", times=2, **fault)
-    caller(api.ack(queue, ["unheard-of"], []))
+    caller(message_calls.ack(queue, ["unheard-of"], []))
     assert len(caller.waits) == 2
 
 
@@ -83,19 +83,19 @@ def test_a_refused_connection_is_repeated_and_then_told(cloudflare_queues, queue
     caller.settings = settings_of(cloudflare_queues, host="http://127.0.0.1:1/client/v4")
     caller.policy = RepeatPolicy(max_seconds=0)
     with pytest.raises(TransportError, match=r"[Rr]efused|connect") as caught:
-        caller(api.send(queue, [], repeat_ambiguous=False))
+        caller(message_calls.send(queue, [], repeat_ambiguous=False))
     assert not caught.value.maybe_applied
 
 
 def test_retry_after_is_waited_for(caller, cloudflare_queues, queue):
     cloudflare_queues.add_fault(path="metrics", status=429, headers={"Retry-After": "7"}, body=FAILED)
-    caller(api.get_metrics(queue))
+    caller(message_calls.get_metrics(queue))
     assert caller.waits == [7]
 
 
 def test_a_retry_after_of_zero_does_not_hammer_the_api(caller, cloudflare_queues, queue):
     cloudflare_queues.add_fault(path="metrics", status=429, headers={"Retry-After": "0"}, body=FAILED, times=3)
-    caller(api.get_metrics(queue))
+    caller(message_calls.get_metrics(queue))
     assert caller.waits[0] >= 0.5
     assert caller.waits[2] >= 2
 
@@ -103,7 +103,7 @@ def test_a_retry_after_of_zero_does_not_hammer_the_api(caller, cloudflare_queues
 def test_a_long_retry_after_is_the_callers_to_wait(caller, cloudflare_queues, queue):
     cloudflare_queues.add_fault(path="metrics", status=429, headers={"Retry-After": "300"}, body=FAILED)
     with pytest.raises(RateLimitedError, match="asked to wait 300 s") as caught:
-        caller(api.get_metrics(queue))
+        caller(message_calls.get_metrics(queue))
     assert caught.value.retry_after == 300
     assert caller.waits == []
 
@@ -112,14 +112,14 @@ def test_the_total_time_is_bounded(caller, cloudflare_queues, queue):
     caller.policy = RepeatPolicy(max_seconds=0)
     cloudflare_queues.add_fault(path="metrics", status=500, body=FAILED, times=100)
     with pytest.raises(ServerError):
-        caller(api.get_metrics(queue))
+        caller(message_calls.get_metrics(queue))
     assert caller.waits == []
 
 
 def test_a_send_that_may_have_been_accepted_is_not_repeated(caller, cloudflare_queues, queue):
     cloudflare_queues.add_fault(path="batch", status=500, body=FAILED)
     with pytest.raises(ServerError):
-        caller(api.send(queue, [], repeat_ambiguous=False))
+        caller(message_calls.send(queue, [], repeat_ambiguous=False))
     assert caller.waits == []
 
 
@@ -127,7 +127,7 @@ def test_a_send_that_may_have_been_accepted_is_not_repeated(caller, cloudflare_q
 def test_failures_that_will_not_pass_are_not_repeated(caller, cloudflare_queues, queue, status):
     cloudflare_queues.add_fault(path="metrics", status=status, body=FAILED)
     with pytest.raises(CloudflareQueuesError):
-        caller(api.get_metrics(queue))
+        caller(message_calls.get_metrics(queue))
     assert caller.waits == []
 
 
@@ -136,7 +136,7 @@ def test_quotas_are_not_rate_limits(caller, cloudflare_queues, queue, code):
     body = {"success": False, "errors": [{"code": code, "message": "no"}]}
     cloudflare_queues.add_fault(path="metrics", status=429, body=body)
     with pytest.raises(CloudflareQueuesError):
-        caller(api.get_metrics(queue))
+        caller(message_calls.get_metrics(queue))
     assert caller.waits == []
 
 
@@ -144,6 +144,6 @@ def test_one_connection_is_kept_alive(cloudflare_queues, queue, caplog):
     client = Client(settings_of(cloudflare_queues))
     with caplog.at_level("DEBUG", "urllib3"):
         for _ in range(3):
-            client.call(api.get_metrics(queue))
+            client.call(message_calls.get_metrics(queue))
     client.close()
     assert caplog.text.count("Starting new HTTP connection") == 1

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_cfqueues import api
 from airflow_provider_cfqueues._compat import Stats
+from airflow_provider_cfqueues.client import message_calls, queue_calls
 from airflow_provider_cfqueues.emulator import Emulator
+from airflow_provider_cfqueues.engines.processing.metrics import Metrics
+from airflow_provider_cfqueues.engines.processing.report import Report
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Consumer
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, QueueRedriveOperator
 from airflow_provider_cfqueues.outcomes import Reject, Retry
-from airflow_provider_cfqueues.processing.metrics import Metrics
-from airflow_provider_cfqueues.processing.report import Report
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "metrics.md").read_text()
 
@@ -121,9 +121,8 @@ def calls_of_the_api():
         "page": 1,
         "account_owned": False,
     }
-    for name in api.__all__:
-        function = getattr(api, name)
-        if inspect.isfunction(function) and "Call[" in str(function.__annotations__["return"]):
+    for function in (*vars(message_calls).values(), *vars(queue_calls).values()):
+        if inspect.isfunction(function) and "Call[" in str(function.__annotations__.get("return")):
             yield function(**{parameter: given[parameter] for parameter in inspect.signature(function).parameters})
 
 

@@ -16,9 +16,9 @@ from jumping_time import run, until
 from watchers import Triggerer
 
 from airflow_provider_cfqueues.emulator import Emulator
+from airflow_provider_cfqueues.engines.watching.events import QueueMessageEvent
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
-from airflow_provider_cfqueues.watching.events import QueueMessageEvent
 
 NAME = "my-queue"
 
@@ -259,6 +259,24 @@ def test_messages_of_a_pull_under_way_are_given_back_at_the_end(cf, queue):
     (ack,) = calls(cf, "ack")
     assert [retry["delay_seconds"] for retry in ack["retries"]] == [0]
     assert states(cf, queue) == ["ready"]
+
+
+def test_a_watcher_that_is_cancelled_twice_gives_back_what_it_pulled(cf, queue):
+    async def scenario():
+        triggerer = Triggerer()
+        watcher = triggerer.watch(queue_name="orders")
+        await until(lambda: calls(cf, "consumers"))
+        await asyncio.sleep(0.05)
+        ending = asyncio.create_task(triggerer.cancel(watcher))
+        await asyncio.sleep(0.05)
+        await triggerer.cancel(watcher)
+        await ending
+
+    cf.send(queue, {"n": 1})
+    cf.add_fault("pull", delay_ms=300)
+    run(scenario())
+    (ack,) = calls(cf, "ack")
+    assert [retry["delay_seconds"] for retry in ack["retries"]] == [0]
 
 
 def test_leases_of_events_that_may_be_stored_are_not_given_back_at_the_end(cf, queue):

@@ -10,11 +10,11 @@ import pytest
 from jumping_time import run, until
 
 from airflow_provider_cfqueues._compat import HAS_ASSET_WATCHERS, HAS_SHARED_STREAMS
+from airflow_provider_cfqueues.engines.watching.options import parse_watch_options
+from airflow_provider_cfqueues.engines.watching.source import HookSource
+from airflow_provider_cfqueues.engines.watching.stream import QueueStream
 from airflow_provider_cfqueues.exceptions import shorten_lease
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
-from airflow_provider_cfqueues.watching.options import parse_watch_options
-from airflow_provider_cfqueues.watching.source import HookSource
-from airflow_provider_cfqueues.watching.stream import QueueStream
 
 watchers_exist = pytest.mark.skipif(not HAS_ASSET_WATCHERS, reason="asset watchers came with Airflow 3.0")
 HERE = __name__

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
-from airflow_provider_cfqueues import clients
+from airflow_provider_cfqueues.client import transport
+from airflow_provider_cfqueues.client.call import Answer, Call
+from airflow_provider_cfqueues.client.settings import ApiToken, Settings
 from airflow_provider_cfqueues.emulator import wire
 from airflow_provider_cfqueues.emulator.api import ROUTES
 from airflow_provider_cfqueues.emulator.call import Call as EmulatedCall
 from airflow_provider_cfqueues.emulator.model import BrokerError
 from airflow_provider_cfqueues.emulator.service import ACCOUNT_ID, Service
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
-from airflow_provider_cfqueues.protocol import Answer, Call
-from airflow_provider_cfqueues.settings import ApiToken, Settings
 from simulation.faults import DEFECT, TIMEOUT, Fault, draw_fault
 from simulation.loop import VirtualTime
 
 if TYPE_CHECKING:
-    from airflow_provider_cfqueues.flows import Flow
+    from airflow_provider_cfqueues.client.flow import Flow
     from simulation.process import Process
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class Server:
         return refusal.status, wire.failure(refusal)
 
 
-class VirtualTries(clients._Tries):
+class VirtualTries(transport._Tries):
     """The client's own rule of repeating, its minute measured in virtual time: tenacity knows only the real one."""
 
     def options(self) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class VirtualTries(clients._Tries):
         return {**super().options(), "stop": stop}
 
 
-class SimulatedClient(clients.AsyncClient):
+class SimulatedClient(transport.AsyncClient):
     """
     The client of the package, over the simulated network.
 
@@ -93,8 +93,8 @@ class SimulatedClient(clients.AsyncClient):
 
     def __init__(self, process: Process) -> None:
         self.settings = SETTINGS
-        self._policy = clients.RepeatPolicy()
-        self._observe = clients.unobserved
+        self._policy = transport.RepeatPolicy()
+        self._observe = transport.unobserved
         self._sleep = asyncio.sleep
         self._process = process
         self._failed: dict[int, CloudflareQueuesError] = {}
@@ -115,7 +115,7 @@ class SimulatedClient(clients.AsyncClient):
             raise failed
         sent_at: datetime = self._process.now()
         answer: asyncio.Future[tuple[int, Mapping[str, str], bytes, Any]] = self._process.loop.create_future()
-        self._process.world.network.send(self._process, call, clients._content(call) or b"", answer)
+        self._process.world.network.send(self._process, call, transport._content(call) or b"", answer)
         status, headers, content, arrived = await answer
         if status == DEFECT:
             raise RuntimeError("Cannot send a request, as the client has been closed.")
@@ -213,7 +213,7 @@ class Network:
         self._time.after(fault.down, lambda: self._give(process, answer, lambda: answer.set_result(result)))
 
     def _break(self, process: Process, call: Call[Any], answer: asyncio.Future[Any], why: str) -> None:
-        error = clients._no_answer(call, SETTINGS, httpx.ReadError(why), connected=why != "refused")
+        error = transport._no_answer(call, SETTINGS, httpx.ReadError(why), connected=why != "refused")
         self._give(process, answer, lambda: answer.set_exception(error))
 
     def _give(self, process: Process, answer: asyncio.Future[Any], give: Callable[[], None]) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cfqueues.engines.processing.journal import Journal
+from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.outcomes import Ack, Reject
-from airflow_provider_cfqueues.processing.journal import Journal
-from airflow_provider_cfqueues.processing.port import HookPort
 from simulation.handlers import make_handler
 from simulation.loop import VirtualLoop
 from simulation.network import Hook
@@ -98,7 +98,7 @@ class Process(Machine):
         self.killed_at: float | None = None
         self.last_answer: int | None = None
         has_dead_letter_queue = world.scenario.has_dead_letter_queue
-        port = HookPort(
+        queue = HookQueue(
             Hook(self),  # type: ignore[arg-type]
             QUEUE_ID,
             visibility_timeout=run.options.visibility_timeout,
@@ -109,14 +109,14 @@ class Process(Machine):
         self.acked_at_start = 0
         if world.store is not None and not run.options.dry_run:
             self.journal = Journal(world.store.of(self), QUEUE_ID, now=self.now, log=Quiet())
-        self.engine = world.engine_class(port, handler, run.options, now=self.now, log=Quiet(), journal=self.journal)
-        self.main = self.loop.create_task(self._run(port))
+        self.engine = world.engine_class(queue, handler, run.options, now=self.now, log=Quiet(), journal=self.journal)
+        self.main = self.loop.create_task(self._run(queue))
 
-    async def _run(self, port: HookPort) -> None:
+    async def _run(self, queue: HookQueue) -> None:
         if self.journal is None:
             await self.engine.run()
             return
-        async with self.journal.kept(port, self.engine.report):
+        async with self.journal.kept(queue, self.engine.report):
             self.acked_at_start = self.engine.report.acked_from_journal
             await self.engine.run()
             self.has_processed = True

@@ -15,7 +15,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues.processing.engine import Engine
+from airflow_provider_cfqueues.engines.processing.engine import Engine
 from simulation.truth import Violation
 from simulation.world import World, emulated_account
 

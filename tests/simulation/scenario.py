@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from airflow_provider_cfqueues.delays import ExponentialDelay
-from airflow_provider_cfqueues.processing.options import Options
+from airflow_provider_cfqueues.engines.processing.options import Options
 
 FOREVER = 10**9
 

@@ -7,10 +7,11 @@ from datetime import datetime, timezone
 
 import pytest
 
+from airflow_provider_cfqueues.engines.processing.engine import Engine
+from airflow_provider_cfqueues.engines.processing.handling import Handling
+from airflow_provider_cfqueues.engines.processing.settler import Settler
+from airflow_provider_cfqueues.engines.settlement import Handled
 from airflow_provider_cfqueues.outcomes import Ack
-from airflow_provider_cfqueues.processing.engine import Engine
-from airflow_provider_cfqueues.processing.handling import Handled, Handling
-from airflow_provider_cfqueues.processing.settling import Settler
 from simulation.run import play, play_on_all_cores
 
 SEEDS = 2_000

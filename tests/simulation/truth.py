@@ -10,11 +10,11 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.delays import ExponentialDelay
+from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.outcomes import Ack, Reject, Retry
-from airflow_provider_cfqueues.processing.options import Options
-from airflow_provider_cfqueues.protocol import Call
 from simulation.loop import NEVER, VirtualTime
 from simulation.scenario import Item
 

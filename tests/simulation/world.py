@@ -14,8 +14,8 @@ from typing import Any
 from airflow_provider_cfqueues.emulator.clock import Clock
 from airflow_provider_cfqueues.emulator.model import Outgoing
 from airflow_provider_cfqueues.emulator.service import Service
+from airflow_provider_cfqueues.engines.processing.engine import Engine
 from airflow_provider_cfqueues.models import Message
-from airflow_provider_cfqueues.processing.engine import Engine
 from simulation.loop import VirtualTime
 from simulation.network import Network, Server
 from simulation.process import DEAD_LETTER_QUEUE_ID, EPOCH, QUEUE_ID, Process

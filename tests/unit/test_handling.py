@@ -9,9 +9,9 @@ from datetime import datetime, timezone
 
 import pytest
 
+from airflow_provider_cfqueues.engines.processing.handling import BrokenHandlerError, Handling
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.outcomes import Ack, Retry
-from airflow_provider_cfqueues.processing.handling import BrokenHandlerError, Handling
 
 
 def handle(handler, count=2, batch_size=None):

@@ -1,7 +1,7 @@
 import pytest
 
+from airflow_provider_cfqueues.client.settings import DEFAULT_BASE_URL, parse_settings
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, ConfigurationError
-from airflow_provider_cfqueues.settings import DEFAULT_BASE_URL, parse_settings
 
 SECRET = "s3cret-token-0123456789"
 

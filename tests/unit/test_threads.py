@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from airflow_provider_cfqueues.processing.threads import DaemonThreads
+from airflow_provider_cfqueues.engines.threads import DaemonThreads
 
 
 @pytest.fixture

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_provider_cfqueues.engines.processing.options import Options
+from airflow_provider_cfqueues.engines.processing.window import MAX_OPEN_BYTES, MAX_WINDOW, Window
+from airflow_provider_cfqueues.engines.waiting import Idling
 from airflow_provider_cfqueues.models import Message
-from airflow_provider_cfqueues.processing.options import Options
-from airflow_provider_cfqueues.processing.window import MAX_OPEN_BYTES, MAX_WINDOW, Idling, Window
 
 
 def messages(count, body="x"):

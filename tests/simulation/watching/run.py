@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from airflow_provider_cfqueues.engines.watching.stream import QueueStream
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
-from airflow_provider_cfqueues.watching.stream import QueueStream
 from simulation.run import Result, play_worlds
 from simulation.watching.world import World, settings_of_airflow
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.shared_stream import SharedStreamProducer
 
+from airflow_provider_cfqueues.engines.queue import HookQueue
+from airflow_provider_cfqueues.engines.watching.source import OpenQueue
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import Consumer
-from airflow_provider_cfqueues.processing.port import HookPort
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
-from airflow_provider_cfqueues.watching.source import OpenQueue
 from simulation.network import Hook
 from simulation.process import DEAD_LETTER_QUEUE_ID, QUEUE_ID
 
@@ -42,14 +42,14 @@ class SimulatedSource:
         await asyncio.sleep(world.network.latency * world.random.random())
         if world.random.random() < world.network.fault_rate:
             raise world.random.choice((CloudflareQueuesError("no such queue"), ValueError("no such connection")))
-        port = HookPort(
+        calls = HookQueue(
             Hook(self._triggerer),  # type: ignore[arg-type]
             QUEUE_ID,
             visibility_timeout=self._visibility_timeout,
             dead_letter_queue_id=DEAD_LETTER_QUEUE_ID if scenario.has_dead_letter_queue else None,
         )
         consumer = Consumer(type="http_pull", max_retries=scenario.max_retries) if scenario.knows_consumer else None
-        return OpenQueue(port=port, consumer=consumer)
+        return OpenQueue(calls=calls, consumer=consumer)
 
     async def aclose(self) -> None:
         """Let go of the connection."""

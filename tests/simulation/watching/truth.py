@@ -10,8 +10,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.models import Message
-from airflow_provider_cfqueues.protocol import Call
 from simulation.loop import VirtualTime
 from simulation.truth import Record, Violation
 from simulation.watching.matches import verdict

@@ -14,11 +14,11 @@ from typing import Any
 from airflow.jobs import triggerer_job_runner
 from airflow.triggers import shared_stream
 
-from airflow_provider_cfqueues import api, clients
+from airflow_provider_cfqueues.client import message_calls, transport
 from airflow_provider_cfqueues.emulator.model import Outgoing
 from airflow_provider_cfqueues.emulator.service import Service
+from airflow_provider_cfqueues.engines.watching.stream import QueueStream
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
-from airflow_provider_cfqueues.watching.stream import QueueStream
 from simulation.loop import VirtualTime
 from simulation.network import Network, Server
 from simulation.process import DEAD_LETTER_QUEUE_ID, QUEUE_ID
@@ -232,8 +232,8 @@ class World(Stage):
             return
 
         def settle() -> None:
-            call = api.ack(QUEUE_ID, [lease_id], [])
-            _, document = self.network.server.apply(call, clients._content(call) or b"")
+            call = message_calls.ack(QUEUE_ID, [lease_id], [])
+            _, document = self.network.server.apply(call, transport._content(call) or b"")
             self.truth.note(None, "a DAG settles message %d", self.truth.deliveries[lease_id].number)
             self.truth.honoured(call.payload, document["result"])
 
@@ -250,14 +250,14 @@ class World(Stage):
                 self.database.add(self.truth.watchers[number])
         if any(process.is_ending for process in self.live):
             self.run_until(lambda: not self.live)
-        if not self.live:
-            process = Triggerer(self, "drain", Life())
-            self.processes.append(process)
-            self.live.append(process)
         # Of two streams, the one whose watchers do not want a message may be the first to pull it, again and again.
         is_sure = self.scenario.has_one_stream
         over = self.time.now + (LONGEST_DRAIN if is_sure else LONGEST_LIFE)
         while due := self._due():
+            if not self.live:  # the last one may have ended, even now, of a fault that began before
+                process = Triggerer(self, "drain", Life())
+                self.processes.append(process)
+                self.live.append(process)
             if self.time.now > over:
                 if not is_sure:
                     break

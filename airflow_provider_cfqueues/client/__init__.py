@@ -1,0 +1,7 @@
+"""
+Cloudflare Queues over HTTP, without Airflow.
+
+``call`` says what one REST call is, ``message_calls`` and ``queue_calls`` list them, ``reading`` parses their answers.
+``messages``, ``administration``, ``lookup`` and ``purging`` are flows (``flow``): generators that make several calls.
+``transport`` carries both over the network, sync and async: it is the only module with I/O.
+"""

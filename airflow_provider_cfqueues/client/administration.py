@@ -1,0 +1,200 @@
+"""Creating, changing and deleting queues and their pull consumers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from airflow_provider_cfqueues.client import message_calls, queue_calls
+from airflow_provider_cfqueues.client.flow import API_VISIBILITY_SECONDS, Flow, Known, Pause
+from airflow_provider_cfqueues.client.lookup import get_queue_id
+from airflow_provider_cfqueues.exceptions import (
+    AlreadyExistsError,
+    ApiError,
+    CloudflareQueuesError,
+    MalformedResponseError,
+    NotFoundError,
+    PullNotEnabledError,
+    QueuePausedError,
+)
+from airflow_provider_cfqueues.models import Consumer, EnsuredConsumer, Lease, PeekedMessage, PullResult, Queue
+
+YOUNG = timedelta(minutes=2)
+"""A consumer that is younger may not let anybody pull yet: the API answers 405 for some seconds."""
+SETTLED = timedelta(seconds=30)
+"""How old a consumer is taken to let itself be pulled where that cannot be tried; others saw it take up to 16 s."""
+CLOCK_DIFFERENCE = timedelta(minutes=1)
+"""How far Cloudflare's clock may be behind this machine's."""
+PAUSED = "its delivery is paused; it can be pulled once that is resumed"
+RISKY = (
+    f"one delivery more may be the last of the next message. So that the API has the time that it needs, the consumer "
+    f"was left alone until it was {SETTLED.seconds} s old"
+)
+
+log = logging.getLogger(__name__)
+
+
+def create_queue(name: str, settings: Mapping[str, Any], known: Known) -> Flow[Queue]:
+    """
+    Create a queue.
+
+    :param name: its name.
+    :param settings: the settings that are wanted.
+    :param known: what was looked up before; the queue's ID is added to it.
+    :raises AlreadyExistsError: there was a queue of this name before.
+    """
+    began = datetime.now(timezone.utc)
+    try:
+        queue: Queue = yield queue_calls.create_queue(name, settings)
+    except (AlreadyExistsError, MalformedResponseError) as error:
+        if not error.maybe_applied:
+            raise
+        try:
+            queue = yield queue_calls.get_queue((yield from get_queue_id(name, known)))
+        except NotFoundError:
+            raise error from None
+        is_older = queue.created_on is not None and queue.created_on < began - CLOCK_DIFFERENCE
+        if is_older or any(queue.settings.get(key) != value for key, value in settings.items()):
+            raise
+        log.warning("The answer to the creation of queue %r was lost; the one that is there now is taken for it", name)
+    known.queue_ids[name] = queue.queue_id
+    return queue
+
+
+def delete_queue(queue_id: str, known: Known) -> Flow[None]:
+    """
+    Delete a queue.
+
+    :param queue_id: ID of the queue.
+    :param known: what was looked up before; the queue is taken out of it.
+    :raises NotFoundError: there is no such queue, and no earlier try of this call can have deleted it.
+    """
+    known.queue_ids = {name: known_id for name, known_id in known.queue_ids.items() if known_id != queue_id}
+    known.consumers.pop(queue_id, None)
+    try:
+        yield queue_calls.delete_queue(queue_id)
+    except NotFoundError as error:
+        if not error.maybe_applied:
+            raise
+
+
+def create_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[Consumer]:
+    """
+    Add a pull consumer to a queue that has none.
+
+    :param queue_id: ID of the queue.
+    :param wanted: its settings; what is None is left to the API.
+    :param known: what was looked up before; the consumer is added to it.
+    :raises AlreadyExistsError: the queue has a consumer.
+    """
+    consumer: Consumer = yield queue_calls.create_consumer(queue_id, wanted)
+    known.consumers[queue_id] = consumer
+    return consumer
+
+
+def update_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[Consumer]:
+    """
+    Change settings of a pull consumer; those not wanted otherwise stay.
+
+    :param queue_id: ID of the queue.
+    :param wanted: the settings to change; what is None stays.
+    :param known: what was looked up before; the consumer is added to it.
+    :raises AlreadyExistsError: the queue has a Worker consumer instead.
+    :raises NotFoundError: the queue has no consumer.
+    """
+    current = yield from _find_pull_consumer(queue_id)
+    if current is None:
+        msg = "The queue has no pull consumer"
+        raise NotFoundError(msg, queue=queue_id)
+    consumer: Consumer = yield queue_calls.replace_consumer(queue_id, replace(current, **_settings(wanted)))
+    known.consumers[queue_id] = consumer
+    return consumer
+
+
+def ensure_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[EnsuredConsumer]:
+    """
+    See to it that a queue has a pull consumer with the wanted settings, and that it lets itself be pulled.
+
+    Only a new consumer is tried out, since that costs a delivery: one message is leased and given back at once. Where
+    that could be its last, the consumer is given time instead. A paused queue cannot be tried.
+
+    :param queue_id: ID of the queue.
+    :param wanted: the settings; what is None stays, or is left to the API.
+    :param known: what was looked up before; the consumer is added to it.
+    :raises AlreadyExistsError: the queue has a Worker consumer.
+    :raises PullNotEnabledError: the queue could still not be pulled when the client ceased to repeat.
+    """
+    action = "unchanged"
+    consumer = yield from _find_pull_consumer(queue_id)
+    if consumer is None:
+        action = "created"
+        try:
+            consumer = yield queue_calls.create_consumer(queue_id, wanted)
+        except AlreadyExistsError:  # somebody was faster, or an earlier try whose answer was lost
+            consumer = yield from _find_pull_consumer(queue_id)
+            if consumer is None:
+                raise
+    if any(getattr(consumer, name) != value for name, value in _settings(wanted).items()):
+        action = action if action == "created" else "updated"
+        consumer = yield queue_calls.replace_consumer(queue_id, replace(consumer, **_settings(wanted)))
+    known.consumers[queue_id] = consumer
+    untried = None
+    age = timedelta() if action == "created" else _age(consumer)
+    if age < YOUNG:
+        untried = yield from _try_out(queue_id, consumer, age)
+    return EnsuredConsumer(consumer=consumer, action=action, untried=untried)
+
+
+def _find_pull_consumer(queue_id: str) -> Flow[Consumer | None]:
+    consumers: list[Consumer] = yield queue_calls.list_consumers(queue_id)
+    for consumer in consumers:
+        if consumer.type != "http_pull":
+            worker = f" {consumer.script_name!r}" if consumer.script_name else ""
+            msg = f"The queue is consumed by the Worker{worker}: it cannot have a pull consumer beside it"
+            raise AlreadyExistsError(msg, queue=queue_id)
+    return next(iter(consumers), None)
+
+
+def _age(consumer: Consumer) -> timedelta:
+    if consumer.created_on is None:
+        return timedelta.max
+    return max(timedelta(), datetime.now(timezone.utc) - consumer.created_on)
+
+
+def _settings(consumer: Consumer) -> dict[str, Any]:
+    names = ("batch_size", "max_retries", "retry_delay", "visibility_timeout", "dead_letter_queue")
+    return {name: getattr(consumer, name) for name in names if getattr(consumer, name) is not None}
+
+
+def _try_out(queue_id: str, consumer: Consumer, age: timedelta) -> Flow[str | None]:
+    """Pull one message until that works; return why that could not be tried, None where it worked."""
+    attempts = yield from _look_at_next(queue_id)
+    if attempts is not None and consumer.is_last_delivery(attempts + 1):
+        yield Pause(seconds=max(timedelta(), SETTLED - age).total_seconds())
+        return RISKY
+    call = message_calls.pull(queue_id, 1, API_VISIBILITY_SECONDS, API_VISIBILITY_SECONDS)
+    try:
+        pulled: PullResult = yield replace(call, repeat_also=(PullNotEnabledError,))
+    except QueuePausedError:
+        return PAUSED
+    if pulled:
+        try:
+            given_back = [Lease(lease_id=message.lease_id, delay_seconds=0) for message in pulled]
+            yield message_calls.ack(queue_id, [], given_back)
+        except CloudflareQueuesError as error:
+            log.warning("The message that tried queue %s out comes back when its lease ends: %s", queue_id, error)
+    return None
+
+
+def _look_at_next(queue_id: str) -> Flow[int | None]:
+    """Return how often the next message was delivered: None where there is none, 0 where that cannot be seen."""
+    try:
+        peeked: list[PeekedMessage] = yield message_calls.peek(queue_id, 1)
+    except ApiError as error:
+        if error.repeatable:
+            raise
+        return 0
+    return next((message.attempts or 0 for message in peeked), None)

@@ -1,0 +1,80 @@
+"""What flows share."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias, TypeVar
+
+from airflow_provider_cfqueues.client.call import Call
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MalformedResponseError
+from airflow_provider_cfqueues.models import Consumer
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pause:
+    """
+    What a flow yields to let time pass; the client waits.
+
+    :param seconds: how long.
+    """
+
+    seconds: float
+
+
+Flow: TypeAlias = Generator["Call[Any] | Pause", Any, T]
+
+API_VISIBILITY_SECONDS = 30
+"""Documentation, pull consumers: how long a lease lasts where neither pull nor consumer says so."""
+
+
+@dataclass
+class Known:
+    """What a hook has looked up, for its life: queue IDs by name, pull consumers by queue ID (None: not to be had)."""
+
+    queue_ids: dict[str, str] = field(default_factory=dict)
+    consumers: dict[str, Consumer | None] = field(default_factory=dict)
+
+    def name_of(self, queue_id: str | None) -> str | None:
+        """
+        Return the name of a queue, None where it was not looked up.
+
+        :param queue_id: ID of the queue.
+        """
+        return next((name for name, known_id in self.queue_ids.items() if known_id == queue_id), None)
+
+
+def once(call: Call[T]) -> Flow[T]:
+    """
+    Make one call.
+
+    :param call: the call.
+    """
+    result: T = yield call
+    return result
+
+
+def patiently(flow: Flow[T]) -> Flow[T]:
+    """
+    Drive a flow whose calls are repeated also after an answer that is not what the API sends.
+
+    Whoever makes one call is told at once that something else answers in the API's place. A task that runs for hours
+    waits for that to pass, as it waits for other failures.
+
+    :param flow: the flow.
+    """
+    try:
+        step = next(flow)
+        while True:
+            if isinstance(step, Call):
+                step = replace(step, repeat_also=(*step.repeat_also, MalformedResponseError))
+            try:
+                result = yield step
+            except CloudflareQueuesError as error:
+                step = flow.throw(error)
+            else:
+                step = flow.send(result)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]

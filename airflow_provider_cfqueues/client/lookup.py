@@ -1,0 +1,128 @@
+"""Looking up queues, consumers and what a token may do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from difflib import get_close_matches
+
+from airflow_provider_cfqueues.client import queue_calls
+from airflow_provider_cfqueues.client.flow import Flow, Known
+from airflow_provider_cfqueues.client.settings import ApiToken, Credentials
+from airflow_provider_cfqueues.exceptions import (
+    AuthenticationError,
+    CloudflareQueuesError,
+    NotFoundError,
+    PermissionDeniedError,
+)
+from airflow_provider_cfqueues.models import Consumer, Queue
+
+
+def get_pull_consumer(queue_id: str, known: Known, *, required: bool = False) -> Flow[Consumer | None]:
+    """
+    Look at a queue's pull consumer, once; None where it cannot be had.
+
+    :param queue_id: ID of the queue.
+    :param known: what was looked up before; the consumer is added to it.
+    :param required: repeat a look that failed, and raise what it failed with, unless it is not allowed.
+    :raises CloudflareQueuesError: it is required, and failed.
+    """
+    if queue_id not in known.consumers:
+        try:
+            consumers: list[Consumer] = yield replace(queue_calls.list_consumers(queue_id), repeat=required)
+        except CloudflareQueuesError as error:
+            if required and not isinstance(error, PermissionDeniedError):
+                raise
+            consumers = []
+        known.consumers[queue_id] = next((consumer for consumer in consumers if consumer.type == "http_pull"), None)
+    return known.consumers[queue_id]
+
+
+def list_queues(name: str | None = None) -> Flow[list[Queue]]:
+    """
+    Read all pages of the account's queues.
+
+    :param name: only the queue of this name, where the API heeds it.
+    """
+    queues: list[Queue] = []
+    known: set[str] = set()
+    page, more = 1, True
+    while more:
+        part, more = yield queue_calls.list_queues(page, name)
+        fresh = [queue for queue in part if queue.queue_id not in known]
+        known |= {queue.queue_id for queue in fresh}
+        queues += fresh
+        page += 1
+        more = more and bool(fresh)  # an API that ignores the page would give the first one for ever
+    return queues
+
+
+def get_queue(queue_id: str, known: Known) -> Flow[Queue]:
+    """
+    Read a queue and its settings.
+
+    :param queue_id: ID of the queue.
+    :param known: what was looked up before; the queue's name is added to it.
+    """
+    queue: Queue = yield queue_calls.get_queue(queue_id)
+    if queue.queue_name:
+        known.queue_ids[queue.queue_name] = queue.queue_id
+    return queue
+
+
+def get_queue_id(name: str, known: Known) -> Flow[str]:
+    """
+    Look up the ID of a queue.
+
+    :param name: the queue's name.
+    :param known: what was looked up before; the ID is added to it.
+    :raises NotFoundError: the account has no queue of this name; the message names similar ones.
+    """
+    if name not in known.queue_ids:
+        queues = yield from list_queues(name)
+        known.queue_ids |= {queue.queue_name: queue.queue_id for queue in queues}
+    if name not in known.queue_ids:
+        queues = yield from list_queues()
+        similar = get_close_matches(name, [queue.queue_name for queue in queues])
+        hint = f"; similar names: {', '.join(similar)}" if similar else ""
+        msg = f"The account has no queue named {name!r} ({len(queues)} queues{hint})."
+        raise NotFoundError(msg, queue=name)
+    return known.queue_ids[name]
+
+
+def test_connection(credentials: Credentials) -> Flow[str]:
+    """
+    Verify the credentials and read the queue list; return one line that says what works.
+
+    :param credentials: what the client authenticates with.
+    :raises CloudflareQueuesError: the credentials are not valid, or may not list queues.
+    """
+    # No call verifies an e-mail and a key by themselves.
+    may, may_not = "The e-mail and Global API Key can", "The e-mail and Global API Key may not"
+    if isinstance(credentials, ApiToken):
+        status = yield from _verify_token(credentials.token)
+        if status != "active":
+            msg = f"The API token is {status}."
+            raise AuthenticationError(msg)
+        may, may_not = "The API token is active, and it can", "The API token is active, but may not"
+    try:
+        queues, more = yield queue_calls.list_queues(1)
+    except (AuthenticationError, PermissionDeniedError) as error:
+        error.message = f"{may_not} list the account's queues ('Queues Read' is missing): {error.message}"
+        raise
+    count = f"{len(queues)}{' or more' if more else ''}"
+    return (
+        f"{may} list the account's queues ({count}). Pulling, settling and sending also need 'Queues Write', which no "
+        "call can test without touching a queue."
+    )
+
+
+def _verify_token(token: str) -> Flow[str]:
+    """Ask the endpoint of the token's kind; an account's token made before prefixes existed is found by the second."""
+    account_owned = token.startswith("cfat_")
+    try:
+        status: str = yield queue_calls.verify_token(account_owned=account_owned)
+    except AuthenticationError:
+        if account_owned or token.startswith("cfut_"):
+            raise
+        status = yield queue_calls.verify_token(account_owned=True)
+    return status

@@ -1,0 +1,229 @@
+"""The calls about the messages of a queue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from airflow_provider_cfqueues.bodies import decode_body
+from airflow_provider_cfqueues.client import reading
+from airflow_provider_cfqueues.client.call import Call, Envelope, text_of
+from airflow_provider_cfqueues.models import (
+    AckResult,
+    Lease,
+    Message,
+    OutgoingMessage,
+    PeekedMessage,
+    PullResult,
+    QueueMetrics,
+    SendResult,
+)
+
+MAX_LEASES_PER_ACK = 100
+"""Undocumented; other clients stay at 100 as well."""
+MAX_MESSAGES_PER_PULL = 100
+"""Documentation, pull consumers: ``batch_size`` 1 to 100."""
+MAX_MESSAGES_PER_SEND = 100
+MAX_BYTES_PER_SEND = 256_000
+MAX_BYTES_PER_MESSAGE = 128_000
+MESSAGE_OVERHEAD_BYTES = 100
+"""Documentation, limits: 100 messages or 256 KB a batch, 128 KB a message with about 100 bytes of metadata."""
+
+
+def ack(queue_id: str, acks: Sequence[str], retries: Sequence[Lease]) -> Call[AckResult]:
+    """
+    Settle at most 100 leases (``queues-ack-messages``). Repeating it is harmless: a settled lease stays settled.
+
+    :param queue_id: ID of the queue.
+    :param acks: leases of messages that are done.
+    :param retries: leases of messages to deliver again.
+    """
+
+    def read(envelope: Envelope) -> AckResult:
+        result = envelope.result or {}
+        ack_count, retry_count = (
+            reading.read_count(result.get("ackCount")),
+            reading.read_count(result.get("retryCount")),
+        )
+        warnings = _warnings(result.get("warnings"))
+        lease_ids = {"ack": list(acks), "retry": [lease.lease_id for lease in retries]}
+        foreign = len(warnings.keys() - {*lease_ids["ack"], *lease_ids["retry"]})
+        judged = [
+            _judge(lease_ids["ack"], ack_count, warnings, foreign),
+            _judge(lease_ids["retry"], retry_count, warnings, foreign),
+        ]
+        return AckResult(
+            ack_count=ack_count,
+            retry_count=retry_count,
+            warnings=warnings,
+            messages=envelope.messages,
+            confirmed_count=sum(confirmed for confirmed, _ in judged),
+            unconfirmed=tuple(lease_id for _, unconfirmed in judged for lease_id in unconfirmed),
+            repeated=envelope.repeated,
+        )
+
+    return Call(
+        name="settle leases",
+        method="POST",
+        path=reading.messages_path(queue_id, "/ack"),
+        queue=queue_id,
+        payload={
+            "acks": [{"lease_id": lease_id} for lease_id in acks],
+            "retries": [reading.without_none(lease_id=r.lease_id, delay_seconds=r.delay_seconds) for r in retries],
+        },
+        read=read,
+    )
+
+
+def _judge(
+    lease_ids: Sequence[str], count: int | None, warnings: Mapping[str, str], foreign: int
+) -> tuple[int, list[str]]:
+    """
+    Return how many leases nothing speaks against, and which ones may not be settled.
+
+    Without a count, each warning that names none of the leases (``foreign``) may mean any of them.
+    """
+    warned = [lease_id for lease_id in lease_ids if lease_id in warnings]
+    confirmed = len(lease_ids) - len(warned)
+    confirmed = max(0, confirmed - foreign) if count is None else min(confirmed, count)
+    explained = confirmed + len(warned) >= len(lease_ids)
+    return confirmed, warned if explained else list(lease_ids)
+
+
+def _warnings(value: Any) -> dict[str, str]:
+    """Read ``warnings`` in each form seen: missing, null, a map by lease, or a list (before February 2026)."""
+    if isinstance(value, Mapping):
+        return {str(lease_id): text_of(text) for lease_id, text in value.items()}
+    listed = [value] if isinstance(value, str) else value or ()
+    return {f"#{position}": text_of(text) for position, text in enumerate(listed)}
+
+
+def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lease_seconds: float) -> Call[PullResult]:
+    """
+    Lease at most 100 messages (``queues-pull-messages``).
+
+    Repeating it is allowed but not free: where the answer was lost, its batch stays leased until the lease ends.
+
+    :param queue_id: ID of the queue.
+    :param max_messages: 1 to 100.
+    :param visibility_timeout: seconds that the leases last; None = the consumer's setting.
+    :param lease_seconds: how long the leases last in either case.
+    """
+
+    def read(envelope: Envelope) -> PullResult:
+        result = envelope.result or {}
+        expires = envelope.sent_at + timedelta(seconds=lease_seconds)
+        items = result.get("messages") or ()
+        messages = tuple(
+            Message(lease_id=item["lease_id"], lease_expires_at=expires, **_content(item))
+            for item in items
+            if _has_lease(item)
+        )
+        return PullResult(
+            messages=messages, backlog=reading.read_backlog(result), without_lease=len(items) - len(messages)
+        )
+
+    milliseconds = None if visibility_timeout is None else max(1, round(visibility_timeout * 1000))
+    return Call(
+        name="pull messages",
+        method="POST",
+        path=reading.messages_path(queue_id, "/pull"),
+        queue=queue_id,
+        payload=reading.without_none(batch_size=max_messages, visibility_timeout_ms=milliseconds),
+        read=read,
+    )
+
+
+def _has_lease(item: Any) -> bool:
+    return isinstance(item, Mapping) and isinstance(item.get("lease_id"), str)
+
+
+def _content(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what a message is but for its lease; nothing of it is required, nothing odd in it may hide the others."""
+    metadata = item["metadata"] if isinstance(item.get("metadata"), Mapping) else {}
+    content_type, raw = metadata.get("CF-Content-Type"), item.get("body")
+    body = body_error = None
+    try:
+        body = decode_body(raw, content_type)
+    except ValueError as error:
+        body_error = str(error)
+    return {
+        "id": str(item.get("id") or ""),
+        "body": body,
+        "attempts": reading.read_count(item.get("attempts")),
+        "timestamp": reading.read_time(item.get("timestamp_ms")),
+        "content_type": content_type,
+        "metadata": metadata,
+        "raw_body": raw,
+        "body_error": body_error,
+    }
+
+
+def peek(queue_id: str, max_messages: int) -> Call[list[PeekedMessage]]:
+    """
+    Look at the next at most 100 messages without leasing them (``queues-peek-messages``).
+
+    :param queue_id: ID of the queue.
+    :param max_messages: 1 to 100.
+    """
+
+    def read(envelope: Envelope) -> list[PeekedMessage]:
+        items = (envelope.result or {}).get("messages") or ()
+        return [PeekedMessage(ref=item.get("ref"), **_content(item)) for item in items if isinstance(item, Mapping)]
+
+    return Call(
+        name="peek at messages",
+        method="POST",
+        path=reading.messages_path(queue_id, "/peek"),
+        queue=queue_id,
+        payload={"batch_size": max_messages},
+        read=read,
+    )
+
+
+def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous: bool) -> Call[SendResult]:
+    """
+    Send at most 100 messages of together at most 256 KB (``queues-push-messages``).
+
+    The API has no idempotency key, so repeating a request whose answer was lost can duplicate its messages.
+
+    :param queue_id: ID of the queue.
+    :param messages: the messages, with content type and delay as the API gets them.
+    :param repeat_ambiguous: repeat also where the messages may have been accepted.
+    """
+    return Call(
+        name="send messages",
+        method="POST",
+        path=reading.messages_path(queue_id, "/batch"),
+        queue=queue_id,
+        payload={"messages": [outgoing_payload(message) for message in messages]},
+        read=lambda envelope: SendResult(sent_count=len(messages), backlog=reading.read_backlog(envelope.result or {})),
+        repeat_ambiguous=repeat_ambiguous,
+    )
+
+
+def outgoing_payload(message: OutgoingMessage) -> dict[str, Any]:
+    """
+    Return a message as the API gets it.
+
+    :param message: the message.
+    """
+    return reading.without_none(
+        body=message.body, content_type=message.content_type, delay_seconds=message.delay_seconds
+    )
+
+
+def get_metrics(queue_id: str) -> Call[QueueMetrics]:
+    """
+    Read the backlog (``queues-get-metrics``).
+
+    :param queue_id: ID of the queue.
+    """
+    return Call(
+        name="read the metrics",
+        method="GET",
+        path=reading.queue_path(queue_id, "/metrics"),
+        queue=queue_id,
+        read=lambda envelope: reading.read_metrics(envelope.result),
+    )

@@ -1,0 +1,197 @@
+"""Pulling, settling and sending messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from airflow_provider_cfqueues.client import message_calls
+from airflow_provider_cfqueues.client.flow import API_VISIBILITY_SECONDS, Flow, Known
+from airflow_provider_cfqueues.client.lookup import get_pull_consumer
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, Progress
+from airflow_provider_cfqueues.models import (
+    AckResult,
+    Lease,
+    OutgoingMessage,
+    PullResult,
+    SendResult,
+)
+
+
+def ack(queue_id: str, acks: Sequence[Lease], retries: Sequence[Lease]) -> Flow[AckResult]:
+    """
+    Settle leases, at most 100 a request.
+
+    A lease that is given twice is settled once. In both lists it is retried: a message that somebody wants again is
+    not acked. Twice among the retries, the last delay counts.
+
+    :param queue_id: ID of the queue.
+    :param acks: leases of messages that are done.
+    :param retries: leases of messages to deliver again.
+    :raises ValueError: an ack has a delay.
+    :raises CloudflareQueuesError: a request failed for good; ``progress`` has the leases by what is known of them.
+    """
+    if delayed := [lease for lease in acks if lease.delay_seconds is not None]:
+        msg = f"an ack has no delay_seconds ({len(delayed)} of {len(acks)} have one): give these leases as retries"
+        raise ValueError(msg)
+    to_retry = {lease.lease_id: lease for lease in retries}
+    to_ack = {lease.lease_id: None for lease in acks if lease.lease_id not in to_retry}
+    leases: list[str | Lease] = [*to_ack, *to_retry.values()]
+    result = AckResult()
+    for start in range(0, len(leases), message_calls.MAX_LEASES_PER_ACK):
+        batch = leases[start : start + message_calls.MAX_LEASES_PER_ACK]
+        try:
+            part = yield message_calls.ack(
+                queue_id,
+                [lease for lease in batch if isinstance(lease, str)],
+                [lease for lease in batch if isinstance(lease, Lease)],
+            )
+        except CloudflareQueuesError as error:
+            lease_ids = [lease if isinstance(lease, str) else lease.lease_id for lease in leases]
+            error.progress = _progress("leases", lease_ids, start, len(batch), error, result, result.unconfirmed)
+            raise
+        result = result.merge(part)
+    return result
+
+
+def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, known: Known) -> Flow[PullResult]:
+    """
+    Lease messages: one request for each 100 asked for, until an answer is empty.
+
+    An answer may hold fewer messages than asked for though more are waiting; a further request would be billed.
+
+    The first pull of a queue looks at its consumer, once, so that the end of each lease and the lack of a dead-letter
+    queue are known. That look is never repeated, and its failure fails nothing.
+
+    :param queue_id: ID of the queue.
+    :param max_messages: how many messages at the most.
+    :param visibility_timeout: seconds that the leases last; None = the consumer's setting.
+    :param known: what was looked up before; the consumer is added to it.
+    :raises CloudflareQueuesError: the first request failed for good. A later failure is the result's ``error``: the
+        messages leased before it are not hidden behind it.
+    """
+    consumer = yield from get_pull_consumer(queue_id, known)
+    lease_seconds = visibility_timeout
+    if lease_seconds is None and consumer is not None:
+        lease_seconds = consumer.visibility_timeout
+    if lease_seconds is None:
+        lease_seconds = API_VISIBILITY_SECONDS
+    result = PullResult(consumer=consumer)
+    for asked in range(0, max_messages, message_calls.MAX_MESSAGES_PER_PULL):
+        size = min(max_messages - asked, message_calls.MAX_MESSAGES_PER_PULL)
+        try:
+            part: PullResult = yield message_calls.pull(queue_id, size, visibility_timeout, lease_seconds)
+        except CloudflareQueuesError as error:
+            if not result.messages:
+                raise
+            return replace(result, error=error)
+        result = replace(
+            result,
+            messages=result.messages + part.messages,
+            backlog=part.backlog or result.backlog,
+            without_lease=result.without_lease + part.without_lease,
+        )
+        if not part.messages:
+            break
+    return result
+
+
+def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous: bool) -> Flow[SendResult]:
+    """
+    Send messages, in requests of at most 100 messages and 256 KB.
+
+    :param queue_id: ID of the queue.
+    :param messages: the messages, with content type and delay as the API gets them.
+    :param repeat_ambiguous: repeat also where the messages may have been accepted (it may duplicate them).
+    :raises ValueError: a message is larger than 128 KB or is no JSON; nothing was sent.
+    :raises CloudflareQueuesError: a request failed for good; ``progress`` has the positions of the messages by what is
+        known of them.
+    """
+    result = SendResult()
+    start = 0
+    for batch in list(batches(messages)):
+        try:
+            part: SendResult = yield message_calls.send(queue_id, batch, repeat_ambiguous=repeat_ambiguous)
+        except CloudflareQueuesError as error:
+            error.progress = _progress("messages", range(len(messages)), start, len(batch), error, result)
+            raise
+        start += len(batch)
+        result = SendResult(sent_count=start, backlog=part.backlog)
+    return result
+
+
+def fits(message: OutgoingMessage) -> bool:
+    """
+    Return whether a message can be sent: it is JSON or text of at most 128 KB.
+
+    :param message: the message, with its content type.
+    """
+    try:
+        _wire_size(message, 0)
+    except ValueError:
+        return False
+    return True
+
+
+def batches(messages: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]:
+    """
+    Part messages into those that one request can have, in order.
+
+    :param messages: the messages, with their content type.
+    :raises ValueError: a message is larger than 128 KB or is no JSON.
+    """
+    batch: list[OutgoingMessage] = []
+    batch_size = 0
+    for position, message in enumerate(messages):
+        size = _wire_size(message, position)
+        if len(batch) == message_calls.MAX_MESSAGES_PER_SEND or batch_size + size > message_calls.MAX_BYTES_PER_SEND:
+            yield batch
+            batch, batch_size = [], 0
+        batch.append(message)
+        batch_size += size
+    if batch:
+        yield batch
+
+
+def _wire_size(message: OutgoingMessage, position: int) -> int:
+    try:
+        text = (
+            message.body
+            if message.content_type == "text"
+            else json.dumps(message.body, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        )
+        size = len(text.encode()) + message_calls.MESSAGE_OVERHEAD_BYTES
+    except (TypeError, ValueError, RecursionError) as error:
+        msg = f"messages[{position}]: the body cannot be sent as JSON: {error}. Nothing was sent"
+        raise ValueError(msg) from error
+    if size > message_calls.MAX_BYTES_PER_MESSAGE:
+        msg = (
+            f"messages[{position}] is {size} bytes with its metadata; Cloudflare takes at most "
+            f"{message_calls.MAX_BYTES_PER_MESSAGE}. Nothing was sent. Store the body elsewhere and send a reference"
+        )
+        raise ValueError(msg)
+    return size
+
+
+def _progress(
+    kind: str,
+    items: Sequence[Any],
+    start: int,
+    size: int,
+    error: CloudflareQueuesError,
+    result: Any,
+    unconfirmed: tuple[Any, ...] = (),
+) -> Progress:
+    """Part the items into those before, in and after the failed request."""
+    failed, after = tuple(items[start : start + size]), tuple(items[start + size :])
+    not_confirmed = set(unconfirmed)
+    return Progress(
+        kind=kind,
+        done=tuple(item for item in items[:start] if item not in not_confirmed),
+        unconfirmed=unconfirmed,
+        unknown=failed if error.maybe_applied else (),
+        not_done=after if error.maybe_applied else failed + after,
+        result=result,
+    )

@@ -1,0 +1,1 @@
+"""The loops: processing, redriving, watching, probing."""

@@ -1,0 +1,64 @@
+"""Copies of messages: what goes into a dead-letter queue, and how it gets out again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_cfqueues.client.messages import fits
+from airflow_provider_cfqueues.models import Message, OutgoingMessage
+
+MARK = {"rejected_by": "airflow-provider-cfqueues"}
+"""What tells such a copy from a message of the user's own that has the same keys."""
+
+
+def wrap(message: Message, queue_id: str, reason: str) -> OutgoingMessage:
+    """
+    Return what a dead-letter queue gets of a rejected message: the message, with what is known of it.
+
+    :param message: the message.
+    :param queue_id: ID of the queue that it is from.
+    :param reason: why it was rejected.
+    """
+    undecoded = message.body_error is not None or isinstance(message.body, bytes)
+    return OutgoingMessage(
+        body={
+            **MARK,
+            "id": message.id,
+            "queue_id": queue_id,
+            "body": message.raw_body if undecoded else message.body,
+            "content_type": message.content_type,
+            "metadata": dict(message.metadata),
+            "attempts": message.attempts,
+            "reason": reason,
+        },
+        content_type="json",
+    )
+
+
+def copy(message: Message, *, unwrapped: bool) -> OutgoingMessage:
+    """
+    Return a message as it can be sent again: same body, same content type.
+
+    :param message: the message.
+    :param unwrapped: send what :func:`wrap` made as the message that it was.
+    :raises ValueError: the API could not carry it unaltered.
+    """
+    if message.body_error is not None:
+        raise ValueError(f"it could not be decoded: {message.body_error}")
+    body, content_type = message.body, message.content_type
+    if unwrapped and content_type == "json" and isinstance(body, dict) and MARK.items() <= body.items():
+        body, content_type = body["body"], body["content_type"]
+    return _outgoing(body, content_type)
+
+
+def _outgoing(body: Any, content_type: Any) -> OutgoingMessage:
+    expected: Any = {"text": str, "json": (dict, list)}.get(str(content_type))
+    if expected is None:
+        raise ValueError(f"a body of content type {content_type!r} cannot be sent over HTTP, only json and text can")
+    if not isinstance(body, expected):
+        msg = f"a {content_type} body that is a {type(body).__name__} cannot be sent over HTTP"
+        raise ValueError(msg)  # noqa: TRY004 - the message is at fault, not the code
+    message = OutgoingMessage(body=body, content_type=content_type)
+    if not fits(message):
+        raise ValueError("it is larger than 128 KB, or holds what JSON cannot (NaN, lone surrogates)")
+    return message

@@ -1,0 +1,33 @@
+"""What a run tells Airflow's metrics of handlers; what requests do is counted where they are made."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from airflow_provider_cfqueues.engines.processing.report import Report
+from airflow_provider_cfqueues.telemetry.metrics import count
+
+COUNTERS = ("handled", "failed", "rejected", "expired", "acked_from_journal")
+
+
+class Metrics:
+    """
+    Sends the metrics of one queue.
+
+    :param queue_id: ID of the queue, for the tag.
+    """
+
+    def __init__(self, queue_id: str) -> None:
+        self._queue_id = queue_id
+        self._sent: Counter[str] = Counter()
+
+    def send(self, report: Report) -> None:
+        """
+        Send what happened since the last time.
+
+        :param report: the numbers so far.
+        """
+        for name in COUNTERS:
+            fresh = getattr(report, name) - self._sent[name]
+            count(name, fresh, queue=self._queue_id)
+            self._sent[name] += fresh

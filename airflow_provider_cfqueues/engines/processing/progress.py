@@ -1,0 +1,74 @@
+"""What people see of a run in the log: a line every few seconds, and a table at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from airflow_provider_cfqueues.engines.processing.engine import Engine
+from airflow_provider_cfqueues.engines.processing.metrics import Metrics
+from airflow_provider_cfqueues.engines.processing.options import Options
+from airflow_provider_cfqueues.engines.processing.report import Report
+
+INTERVAL_SECONDS = 10
+
+
+@asynccontextmanager
+async def tell_while_running(log: Any, engine: Engine, metrics: Metrics) -> AsyncIterator[None]:
+    """
+    Log a line and send metrics every few seconds: how many are handled, how fast, how many wait, how long it may take.
+
+    :param log: where to.
+    :param engine: the engine that runs meanwhile.
+    :param metrics: where the numbers go as well.
+    """
+    task = asyncio.get_running_loop().create_task(_tell_progress(log, engine.report, metrics))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        metrics.send(engine.report)
+
+
+async def _tell_progress(log: Any, report: Report, metrics: Metrics) -> None:
+    before = 0
+    while True:
+        await asyncio.sleep(INTERVAL_SECONDS)
+        metrics.send(report)
+        rate = (report.handled - before) / INTERVAL_SECONDS
+        before = report.handled
+        left = f", about {report.backlog / rate:.0f} s left" if report.backlog and rate else ""
+        backlog = "unknown" if report.backlog is None else report.backlog
+        log.info(
+            "Handled %d messages (%.0f/s), %d failed; backlog: %s%s", report.handled, rate, report.failed, backlog, left
+        )
+
+
+def log_report(log: Any, report: Report, options: Options) -> None:
+    """
+    Log what became of the messages, as a table.
+
+    :param log: where to.
+    :param report: the numbers.
+    :param options: how the run was done.
+    """
+    rows = {
+        "pulled": report.pulled,
+        "handled": f"{report.handled} in {report.seconds:.1f} s ({report.rate:.0f}/s)",
+        "acked": report.acked,
+        "retried": f"{report.retried}; {report.exhausted} after what may be their last delivery",
+        "rejected": report.rejected,
+        "expired before their turn": report.expired,
+        "not confirmed": report.unconfirmed,
+        "handled before (journal)": report.acked_from_journal,
+        "attempts": ", ".join(f"{count} at delivery {n}" for n, count in sorted(report.attempts.items())) or "-",
+        "shortest lease left": f"{report.closest:.0%} of {options.visibility_timeout:g} s; {report.late} outran it",
+    }
+    width = max(map(len, rows))
+    log.info(
+        "What became of the messages:\n%s", "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
+    )

@@ -1,0 +1,111 @@
+"""What became of the messages of a run: the numbers for log, XCom and the task's error."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_cfqueues.engines.processing.options import Options
+from airflow_provider_cfqueues.engines.settlement import Handled
+
+MAX_FAILURES_KEPT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A message that was not processed, and why."""
+
+    message_id: str
+    attempts: int | None
+    reason: str
+
+
+@dataclass(kw_only=True)
+class Report:
+    """
+    Counts of a run.
+
+    Every pulled message ends in exactly one of acked, retried, rejected, expired, unconfirmed and acked_from_journal;
+    the last also counts messages that were not pulled, but acked by the lease of an earlier try.
+
+    :param pulled: messages leased.
+    :param handled: messages that a handler finished.
+    :param failed: messages whose handler raised, or that were rejected.
+    :param acked: messages done and confirmed so.
+    :param retried: messages given back and confirmed so.
+    :param rejected: messages copied to the dead-letter queue and acked.
+    :param expired: messages whose lease ended before their turn; their next delivery will be handled.
+    :param unconfirmed: messages whose outcome the API did not confirm; they may be delivered again.
+    :param acked_from_journal: messages that had been handled before, acked without being handled again.
+    :param exhausted: messages after what may have been their last delivery, which Cloudflare takes away; they count as
+        retried, expired or unconfirmed too.
+    :param late: messages whose handler outran the lease (they count as acked or retried too).
+    :param closest: the smallest share of a lease that was left when its message was done; below 0 it outran.
+    :param attempts: how many messages came at which delivery.
+    :param results: the first results that handlers returned.
+    :param failures: the first messages that failed, with reason.
+    :param seconds: how long the run took.
+    """
+
+    pulled: int = 0
+    handled: int = 0
+    failed: int = 0
+    acked: int = 0
+    retried: int = 0
+    rejected: int = 0
+    expired: int = 0
+    unconfirmed: int = 0
+    acked_from_journal: int = 0
+    exhausted: int = 0
+    late: int = 0
+    closest: float = 1.0
+    seconds: float = 0.0
+    backlog: int | None = None
+    attempts: Counter[int] = field(default_factory=Counter)
+    results: list[Any] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Messages handled per second."""
+        return self.handled / self.seconds if self.seconds else 0.0
+
+    def add(self, handled: Handled, options: Options) -> None:
+        """
+        Count a message that a handler finished, or that was rejected unseen.
+
+        :param handled: what came of it.
+        :param options: how the queue is processed.
+        """
+        self.handled += 1
+        if handled.failed:
+            self.failed += 1
+            if len(self.failures) < MAX_FAILURES_KEPT:
+                self.failures.append(Failure(handled.message.id, handled.message.attempts, handled.reason))
+        elif len(self.results) < options.keep_results:
+            self.results.append(handled.result)
+        if (expires := handled.message.lease_expires_at) is not None:
+            left = (expires - handled.finished_at).total_seconds() / options.visibility_timeout
+            self.closest = min(self.closest, left)
+            self.late += left < 0
+
+    def to_xcom(self) -> dict[str, Any]:
+        """Return the report as plain JSON values; it has no body and no lease."""
+        return {
+            "pulled": self.pulled,
+            "handled": self.handled,
+            "failed": self.failed,
+            "acked": self.acked,
+            "retried": self.retried,
+            "rejected": self.rejected,
+            "expired": self.expired,
+            "unconfirmed": self.unconfirmed,
+            "acked_from_journal": self.acked_from_journal,
+            "exhausted": self.exhausted,
+            "late": self.late,
+            "seconds": round(self.seconds, 3),
+            "rate": round(self.rate, 1),
+            "attempts": {str(attempts): count for attempts, count in sorted(self.attempts.items())},
+            "results": self.results,
+        }

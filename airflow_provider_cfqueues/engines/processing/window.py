@@ -1,0 +1,89 @@
+"""How many messages to ask for, and when. Pure: it is told the time and what happened, and pulls nothing itself."""
+
+from __future__ import annotations
+
+from airflow_provider_cfqueues.client.message_calls import MAX_MESSAGES_PER_PULL
+from airflow_provider_cfqueues.engines.processing.options import Options
+from airflow_provider_cfqueues.models import Message
+
+MAX_WINDOW = 4_000
+MAX_OPEN_BYTES = 64_000_000
+LEASE_SHARE = 0.25
+"""Messages are pulled ahead for at most this share of their lease, by the pace of the handlers so far."""
+GROWTH = 4
+
+
+class Window:
+    """
+    The messages that are *open*: asked for or pulled, and not settled yet.
+
+    :param options: how the queue is processed.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._smallest = self._first()
+        self.size = self._smallest
+        self.pulled = 0
+        self.requested = 0
+        self.open = 0
+        self.open_bytes = 0
+
+    def _first(self) -> int:
+        expected = self._options.expected_seconds_per_message
+        smallest = self._options.concurrency * (self._options.batch_size or 1)
+        return smallest if expected is None else max(smallest, min(MAX_WINDOW, int(self._ahead_by(expected))))
+
+    def _ahead_by(self, seconds_per_message: float) -> float:
+        pace = self._options.concurrency / max(seconds_per_message, 1e-6)
+        return pace * self._options.visibility_timeout * LEASE_SHARE
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether as many messages are pulled or asked for as there may be."""
+        limit = self._options.max_messages
+        return limit is not None and self.pulled + self.requested >= limit
+
+    def sizes(self) -> list[int]:
+        """Return the sizes of the pulls to begin now: none for less than half a window."""
+        room = self.size - self.open - self.requested
+        if room < min(self.size / 2, MAX_MESSAGES_PER_PULL) or self.open_bytes > MAX_OPEN_BYTES:
+            return []
+        if self._options.max_messages is not None:
+            room = min(room, self._options.max_messages - self.pulled - self.requested)
+        sizes = [MAX_MESSAGES_PER_PULL] * (room // MAX_MESSAGES_PER_PULL) + [room % MAX_MESSAGES_PER_PULL]
+        return [size for size in sizes if size > 0]
+
+    def take_in(self, messages: list[Message]) -> None:
+        """
+        Note messages that came.
+
+        :param messages: the answer of a pull.
+        """
+        self.pulled += len(messages)
+        self.open += len(messages)
+        self.open_bytes += sum(map(_size, messages))
+
+    def handled(self, message: Message) -> None:
+        """
+        Note that the body of a message is needed no longer.
+
+        :param message: a message whose outcome is known.
+        """
+        self.open_bytes -= _size(message)
+
+    def adapt(self, *, starving: bool, seconds_per_message: float | None) -> None:
+        """
+        Grow where handlers wait though a pull gave all it was asked for; shrink to what leases last for.
+
+        :param starving: whether they do.
+        :param seconds_per_message: the pace of the handlers so far, if there is one.
+        """
+        if starving:
+            self.size = min(MAX_WINDOW, self.size * GROWTH)
+        if seconds_per_message is not None:
+            self.size = max(self._smallest, min(self.size, int(self._ahead_by(seconds_per_message))))
+
+
+def _size(message: Message) -> int:
+    return len(message.raw_body) if isinstance(message.raw_body, str) else 1_000

@@ -1,0 +1,104 @@
+"""The queue as the engine sees it, over the hook's async calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from airflow_provider_cfqueues.client import message_calls, messages
+from airflow_provider_cfqueues.client.flow import once, patiently
+from airflow_provider_cfqueues.engines.copies import wrap
+from airflow_provider_cfqueues.models import AckResult, Lease, Message, PullResult
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.client.flow import Flow
+    from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+
+T = TypeVar("T")
+
+
+class MessageQueue(Protocol):
+    """What the engine asks of a queue: three calls that can fail with a CloudflareQueuesError."""
+
+    @property
+    def can_dead_letter(self) -> bool:
+        """Whether there is a dead-letter queue."""
+
+    async def pull(self, max_messages: int) -> PullResult:
+        """Lease at most 100 messages."""
+
+    async def ack(self, acks: Sequence[str], retries: Sequence[Lease]) -> AckResult:
+        """Settle at most 100 leases."""
+
+    async def dead_letter(self, rejected: Sequence[tuple[Message, str]]) -> set[str]:
+        """Send copies of messages, each with its reason; return the leases of those that were accepted."""
+
+
+class HookQueue:
+    """
+    One queue and, where there is one, its dead-letter queue.
+
+    :param hook: the hook.
+    :param queue_id: ID of the queue.
+    :param visibility_timeout: seconds that leases last.
+    :param dead_letter_queue_id: ID of the queue that gets copies of rejected messages.
+    """
+
+    def __init__(
+        self,
+        hook: CloudflareQueuesHook,
+        queue_id: str,
+        *,
+        visibility_timeout: float,
+        dead_letter_queue_id: str | None,
+    ) -> None:
+        self._hook = hook
+        self._queue_id = queue_id
+        self._visibility_timeout = visibility_timeout
+        self._dead_letter_queue_id = dead_letter_queue_id
+
+    @property
+    def can_dead_letter(self) -> bool:
+        """Whether there is a dead-letter queue."""
+        return self._dead_letter_queue_id is not None
+
+    async def pull(self, max_messages: int) -> PullResult:
+        """
+        Lease messages.
+
+        :param max_messages: 1 to 100.
+        """
+        # One request: the hook's pull makes further ones until it has enough, and what the first gave would wait for
+        # the last, its leases running, unknown to the engine where that is killed meanwhile.
+        call = message_calls.pull(self._queue_id, max_messages, self._visibility_timeout, self._visibility_timeout)
+        pulled = await self._run(once(call))
+        self._hook.log_without_lease(self._queue_id, pulled)
+        return pulled
+
+    async def ack(self, acks: Sequence[str], retries: Sequence[Lease]) -> AckResult:
+        """
+        Settle leases.
+
+        :param acks: leases of messages that are done.
+        :param retries: leases of messages to deliver again.
+        """
+        result = await self._run(messages.ack(self._queue_id, [Lease(lease_id=ack) for ack in acks], retries))
+        self._hook.log_messages(self._queue_id, result)
+        return result
+
+    async def dead_letter(self, rejected: Sequence[tuple[Message, str]]) -> set[str]:
+        """
+        Copy messages to the dead-letter queue; return the leases of those that it accepted.
+
+        A copy that is too large with what is added to it is not sent: its message is given back.
+
+        :param rejected: the messages, each with its reason.
+        """
+        copies = {message.lease_id: wrap(message, self._queue_id, reason) for message, reason in rejected}
+        copies = {lease_id: copy for lease_id, copy in copies.items() if messages.fits(copy)}
+        # A copy that comes twice is better than a run that ends, with its messages rejected again in the next.
+        await self._run(messages.send(str(self._dead_letter_queue_id), list(copies.values()), repeat_ambiguous=True))
+        return set(copies)
+
+    async def _run(self, flow: Flow[T]) -> T:
+        return await self._hook.arun(patiently(flow))

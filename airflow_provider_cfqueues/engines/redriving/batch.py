@@ -1,0 +1,78 @@
+"""Messages that a redrive pulled together, and how far each of them is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from airflow_provider_cfqueues.engines.copies import copy
+from airflow_provider_cfqueues.engines.waiting import utc_now
+from airflow_provider_cfqueues.exceptions import InvalidRequestError
+from airflow_provider_cfqueues.matching import Matcher
+from airflow_provider_cfqueues.models import Message, OutgoingMessage
+
+Verdict: TypeAlias = "OutgoingMessage | Exception | None"
+"""What the target is sent of a message; why it cannot be moved; or None, where it is not wanted."""
+
+
+class Batch:
+    """
+    Messages of one pull.
+
+    :param messages: the messages.
+    """
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self.messages = messages
+        self.sent: set[str] = set()
+        self.refused: dict[str, InvalidRequestError] = {}
+        self._judged: list[tuple[Message, Verdict]] = []
+
+    def judge(self, matcher: Matcher, *, unwrap: bool, stopping: Callable[[], bool]) -> None:
+        """
+        Decide of each message whether it is moved; may be called in a thread that nobody waits for.
+
+        :param matcher: says which messages are wanted.
+        :param unwrap: whether what ``QueueProcessOperator`` wrote about a message is sent as that message.
+        :param stopping: whether to judge no further one.
+        """
+        judged = self._judged
+        for message in self.messages:
+            if stopping():
+                return
+            try:
+                judged.append((message, copy(message, unwrapped=unwrap) if matcher.wants(message) else None))
+            except Exception as error:  # noqa: BLE001 - whatever a function in match raises
+                judged.append((message, error))
+            except BaseException as error:  # noqa: BLE001
+                judged.append((message, RuntimeError(f"match raised {type(error).__name__}")))
+
+    def close(self) -> None:
+        """Heed no verdict that comes from now on."""
+        self._judged = list(self._judged)
+
+    def chosen(self) -> dict[str, OutgoingMessage]:
+        """Return what to send, by lease, but for messages that are delivered again already."""
+        return {
+            message.lease_id: verdict
+            for message, verdict in self._judged
+            if isinstance(verdict, OutgoingMessage) and not has_ended(message)
+        }
+
+    def staying(self) -> dict[str, tuple[Message, Exception | None]]:
+        """Return the messages that are not to be moved, by lease, and why not; None where they are not wanted."""
+        verdicts = ((message, self.refused.get(message.lease_id, verdict)) for message, verdict in self._judged)
+        return {
+            message.lease_id: (message, verdict)
+            for message, verdict in verdicts
+            if not isinstance(verdict, OutgoingMessage)
+        }
+
+
+def has_ended(message: Message) -> bool:
+    """
+    Return whether the lease of a message has ended.
+
+    :param message: the message.
+    """
+    return message.lease_expires_at is not None and message.lease_expires_at <= utc_now()

@@ -1,0 +1,282 @@
+"""
+Move messages from one queue, commonly a dead-letter queue, to another: pull, send, and only then ack.
+
+One batch at a time: nothing is pulled before it may be sent, as each message that is pulled and not moved has used up a
+delivery, and after its last one Cloudflare deletes it. Whatever ends the run, a message is acked only once a queue
+accepted its copy, and none is given back that could be deleted by that. A copy whose answer was lost, or whose ack was,
+may be sent again: at least once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import math
+from collections.abc import Coroutine, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_provider_cfqueues.engines.queue import HookQueue
+from airflow_provider_cfqueues.engines.redriving.batch import Batch, has_ended
+from airflow_provider_cfqueues.engines.redriving.options import (
+    DEFAULT_VISIBILITY_SECONDS,
+    RedriveOptions,
+    RedriveReport,
+)
+from airflow_provider_cfqueues.engines.redriving.pace import Pace
+from airflow_provider_cfqueues.engines.redriving.renewing import UNKNOWN, LastDeliveries
+from airflow_provider_cfqueues.engines.redriving.sending import Sender
+from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
+from airflow_provider_cfqueues.engines.waiting import Condition, Idling
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+from airflow_provider_cfqueues.matching import Matcher
+from airflow_provider_cfqueues.models import Lease, Message
+from airflow_provider_cfqueues.telemetry.metrics import count
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+
+T = TypeVar("T")
+LOG_INTERVAL_SECONDS = 10
+
+
+class Redrive:
+    """
+    Moves messages once; it can be stopped, and a further run goes on where it ended.
+
+    :param hook: the hook.
+    :param source_id: ID of the queue to empty.
+    :param target_id: ID of the queue that gets the messages.
+    :param options: what is moved, and how.
+    :param log: where progress and messages that are not moved go.
+    :raises ValueError: source and target are the same, or ``match`` cannot be read.
+    """
+
+    def __init__(
+        self,
+        hook: CloudflareQueuesHook,
+        source_id: str,
+        target_id: str,
+        options: RedriveOptions | None = None,
+        *,
+        log: Any = None,
+    ) -> None:
+        if source_id == target_id:
+            raise ValueError(f"The messages of queue {source_id} cannot be moved to the same queue")
+        self.report = RedriveReport()
+        self._hook = hook
+        self._source_id = source_id
+        self._target_id = target_id
+        self._options = options or RedriveOptions()
+        self._log = log or logging.getLogger(__name__)
+        self._matcher = Matcher(self._options.match)
+        self._source = HookQueue(
+            hook,
+            source_id,
+            visibility_timeout=self._options.visibility_timeout or DEFAULT_VISIBILITY_SECONDS,
+            dead_letter_queue_id=None,
+        )
+        self._pace = Pace(self._options.messages_per_second)
+        self._sender = Sender(hook, self._pace)
+        self._idling = Idling(self._options.idle_timeout, poll_interval=1)
+        self._threads = DaemonThreads(1, "cloudflare-queue-match")
+        self._condition = Condition()
+        self._last_deliveries = LastDeliveries(
+            self._sender, source_id, rest=self._rest, on_error=self._fail, log=self._log
+        )
+        self._error: Exception | None = None
+        self._stopping = self._killed = False
+        self._grace_ends: float | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self) -> dict[str, Any]:
+        """
+        Move messages until the queue is idle, a limit is reached, something fails for good, or ``stop`` is called.
+
+        :return: the counts, as :class:`~airflow_provider_cfqueues.engines.redriving.options.RedriveReport` has them.
+        :raises CloudflareQueuesError: a request failed for good; what was moved until then is acked.
+        """
+        self._hook.get_queue(self._target_id)  # before a pull: a target that is not there costs no delivery
+        self._last_deliveries.consumer = self._hook.get_pull_consumer(self._source_id) or UNKNOWN
+        run_beside(self._run(), self.stop)
+        if self._error is not None:
+            raise self._error
+        return self.report.to_xcom()
+
+    def stop(self, *, killed: bool = False) -> None:
+        """
+        Pull and send nothing more; what was sent is acked, the rest given back. Safe from a signal handler.
+
+        :param killed: what is under way gets ``grace`` seconds, not as long as it needs.
+        """
+        self._stopping = True
+        self._killed = self._killed or killed
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._condition.notify)
+
+    # -- the run ----------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        began = told = self._loop.time()
+        ends_at = math.inf if self._options.max_duration is None else began + self._options.max_duration
+        try:
+            while size := await self._wait_for_turn(ends_at):
+                pulled = await self._within_grace(self._source.pull(size))
+                if pulled is not None:
+                    self._idling.answered(len(pulled), self._loop.time())
+                if pulled:
+                    self.report.pulled += len(pulled)
+                    self.report.backlog = pulled.backlog.backlog_count if pulled.backlog else None
+                    await self._move(Batch(pulled.messages))
+                self.report.seconds = self._loop.time() - began
+                if self._loop.time() >= told + LOG_INTERVAL_SECONDS:
+                    told = self._loop.time()
+                    self._tell()
+        finally:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self.report.seconds = self._loop.time() - began
+            await self._hook.aclose()
+
+    async def _wait_for_turn(self, ends_at: float) -> int:
+        """Wait until messages may be sent; return how many to pull for that, 0 at the end of the run."""
+        limit = self._options.max_messages
+        left = self._pace.batch_size if limit is None else min(self._pace.batch_size, limit - self.report.pulled)
+        while not self._stopping and left > 0:
+            now = self._clock()
+            wait = self._pace.seconds_left(now)
+            if self._idling.is_early(now):
+                wait = max(wait, self._idling.seconds_left(now) or 0)
+            if self._idling.is_over(now) or now + wait >= ends_at:
+                break
+            if not wait:
+                return left
+            await self._condition.wait(timeout=wait)
+        return 0
+
+    async def _within_grace(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Return what comes of it; None where it failed, or where the run was killed and the grace has passed."""
+        task = asyncio.get_running_loop().create_task(work)
+        while not task.done():
+            if self._killed and self._grace_ends is None:
+                self._grace_ends = self._clock() + self._options.grace
+            left = None if self._grace_ends is None else self._grace_ends - self._clock()
+            if left is not None and left <= 0:
+                task.cancel()
+                await asyncio.wait({task})
+            else:
+                await self._condition.wait(task, timeout=left)
+        if task.cancelled():
+            return None
+        try:
+            return task.result()
+        except CloudflareQueuesError as error:
+            self._fail(error)
+            return None
+
+    def _fail(self, error: Exception) -> None:
+        if self._error is None:
+            self._error = error
+            self._log.error("Redriving stops: %s", error)
+        self._stopping = True
+
+    async def _rest(self, seconds: float) -> bool:
+        """Wait, whether the run ends or not; return whether it was not killed meanwhile."""
+        until = self._clock() + seconds
+        while not self._killed and (left := until - self._clock()) > 0:
+            await self._condition.wait(timeout=left)
+        return not self._killed
+
+    def _tell(self) -> None:
+        report = self.report
+        backlog = "unknown" if report.backlog is None else report.backlog
+        self._log.info(
+            "Moved %d messages (%.0f/s), %d unmatched, %d unmovable; backlog: %s",
+            report.moved,
+            report.rate,
+            report.unmatched,
+            report.unmovable,
+            backlog,
+        )
+
+    def _clock(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    # -- one batch --------------------------------------------------------------------------------------------------
+
+    async def _move(self, batch: Batch) -> None:
+        try:
+            await self._within_grace(self._send(batch))
+        finally:
+            batch.close()
+            await self._settle(batch)
+
+    async def _send(self, batch: Batch) -> None:
+        # In a thread, as a function in match may take its time; one that never returns is left behind at a kill.
+        judge = partial(
+            contextvars.copy_context().run,
+            partial(batch.judge, self._matcher, unwrap=self._options.unwrap, stopping=lambda: self._stopping),
+        )
+        await asyncio.get_running_loop().run_in_executor(self._threads, judge)
+        await self._sender.send(
+            self._target_id, batch.chosen(), sent=batch.sent, refused=batch.refused, may_begin=self._may_send
+        )
+
+    async def _may_send(self) -> bool:
+        while not self._stopping and (wait := self._pace.seconds_left(self._clock())):
+            await self._condition.wait(timeout=wait)
+        return not self._stopping
+
+    async def _settle(self, batch: Batch) -> None:
+        """Ack what was sent, give back what is not lost by that, and renew the rest. It is never cancelled."""
+        staying = batch.staying()
+        for message, error in staying.values():
+            self._note(message, error)
+        sent, back, last = [], [], []
+        for message in batch.messages:
+            if message.lease_id in batch.sent:
+                sent.append(message)
+            elif self._last_deliveries.has(message):
+                last.append(message)
+            elif has_ended(message):
+                self._count("expired", 1)
+            else:
+                back.append(message)
+        delays = dict.fromkeys(staying, self._options.unmatched_delay_seconds)
+        await self._confirm(
+            "moved",
+            sent,
+            [Lease(lease_id=message.lease_id, delay_seconds=delays.get(message.lease_id, 0)) for message in back],
+        )
+        if last:
+            renewed = await self._last_deliveries.renew(last, delays)
+            self.report.unconfirmed += len(last) - len(renewed)
+            await self._confirm("renewed", renewed)
+
+    def _note(self, message: Message, error: Exception | None) -> None:
+        if error is None:
+            self._count("unmatched", 1)
+            return
+        reason = getattr(error, "message", str(error))
+        self.report.refuse(message.id, reason)
+        count("unmovable", 1, queue=self._source_id)
+        self._log.warning("Message %s stays in queue %s: %s", message.id, self._source_id, reason)
+
+    async def _confirm(self, what: str, acks: Sequence[Message], retries: Sequence[Lease] = ()) -> None:
+        ack_ids, retry_ids = [message.lease_id for message in acks], [lease.lease_id for lease in retries]
+        unconfirmed = {*ack_ids, *retry_ids}
+        if not unconfirmed:
+            return
+        try:
+            result = await self._source.ack(ack_ids, retries)
+            unconfirmed = set(result.unconfirmed)
+        except CloudflareQueuesError as error:
+            self._fail(error)
+        self._count(what, len({*ack_ids} - unconfirmed))
+        self.report.returned += len({*retry_ids} - unconfirmed)
+        self.report.unconfirmed += len(unconfirmed)
+
+    def _count(self, name: str, number: int) -> None:
+        setattr(self.report, name, getattr(self.report, name) + number)
+        count(name, number, queue=self._source_id)

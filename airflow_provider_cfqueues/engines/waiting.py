@@ -1,0 +1,109 @@
+"""Waiting: for another part of a run, and for messages in an empty queue."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timezone
+from typing import Any
+
+MAX_POLL_WAIT = 30.0
+
+
+class Condition:
+    """Wakes everybody who waits, in order, so that each looks for itself whether there is something to do."""
+
+    def __init__(self) -> None:
+        # A dict, for its order: what happens follows from what came in, and a simulation repeats exactly.
+        self._waiters: dict[asyncio.Future[None], None] = {}
+
+    def notify(self) -> None:
+        """Say that something changed: a message came, was handled or settled, or the engine is to stop."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+
+    async def wait(self, *tasks: asyncio.Task[Any], timeout: float | None = None) -> None:
+        """
+        Wait until something changed, a task ended, or time is up.
+
+        :param tasks: those that have ended already are not waited for.
+        :param timeout: seconds.
+        """
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = None  # before the first await: nothing that happens from here on is missed
+        if tasks or timeout is not None:
+            pending = [task for task in tasks if not task.done()]  # one that has ended would end the wait at once
+            await asyncio.wait({waiter, *pending}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await waiter  # what workers do most, and asyncio.wait is not for free
+        self._waiters.pop(waiter, None)
+
+
+class Idling:
+    """
+    How long the queue has given nothing, and when to look again.
+
+    :param timeout: seconds after which that is the end; None = never.
+    :param poll_interval: seconds between two looks; it doubles with each in vain.
+    """
+
+    def __init__(self, timeout: float | None, poll_interval: float) -> None:
+        self._timeout = timeout
+        self._poll_interval = self._wait = poll_interval
+        self._since: float | None = None
+        self._next_look = 0.0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the last pull gave nothing."""
+        return self._since is not None
+
+    def answered(self, count: int, now: float) -> None:
+        """
+        Note what a pull gave.
+
+        :param count: how many messages.
+        :param now: the time.
+        """
+        if count:
+            self._since = None
+            self._wait = self._poll_interval
+            self._next_look = now
+            return
+        self._since = now if self._since is None else self._since
+        if now >= self._next_look:  # else it was under way already when another found the queue empty
+            self._next_look = now + self._wait
+            self._wait = min(MAX_POLL_WAIT, self._wait * 2)
+
+    def is_over(self, now: float) -> bool:
+        """
+        Return whether the queue was idle for long enough.
+
+        :param now: the time.
+        """
+        return self._timeout is not None and self._since is not None and now >= self._since + self._timeout
+
+    def is_early(self, now: float) -> bool:
+        """
+        Return whether it is too early to look again.
+
+        :param now: the time.
+        """
+        return self._since is not None and now < self._next_look
+
+    def seconds_left(self, now: float) -> float | None:
+        """
+        Return the seconds until something is to be decided anew, None where only a message can change anything.
+
+        :param now: the time.
+        """
+        if self._since is None:
+            return None
+        moments = [self._next_look] if self._timeout is None else [self._next_look, self._since + self._timeout]
+        return min((moment - now for moment in moments if moment > now), default=None)
+
+
+def utc_now() -> datetime:
+    """Return the time of this machine's clock."""
+    return datetime.now(timezone.utc)
