@@ -7,7 +7,6 @@ and the same calls, the broker gives the same answers, ids and leases included.
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from dataclasses import replace
 from random import Random
@@ -31,6 +30,7 @@ from airflow_provider_cfqueues.emulator.model import (
 from airflow_provider_cfqueues.emulator.registry import Registry
 from airflow_provider_cfqueues.emulator.settling import Settling
 from airflow_provider_cfqueues.emulator.store import Store
+from airflow_provider_cfqueues.emulator.subscriptions import Subscriptions
 from airflow_provider_cfqueues.emulator.tickets import Kind, Sealer, Ticket
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class Broker:
         random = random or Random()  # noqa: S311 -- ids, not secrets
         self.store = Store(path)
         self.queues = Registry(self.store, self.clock, random, self.assume)
+        self.subscriptions = Subscriptions(self.store, self.queues, self.clock)
         if self.store.get("secret") is None:
             self.store.put("secret", random.randbytes(32))
         self._sealer = Sealer(self.store.get("secret"))
@@ -81,20 +82,8 @@ class Broker:
         """
         with self._at(queue_id) as (queue, now):
             self.operations.check()
-            self.operations.charge(len(message.body) for message in messages)
             default = queue.settings.delivery_delay if delay_seconds is None else delay_seconds
-            expires = now + round(queue.settings.message_retention_period * 1000)
-            ids = [self.queues.new_id() for _ in messages]
-            self.store.db.executemany(
-                "INSERT INTO messages (queue, id, body, content_type, base64, metadata, timestamp_ms,"
-                " expires_ms, visible_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (queue.number, id_, *_columns(message), now, expires, now + _delay_ms(message, default))
-                    for id_, message in zip(ids, messages, strict=True)
-                ],
-            )
-            self._lifecycle.count(queue.number, "received", len(ids))
-            return ids
+            return self._lifecycle.arrive(messages, queue, now, default)
 
     def pull(
         self, queue_id: str, batch_size: int | None = None, visibility_timeout_ms: int | None = None
@@ -107,7 +96,7 @@ class Broker:
         :param visibility_timeout_ms: how long; the consumer's setting where it is None.
         """
         with self._at(queue_id) as (queue, now):
-            if queue.consumer is None:
+            if queue.consumer is None or queue.consumer.notification is not None:
                 raise PullNotEnabled(queue.name)
             if queue.settings.delivery_paused:
                 raise DeliveryPaused(queue.name)
@@ -253,12 +242,3 @@ class Broker:
             now = self.clock.now_ms()
             self._lifecycle.catch_up(now)
             yield self.queues.get(queue_id), now
-
-
-def _columns(message: Outgoing) -> tuple[bytes, str, bool, str | None]:
-    metadata = None if message.metadata is None else json.dumps(message.metadata)
-    return message.body, message.content_type, message.base64, metadata
-
-
-def _delay_ms(message: Outgoing, default: float) -> int:
-    return round((default if message.delay_seconds is None else message.delay_seconds) * 1000)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues.emulator.store import listed
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from airflow_provider_cfqueues.emulator.limits import DailyOperations
-    from airflow_provider_cfqueues.emulator.model import Queue
+    from airflow_provider_cfqueues.emulator.model import Outgoing, Queue
     from airflow_provider_cfqueues.emulator.registry import Registry
     from airflow_provider_cfqueues.emulator.store import Store
 
@@ -68,6 +69,29 @@ class Lifecycle:
             self.count(queue, "expired", amount)
             self.db.execute("DELETE FROM messages WHERE queue = ? AND expires_ms <= ?", (queue, now))
         self.db.execute(_ENDED, {"now": now, "wait": self._assume["lease-end"] == "retry-delay"})
+
+    def arrive(self, messages: Sequence[Outgoing], queue: Queue, now: int, delay_seconds: float) -> list[str]:
+        """
+        Put messages into a queue and return their ids.
+
+        :param messages: what was sent.
+        :param queue: where to.
+        :param now: the time.
+        :param delay_seconds: how long those without a delay of their own may not be pulled.
+        """
+        expires = now + round(queue.settings.message_retention_period * 1000)
+        ids = [self._queues.new_id() for _ in messages]
+        self.db.executemany(
+            "INSERT INTO messages (queue, id, body, content_type, base64, metadata, timestamp_ms,"
+            " expires_ms, visible_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (queue.number, id_, *_columns(message), now, expires, now + _delay_ms(message, delay_seconds))
+                for id_, message in zip(ids, messages, strict=True)
+            ],
+        )
+        self.count(queue.number, "received", len(ids))
+        self._operations.charge(len(message.body) for message in messages)
+        return ids
 
     def give_back(self, message: sqlite3.Row, queue: Queue, now: int, delay_seconds: float) -> None:
         """
@@ -128,3 +152,12 @@ class Lifecycle:
         self.db.execute(f"UPDATE messages SET {columns} WHERE number = ?", (*changed.values(), message))  # noqa: S608
         self.count(queue.number, "dead_lettered")
         self.count(target.number, "received")
+
+
+def _columns(message: Outgoing) -> tuple[bytes, str, bool, str | None]:
+    metadata = None if message.metadata is None else json.dumps(message.metadata)
+    return message.body, message.content_type, message.base64, metadata
+
+
+def _delay_ms(message: Outgoing, default: float) -> int:
+    return round((default if message.delay_seconds is None else message.delay_seconds) * 1000)

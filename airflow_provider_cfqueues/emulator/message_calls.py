@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues.emulator import parsing, wire
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.emulator.call import Call
+
+log = logging.getLogger(__name__)
 
 
 def push(call: Call) -> wire.JSON:
@@ -27,6 +30,8 @@ def push_batch(call: Call) -> wire.JSON:
 def pull(call: Call) -> wire.JSON:
     """POST /queues/{queue_id}/messages/pull."""
     request = call.fields
+    if "visibility_timeout" in request and "visibility_timeout_ms" not in request:
+        log.warning("A pull named visibility_timeout, which the API ignores: it is visibility_timeout_ms, milliseconds")
     messages = call.service.broker.pull(
         call.queue_id, parsing.batch_size(request), parsing.visibility_timeout_ms(request)
     )

@@ -29,13 +29,18 @@ class ConsumerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Consumer:
-    """The ``http_pull`` consumer of a queue; ``dead_letter_queue`` is a queue NAME, or empty."""
+    """
+    The ``http_pull`` consumer of a queue; ``dead_letter_queue`` is a queue NAME, or empty.
+
+    With ``notification``, its settings as they were sent, it is a consumer of that kind: nothing can be pulled.
+    """
 
     id: str
     queue_name: str
     created_ms: int
     dead_letter_queue: str
     settings: ConsumerSettings
+    notification: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +148,18 @@ class ConsumerNotFound(BrokerError):
 
 class ConsumerExists(BrokerError):
     """The queue has a consumer already."""
+
+
+class SubscriptionNotFound(BrokerError):
+    """No event subscription has this id."""
+
+
+class SubscriptionExists(BrokerError):
+    """Another event subscription has this name."""
+
+
+class SubscriptionOnSameResource(BrokerError):
+    """The resource has an event subscription already."""
 
 
 class PullNotEnabled(BrokerError):

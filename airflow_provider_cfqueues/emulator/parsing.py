@@ -61,9 +61,9 @@ def queue_settings(fields: Fields, base: QueueSettings) -> QueueSettings:
     )
 
 
-def consumer(fields: Fields, own_queue: str) -> tuple[str, ConsumerSettings]:
+def consumer(fields: Fields, own_queue: str) -> dict[str, Any]:
     """
-    Return dead-letter queue and settings of a consumer.
+    Return dead-letter queue and settings of a consumer, as the registry takes them.
 
     :param fields: the request.
     :param own_queue: name of the queue that it consumes.
@@ -71,8 +71,8 @@ def consumer(fields: Fields, own_queue: str) -> tuple[str, ConsumerSettings]:
     kind = fields.get("type")
     if kind == "worker":
         raise ApiError(404, 10007, "This Worker does not exist: the emulator runs none")
-    if kind != "http_pull":
-        raise ApiError(400, 10026, "invalid request body: type has to be 'http_pull' or 'worker'")
+    if kind not in ("http_pull", "notification"):
+        raise ApiError(400, 10026, "invalid request body: type has to be 'http_pull', 'worker' or 'notification'")
     given = fields.object("settings", _BAD_SETTINGS_OF_CONSUMER)
     base = ConsumerSettings()
     batch_size = base.batch_size if fields.assume["consumer-defaults"] == "batch-size-10" else 5
@@ -85,7 +85,8 @@ def consumer(fields: Fields, own_queue: str) -> tuple[str, ConsumerSettings]:
     name = queue_name(fields, "dead_letter_queue") if fields.get("dead_letter_queue") else ""
     if name == own_queue:
         raise ApiError(400, _BAD_SETTINGS_OF_CONSUMER, "a queue cannot be its own dead letter queue")
-    return name, settings
+    sent = fields.get("settings", {}) if kind == "notification" else None
+    return {"dead_letter_queue": name, "settings": settings, "notification": sent}
 
 
 def one_message(fields: Fields, json_base64: bool) -> Outgoing:

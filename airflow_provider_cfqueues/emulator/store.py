@@ -54,7 +54,19 @@ CREATE TABLE consumers (
     batch_size INTEGER NOT NULL,
     max_retries INTEGER NOT NULL,
     retry_delay NUMERIC NOT NULL,
-    visibility_timeout_ms INTEGER NOT NULL
+    visibility_timeout_ms INTEGER NOT NULL,
+    notification TEXT
+) WITHOUT ROWID;
+
+CREATE TABLE subscriptions (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    enabled INTEGER NOT NULL,
+    events TEXT NOT NULL,
+    queue INTEGER NOT NULL REFERENCES queues ON DELETE CASCADE,
+    source TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    modified_ms INTEGER NOT NULL
 ) WITHOUT ROWID;
 
 -- visible_ms is when a waiting message can be pulled, or when the lease of a leased one ends; max_retries is that of
@@ -177,7 +189,7 @@ class Store:
     def clear(self) -> None:
         """Forget every queue and message; numbers go on counting, so no old lease can name a new message."""
         with self.transaction() as db:
-            for table in ("messages", "used_leases", "consumers", "queues"):
+            for table in ("messages", "used_leases", "consumers", "subscriptions", "queues"):
                 db.execute(f"DELETE FROM {table}")  # noqa: S608 -- the names are right above
 
     def close(self) -> None:
