@@ -48,7 +48,7 @@ def test_the_defaults_are_one_queue_and_known_credentials(start):
         (["--host", "no such host"], "cannot listen on no such host port 0"),
         (["--json-encoding", "hex"], "invalid choice"),
         (["--rate-limit", "0"], "a limit is a whole number from 1, not '0'"),
-        (["--assume", "late-ack"], "late-ack must be one of accepted, refused, not ''"),
+        (["--assume", "late-ack"], "an assumption is given as NAME=CHOICE, not 'late-ack'"),
         (["extra"], "unrecognized arguments"),
     ],
 )
