@@ -19,6 +19,7 @@ from airflow_provider_cfqueues.engines.processing.options import Options, choose
 from airflow_provider_cfqueues.engines.processing.progress import log_report
 from airflow_provider_cfqueues.engines.processing.running import run_in_thread
 from airflow_provider_cfqueues.engines.queue import HookQueue
+from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.engines.waiting import utc_now
 from airflow_provider_cfqueues.exceptions import ProcessingFailedError
 from airflow_provider_cfqueues.operators.base import QueueOperator
@@ -253,9 +254,9 @@ class QueueProcessOperator(QueueOperator):
 
     def _judge(self, report: Report, share: float | None) -> None:
         if self._killed:
-            msg = f"The task was killed: {report.acked} messages are acked, the others given back"
+            msg = f"The task was killed: {report.fates[Kind.ACKED]} messages are acked, the others given back"
             raise ProcessingFailedError(msg, failures=report.failures, conn_id=self.cloudflare_conn_id)
-        bad = report.failed + report.unconfirmed
+        bad = report.failed + report.fates[Kind.UNCONFIRMED]
         total = report.handled
         if not are_too_many(bad, total, share):
             return
