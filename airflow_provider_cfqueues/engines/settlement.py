@@ -23,6 +23,7 @@ class Handled:
     :param failed: whether it counts as a failure of the task.
     :param reason: why it is not acked.
     :param result: what the handler returned.
+    :param error: what the handler raised, where that is a failure.
     """
 
     message: Message
@@ -31,6 +32,7 @@ class Handled:
     failed: bool = False
     reason: str = ""
     result: Any = None
+    error: BaseException | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,14 +20,20 @@ from airflow_provider_cfqueues.engines.processing.journal import Journal
 from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.processing.pulling import Puller
 from airflow_provider_cfqueues.engines.processing.report import Report
+from airflow_provider_cfqueues.engines.processing.runner import Runner
 from airflow_provider_cfqueues.engines.processing.settler import Settler
 from airflow_provider_cfqueues.engines.processing.window import Window
 from airflow_provider_cfqueues.engines.queue import MessageQueue
 from airflow_provider_cfqueues.engines.settlement import Handled, Settlement, choose_settlement
-from airflow_provider_cfqueues.engines.threads import DaemonThreads
 from airflow_provider_cfqueues.engines.waiting import Condition, Idling, utc_now
 from airflow_provider_cfqueues.models import Message, PullResult
 from airflow_provider_cfqueues.outcomes import Reject
+from airflow_provider_cfqueues.texts import to_reason
+
+CLEAN_UP_SECONDS = 1
+"""How long tasks that handlers left behind may clean up at the end."""
+MAX_ERROR = 5_000
+"""Characters of an error in the log: one that lists a hundred leases is shown whole."""
 
 
 class Engine:
@@ -40,6 +46,7 @@ class Engine:
     :param now: tells the time that leases are compared with.
     :param log: where failing messages go.
     :param journal: knows what was handled before, and is told what is handled now.
+    :param runner: where handlers run.
     """
 
     def __init__(
@@ -51,6 +58,7 @@ class Engine:
         now: Callable[[], datetime] = utc_now,
         log: Any = None,
         journal: Journal | None = None,
+        runner: Runner | None = None,
     ) -> None:
         self.report = Report()
         self.error: Exception | None = None
@@ -58,13 +66,15 @@ class Engine:
         self._options = options
         self._log = log or logging.getLogger(__name__)
         self._journal = journal
-        self._executor = DaemonThreads(options.concurrency, "cloudflare-queue-handler")
+        self._runner = runner or Runner(options.concurrency)
+        self._runner.on_error = self._on_error
         self._handling = Handling(
             handler,
             batch_size=options.batch_size,
             max_attempts=options.max_attempts,
-            executor=self._executor,
+            runner=self._runner,
             now=now,
+            ends_task=options.ends_task,
         )
         self._buffer: deque[Message] = deque()
         self._running: dict[str, Message] = {}
@@ -131,8 +141,6 @@ class Engine:
             self._pulling_ended = True
             self._condition.notify()
             await self._until_done(*workers)
-            if any(worker.cancelled() for worker in workers):
-                self._on_error(RuntimeError("A handler cancelled the task that it runs in"))
             ends = await _cancel(pulling, *self._puller.requests, *workers)
             self._give_back([*self._running.values(), *self._buffer])
             self._window.open += len(self._held)
@@ -140,7 +148,7 @@ class Engine:
                 self._settler.stage(settlement)
             await self._settler.drain()
         finally:
-            self._executor.shutdown(wait=False, cancel_futures=True)
+            await self._runner.end(CLEAN_UP_SECONDS)
             self.report.seconds = self._loop.time() - began
         for end in ends:
             if isinstance(end, Exception):
@@ -182,7 +190,7 @@ class Engine:
         self._window.take_in(list(pulled))
         self._window.adapt(
             starving=len(pulled) == size and self._waiting_workers > 0,
-            seconds_per_message=self._busy_seconds / self.report.handled if self.report.handled else None,
+            seconds_per_message=self._pace,
         )
         self._buffer.extend(message for message in pulled if not self._ack_again(message))
         self._idling.answered(len(pulled), self._clock())
@@ -195,6 +203,11 @@ class Engine:
         self._window.handled(message)
         self._settler.stage(Settlement(message=message, kind="acked_from_journal"))
         return True
+
+    @property
+    def _pace(self) -> float | None:
+        """Seconds that a handler took for a message so far."""
+        return self._busy_seconds / self.report.handled if self.report.handled else None
 
     # -- handling ---------------------------------------------------------------------------------------------------
 
@@ -220,7 +233,8 @@ class Engine:
         while not self._stopping:
             if self._buffer:
                 share = -(-len(self._buffer) // self._options.concurrency)
-                takes = self._handling.takes if self._options.batch_size else min(self._handling.takes, share)
+                takes = self._handling.takes(self._pace)
+                takes = takes if self._options.batch_size else min(takes, share)
                 messages = [self._buffer.popleft() for _ in range(min(takes, len(self._buffer)))]
                 self._running.update({message.lease_id: message for message in messages})
                 return messages
@@ -310,10 +324,12 @@ class Engine:
         self._window.open -= count
         self._condition.notify()
 
-    def _on_error(self, error: Exception) -> None:
+    def _on_error(self, error: BaseException) -> None:
+        if not isinstance(error, Exception):  # of a task that a handler left behind: no verdict on a message
+            error = RuntimeError(f"Something was raised beside the handlers, not by one: {to_reason(error)}")
         if self.error is None:
             self.error = error
-            self._log.error("Processing stops: %s", error)
+            self._log.error("Processing stops: %s", to_reason(error, MAX_ERROR))
         self._stopping = True
         self._condition.notify()
 
