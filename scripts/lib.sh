@@ -149,6 +149,11 @@ ensure_venv() {
     export PATH=$VENV/bin:$PATH VIRTUAL_ENV=$VENV
 }
 
+# run_module NAME [arguments ...]: after ensure_venv; becomes a Python program of tests/.
+run_module() {
+    PYTHONPATH=$ROOT/tests exec "$VENV/bin/python" -m "$@"
+}
+
 # ensure_browser: after ensure_venv; exports CHROMIUM, and sets BROWSER_PYTHON to an environment that drives it. It is
 # not Airflow's: what drives a browser has requirements of its own.
 ensure_browser() {

@@ -11,7 +11,11 @@ import atexit
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +59,18 @@ def cf(cloudflare_queues, connect):
 def queue(cf):
     """ID of the emulator's queue."""
     return next(iter(cf.queues.values()))
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a program of tests/ by its module, as ``scripts/`` do, and return what it wrote."""
+    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+
+    def program(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", module, *arguments]
+        return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+
+    return program
 
 
 @pytest.fixture

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from airflow_provider_cfqueues.emulator import auth, control, wire
 from airflow_provider_cfqueues.emulator.api import ROUTES
+from airflow_provider_cfqueues.emulator.browsers import BrowserGuard
 from airflow_provider_cfqueues.emulator.call import Call, Handler
 from airflow_provider_cfqueues.emulator.model import BrokerError
 from airflow_provider_cfqueues.emulator.parsing import ACCOUNT_ID, QUEUE_ID
@@ -33,19 +35,20 @@ Hangup = Callable[["Scope"], None]
 log = logging.getLogger(__name__)
 
 
-def make_app(service: Service, hang_up: Hangup) -> Starlette:
+def make_app(service: Service, hang_up: Hangup, hosts: Iterable[str]) -> Starlette:
     """
     Return the application of a service.
 
     :param service: what it serves.
     :param hang_up: closes the connection of a request, which ASGI has no word for.
+    :param hosts: names that it is known by, beside ``localhost`` and any address.
     """
     routes: list[BaseRoute] = [
         Route(BASE_PATH + path, Endpoint(service, hang_up, handlers)) for path, handlers in ROUTES.items()
     ]
     routes += control.routes(service)
     routes.append(Route("/{path:path}", Endpoint(service, hang_up, {})))
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, middleware=[Middleware(BrowserGuard, hosts=hosts)])
 
 
 class Endpoint:
@@ -120,7 +123,8 @@ class Endpoint:
 
     def _log(self, request: Request, data: bytes, response: Response | None) -> None:
         status = response.status_code if response else None
-        log.info("%s %s -> %s", request.method, request.scope["path"], status or "connection closed")
+        path = request.scope["raw_path"].decode("latin-1")  # a terminal obeys what %1B stands for
+        log.info("%s %s -> %s", request.method, path, status or "connection closed")
         self._service.log.append(
             LoggedRequest(
                 method=request.method,

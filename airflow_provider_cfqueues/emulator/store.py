@@ -8,6 +8,7 @@ each message that is no longer there has left, so ``received`` is always the bac
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -119,8 +120,10 @@ class Store:
 
     def __init__(self, path: str = ":memory:") -> None:
         try:
+            if path != ":memory:":  # SQLite gives the files beside it the same mode
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1)
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise StateFileError(f"cannot open the state file {path}: {error}") from error
         self.db.row_factory = sqlite3.Row
         try:
@@ -140,8 +143,8 @@ class Store:
         self.db.execute("PRAGMA journal_mode = WAL")
         self.db.execute("PRAGMA synchronous = NORMAL")
         version = self.db.execute("PRAGMA user_version").fetchone()[0]
-        empty = not self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if empty:
+        self.is_new = not self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if self.is_new:
             self.db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         elif version != SCHEMA_VERSION:
             raise StateFileError(

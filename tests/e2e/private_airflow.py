@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import requests
-from local_airflow import airflow, configure, free_port, stop
 
-from e2e.audit import Event
+from e2e.events import Event
 from e2e.triggerer import POLL_SECONDS, Triggerer
+from harness.local_airflow import airflow, configure, free_port, stop
 
 Answer = TypeVar("Answer")
 

@@ -9,7 +9,6 @@ metadata database, and what the emulator counted. The exit code is 0 only if no 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shutil
 import signal
@@ -19,8 +18,6 @@ import time
 import traceback
 from pathlib import Path
 
-from e2e.audit import Outcome
-from e2e.cloudflare import cloudflare
 from e2e.examples import examples
 from e2e.kills import kills
 from e2e.private_airflow import Airflow
@@ -28,6 +25,8 @@ from e2e.scenarios import burst, latency, logs, many
 from e2e.troubles import api, database, task
 from e2e.two import two
 from e2e.world import World
+from harness.audit import Verdict, show
+from harness.cloudflare import cloudflare
 
 SCENARIOS = {
     "latency": latency,
@@ -44,7 +43,7 @@ SCENARIOS = {
 SHORT = ("latency", "burst", "kill", "examples", "logs")
 
 
-def run(names: list[str], *, is_short: bool, rounds: int, seed: int, keep: Path | None) -> dict[str, Outcome]:
+def run(names: list[str], *, is_short: bool, rounds: int, seed: int, keep: Path | None) -> dict[str, Verdict]:
     """
     Run scenarios.
 
@@ -54,7 +53,7 @@ def run(names: list[str], *, is_short: bool, rounds: int, seed: int, keep: Path 
     :param seed: of the dice.
     :param keep: gets a copy of logs and database.
     """
-    outcomes = {}
+    verdicts = {}
     with tempfile.TemporaryDirectory(prefix="cfqueues-e2e-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         with cloudflare(folder) as emulated:
@@ -63,50 +62,30 @@ def run(names: list[str], *, is_short: bool, rounds: int, seed: int, keep: Path 
             try:
                 airflow.start()
                 for scenario in names:
-                    outcomes[scenario] = run_one(scenario, world)
+                    verdicts[scenario] = run_one(scenario, world)
             finally:
                 airflow.stop()
                 if keep is not None:
                     shutil.copytree(folder, keep, dirs_exist_ok=True)
-    return outcomes
+    return verdicts
 
 
-def run_one(name: str, world: World) -> Outcome:
+def run_one(name: str, world: World) -> Verdict:
     """Run a scenario; whatever it fails with is a problem."""
     print(f"{name} ...", flush=True)
     began = time.monotonic()
     restarts = world.airflow.restarts.copy()
     try:
-        outcome = SCENARIOS[name](world)
+        verdict = SCENARIOS[name](world)
     except Exception as error:  # noqa: BLE001 - the other scenarios shall run
         traceback.print_exc()
-        outcome = Outcome(problems=[f"{type(error).__name__}: {error}"])
+        verdict = Verdict(problems=[f"{type(error).__name__}: {error}"])
     finally:
         world.airflow.end_triggerers()
-    outcome.facts |= {f"restarts of {what}": count for what, count in (world.airflow.restarts - restarts).items()}
-    outcome.facts["seconds"] = round(time.monotonic() - began)
-    print(f"  {outcome.facts}", *(f"WRONG  {problem}" for problem in outcome.problems), sep="\n  ", flush=True)
-    return outcome
-
-
-def show(outcomes: dict[str, Outcome]) -> None:
-    """Print a table for people and one line of JSON for programs."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("scenario", "what", "figure", title="Event-driven scheduling in a real Airflow")
-    for name, outcome in outcomes.items():
-        for what, figure in outcome.facts.items():
-            table.add_row(name, what, str(figure))
-            name = ""
-        table.add_section()
-    console = Console(width=110)
-    console.print(table)
-    for name, outcome in outcomes.items():
-        for problem in outcome.problems:
-            console.print(f"WRONG  {name}: {problem}", style="red", markup=False)
-    found = {name: {**outcome.facts, "problems": outcome.problems} for name, outcome in outcomes.items()}
-    print(json.dumps({"ok": not any(outcome.problems for outcome in outcomes.values()), **found}))
+    verdict.facts |= {f"restarts of {what}": count for what, count in (world.airflow.restarts - restarts).items()}
+    verdict.facts["seconds"] = round(time.monotonic() - began)
+    print(f"  {verdict.facts}", *(f"WRONG  {problem}" for problem in verdict.problems), sep="\n  ", flush=True)
+    return verdict
 
 
 def main() -> int:
@@ -125,11 +104,10 @@ def main() -> int:
     seed = random.randrange(1_000_000) if given.seed is None else given.seed
     print(f"Seed {seed}", flush=True)
     names = given.scenarios or default_scenarios(is_short=given.short)
-    outcomes = run(
+    verdicts = run(
         names, is_short=given.short, rounds=given.rounds or (1 if given.short else 12), seed=seed, keep=given.keep
     )
-    show(outcomes)
-    return 1 if any(outcome.problems for outcome in outcomes.values()) else 0
+    return show("Event-driven scheduling in a real Airflow", verdicts)
 
 
 def default_scenarios(*, is_short: bool) -> list[str]:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from e2e.cloudflare import Cloudflare, Queue
 from e2e.private_airflow import Airflow
+from harness.cloudflare import Cloudflare, Queue
 
 MOST_MOVES = 10
 PATIENCE_SECONDS = 20

@@ -318,7 +318,7 @@ class Engine:
 
     def _close(self, message: Message) -> None:
         self._window.handled(message)
-        del self._running[message.lease_id]
+        self._running.pop(message.lease_id, None)  # two pulls may have brought the same lease
 
     def _on_settled(self, count: int) -> None:
         self._window.open -= count

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-import local_airflow
 import psutil
+
+from harness import local_airflow
 
 INSTALL = "On Debian and Ubuntu: apt-get install postgresql redis-server (they need not run: private ones are started)"
 HEARTBEAT_TIMEOUT_SECONDS = 20
@@ -92,7 +93,7 @@ def until(what: str, ask: Callable[[], Any], cluster: Cluster, seconds: float = 
         ended = [process.args for process in cluster.processes if process.poll() is not None]
         if ended or time.monotonic() > deadline:
             cluster.give_up(f"Gave up waiting for {what}: {ended or f'{seconds:g} s are over'}")
-        time.sleep(0.5)
+        time.sleep(0.1)
     return answer
 
 

@@ -1,8 +1,9 @@
-"""The emulated Cloudflare of ``scripts/e2e``, a process of its own."""
+"""An emulated Cloudflare, a process of its own, and what a campaign does to it past the provider."""
 
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,6 @@ from typing import Any
 
 import requests
 
-API_TOKEN = "e2e-" + "7f3a" * 8
 MESSAGES_PER_SEND = 100
 
 
@@ -26,28 +26,34 @@ class Cloudflare:
     """
 
     def __init__(self, attributes: dict[str, Any], log: Path) -> None:
-        self._base_url = attributes["base_url"]
-        self._account_id = attributes["account_id"]
-        self._log = log
+        self.attributes = attributes
+        self.base_url: str = attributes["base_url"]
+        self.account_id: str = attributes["account_id"]
+        self.api_token: str = attributes["api_token"]
+        self.log = log
         self._session = requests.Session()
 
     @property
-    def connection(self) -> str:
-        """The Airflow connection to it, as JSON."""
-        extra = {"account_id": self._account_id}
-        return json.dumps({"conn_type": "cloudflare", "host": self._base_url, "password": API_TOKEN, "extra": extra})
+    def control_url(self) -> str:
+        """The address of the control paths."""
+        return f"{self.base_url.removesuffix('/client/v4')}/_emulator"
+
+    @property
+    def connection(self) -> dict[str, Any]:
+        """The Airflow connection to it."""
+        extra = {"account_id": self.account_id}
+        return {"conn_type": "cloudflare", "host": self.base_url, "password": self.api_token, "extra": extra}
 
     def control(self, method: str, name: str, body: Any = None) -> Any:
         """Call a control path, which no fault meets."""
-        root = self._base_url.removesuffix("/client/v4")
-        response = self._session.request(method, f"{root}/_emulator/{name}", json=body, timeout=30)
+        response = self._session.request(method, f"{self.control_url}/{name}", json=body, timeout=30)
         response.raise_for_status()
         return response.json()
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """Call the API."""
-        url = f"{self._base_url}/accounts/{self._account_id}/queues{path}"
-        headers = {"Authorization": f"Bearer {API_TOKEN}"}
+        url = f"{self.base_url}/accounts/{self.account_id}/queues{path}"
+        headers = {"Authorization": f"Bearer {self.api_token}"}
         response = self._session.request(method, url, json=body, headers=headers, timeout=30)
         response.raise_for_status()
         return response.json()["result"]
@@ -56,13 +62,18 @@ class Cloudflare:
         """Let the next calls fail."""
         self.control("POST", "faults", list(rules))
 
-    def faults_left(self) -> int:
-        """Return how many rules still wait for calls."""
-        return len(self.control("GET", "state")["faults"])
+    def faults(self) -> list[dict[str, Any]]:
+        """Return the rules that still wait for calls."""
+        left: list[dict[str, Any]] = self.control("GET", "state")["faults"]
+        return left
 
     def advance(self, seconds: float) -> None:
         """Move the clock, so that leases and delays end."""
         self.control("POST", "clock", {"advance_seconds": seconds})
+
+    def queue(self, name: str) -> Queue:
+        """Return a queue that the emulator was started with."""
+        return Queue(self, name, self.attributes["queues"][name])
 
     def create_queue(self, name: str) -> Queue:
         """Make a queue with a dead-letter queue, and so many deliveries that no message gets there by itself."""
@@ -72,9 +83,9 @@ class Cloudflare:
         self.call("POST", f"/{queue_id}/consumers", consumer)
         return Queue(self, name, queue_id)
 
-    def calls(self, path: str) -> int:
-        """Return how many calls of a path there were; the emulator itself remembers only the latest."""
-        return sum(f"/{path} -> " in line for line in self._log.read_text().splitlines())
+    def calls(self, path: str = "") -> int:
+        """Return how many calls there were, of a path or of all; the emulator itself remembers only the latest."""
+        return sum(f"{path} -> " in line for line in self.log.read_text().splitlines())
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,13 @@ class Queue:
                 for body in bodies[start : start + MESSAGES_PER_SEND]
             ]
             self.cloudflare.call("POST", f"/{self.queue_id}/messages/batch", {"messages": batch})
+
+    def set_dead_letter_queue(self, name: str, max_retries: int) -> None:
+        """Give the queue what every queue should have: a place for messages that fail again and again."""
+        path = f"/{self.queue_id}/consumers"
+        (consumer,) = self.cloudflare.call("GET", path)
+        wanted = {"type": "http_pull", "dead_letter_queue": name, "settings": {"max_retries": max_retries}}
+        self.cloudflare.call("PUT", f"{path}/{consumer['consumer_id']}", wanted)
 
     def state(self) -> dict[str, Any]:
         """Return what the emulator says of it."""
@@ -113,13 +131,23 @@ class Queue:
 
     def calls(self, name: str) -> int:
         """Return how many calls such as ``pull`` or ``ack`` there were."""
-        return self.cloudflare.calls(f"{self.queue_id}/messages/{name}")
+        return self.cloudflare.calls(f"/{self.queue_id}/messages/{name}")
 
 
 @contextmanager
-def cloudflare(folder: Path) -> Iterator[Cloudflare]:
-    """Start the emulator; its log is in the folder."""
-    command = [sys.executable, "-m", "airflow_provider_cfqueues.emulator", "--port", "0", "--api-token", API_TOKEN]
+def cloudflare(folder: Path, *queues: str, state: Path | None = None) -> Iterator[Cloudflare]:
+    """
+    Start the emulator on a free port, and end it.
+
+    :param folder: for its log.
+    :param queues: the names of the queues that there are from the start.
+    :param state: the file that holds what it knows, for whoever looks into it afterwards.
+    """
+    command = [sys.executable, "-m", "airflow_provider_cfqueues.emulator", "--port", "0"]
+    command += ["--api-token", f"harness-{secrets.token_hex(16)}"]  # that can be looked for in logs
+    command += [part for name in queues for part in ("--queue", name)]
+    if state is not None:
+        command += ["--state", str(state)]
     log = folder / "emulator.log"
     with log.open("w") as stderr:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True)

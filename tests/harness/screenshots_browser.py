@@ -14,8 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from browser import browser
 from PIL import Image
+
+from harness.browser import browser
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page

@@ -10,20 +10,19 @@ import argparse
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
-from demo_orders import (
+from harness.cloudflare import cloudflare
+from harness.demo_orders import (
     CANNOT_SHIP,
     DAG_ID,
     ORDERS,
-    connection,
-    emulator,
     look_into_queue,
-    send_orders,
-    set_dead_letter_queue,
+    prepare,
 )
-from demo_ui import serve
-from local_airflow import ROOT, airflow_home, ended_in_order
+from harness.demo_ui import serve
+from harness.local_airflow import ROOT, airflow_home, ended_in_order
 
 
 def run_dag() -> dict[str, Any]:
@@ -61,14 +60,13 @@ def print_table(of_tasks: dict[str, Any], of_queue: dict[str, int]) -> None:
     Console().print(table)
 
 
-def run_in_terminal() -> int:
+def run_in_terminal(home: Path) -> int:
     """Run the DAG once and compare."""
-    with emulator(port=0) as cloudflare:
-        os.environ["AIRFLOW_CONN_CLOUDFLARE_DEFAULT"] = json.dumps(connection(cloudflare))
-        set_dead_letter_queue(cloudflare)
-        send_orders(cloudflare["queues"]["orders"])
+    with cloudflare(home, "orders") as emulated:
+        os.environ["AIRFLOW_CONN_CLOUDFLARE_DEFAULT"] = json.dumps(emulated.connection)
+        prepare(emulated)
         of_tasks = run_dag()
-        of_queue = look_into_queue(cloudflare)
+        of_queue = look_into_queue(emulated)
     print_table(of_tasks, of_queue)
     agree = (
         all(of_tasks[what] == of_queue[what] for what in of_tasks)
@@ -87,7 +85,7 @@ def main() -> int:
     parser.add_argument("--ui", action="store_true", help="serve the same in a real Airflow with its web page")
     arguments = parser.parse_args()
     with airflow_home() as home:
-        return serve(home) if arguments.ui else run_in_terminal()
+        return serve(home) if arguments.ui else run_in_terminal(home)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from airflow_provider_cfqueues import exceptions
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "errors.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 HEAD = """\
 # Errors and what to do
 

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import requests
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 IS_AIRFLOW_2 = metadata.version("apache-airflow").startswith("2.")
 
 
@@ -213,14 +213,31 @@ def airflow_home() -> Iterator[Path]:
 
 def run_dag(api: Api, dag_id: str, run_id: str) -> str:
     """Unpause a DAG, run it and return how that ended."""
+    start_run(api, dag_id, run_id)
+    return end_of_run(api, dag_id, run_id)
+
+
+def start_run(api: Api, dag_id: str, run_id: str, **options: Any) -> None:
+    """
+    Wait for a DAG, unpause it and start a run.
+
+    :param api: the API.
+    :param dag_id: the DAG: ``configure`` lets Airflow pause each one that it finds.
+    :param run_id: of the run.
+    :param options: what else the API takes, such as ``conf``.
+    """
     api.until(f"the DAG {dag_id}", lambda: api.call("GET", f"/dags/{dag_id}").ok)
     now = datetime.now(timezone.utc).isoformat()
     api.call("PATCH", f"/dags/{dag_id}", is_paused=False).raise_for_status()
-    api.call("POST", f"/dags/{dag_id}/dagRuns", dag_run_id=run_id, logical_date=now).raise_for_status()
-    state: str = api.until(
-        f"its run {run_id}",
-        lambda: {"success": "success", "failed": "failed"}.get(
-            api.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}").json()["state"]
-        ),
-    )
+    api.call("POST", f"/dags/{dag_id}/dagRuns", dag_run_id=run_id, logical_date=now, **options).raise_for_status()
+
+
+def end_of_run(api: Api, dag_id: str, run_id: str, seconds: float = 180) -> str:
+    """Wait for the end of a run, and return how it ended."""
+    path = f"/dags/{dag_id}/dagRuns/{run_id}"
+
+    def ended() -> str | None:
+        return {"success": "success", "failed": "failed"}.get(api.call("GET", path).json()["state"])
+
+    state: str = api.until(f"its run {run_id}", ended, seconds)
     return state

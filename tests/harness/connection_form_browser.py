@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from browser import browser
 from playwright.sync_api import Page, expect
+
+from harness.browser import browser
 
 CONN_ID = "cloudflare_default"
 

@@ -12,9 +12,10 @@ import subprocess
 import sys
 from typing import Any
 
-from demo_orders import DAG_ID
-from demo_ui import FIRST_RUN, orders_in_airflow, run_once
-from local_airflow import ROOT, Api, airflow_home, ended_in_order, run_dag
+from harness.cloudflare import Cloudflare
+from harness.demo_orders import DAG_ID
+from harness.demo_ui import FIRST_RUN, orders_in_airflow, run_once
+from harness.local_airflow import ROOT, Api, airflow_home, ended_in_order, run_dag
 
 IMAGES = ROOT / "docs" / "images"
 PROCESS_DAG = "cloudflare_queues_process"
@@ -22,7 +23,7 @@ PROCESS_RUN = "nightly"
 ORDERS = 40
 
 
-def send_more_orders(cloudflare: dict[str, Any]) -> None:
+def send_more_orders(cloudflare: Cloudflare) -> None:
     """Send what the second example meets: most can be shipped, two are out of stock, one is no order."""
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
@@ -31,7 +32,7 @@ def send_more_orders(cloudflare: dict[str, Any]) -> None:
     ]
     orders[7]["quantity"] = orders[23]["quantity"] = 0
     del orders[15]["quantity"]
-    CloudflareQueuesHook("cloudflare_demo").send(cloudflare["queues"]["orders"], orders)
+    CloudflareQueuesHook("cloudflare_demo").send(cloudflare.queue("orders").queue_id, orders)
 
 
 def shown(program: str, *arguments: str) -> dict[str, str]:
@@ -74,7 +75,7 @@ def talk_to_emulator() -> list[dict[str, str]]:
     return [{"command": shlex.join(["python", *arguments]), "output": log}, *calls]
 
 
-def photograph(api: Api, cloudflare: dict[str, Any], python: str) -> int:
+def photograph(api: Api, cloudflare: Cloudflare, python: str) -> int:
     """Run the examples, then let the browser look."""
     states = [run_once(api, cloudflare)]
     send_more_orders(cloudflare)
@@ -87,7 +88,7 @@ def photograph(api: Api, cloudflare: dict[str, Any], python: str) -> int:
         "command line": look_at_queues(),
     }
     IMAGES.mkdir(exist_ok=True)
-    browser = [python, str(ROOT / "scripts" / "screenshots_browser.py"), str(IMAGES)]
+    browser = [python, "-m", "harness.screenshots_browser", str(IMAGES)]
     done = subprocess.run(browser, input=json.dumps(scene), text=True, check=False)
     return done.returncode or (states != ["success", "success"])
 

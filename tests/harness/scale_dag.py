@@ -15,18 +15,18 @@ from typing import Any
 from airflow.sdk import dag, task
 
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
+from harness.ledger import Handled
 
-HANDLER_SECONDS = 0.05
 LEASE_SECONDS = 30
 
 
 async def handle(message: Any, *, share: int) -> None:
     """Do what the handlers of a real queue do: wait for somebody, then write down what was done."""
-    await asyncio.sleep(HANDLER_SECONDS)
-    line = f"{message.body['n']} {message.attempts} {os.environ['SCALE_WORKER']} {share} {time.time():.3f}\n"
+    await asyncio.sleep(float(os.environ["SCALE_HANDLER_SECONDS"]))
+    line = Handled(message.body["n"], message.attempts, "ok", f"{os.environ['SCALE_WORKER']}:{share}", time.time())
     record = os.open(os.environ["SCALE_HANDLED"], os.O_WRONLY | os.O_APPEND)
     try:
-        os.write(record, line.encode())
+        os.write(record, str(line).encode())
     finally:
         os.close(record)
 
@@ -45,7 +45,7 @@ def scale() -> None:
         task_id="consume",
         queue_name="orders",
         handler=handle,
-        concurrency=8,
+        concurrency=int(os.environ["SCALE_CONCURRENCY"]),
         visibility_timeout=LEASE_SECONDS,
         retry_delay=timedelta(seconds=LEASE_SECONDS),
         journal=bool(os.environ.get("SCALE_JOURNAL")),

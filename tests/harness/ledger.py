@@ -1,5 +1,5 @@
 """
-What became of each message of a chaos: the handlers' log against the emulator's ledger and the dead-letter queue.
+What became of each message that handlers worked on: their log against the emulator's ledger and dead-letter queue.
 
 A delivery is named by the message's number and its attempt. The ledger has, for each delivery that was settled, whether
 it was acknowledged or retried; what was neither came back when its lease ended.
@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from harness.audit import GONE_UNACKED, Verdict, account
 
 DONE = ("ok", "reject")
 UNEXPLAINED = "unexplained"
@@ -22,9 +24,9 @@ UNEXPLAINED = "unexplained"
 
 @dataclass
 class Run:
-    """One run of the task, and how it ended."""
+    """One run of a task, or all that a worker runs, and how it ended."""
 
-    number: int
+    name: str
     killed: bool = False
     clock_moved: bool = False
     report: dict[str, Any] | None = None
@@ -37,7 +39,12 @@ class Handled(NamedTuple):
     n: int
     attempt: int
     outcome: str
-    run: int
+    run: str
+    at: float
+
+    def __str__(self) -> str:
+        """Return it as it is logged; all lines of a log are of one length while names of runs are."""
+        return f"{self.n:8} {self.attempt:4} {self.outcome:6} {self.run:>12} {self.at:17.6f}\n"
 
 
 class Copy(NamedTuple):
@@ -48,25 +55,10 @@ class Copy(NamedTuple):
     of_poison: bool
 
 
-@dataclass
-class Verdict:
-    """What was found; nothing is wrong where there are no problems."""
-
-    facts: dict[str, Any] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-
-    def none_of(self, what: str, found: Iterable[Any]) -> None:
-        """Count what must not be there, and keep some of it for whoever looks into it."""
-        listed = sorted(found)
-        self.facts[what] = len(listed)
-        if listed:
-            self.problems.append(f"{what}: {len(listed)}, such as {listed[:3]}")
-
-
 def read_handled(path: Path) -> list[Handled]:
     """Read the handlers' log, oldest line first."""
     fields = (line.split() for line in path.read_text().splitlines())
-    return [Handled(int(n), int(attempt), outcome, int(run)) for n, _, attempt, outcome, run in fields]
+    return [Handled(int(n), int(attempt), outcome, run, float(at)) for n, attempt, outcome, run, at in fields]
 
 
 class Ledger:
@@ -97,7 +89,7 @@ class Ledger:
         return {delivery for delivery, outcome in self.settled.items() if outcome == "acknowledged"}
 
 
-def audit(messages: int, handled: list[Handled], runs: list[Run], state_file: Path) -> Verdict:
+def audit(messages: int, handled: list[Handled], runs: Sequence[Run], state_file: Path) -> Verdict:
     """
     Compare the three, and count.
 
@@ -123,12 +115,13 @@ def audit(messages: int, handled: list[Handled], runs: list[Run], state_file: Pa
     _check_copies(verdict, handled, ledger)
     _check_reports(verdict, handled, runs, ledger)
     verdict.none_of("left in the queue", range(orders["backlog_count"]))
-    verdict.none_of(
-        "removed by the broker",
-        [f"{key}={orders[key]}" for key in ("dead_lettered", "exhausted", "expired", "purged") if orders[key]],
-    )
+    verdict.none_of("removed by the broker", [f"{key}={orders[key]}" for key in GONE_UNACKED if orders[key]])
+    _check_repeats(verdict, handled, Causes(runs, ledger), ledger)
+    return verdict
+
+
+def _check_repeats(verdict: Verdict, handled: list[Handled], causes: Causes, ledger: Ledger) -> None:
     by_delivery = {(line.n, line.attempt): line for line in handled}
-    causes = Causes(runs, ledger)
     duplicates = Counter(causes.of(line, following) for line, following in _done_again(handled))
     copies_of = defaultdict(list)
     for copy in sorted(set(ledger.copies)):
@@ -143,16 +136,12 @@ def audit(messages: int, handled: list[Handled], runs: list[Run], state_file: Pa
         "copied again, by cause": dict(copies.most_common()),
     }
     verdict.none_of("duplicates unexplained", range(duplicates[UNEXPLAINED] + copies[UNEXPLAINED]))
-    return verdict
 
 
 def _check_messages(verdict: Verdict, messages: int, handled: list[Handled], ledger: Ledger) -> None:
     done = {(line.n, line.attempt) for line in handled if line.outcome in DONE}
-    ever_done = {n for n, _ in done}
-    ended = {n for n, _ in ledger.acked}
-    verdict.none_of("lost", set(range(messages)) - ever_done - ledger.left)
-    verdict.none_of("never handled", set(range(messages)) - ever_done)
-    verdict.none_of("gone without an ack", set(range(messages)) - ended - ledger.left)
+    verdict.none_of("lost", account(range(messages), (n for n, _ in done), ledger.left).lost)
+    verdict.none_of("gone without an ack", account(range(messages), (n for n, _ in ledger.acked), ledger.left).lost)
     # Stronger than at the end of all: that very delivery was done, so no ack ran ahead of its handler.
     verdict.none_of("acked but not handled", ledger.acked - done)
 
@@ -171,7 +160,7 @@ def _check_copies(verdict: Verdict, handled: list[Handled], ledger: Ledger) -> N
     verdict.none_of("rejected and acked, but not copied", (ledger.acked & rejected) - set(times))
 
 
-def _check_reports(verdict: Verdict, handled: list[Handled], runs: list[Run], ledger: Ledger) -> None:
+def _check_reports(verdict: Verdict, handled: list[Handled], runs: Sequence[Run], ledger: Ledger) -> None:
     """Check that tasks that came to their end account for every lease and call none acked that is not."""
     acked = Counter(line.run for line in handled if (line.n, line.attempt) in ledger.acked)
     wrong = []
@@ -181,8 +170,8 @@ def _check_reports(verdict: Verdict, handled: list[Handled], runs: list[Run], le
         report = run.report
         ends = sum(report[key] for key in ("acked", "retried", "rejected", "expired", "unconfirmed"))
         confirmed = report["acked"] + report["rejected"]
-        if report["pulled"] != ends or not confirmed <= acked[run.number] <= confirmed + report["unconfirmed"]:
-            wrong.append(f"run {run.number}: {acked[run.number]} acks in the ledger, {report}")
+        if report["pulled"] != ends or not confirmed <= acked[run.name] <= confirmed + report["unconfirmed"]:
+            wrong.append(f"run {run.name}: {acked[run.name]} acks in the ledger, {report}")
     verdict.none_of("reports that do not add up", wrong)
 
 
@@ -198,8 +187,8 @@ def _done_again(handled: list[Handled]) -> list[tuple[Handled, Handled]]:
 class Causes:
     """Says why what was done once was done again."""
 
-    def __init__(self, runs: list[Run], ledger: Ledger) -> None:
-        self._runs = runs
+    def __init__(self, runs: Sequence[Run], ledger: Ledger) -> None:
+        self._runs = {run.name: run for run in runs}
         self._ledger = ledger
 
     def of(self, line: Handled, following: Handled) -> str:

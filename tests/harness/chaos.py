@@ -15,18 +15,17 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from chaos_audit import Run, Verdict, audit, read_handled  # beside this file
+from harness.audit import Verdict, show
+from harness.cloudflare import Cloudflare, cloudflare
+from harness.ledger import Handled, Run, audit, read_handled
+from harness.local_airflow import ended_in_order
 
 FAILING = 0.10
 PATHS = ("pull", "ack", "batch", "consumers", "queues")
@@ -62,8 +61,8 @@ class Chaos:
     seconds: float
     dice: random.Random
     folder: Path
+    cloudflare: Cloudflare
     runs: list[Run] = field(default_factory=list)
-    cloudflare: dict[str, Any] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -81,62 +80,19 @@ class Chaos:
         """Whether the limit is reached."""
         return time.monotonic() - self.began > self.seconds
 
-    def calls(self) -> int:
-        """Return how many calls of the API the emulator has logged."""
-        return (self.folder / "emulator.log").read_text().count(" -> ")
-
-    def control(self, method: str, name: str, body: Any = None) -> Any:
-        """Call a control path of the emulator, which no fault meets."""
-        import requests
-
-        root = self.cloudflare["base_url"].removesuffix("/client/v4")
-        response = requests.request(method, f"{root}/_emulator/{name}", json=body, timeout=30)
-        response.raise_for_status()
-        return response.json()
-
-    def queue(self, name: str) -> dict[str, Any]:
-        """Return what the emulator knows of a queue."""
-        return next(queue for queue in self.control("GET", "state")["queues"] if queue["name"] == name)
-
-
-@contextmanager
-def emulator(folder: Path) -> Iterator[dict[str, Any]]:
-    """Start the emulator as a process of its own; its state file is what is looked at when it has ended."""
-    command = [sys.executable, "-m", "airflow_provider_cfqueues.emulator", "--port", "0"]
-    command += ["--queue", "orders", "--queue", "failed", "--state", str(folder / "state")]
-    with (folder / "emulator.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-        try:
-            assert process.stdout is not None
-            yield json.loads(process.stdout.readline())
-        finally:
-            process.terminate()
-            process.wait()
+    @property
+    def queue(self) -> Queue:
+        """The queue that is processed."""
+        return self.cloudflare.queue("orders")
 
 
 def prepare(chaos: Chaos) -> None:
     """Point Airflow at the emulator, give the queue a dead-letter queue, send the messages, let requests fail."""
-    import requests
-
-    cloudflare = chaos.cloudflare
-    os.environ["AIRFLOW_CONN_CLOUDFLARE_DEFAULT"] = json.dumps(
-        {
-            "conn_type": "cloudflare",
-            "host": cloudflare["base_url"],
-            "password": cloudflare["api_token"],
-            "extra": {"account_id": cloudflare["account_id"]},
-        }
-    )
-    url = f"{cloudflare['base_url']}/accounts/{cloudflare['account_id']}/queues/{cloudflare['queues']['orders']}"
-    headers = {"Authorization": f"Bearer {cloudflare['api_token']}"}
-    (consumer,) = requests.get(f"{url}/consumers", headers=headers, timeout=30).json()["result"]
+    os.environ["AIRFLOW_CONN_CLOUDFLARE_DEFAULT"] = json.dumps(chaos.cloudflare.connection)
     # As many deliveries as there can be: what is in the dead-letter queue must have been put there by the task.
-    wanted = {"type": "http_pull", "dead_letter_queue": "failed", "settings": {"max_retries": 100}}
-    requests.put(
-        f"{url}/consumers/{consumer['consumer_id']}", json=wanted, headers=headers, timeout=30
-    ).raise_for_status()
+    chaos.queue.set_dead_letter_queue("failed", max_retries=100)
     send(chaos)
-    chaos.control("POST", "faults", faults(chaos.dice))
+    chaos.cloudflare.add_faults(*faults(chaos.dice))
 
 
 def send(chaos: Chaos) -> None:
@@ -152,7 +108,7 @@ def send(chaos: Chaos) -> None:
 
     hook = CloudflareQueuesHook()
     bodies = [{"n": n, "fails": fails(), "seconds": seconds()} for n in range(chaos.messages)]
-    hook.send(chaos.cloudflare["queues"]["orders"], bodies)
+    hook.send(chaos.queue.queue_id, bodies)
     hook.close()
 
 
@@ -173,7 +129,7 @@ def task(chaos: Chaos, run: Run) -> None:
     from airflow_provider_cfqueues.operators.process import QueueProcessOperator
     from airflow_provider_cfqueues.outcomes import Reject
 
-    output = os.open(chaos.folder / f"run-{run.number}.log", os.O_WRONLY | os.O_CREAT)
+    output = os.open(chaos.folder / f"run-{run.name}.log", os.O_WRONLY | os.O_CREAT)
     os.dup2(output, 1)
     os.dup2(output, 2)
     handled = os.open(chaos.handled, os.O_WRONLY | os.O_APPEND)
@@ -182,7 +138,7 @@ def task(chaos: Chaos, run: Run) -> None:
         n, fails = message.body["n"], message.body["fails"]
         outcome = "reject" if fails < 0 else "fail" if message.attempts <= fails else "ok"
         time.sleep(message.body["seconds"])
-        os.write(handled, f"{n:8} {message.id} {message.attempts:4} {outcome:6} {run.number:4}\n".encode())
+        os.write(handled, str(Handled(n, message.attempts, outcome, run.name, time.time())).encode())
         if outcome == "reject":
             raise Reject("poison")
         if outcome == "fail":
@@ -203,16 +159,16 @@ def task(chaos: Chaos, run: Run) -> None:
         result = {"report": operator.execute({})}
     except Exception as error:  # noqa: BLE001 - whatever ends a task, Airflow tries again
         result = {"error": f"{type(error).__name__}: {error}"[:500]}
-    (chaos.folder / f"run-{run.number}.json").write_text(json.dumps(result))
+    (chaos.folder / f"run-{run.name}.json").write_text(json.dumps(result))
 
 
 def run_once(chaos: Chaos, backlog: int) -> None:
     """Run the task to its end, or kill it at a random moment."""
     dice = chaos.dice
-    run = Run(number=len(chaos.runs))
+    run = Run(str(len(chaos.runs)))
     chaos.runs.append(run)
     size = chaos.handled.stat().st_size
-    record = len(f"{0:8} {'0' * 32} {0:4} {'':6} {0:4}\n")
+    record = len(str(Handled(0, 0, "", "", time.time())))
     # By progress, so that the kills are spread over all the messages, or by time, so that some meet a slow request.
     gap = dice.uniform(0, 1.5) * backlog / (chaos.kills_left + 1)
     moment = dice.choice([dice.uniform(0.02, 0.5), dice.uniform(0.5, 3)])
@@ -224,7 +180,7 @@ def run_once(chaos: Chaos, backlog: int) -> None:
         seconds = time.monotonic() - began
         made = (chaos.handled.stat().st_size - size) // record
         if jump is not None and made >= jump:  # the leases of a task that is alive end
-            chaos.control("POST", "clock", {"advance_seconds": LEASE_SECONDS + 1})
+            chaos.cloudflare.advance(LEASE_SECONDS + 1)
             run.clock_moved, jump = True, None
         if (chaos.kills_left and (made >= gap or seconds >= moment)) or chaos.time_is_up:
             run.killed = True
@@ -233,7 +189,7 @@ def run_once(chaos: Chaos, backlog: int) -> None:
         time.sleep(POLL_SECONDS)
     process.join()
     run.killed = process.exitcode == -signal.SIGKILL  # it may have ended by itself just before
-    result = chaos.folder / f"run-{run.number}.json"
+    result = chaos.folder / f"run-{run.name}.json"
     if not run.killed:
         ended = json.loads(result.read_text()) if result.exists() else {"error": f"exit code {process.exitcode}"}
         run.report, run.error = ended.get("report"), ended.get("error")
@@ -241,10 +197,10 @@ def run_once(chaos: Chaos, backlog: int) -> None:
 
 def process_until_empty(chaos: Chaos) -> None:
     """Restart the task until the queue is empty; the clock is moved, so that no lease has to be waited for."""
-    while not chaos.time_is_up and (backlog := chaos.queue("orders")["backlog_count"]):
+    while not chaos.time_is_up and (backlog := chaos.queue.backlog):
         run_once(chaos, backlog)
         if chaos.dice.random() < 0.8:
-            chaos.control("POST", "clock", {"advance_seconds": LEASE_SECONDS + DELAY_SECONDS})
+            chaos.cloudflare.advance(LEASE_SECONDS + DELAY_SECONDS)
 
 
 def wreak(messages: int, kills: int, seed: int, seconds: float, keep: Path | None) -> Verdict:
@@ -258,13 +214,13 @@ def wreak(messages: int, kills: int, seed: int, seconds: float, keep: Path | Non
         )
         import airflow_provider_cfqueues.operators.process  # noqa: F401 - once, before the forks
 
-        chaos = Chaos(messages, kills, seconds, random.Random(seed), folder)
-        chaos.handled.touch()
-        with emulator(folder) as chaos.cloudflare:
+        with cloudflare(folder, "orders", "failed", state=folder / "state") as emulated:
+            chaos = Chaos(messages, kills, seconds, random.Random(seed), folder, emulated)
+            chaos.handled.touch()
             prepare(chaos)
-            prepared = chaos.calls()
+            prepared = emulated.calls()
             process_until_empty(chaos)
-            rules = chaos.control("GET", "state")["faults"]
+            rules = emulated.faults()
         verdict = audit(messages, read_handled(chaos.handled), chaos.runs, folder / "state")
         if chaos.kills_left:
             verdict.problems.append(f"{chaos.kills_left} of {kills} kills were not made")
@@ -274,30 +230,11 @@ def wreak(messages: int, kills: int, seed: int, seconds: float, keep: Path | Non
         for rule in rules:
             kind = next(name for name, kind in FAULTS.items() if kind.items() <= rule.items())
             hits[kind] += OFTEN - rule["times"]
-        verdict.facts |= {"seed": seed, "requests": chaos.calls() - prepared, "faults": hits}
+        verdict.facts |= {"seed": seed, "requests": emulated.calls() - prepared, "faults": hits}
         verdict.facts["seconds"] = round(time.monotonic() - chaos.began, 1)
         if keep is not None:
             shutil.copytree(folder, keep, dirs_exist_ok=True)
     return verdict
-
-
-def show(verdict: Verdict) -> None:
-    """Print a table for people and one line of JSON for programs."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("what", "count", title="What became of the messages")
-    for name, value in verdict.facts.items():
-        if isinstance(value, dict):
-            for cause, count in value.items():
-                table.add_row(f"  {name}: {cause}" if name == "faults" else f"  {cause}", str(count))
-        else:
-            table.add_row(name, str(value))
-    console = Console(width=100)
-    console.print(table)
-    for problem in verdict.problems:
-        console.print(f"WRONG  {problem}", style="red", markup=False)
-    print(json.dumps({"ok": not verdict.problems, **verdict.facts, "problems": verdict.problems}))
 
 
 def main() -> int:
@@ -309,13 +246,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=300, help="give up after so long (%(default)s)")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="copy logs, reports and state file there")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the emulator is ended too
     seed = random.randrange(1_000_000) if given.seed is None else given.seed
     print(f"Seed {seed}", flush=True)
     verdict = wreak(given.messages, given.kills, seed, given.seconds, given.keep)
-    show(verdict)
-    return 1 if verdict.problems else 0
+    return show("What became of the messages", {"chaos": verdict})
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended_in_order(main))
