@@ -27,7 +27,8 @@ def test_a_bug_while_settling_is_reported_and_its_messages_count_as_unconfirmed(
             leaves=lambda message: False,
         )
         settler.stage(Settlement(message=Message(id="m", lease_id="l", body=None), kind="acked"))
-        await settler.drain()
+        settler.flush()
+        await asyncio.wait([*settler.requests])
         await asyncio.sleep(0)
         return report, settled, errors
 

@@ -13,6 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
+from time import monotonic
 from typing import Any
 
 from airflow_provider_cfqueues.engines.processing.handling import Handling
@@ -32,6 +33,10 @@ from airflow_provider_cfqueues.texts import to_reason
 
 CLEAN_UP_SECONDS = 1
 """How long tasks that handlers left behind may clean up at the end."""
+END_SECONDS = 1
+"""How long after the grace a run that is killed is over, whatever handlers and API do."""
+SETTLE_SECONDS = 0.7
+"""How long after the grace requests are waited for: the rest of the second is for what comes after."""
 MAX_ERROR = 5_000
 """Characters of an error in the log: one that lists a hundred leases is shown whole."""
 
@@ -87,6 +92,8 @@ class Engine:
         self._stopping = False
         self._killed = False
         self._grace_ends: float | None = None
+        self._ends_by: float | None = None
+        self._is_over = False
         self._pulls_no_more = False
         self._pulling_ended = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -113,14 +120,21 @@ class Engine:
         """Whether nothing more is pulled or begun."""
         return self._stopping
 
+    @property
+    def ends_by(self) -> float | None:
+        """When the run is over at the latest, by ``time.monotonic``; None as long as it is not killed."""
+        return self._ends_by
+
     def stop(self, *, killed: bool = False) -> None:
         """
         Pull and begin nothing more; safe from any thread and from a signal handler.
 
-        :param killed: running handlers get ``grace`` seconds, not as long as they need.
+        :param killed: running handlers get ``grace`` seconds, not as long as they need, and the end a second more.
         """
         self._stopping = True
-        self._killed = self._killed or killed
+        if killed and not self._killed:
+            self._ends_by = monotonic() + self._options.grace + END_SECONDS
+            self._killed = True
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._condition.notify)
 
@@ -131,7 +145,7 @@ class Engine:
         :return: what became of the messages; ``error`` has what failed for good, if anything did.
         """
         self._loop = asyncio.get_running_loop()
-        began = self._loop.time()
+        began = self._clock()
         if self._options.max_duration is not None:
             self._loop.call_later(self._options.max_duration, self._pull_no_more)
         pulling = self._loop.create_task(self._puller.run(lambda: self._stopping or self._pulls_no_more))
@@ -142,38 +156,58 @@ class Engine:
             self._condition.notify()
             await self._until_done(*workers)
             ends = await _cancel(pulling, *self._puller.requests, *workers)
-            self._give_back([*self._running.values(), *self._buffer])
+            running, self._running = [*self._running.values()], {}
+            self._give_back(running)
+            self._give_back_waiting()
             self._window.open += len(self._held)
             for settlement in self._held:
                 self._settler.stage(settlement)
-            await self._settler.drain()
+            self._settler.flush()
+            await self._until_done(*self._settler.requests, beyond_grace=SETTLE_SECONDS)
+            await self._settler.give_up()
+            self._is_over = True
         finally:
-            await self._runner.end(CLEAN_UP_SECONDS)
-            self.report.seconds = self._loop.time() - began
+            await self._runner.end(CLEAN_UP_SECONDS if self._grace_ends is None else 0)
+            self.report.seconds = self._clock() - began
         for end in ends:
             if isinstance(end, Exception):
                 raise end
         return self.report
 
-    async def _until_done(self, *tasks: asyncio.Task[None]) -> None:
-        """Wait for tasks as long as they need; once killed, until the grace has passed."""
+    async def _until_done(self, *tasks: asyncio.Task[None], beyond_grace: float = 0) -> None:
+        """Wait for tasks as long as they need; once killed, until the grace has passed, and some time more."""
         while not all(task.done() for task in tasks):
             now = self._clock()
             if self._killed and self._grace_ends is None:
                 self._grace_ends = now + self._options.grace
-            if self._grace_ends is not None and now >= self._grace_ends:
+                self._give_back_waiting()
+                self._settler.flush()  # now, as the API may need the time
+            left = None if self._grace_ends is None else self._grace_ends + beyond_grace - now
+            if left is not None and left <= 0:
                 return
-            await self._condition.wait(*tasks, timeout=None if self._grace_ends is None else self._grace_ends - now)
+            await self._condition.wait(*tasks, timeout=left)
 
     def _clock(self) -> float:
         return asyncio.get_running_loop().time()
+
+    def _give_back_waiting(self) -> None:
+        waiting, self._buffer = [*self._buffer], deque()
+        self._give_back(waiting)
 
     def _give_back(self, messages: list[Message]) -> None:
         for message in messages:
             given_back = Settlement(message=message, kind="retried", delay_seconds=0)
             self._settler.stage(self._keep(given_back, "the run ended before its turn"))
-        self._buffer.clear()
-        self._running.clear()
+
+    def name_what_is_open(self) -> None:
+        """Log and count what nobody settled: nothing, unless the run was given up or torn down before its end."""
+        if self._is_over:
+            return
+        held = [settlement.message for settlement in self._held]
+        open_messages = [*self._running.values(), *self._buffer, *held, *self._settler.open_messages()]
+        if open_messages:
+            self.report.unconfirmed += len(open_messages)
+            self._log.error("The run was given up before its end: %s", len(open_messages))
 
     # -- pulling ----------------------------------------------------------------------------------------------------
 
