@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
@@ -38,6 +39,19 @@ class Condition:
         else:
             await waiter  # what workers do most, and asyncio.wait is not for free
         self._waiters.pop(waiter, None)
+
+    async def rest(self, seconds: float, is_killed: Callable[[], bool]) -> bool:
+        """
+        Wait, whatever changes meanwhile; return False as soon as the run is killed.
+
+        :param seconds: how long.
+        :param is_killed: whether it is.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while not is_killed() and (left := until - loop.time()) > 0:
+            await self.wait(timeout=left)
+        return not is_killed()
 
 
 class Idling:
@@ -90,7 +104,9 @@ class Idling:
         self._not_before = max(self._not_before, moment)
 
     def _end(self) -> float | None:
-        return None if self._timeout is None or self._since is None else max(self._since + self._timeout, self._not_before)
+        return (
+            None if self._timeout is None or self._since is None else max(self._since + self._timeout, self._not_before)
+        )
 
     def is_over(self, now: float) -> bool:
         """

@@ -23,9 +23,10 @@ from airflow_provider_cfqueues.engines.processing.journal import Journal
 from airflow_provider_cfqueues.engines.processing.metrics import Metrics
 from airflow_provider_cfqueues.engines.processing.options import Options, choose_visibility_timeout
 from airflow_provider_cfqueues.engines.processing.progress import log_report
+from airflow_provider_cfqueues.engines.processing.results import is_async, why_refused
 from airflow_provider_cfqueues.engines.processing.running import run_in_thread
-from airflow_provider_cfqueues.engines.processing.verdicts import is_async, why_refused
 from airflow_provider_cfqueues.engines.queue import HookQueue
+from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.engines.waiting import utc_now
 from airflow_provider_cfqueues.exceptions import ProcessingFailedError
 from airflow_provider_cfqueues.operators.base import QueueOperator
@@ -262,9 +263,9 @@ class QueueProcessOperator(QueueOperator):
 
     def _judge(self, report: Report, share: float | None) -> None:
         if self._killed:
-            msg = f"The task was killed: {report.acked} messages are acked, the others given back"
+            msg = f"The task was killed: {report.fates[Kind.ACKED]} messages are acked, the others given back"
             raise ProcessingFailedError(msg, failures=report.failures, conn_id=self.cloudflare_conn_id)
-        bad = report.failed + report.unconfirmed
+        bad = report.failed + report.fates[Kind.UNCONFIRMED]
         total = report.handled
         if not are_too_many(bad, total, share):
             return

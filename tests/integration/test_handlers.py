@@ -13,7 +13,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 
 from airflow_provider_cfqueues._compat import AirflowFailException, AirflowSkipException
 from airflow_provider_cfqueues.emulator import Emulator
-from airflow_provider_cfqueues.engines.processing.verdicts import BrokenHandlerError
+from airflow_provider_cfqueues.engines.processing.results import BrokenHandlerError
 from airflow_provider_cfqueues.exceptions import ProcessingFailedError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator

@@ -23,12 +23,20 @@ from airflow_provider_cfqueues.engines.processing.pulling import Puller
 from airflow_provider_cfqueues.engines.processing.report import Report
 from airflow_provider_cfqueues.engines.processing.runner import Runner
 from airflow_provider_cfqueues.engines.processing.settler import Settler
+from airflow_provider_cfqueues.engines.processing.verdict import settle_handled
 from airflow_provider_cfqueues.engines.processing.window import Window
 from airflow_provider_cfqueues.engines.queue import MessageQueue
-from airflow_provider_cfqueues.engines.settlement import Handled, Settlement, choose_settlement
+from airflow_provider_cfqueues.engines.settlement import (
+    Handled,
+    Happened,
+    Kind,
+    Settlement,
+    Situation,
+    choose_settlement,
+    log_settlements,
+)
 from airflow_provider_cfqueues.engines.waiting import Condition, Idling, utc_now
 from airflow_provider_cfqueues.models import Message, PullResult
-from airflow_provider_cfqueues.outcomes import Reject
 from airflow_provider_cfqueues.texts import to_reason
 
 CLEAN_UP_SECONDS = 1
@@ -69,7 +77,11 @@ class Engine:
         self.error: Exception | None = None
         self._queue = queue
         self._options = options
+        self._now = now
         self._log = log or logging.getLogger(__name__)
+        self._situation = Situation(
+            consumer=options.consumer, can_dead_letter=queue.can_dead_letter, is_dry_run=options.dry_run
+        )
         self._journal = journal
         self._runner = runner or Runner(options.concurrency)
         self._runner.on_error = self._on_error
@@ -80,6 +92,8 @@ class Engine:
             runner=self._runner,
             now=now,
             ends_task=options.ends_task,
+            delay=options.delay,
+            log=self._log,
         )
         self._buffer: deque[Message] = deque()
         self._running: dict[str, Message] = {}
@@ -102,11 +116,14 @@ class Engine:
         )
         self._settler = Settler(
             queue,
+            self._situation,
             interval=options.settle_interval,
             report=self.report,
             on_settled=self._on_settled,
             on_error=self._on_error,
-            leaves=self._leaves,
+            now=now,
+            rest=lambda seconds: self._condition.rest(seconds, lambda: self._killed),
+            log=self._log,
             on_confirmed=None if journal is None else journal.forget,
         )
 
@@ -195,9 +212,21 @@ class Engine:
         self._give_back(waiting)
 
     def _give_back(self, messages: list[Message]) -> None:
-        for message in messages:
-            given_back = Settlement(message=message, kind="retried", delay_seconds=0)
-            self._settler.stage(self._keep(given_back, "the run ended before its turn"))
+        now = self._now()
+        settlements = [
+            choose_settlement(
+                message,
+                Happened.NOT_STARTED,
+                self._situation,
+                reason="the run ended before its turn",
+                delay_seconds=0,
+                is_over=message.lease_expires_at is not None and message.lease_expires_at <= now,
+            )
+            for message in messages
+        ]
+        log_settlements(self._log, self._queue.name, settlements)
+        for settlement in settlements:
+            self._settler.stage(settlement)
 
     def name_what_is_open(self) -> None:
         """Log and count what nobody settled: nothing, unless the run was given up or torn down before its end."""
@@ -206,7 +235,7 @@ class Engine:
         held = [settlement.message for settlement in self._held]
         open_messages = [*self._running.values(), *self._buffer, *held, *self._settler.open_messages()]
         if open_messages:
-            self.report.unconfirmed += len(open_messages)
+            self.report.fates[Kind.UNCONFIRMED] += len(open_messages)
             self._log.error("The run was given up before its end: %s", len(open_messages))
 
     # -- pulling ----------------------------------------------------------------------------------------------------
@@ -235,7 +264,7 @@ class Engine:
             return False
         self._journal.note(message)
         self._window.handled(message)
-        self._settler.stage(Settlement(message=message, kind="acked_from_journal"))
+        self._settler.stage(Settlement(message=message, happened=Happened.HANDLED, kind=Kind.ACKED_FROM_JOURNAL))
         return True
 
     @property
@@ -284,71 +313,19 @@ class Engine:
     # -- settling ---------------------------------------------------------------------------------------------------
 
     def _settle(self, handled: Handled) -> None:
+        settlement = settle_handled(handled, self._situation)
         message = handled.message
-        if handled.outcome is None:
-            self._close(message)
-            late = self._keep(Settlement(message=message, kind="retried"), "its lease ended before its turn")
-            if late.kind == "rejected":
-                self._settler.stage(late)
-                return
-            self.report.expired += 1
-            self._on_settled(1)
-            return
-        self.report.add(handled, self._options)
-        settlement = choose_settlement(handled, self._options.delay, self._queue.can_dead_letter, self._log)
-        settlement = self._keep(settlement, handled.reason)
-        if handled.reason:
-            lost_reject = isinstance(handled.outcome, Reject) and settlement.kind == "retried"
-            why = " (rejected, but there is no dead-letter queue)" if lost_reject else ""
-            self._log.warning(
-                "Message %s (attempt %s) is %s: %s%s",
-                message.id,
-                message.attempts,
-                settlement.kind,
-                handled.reason,
-                why,
-            )
+        if handled.outcome is not None:
+            self.report.add(handled, self._options)
+            if self._journal is not None:
+                (self._journal.note if settlement.kind is Kind.ACKED else self._journal.forget)(message)
+        log_settlements(self._log, self._queue.name, [settlement])
         self._close(message)
         if self._options.dry_run:
-            self._held.append(Settlement(message=message, kind="retried", delay_seconds=0))
+            self._held.append(settlement)
             self._window.open -= 1  # it waits for the end, not for the window
         else:
             self._settler.stage(settlement)
-            if self._journal is not None:
-                (self._journal.note if settlement.kind == "acked" else self._journal.forget)(message)
-
-    def _keep(self, settlement: Settlement, reason: str) -> Settlement:
-        """Return how a message outlives what may be its last delivery; say what becomes of it where it cannot."""
-        consumer, message = self._options.consumer, settlement.message
-        if settlement.kind != "retried" or consumer is None or not consumer.is_last_delivery(message.attempts):
-            return settlement
-        if consumer.dead_letter_queue is None and self._queue.can_dead_letter and not self._options.dry_run:
-            return Settlement(message=message, kind="rejected", reason=f"delivered {message.attempts} times; {reason}")
-        self.report.exhausted += 1
-        self._log.warning(
-            "Message %s was delivered %s times: Cloudflare %s now, or after its next delivery",
-            message.id,
-            message.attempts,
-            consumer.takes_away,
-        )
-        return settlement
-
-    def _leaves(self, message: Message) -> bool:
-        """Whether giving back a message could delete it, now that no copy of it could be sent."""
-        consumer = self._options.consumer
-        if consumer is None or consumer.dead_letter_queue or not consumer.is_last_delivery(message.attempts):
-            return False
-        self.report.exhausted += 1
-        ends = message.lease_expires_at
-        self._log.error(
-            "Message %s was delivered %s times, and the dead-letter queue did not accept its copy: Cloudflare DELETES "
-            "it when its lease ends, at %s UTC. Before that, raise max_retries of the queue's consumer, or set a "
-            "dead-letter queue there",
-            message.id,
-            message.attempts,
-            f"{ends:%H:%M:%S}" if ends else "a time that is not known",
-        )
-        return True
 
     def _close(self, message: Message) -> None:
         self._window.handled(message)

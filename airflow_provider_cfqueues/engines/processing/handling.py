@@ -10,14 +10,16 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from airflow_provider_cfqueues.engines.processing.runner import Runner
-from airflow_provider_cfqueues.engines.processing.verdicts import (
+from airflow_provider_cfqueues.arguments import parse_delay
+from airflow_provider_cfqueues.delays import DelayRule
+from airflow_provider_cfqueues.engines.processing.results import (
     BrokenHandlerError,
     check_result,
     is_async,
     read_outcome,
     read_outcomes,
 )
+from airflow_provider_cfqueues.engines.processing.runner import Runner
 from airflow_provider_cfqueues.engines.settlement import Handled
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.outcomes import Ack, Outcome, Reject, Retry
@@ -42,6 +44,8 @@ class Handling:
     :param max_attempts: a message that handlers saw so often is rejected unseen.
     :param runner: where handlers run.
     :param now: tells the time.
+    :param delay: how long a failed message waits.
+    :param log: where a delay goes that the API would not take.
     :param ends_task: exceptions of a handler that are a verdict on the task, not on the message.
     """
 
@@ -53,6 +57,8 @@ class Handling:
         max_attempts: int | None,
         runner: Runner,
         now: Callable[[], datetime],
+        delay: DelayRule | int | None,
+        log: Any,
         ends_task: tuple[type[Exception], ...] = (),
     ) -> None:
         self._handler = handler
@@ -61,6 +67,8 @@ class Handling:
         self._max_attempts = max_attempts
         self._runner = runner
         self._now = now
+        self._delay = delay
+        self._log = log
         self._ends_task = ends_task
         self.error: Exception | None = None
 
@@ -163,10 +171,9 @@ class Handling:
                 on_done(self._done(message, None))
             elif self._max_attempts is not None and (message.attempts or 0) > self._max_attempts:
                 reason = f"delivered {message.attempts} times (max_attempts={self._max_attempts})"
-                on_done(self._done(message, Reject(reason), failed=True, reason=reason))
+                on_done(self._verdict(message, Reject(reason)))
             elif message.body_error is not None:
-                reason = to_reason(message.body_error)
-                on_done(self._done(message, Reject(reason), failed=True, reason=reason))
+                on_done(self._verdict(message, Reject(message.body_error)))
             else:
                 ready.append(message)
         return ready
@@ -204,11 +211,24 @@ class Handling:
     ) -> Handled:
         if isinstance(verdict, Reject):
             reason = to_reason(verdict.reason) or "rejected"
-            return self._done(message, verdict, failed=True, reason=reason)
+            return self._done(message, verdict, failed=True, reason=reason, delay_seconds=self._choose_delay(message))
         if isinstance(verdict, Retry):
             reason = "" if verdict.reason is None else to_reason(verdict.reason) or "asked for a retry"
-            return self._done(message, verdict, failed=failed, reason=reason, error=error if failed else None)
+            delay_seconds = self._choose_delay(message, verdict.delay_seconds)
+            facts = {"failed": failed, "reason": reason, "error": error if failed else None}
+            return self._done(message, verdict, delay_seconds=delay_seconds, **facts)
         return self._done(message, verdict)
+
+    def _choose_delay(self, message: Message, asked: float | None = None) -> int | None:
+        """Return how long a message waits that is given back. Here, as a rule may be the user's own code."""
+        rule = self._delay
+        try:
+            if asked is None:
+                asked = rule if rule is None or isinstance(rule, int) else rule.seconds(message)
+            return parse_delay(asked)
+        except BaseException as error:  # noqa: BLE001 - whatever a rule does, the message is given back
+            self._log.warning("Message %s waits the consumer's retry_delay: %s", message.id, to_reason(error))
+            return None
 
     def _done(self, message: Message, outcome: Outcome | None, **facts: Any) -> Handled:
         return Handled(message=message, outcome=outcome, finished_at=self._now(), **facts)

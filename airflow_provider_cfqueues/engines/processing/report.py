@@ -9,7 +9,8 @@ from typing import Any
 
 from airflow_provider_cfqueues.bodies import why_not_xcom
 from airflow_provider_cfqueues.engines.processing.options import Options
-from airflow_provider_cfqueues.engines.settlement import Handled
+from airflow_provider_cfqueues.engines.settlement import Handled, Kind
+from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.texts import to_reason
 
 MAX_FAILURES_KEPT = 100
@@ -31,18 +32,13 @@ class Report:
     """
     Counts of a run.
 
-    Every pulled message ends in exactly one of acked, retried, rejected, expired, unconfirmed and acked_from_journal;
-    the last also counts messages that were not pulled, but acked by the lease of an earlier try.
-
     :param pulled: messages leased.
     :param handled: messages that a handler finished.
     :param failed: messages whose handler raised, or that were rejected.
-    :param acked: messages done and confirmed so.
-    :param retried: messages given back and confirmed so.
-    :param rejected: messages copied to the dead-letter queue and acked.
-    :param expired: messages whose lease ended before their turn; their next delivery will be handled.
-    :param unconfirmed: messages whose outcome the API did not confirm; they may be delivered again.
-    :param acked_from_journal: messages that had been handled before, acked without being handled again.
+    :param fates: how many messages ended how, each in exactly one way: ``acked``, ``retried``, ``rejected``,
+        ``renewed``, ``expired``, ``unconfirmed`` and ``acked_from_journal``, as
+        :class:`~airflow_provider_cfqueues.engines.settlement.Kind` says. The last also counts messages that were not
+        pulled, but acked by the lease of an earlier try.
     :param exhausted: messages after what may have been their last delivery, which Cloudflare takes away; they count as
         retried, expired or unconfirmed too.
     :param late: messages whose handler outran the lease (they count as acked or retried too).
@@ -56,12 +52,7 @@ class Report:
     pulled: int = 0
     handled: int = 0
     failed: int = 0
-    acked: int = 0
-    retried: int = 0
-    rejected: int = 0
-    expired: int = 0
-    unconfirmed: int = 0
-    acked_from_journal: int = 0
+    fates: Counter[Kind] = field(default_factory=Counter)
     exhausted: int = 0
     late: int = 0
     closest: float = 1.0
@@ -95,18 +86,22 @@ class Report:
             self.closest = min(self.closest, left)
             self.late += left < 0
 
+    def count(self, settling: Settling) -> None:
+        """
+        Count what became of messages.
+
+        :param settling: what was told of them to the API.
+        """
+        self.fates += settling.counts()
+        self.exhausted += settling.exhausted
+
     def to_xcom(self) -> dict[str, Any]:
         """Return the report as plain JSON values; it has no body and no lease."""
         return {
             "pulled": self.pulled,
             "handled": self.handled,
             "failed": self.failed,
-            "acked": self.acked,
-            "retried": self.retried,
-            "rejected": self.rejected,
-            "expired": self.expired,
-            "unconfirmed": self.unconfirmed,
-            "acked_from_journal": self.acked_from_journal,
+            **{kind.value: self.fates[kind] for kind in Kind},
             "exhausted": self.exhausted,
             "late": self.late,
             "seconds": round(self.seconds, 3),
