@@ -12,7 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "airflow_provider_cfqueues"
 LAYERS = {
-    "exceptions outcomes bodies": "words that every other module uses",
+    "exceptions outcomes bodies texts": "words that every other module uses",
     "models": "what the API answers, as values",
     "delays matching": "what a user may say about a message",
     "arguments": "what a caller may pass, parsed once",
