@@ -16,7 +16,9 @@ def message(number, **fields):
 
 
 def answer(cf, path, result, **around):
-    cf.add_fault(path=path, status=200, body={"success": True, "errors": [], "messages": [], "result": result, **around})
+    cf.add_fault(
+        path=path, status=200, body={"success": True, "errors": [], "messages": [], "result": result, **around}
+    )
 
 
 def acked(cf):
