@@ -10,6 +10,7 @@ import json
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from harness.cloudflare import Cloudflare
@@ -75,7 +76,7 @@ def talk_to_emulator() -> list[dict[str, str]]:
     return [{"command": shlex.join(["python", *arguments]), "output": log}, *calls]
 
 
-def photograph(api: Api, cloudflare: Cloudflare, python: str) -> int:
+def photograph(api: Api, cloudflare: Cloudflare, python: str, folder: Path) -> int:
     """Run the examples, then let the browser look."""
     states = [run_once(api, cloudflare)]
     send_more_orders(cloudflare)
@@ -87,17 +88,18 @@ def photograph(api: Api, cloudflare: Cloudflare, python: str) -> int:
         "emulator": talk_to_emulator(),
         "command line": look_at_queues(),
     }
-    IMAGES.mkdir(exist_ok=True)
-    browser = [python, "-m", "harness.screenshots_browser", str(IMAGES)]
+    folder.mkdir(exist_ok=True)
+    browser = [python, "-m", "harness.screenshots_browser", str(folder)]
     done = subprocess.run(browser, input=json.dumps(scene), text=True, check=False)
     return done.returncode or (states != ["success", "success"])
 
 
 def main() -> int:
     """Make all pictures."""
-    (python,) = sys.argv[1:]
+    python, *given = sys.argv[1:]
+    folder = Path(given[0]).resolve() if given else IMAGES
     with airflow_home() as home, orders_in_airflow(home) as (api, cloudflare):
-        return photograph(api, cloudflare, python)
+        return photograph(api, cloudflare, python, folder)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def list_queues():
 
 
 def test_a_server_that_speaks_no_tls_is_told_as_such(run, cloudflare_queues):
-    with pytest.raises(TransportError, match="(?i)ssl") as caught:
+    with pytest.raises(TransportError, match=r"(?i)ssl") as caught:
         run(list_queues(), cloudflare_queues.base_url.replace("http:", "https:"))
     assert "emulator-token" not in str(caught.value)
 
