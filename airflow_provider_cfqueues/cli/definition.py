@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from airflow_provider_cfqueues.emulator.options import OPTIONS
+
 HELP = "Look at, fill and empty Cloudflare queues"
 
 
@@ -124,15 +126,8 @@ COMMANDS = (
     Command(
         "emulator",
         "Run a local Cloudflare Queues",
-        "Run the emulator until Ctrl-C; its first line on stdout says where it is. It wants the extra [emulator].",
-        (
-            _argument("--host", metavar="HOST", help="address to listen on (127.0.0.1)"),
-            _argument("--port", metavar="PORT", help="port to listen on, 0 picks a free one (8787)"),
-            _argument("--queue", action="append", metavar="NAME[=ID]", help="a queue of the start; repeatable"),
-            _argument("--state", metavar="FILE", help="keep queues and messages in this SQLite file"),
-            _argument("--account-id", metavar="A", help="the only account"),
-            _argument("--api-token", metavar="T", help="the only token"),
-        ),
+        "Run the emulator until Ctrl-C; its first line on stdout says where it is. It needs the extra named emulator.",
+        tuple(_argument(flag, **options) for flag, options in OPTIONS.items()),
     ),
 )
 
