@@ -93,6 +93,6 @@ def test_the_page_says_what_each_queue_holds_and_what_time_it_is(shown):
     text = "\n".join(shown)
     assert re.search(r" UTC \(40 s ahead\)", text)
     assert "faults waiting for: ack" in text
-    assert "max_retries 1 · retry_delay 0 s · lease 30 s · batch_size 5 · dead-letter queue orders-failed" in text
+    assert "max_retries 1 · retry_delay 0 s · lease 30 s · batch_size 10 · dead-letter queue orders-failed" in text
     assert "A pull now gets 1 message" in text
     assert "A pull now gets no messages" in text
