@@ -216,6 +216,10 @@ class Broker:
         with self._at(queue_id) as (queue, now):
             return views.report(self.store.db, queue, now, limit)
 
+    def deliveries(self, queue: Queue) -> int:
+        """Return after how many deliveries a message leaves a queue; 0 where it cannot be pulled."""
+        return self._lifecycle.deliveries(queue.consumer.settings.max_retries) if queue.consumer else 0
+
     def clear(self) -> None:
         """Forget every queue, consumer and message."""
         self.store.clear()

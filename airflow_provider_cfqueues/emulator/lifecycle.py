@@ -55,6 +55,10 @@ class Lifecycle:
         self._deliveries = 1 if assume["attempts"] == "max-retries-plus-1" else 0
         self._decided_at_pull = assume["last-delivery"] == "when-it-is-pulled"
 
+    def deliveries(self, max_retries: int) -> int:
+        """Return after how many deliveries a message leaves its queue."""
+        return max(1, self._deliveries + max_retries)
+
     def catch_up(self, now: int) -> None:
         """
         Do what time alone has done since the last call, so that no timer has to run.
@@ -105,7 +109,7 @@ class Lifecycle:
         if queue.consumer:
             settings = queue.consumer.settings
             retries = message["max_retries"] if self._decided_at_pull else settings.max_retries
-            if message["attempts"] >= self._deliveries + retries:
+            if message["attempts"] >= self.deliveries(retries):
                 self._bury(message["number"], queue, now)
                 return
         self.db.execute(
