@@ -9,7 +9,7 @@ from airflow_provider_cfqueues.emulator.store import listed
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow_provider_cfqueues.emulator.limits import DailyOperations
     from airflow_provider_cfqueues.emulator.model import Outgoing, Queue
@@ -117,10 +117,15 @@ class Lifecycle:
             (now + round(delay_seconds * 1000), message["number"]),
         )
 
-    def remove(self, messages: Collection[int], queue: int, counter: str) -> None:
-        """End messages of a queue; ``counter`` says how they left."""
-        sizes = self.db.execute(f"SELECT length(body) FROM messages WHERE number IN {listed(messages)}")  # noqa: S608
-        self._operations.charge(size for (size,) in sizes)
+    def remove(self, messages: Mapping[int, int], queue: int, counter: str) -> None:
+        """
+        End messages of a queue.
+
+        :param messages: their numbers, and how many bytes their bodies have.
+        :param queue: the queue.
+        :param counter: how they left.
+        """
+        self._operations.charge(messages.values())
         self.db.execute(f"DELETE FROM messages WHERE number IN {listed(messages)}")  # noqa: S608 -- integers
         self.count(queue, counter, len(messages))
 
@@ -133,11 +138,11 @@ class Lifecycle:
 
     def _bury(self, message: int, queue: Queue, at: int) -> None:
         name = queue.consumer.dead_letter_queue if queue.consumer else ""
+        [size] = self.db.execute("SELECT length(body) FROM messages WHERE number = ?", (message,)).fetchone()
         if not name:
-            self.remove([message], queue.number, "exhausted")
+            self.remove({message: size}, queue.number, "exhausted")
             return
         # The price list reckons a read and a write for it.
-        [size] = self.db.execute("SELECT length(body) FROM messages WHERE number = ?", (message,)).fetchone()
         self._operations.charge([size, size])
         target = self._queues.ensure(name, jurisdiction=queue.jurisdiction)
         changed: dict[str, object] = {
