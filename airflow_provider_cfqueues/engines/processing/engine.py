@@ -103,6 +103,10 @@ class Engine:
         """Whether nothing more is pulled or begun."""
         return self._stopping
 
+    def count_unhandled(self) -> int:
+        """Return how many messages are pulled whose handler has not come to its end."""
+        return len(self._buffer) + len(self._running)
+
     def stop(self, *, killed: bool = False) -> None:
         """
         Pull and begin nothing more; safe from any thread and from a signal handler.
