@@ -9,6 +9,7 @@ metadata database, and what the emulator counted. The exit code is 0 only if no 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import shutil
 import signal
@@ -59,7 +60,7 @@ def run(names: list[str], given: argparse.Namespace, seed: int) -> dict[str, Ver
     with tempfile.TemporaryDirectory(prefix="cfqueues-e2e-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         with cloudflare(folder) as emulated:
-            airflow = Airflow(folder, emulated.connection)
+            airflow = Airflow(folder, json.dumps(emulated.connection))
             world = World(airflow, emulated, given.short, rounds, given.messages, random.Random(seed))
             try:
                 airflow.start()
