@@ -7,6 +7,7 @@ No socket, no clock, no Airflow: sync and async clients carry these values and d
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +15,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeVar
 
 from airflow_provider_cfqueues import exceptions as errors
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -109,8 +112,8 @@ class Call(Generic[T]):
             return self.read(
                 Envelope(
                     result=body.get("result"),
-                    messages=[text_of(message) for message in body.get("messages") or ()],
-                    result_info=body.get("result_info") or {},
+                    messages=side_field(body, "messages", _texts) or [],
+                    result_info=side_field(body, "result_info", dict) or {},
                     sent_at=answer.sent_at,
                     repeated=repeated,
                 )
@@ -220,6 +223,30 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return max(0.0, wait.total_seconds())
+
+
+def side_field(parent: Mapping[str, Any], name: str, read: Callable[[Any], T]) -> T | None:
+    """
+    Read a field that stands beside what the call is about: an odd one is logged once and counts as not there.
+
+    A pull has leased its messages, and an ack has settled them, whatever else the answer says.
+
+    :param parent: what has the field.
+    :param name: its name.
+    :param read: turns its value into the result; what it raises makes the field odd.
+    """
+    value = parent.get(name)
+    try:
+        return read(value) if value else None
+    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+        log.warning("Ignored %r of an answer of the API (%s): %.200s", name, type(error).__name__, ascii(value))
+        return None
+
+
+def _texts(items: list[Any]) -> list[str]:
+    if not isinstance(items, list):
+        raise TypeError("no list")
+    return [text_of(item) for item in items]
 
 
 def text_of(item: Any) -> str:

@@ -8,7 +8,6 @@ decided in :mod:`~airflow_provider_cfqueues.client.call`, how long to wait in :c
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -23,6 +22,7 @@ import tenacity
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationValueError, NewConnectionError
 
 from airflow_provider_cfqueues import __version__
+from airflow_provider_cfqueues.bodies import encode_json
 from airflow_provider_cfqueues.client.call import Answer, Call, Exchange
 from airflow_provider_cfqueues.client.flow import Flow, Pause, once
 from airflow_provider_cfqueues.client.settings import Settings
@@ -123,9 +123,7 @@ def _headers(settings: Settings) -> dict[str, str]:
 
 
 def _content(call: Call[Any]) -> bytes | None:
-    if call.payload is None:
-        return None
-    return json.dumps(call.payload, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+    return None if call.payload is None else encode_json(call.payload)
 
 
 def _no_answer(call: Call[Any], settings: Settings, error: Exception, *, connected: bool) -> TransportError:

@@ -12,6 +12,7 @@ from airflow_provider_cfqueues.models import AckResult, Lease, Message, PullResu
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.client.flow import Flow
+    from airflow_provider_cfqueues.engines.settling import Settling
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 T = TypeVar("T")
@@ -22,7 +23,11 @@ NOT_ASKED = PullResult()
 
 
 class MessageQueue(Protocol):
-    """What the engine asks of a queue: three calls that can fail with a CloudflareQueuesError."""
+    """What the engine asks of a queue: calls that can fail with a CloudflareQueuesError."""
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
 
     @property
     def can_dead_letter(self) -> bool:
@@ -33,6 +38,9 @@ class MessageQueue(Protocol):
 
     async def ack(self, acks: Sequence[str], retries: Sequence[Lease]) -> AckResult:
         """Settle at most 100 leases."""
+
+    async def settle(self, settling: Settling) -> None:
+        """Carry out what was decided of messages."""
 
     async def dead_letter(self, rejected: Sequence[tuple[Message, str]]) -> set[str]:
         """Send copies of messages, each with its reason; return the leases of those that were accepted."""
@@ -62,6 +70,11 @@ class HookQueue:
         self._dead_letter_queue_id = dead_letter_queue_id
 
     @property
+    def name(self) -> str:
+        """What the log calls it."""
+        return self._hook.name_of(self._queue_id)
+
+    @property
     def can_dead_letter(self) -> bool:
         """Whether there is a dead-letter queue."""
         return self._dead_letter_queue_id is not None
@@ -89,6 +102,15 @@ class HookQueue:
         result = await self._run(messages.ack(self._queue_id, [Lease(lease_id=ack) for ack in acks], retries))
         self._hook.log_messages(self._queue_id, result)
         return result
+
+    async def settle(self, settling: Settling) -> None:
+        """
+        Carry out what was decided of messages.
+
+        :param settling: the settlements.
+        """
+        result = await self._run(settling.send(self._queue_id, self._dead_letter_queue_id))
+        self._hook.log_messages(self._queue_id, result)
 
     async def dead_letter(self, rejected: Sequence[tuple[Message, str]]) -> set[str]:
         """
