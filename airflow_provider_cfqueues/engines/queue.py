@@ -28,6 +28,10 @@ UNREADABLE_WAITS = (5, 20)
 so the third one ends the run."""
 
 
+NOT_ASKED = PullResult()
+"""The result of a pull that did not ask the queue: it says nothing of what is in there."""
+
+
 class MessageQueue(Protocol):
     """What the engine asks of a queue: calls that can fail with a CloudflareQueuesError."""
 
@@ -40,7 +44,7 @@ class MessageQueue(Protocol):
         """Whether there is a dead-letter queue."""
 
     async def pull(self, max_messages: int) -> PullResult:
-        """Lease at most 100 messages."""
+        """Lease at most 100 messages; NOT_ASKED if nobody could do anything with messages now."""
 
     async def ack(self, acks: Sequence[str], retries: Sequence[Lease]) -> AckResult:
         """Settle at most 100 leases."""
