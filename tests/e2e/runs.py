@@ -136,7 +136,9 @@ def check(verdict: Verdict, campaign: Campaign) -> None:
     verdict.none_of("messages without a run", found.lost)
     verdict.none_of("runs of no message", found.strange)
     verdict.none_of("messages with two runs", found.again)
-    verdict.expect(len(campaign.killed) == campaign.kills, f"{len(campaign.killed)} of {campaign.kills} kills were made")
+    verdict.expect(
+        len(campaign.killed) == campaign.kills, f"{len(campaign.killed)} of {campaign.kills} kills were made"
+    )
     verdict.expect(most <= MAX_ACTIVE and campaign.most_active <= MAX_ACTIVE, f"{most} runs were active at once")
     check_queue(verdict, queue.name, queue.totals, campaign.messages + 1 - campaign.poison_left)
     rejected = world_queue(campaign, f"{queue.name}-failed")["backlog_count"]
