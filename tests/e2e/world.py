@@ -26,6 +26,7 @@ class World:
     :param cloudflare: the emulator.
     :param is_short: whether few samples do.
     :param rounds: how often the triggerer is killed at each step.
+    :param messages: how many messages become runs.
     :param dice: for moments that must not keep time with a poll.
     :param asset_manager: whether Airflow runs with the provider's asset manager, which needs no closing events.
     :param names_dags: whether watchers are told which DAGs run for them.
@@ -35,6 +36,7 @@ class World:
     cloudflare: Cloudflare
     is_short: bool
     rounds: int
+    messages: int
     dice: random.Random
     asset_manager: bool = False
     names_dags: bool = True
