@@ -156,12 +156,6 @@ class Airflow:
         """Let there be the DAGs of a file."""
         shutil.copy(path, self.home / "dags")
 
-    def pause(self, dag_id: str) -> None:
-        """Let the scheduler start no run of a DAG any more."""
-        with sqlite3.connect(self._database, timeout=30) as db:
-            db.execute("UPDATE dag SET is_paused = 1 WHERE dag_id = ?", (dag_id,))
-        db.close()
-
     def start_triggerer(self, name: str, *, ack_timeout: float = 300) -> Triggerer:
         """Start a triggerer; its log has the name and a number."""
         triggerer = Triggerer(self.folder / f"triggerer-{len(self.triggerers):03}-{name}.log", ack_timeout)
