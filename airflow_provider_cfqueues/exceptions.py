@@ -384,3 +384,13 @@ class MatchFailedError(CloudflareQueuesError):
     def __init__(self, message: str, *, message_id: str | None = None, **facts: Any) -> None:
         super().__init__(message, **facts)
         self.message_id = message_id
+
+
+class LossyMatchError(CloudflareQueuesError, ValueError):
+    """A ``match`` would let Cloudflare delete the messages that it does not want, so nothing was pulled."""
+
+    remedy = (
+        "Set a dead-letter queue on the queue's consumer, or give dead_letter_queue=. Or choose: unmatched='ack' "
+        "discards them, unmatched='retry' accepts that Cloudflare may delete them."
+    )
+    worth_another_try = False

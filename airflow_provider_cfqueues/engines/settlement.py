@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cfqueues.exceptions import LossyMatchError
 from airflow_provider_cfqueues.models import UNKNOWN_CONSUMER, Consumer, Message
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues.outcomes import Outcome
 
 MAX_LISTED = 100
+UNMATCHED = ("ack", "dead_letter", "retry")
 
 
 class Happened(Enum):
@@ -208,6 +210,45 @@ def _choose_kind(
     if is_wet and was_not_seen and Kind.RENEWED not in refused:
         return Kind.RENEWED
     return Kind.UNCONFIRMED
+
+
+def parse_unmatched(value: Any) -> str | None:
+    """
+    Return what a caller chose for messages that are not wanted.
+
+    :param value: ``ack``, ``dead_letter``, ``retry`` or None.
+    :raises ValueError: it is something else.
+    """
+    if value is None or value in UNMATCHED:
+        return value  # type: ignore[no-any-return]
+    msg = f"unmatched must be {', '.join(map(repr, UNMATCHED))} or None, not {value!r}"
+    raise ValueError(msg)
+
+
+def check_match(situation: Situation, queue_id: str) -> str:
+    """
+    Return what a ``match`` means for the messages that it does not want, for the log.
+
+    :param situation: the queue's consumer, its dead-letter queues and what the caller chose.
+    :param queue_id: ID of the queue.
+    :raises LossyMatchError: Cloudflare would delete them, and the caller did not choose that.
+    """
+    consumer, chosen = situation.known, situation.unmatched
+    is_kept = situation.can_dead_letter or (consumer.dead_letter_queue is not None and chosen != "dead_letter")
+    if not is_kept and chosen not in ("ack", "retry"):
+        why = (
+            "its consumer could not be read" if situation.consumer is None else "its consumer has no dead-letter queue"
+        )
+        msg = f"match would let Cloudflare delete the queue's messages that it does not want: {why}"
+        raise LossyMatchError(msg, queue=queue_id)
+    if chosen in ("ack", "dead_letter"):
+        fate = "deleted" if chosen == "ack" else "copied to the dead-letter queue"
+        return f"messages that match does not want are {fate} (unmatched={chosen!r})"
+    end = "it goes to a dead-letter queue" if is_kept else "Cloudflare deletes it (unmatched='retry')"
+    return (
+        f"a message that match does not want loses one of its {consumer.deliveries} deliveries (max_retries) each "
+        f"time it is pulled; after the last, {end}. Raise max_retries if other readers want it"
+    )
 
 
 def _note(message: Message, kind: Kind, happened: Happened, situation: Situation) -> str:

@@ -103,6 +103,11 @@ class Settling:
         )
 
     @property
+    def unconfirmed(self) -> list[str]:
+        """The leases that the API was told of and did not confirm."""
+        return [one.message.lease_id for one, confirmed in self.settled if not confirmed]
+
+    @property
     def exhausted(self) -> int:
         """How many messages Cloudflare may now move to the dead-letter queue or delete."""
         stays = (Kind.RETRIED, Kind.EXPIRED, Kind.UNCONFIRMED)

@@ -157,6 +157,17 @@ class CloudflareBaseHook(BaseHook):
         """
         return self._known.name_of(queue_id) or queue_id
 
+    def log_once(self, about: str, text: str) -> None:
+        """
+        Log something in the hook's life once.
+
+        :param about: what it is about; what was logged of the same before is not logged again.
+        :param text: what to log.
+        """
+        if about not in self.warned_of:
+            self.warned_of.add(about)
+            self.log.info("%s", text)
+
     @contextmanager
     def _naming_queues(self) -> Iterator[None]:
         try:

@@ -17,7 +17,7 @@ from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.exceptions import OverQuotaError, PermissionDeniedError, ProcessingFailedError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Consumer
-from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
+from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, QueuePullOperator, QueueRetryOperator
 from airflow_provider_cfqueues.outcomes import Reject
 
 FULL = {"success": False, "errors": [{"code": 10251, "message": "full"}]}
@@ -246,3 +246,10 @@ def test_a_consumer_that_cannot_be_read_is_taken_to_delete_after_three_deliverie
     send("a")
     ends = [fates(process(fail, dead_letter_queue="failed")) for _ in range(3)]
     assert ends == [{"retried": 1}, {"retried": 1}, {"rejected": 1}]
+
+
+def test_a_retry_of_yours_is_a_retry_even_at_the_last_delivery(cf, orders, send):
+    send("a")
+    leased = QueuePullOperator(task_id="pull", queue_id=orders, max_messages=1).execute({})
+    QueueRetryOperator(task_id="retry", queue_id=orders, lease_ids=leased, delay_seconds=0).execute({})
+    assert (state(cf)["totals"]["retried"], state(cf)["totals"]["acked"]) == (1, 0)
