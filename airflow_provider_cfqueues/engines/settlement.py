@@ -111,6 +111,8 @@ class Handled:
     :param failed: whether it counts as a failure of the task.
     :param reason: why it is not acked.
     :param result: what the handler returned.
+    :param error: what the handler raised, if that is a failure.
+    :param delay_seconds: how long it waits if it is given back; None = the consumer's ``retry_delay``.
     """
 
     message: Message
@@ -119,6 +121,8 @@ class Handled:
     failed: bool = False
     reason: str = ""
     result: Any = None
+    error: BaseException | None = None
+    delay_seconds: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_cfqueues._compat import Stats
 from airflow_provider_cfqueues.delays import ExponentialDelay
 from airflow_provider_cfqueues.emulator import Emulator
-from airflow_provider_cfqueues.engines.processing.handling import BrokenHandlerError
+from airflow_provider_cfqueues.engines.processing.results import BrokenHandlerError
 from airflow_provider_cfqueues.exceptions import (
     AuthenticationError,
     MalformedResponseError,
@@ -385,17 +385,6 @@ def test_an_async_handler_with_further_arguments_is_awaited(cf, send, process):
 
     assert process(handle, op_args=["orders"], op_kwargs={"limit": 5})["acked"] == 1
     assert seen == [("a", "orders", 5)]
-
-
-def test_a_coroutine_that_nobody_awaited_is_never_acked(cf, send, process):
-    send("a")
-
-    async def handle(message):
-        raise AssertionError("never awaited")
-
-    with pytest.raises(BrokenHandlerError, match="async def"):
-        process(lambda message: handle(message))
-    assert state(cf)["backlog_count"] == 1
 
 
 def test_a_handler_can_be_a_dotted_path(send, process):

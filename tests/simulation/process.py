@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.engines.processing.journal import Journal
+from airflow_provider_cfqueues.engines.processing.runner import Runner
 from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.models import Message
@@ -25,6 +27,24 @@ EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
 QUEUE_ID, DEAD_LETTER_QUEUE_ID = "1" * 32, "2" * 32
 SECONDS_AFTER_KILL = 200.0
 """Beyond the grace: a last request is repeated for a minute, and a copy to the dead-letter queue goes before it."""
+
+
+class OneLoop(Runner):
+    """Runs async handlers in the loop of the engine: there is one virtual loop for each process."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    def run_async(self, work: Any) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.append(task)
+        return task
+
+    async def end(self, timeout: float) -> None:
+        """Wait for what was cancelled."""
+        if unfinished := [task for task in self._tasks if not task.done()]:
+            await asyncio.wait(unfinished)
 
 
 class Quiet:
@@ -111,7 +131,9 @@ class Process(Machine):
         self.acked_at_start = 0
         if world.store is not None and not self.options.dry_run:
             self.journal = Journal(world.store.of(self), QUEUE_ID, now=self.now, log=Quiet())
-        self.engine = world.engine_class(queue, handler, self.options, now=self.now, log=Quiet(), journal=self.journal)
+        self.engine = world.engine_class(
+            queue, handler, self.options, now=self.now, log=Quiet(), journal=self.journal, runner=OneLoop()
+        )
         self.main = self.loop.create_task(self._run(queue))
 
     async def _run(self, queue: HookQueue) -> None:

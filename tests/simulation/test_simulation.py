@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime, timezone
 
 import pytest
@@ -111,9 +112,7 @@ class RetriesAtOnce(Engine):
     """Takes no heed of the delay that was asked for."""
 
     def _settle(self, handled):
-        if getattr(handled.outcome, "delay_seconds", None):
-            handled.outcome.delay_seconds = 0
-        super()._settle(handled)
+        super()._settle(replace(handled, delay_seconds=0))
 
 
 class PullsOn(Engine):

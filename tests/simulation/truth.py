@@ -16,6 +16,7 @@ from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.outcomes import Ack, Reject, Retry
+from harness.audit import account
 from simulation.loop import NEVER, VirtualTime
 from simulation.scenario import Item
 
@@ -246,7 +247,7 @@ class Truth(Record):
         :param dead: the messages that are there.
         """
         handled = {d.number for d in self.deliveries.values() if isinstance(d.verdict, Ack)}
-        lost = sorted(set(self.numbers.values()) - dead - handled)
+        lost = sorted(account(self.numbers.values(), handled, dead).lost)
         if lost:
             raise Violation(f"messages {lost} are lost: never handled, and not in the dead-letter queue")
 

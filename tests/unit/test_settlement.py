@@ -145,7 +145,8 @@ def test_a_bug_while_settling_is_reported_and_its_messages_count_as_unconfirmed(
         )
         message = Message(id="m", lease_id="l", body=None)
         settler.stage(Settlement(message=message, happened=Happened.HANDLED, kind=Kind.ACKED))
-        await settler.drain()
+        settler.flush()
+        await asyncio.wait([*settler.requests])
         await asyncio.sleep(0)
         return report, settled, errors
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_cfqueues.bodies import why_not_xcom
 from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.settlement import Handled, Kind
 from airflow_provider_cfqueues.engines.settling import Settling
+from airflow_provider_cfqueues.texts import to_reason
 
 MAX_FAILURES_KEPT = 100
+MAX_RESULT_SIZE = 64_000
+"""Of one result of a handler as JSON: an XCom is a value of Airflow's database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,7 @@ class Report:
             if len(self.failures) < MAX_FAILURES_KEPT:
                 self.failures.append(Failure(handled.message.id, handled.message.attempts, handled.reason))
         elif len(self.results) < options.keep_results:
-            self.results.append(handled.result)
+            self.results.append(_storable(handled.result))
         if (expires := handled.message.lease_expires_at) is not None:
             left = (expires - handled.finished_at).total_seconds() / options.visibility_timeout
             self.closest = min(self.closest, left)
@@ -104,3 +109,13 @@ class Report:
             "attempts": {str(attempts): count for attempts, count in sorted(self.attempts.items())},
             "results": self.results,
         }
+
+
+def _storable(result: Any) -> Any:
+    """Return a result; of one that Airflow cannot store as an XCom, its text and why: work that is done stays done."""
+    try:
+        why = f"it is larger than {MAX_RESULT_SIZE:,} characters" if len(json.dumps(result)) > MAX_RESULT_SIZE else None
+        why = why or why_not_xcom(result)
+    except Exception as error:  # noqa: BLE001 - whatever the value does, its report goes on
+        why = to_reason(error)
+    return result if why is None else {"unstorable": to_reason(result), "why": why}

@@ -60,7 +60,8 @@ class Settler:
         self._on_confirmed = on_confirmed
         self._staged: list[Settlement] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._requests: set[asyncio.Task[Any]] = set()
+        self.requests: dict[asyncio.Task[Any], list[Settlement]] = {}
+        """What is under way, in order."""
 
     def stage(self, settlement: Settlement) -> None:
         """
@@ -70,17 +71,24 @@ class Settler:
         """
         self._staged.append(settlement)
         if len(self._staged) >= MAX_LEASES_PER_ACK:
-            self._flush()
+            self.flush()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._interval, self._flush)
+            self._timer = asyncio.get_running_loop().call_later(self._interval, self.flush)
 
-    async def drain(self) -> None:
-        """Send what is staged and wait until every request is answered."""
-        self._flush()
-        while self._requests:
-            await asyncio.wait(self._requests)
+    def open_messages(self) -> list[Message]:
+        """Return the messages whose outcome the API was not told, or did not answer yet."""
+        return [settlement.message for batch in (self._staged, *self.requests.values()) for settlement in batch]
 
-    def _flush(self) -> None:
+    async def give_up(self) -> None:
+        """Cancel the requests that are not answered; their leases count as not confirmed."""
+        requests = [*self.requests]
+        for request in requests:
+            request.cancel()
+        if requests:
+            await asyncio.wait(requests)
+
+    def flush(self) -> None:
+        """Send what is staged, now."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -88,7 +96,7 @@ class Settler:
             # Taken out before the first await, into a task that owns them: a slow request cannot drop what comes next.
             batch, self._staged = self._staged[:MAX_LEASES_PER_ACK], self._staged[MAX_LEASES_PER_ACK:]
             request = asyncio.get_running_loop().create_task(self._send(batch))
-            self._requests.add(request)
+            self.requests[request] = batch
             request.add_done_callback(self._ended)
 
     async def _send(self, batch: list[Settlement]) -> None:
@@ -113,6 +121,6 @@ class Settler:
             self._on_settled(len(batch))
 
     def _ended(self, request: asyncio.Task[None]) -> None:
-        self._requests.discard(request)
+        del self.requests[request]
         if not request.cancelled() and isinstance(error := request.exception(), Exception):
             self._on_error(error)

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from airflow_provider_cfqueues.arguments import parse_delay
-from airflow_provider_cfqueues.delays import DelayRule
 from airflow_provider_cfqueues.engines.settlement import Handled, Happened, Settlement, Situation, choose_settlement
-from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.outcomes import Reject, Retry
 
 
-def settle_handled(handled: Handled, situation: Situation, rule: DelayRule | int | None, log: Any) -> Settlement:
+def settle_handled(handled: Handled, situation: Situation) -> Settlement:
     """
     Decide what the API is told of a message that had its turn.
 
     :param handled: what came of it.
     :param situation: what decides its fate beside that.
-    :param rule: how long a failed message waits.
-    :param log: where a delay goes that the API would not take.
     """
     message, outcome = handled.message, handled.outcome
     if outcome is None:
@@ -31,16 +24,5 @@ def settle_handled(handled: Handled, situation: Situation, rule: DelayRule | int
         Happened.REJECTED if isinstance(outcome, Reject) else Happened.FAILED,
         situation,
         reason=handled.reason,
-        delay_seconds=0 if situation.is_dry_run else _delay(message, outcome, rule, log),
+        delay_seconds=0 if situation.is_dry_run else handled.delay_seconds,
     )
-
-
-def _delay(message: Message, outcome: Reject | Retry, rule: DelayRule | int | None, log: Any) -> int | None:
-    asked = outcome.delay_seconds if isinstance(outcome, Retry) else None
-    try:
-        if asked is None:
-            asked = rule if rule is None or isinstance(rule, int) else rule.seconds(message)
-        return parse_delay(asked)
-    except (TypeError, ValueError) as error:
-        log.warning("Message %s waits the consumer's retry_delay: %s", message.id, error)
-        return None
