@@ -25,8 +25,8 @@ from airflow_provider_cfqueues.engines.settlement import (
     Kind,
     Situation,
     choose_settlement,
-    log_settlements,
 )
+from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.waiting import Idling
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, shorten_lease

@@ -14,14 +14,10 @@ from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_provider_cfqueues.engines.settlement import (
-    Happened,
-    Situation,
-    check_match,
-    choose_settlement,
-    log_settlements,
-)
+from airflow_provider_cfqueues.engines.settlement import Happened, Situation, choose_settlement
+from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
+from airflow_provider_cfqueues.engines.unmatched import check_unmatched
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MatchFailedError, list_leases
 from airflow_provider_cfqueues.matching import AnyMessage, Match, Matcher
 
@@ -128,7 +124,7 @@ class MessageProbe:
         if self.match is None:
             return True
         situation, _ = yield from self._find_situation(hook)
-        cost = check_match(situation, self.queue_id)
+        cost = check_unmatched(situation, self.queue_id)
         hook.log_once("match", f"Queue {hook.name_of(self.queue_id)}: {cost}")
         try:
             peeked: list[PeekedMessage] = yield from hook.peek_flow(self.queue_id, PEEKED_AT_ONCE)

@@ -11,21 +11,16 @@ Everything here is pure. :mod:`~airflow_provider_cfqueues.engines.settling` carr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues.exceptions import LossyMatchError
 from airflow_provider_cfqueues.models import UNKNOWN_CONSUMER, Consumer, Message
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_provider_cfqueues.outcomes import Outcome
-
-MAX_LISTED = 100
-UNMATCHED = ("ack", "dead_letter", "retry")
 
 
 class Happened(Enum):
@@ -216,45 +211,6 @@ def _choose_kind(
     return Kind.UNCONFIRMED
 
 
-def parse_unmatched(value: Any) -> str | None:
-    """
-    Return what a caller chose for messages that are not wanted.
-
-    :param value: ``ack``, ``dead_letter``, ``retry`` or None.
-    :raises ValueError: it is something else.
-    """
-    if value is None or value in UNMATCHED:
-        return value  # type: ignore[no-any-return]
-    msg = f"unmatched must be {', '.join(map(repr, UNMATCHED))} or None, not {value!r}"
-    raise ValueError(msg)
-
-
-def check_match(situation: Situation, queue_id: str) -> str:
-    """
-    Return what a ``match`` means for the messages that it does not want, for the log.
-
-    :param situation: the queue's consumer, its dead-letter queues and what the caller chose.
-    :param queue_id: ID of the queue.
-    :raises LossyMatchError: Cloudflare would delete them, and the caller did not choose that.
-    """
-    consumer, chosen = situation.known, situation.unmatched
-    is_kept = situation.can_dead_letter or (consumer.dead_letter_queue is not None and chosen != "dead_letter")
-    if not is_kept and chosen not in ("ack", "retry"):
-        why = (
-            "its consumer could not be read" if situation.consumer is None else "its consumer has no dead-letter queue"
-        )
-        msg = f"match would let Cloudflare delete the queue's messages that it does not want: {why}"
-        raise LossyMatchError(msg, queue=queue_id)
-    if chosen in ("ack", "dead_letter"):
-        fate = "deleted" if chosen == "ack" else "copied to the dead-letter queue"
-        return f"messages that match does not want are {fate} (unmatched={chosen!r})"
-    end = "it goes to a dead-letter queue" if is_kept else "Cloudflare deletes it (unmatched='retry')"
-    return (
-        f"a message that match does not want loses one of its {consumer.deliveries} deliveries (max_retries) each "
-        f"time it is pulled; after the last, {end}. Raise max_retries if other readers want it"
-    )
-
-
 def _note(message: Message, kind: Kind, happened: Happened, situation: Situation) -> str:
     """Return what the log says at what may be the last delivery, and where a rejected message cannot be copied."""
     is_last, delivered = situation.is_last(message), f"delivered {message.attempts} times"
@@ -275,32 +231,3 @@ def _note(message: Message, kind: Kind, happened: Happened, situation: Situation
     if kind is Kind.REJECTED and happened is not Happened.REJECTED and is_last:
         return f"{delivered}, so it is copied to the dead-letter queue"
     return ""
-
-
-def log_settlements(log: Any, queue: str, settlements: Iterable[Settlement]) -> None:
-    """
-    Log what is remarkable about settlements: a line for all that have the same reason.
-
-    :param log: where to.
-    :param queue: name or ID of the queue.
-    :param settlements: the settlements.
-    """
-    alike: dict[tuple[Kind, str], list[Message]] = {}
-    for one in settlements:
-        is_expected = one.happened in (Happened.NOT_STARTED, Happened.NOT_WANTED)
-        if (one.note or not is_expected) and (text := "; ".join(filter(None, (one.reason, one.note)))):
-            alike.setdefault((one.kind, text), []).append(one.message)
-    for (kind, text), messages in alike.items():
-        is_left = kind is Kind.UNCONFIRMED
-        ends = min((message.lease_expires_at for message in messages if message.lease_expires_at), default=None)
-        fate = f"left leased{f' until {ends:%H:%M:%S} UTC' if ends else ''}" if is_left else kind.value
-        name = _name(messages, MAX_LISTED if is_left else 1)
-        (log.error if is_left else log.warning)("Queue %s: %s %s: %s", queue, name, fate, text)
-
-
-def _name(messages: list[Message], most: int) -> str:
-    """Return messages as the begin of a sentence, with some of their IDs."""
-    if len(messages) == 1:
-        return f"Message {messages[0].id} (attempt {messages[0].attempts}) is"
-    more = "such as " if len(messages) > most else ""
-    return f"{len(messages)} messages ({more}{', '.join(message.id for message in messages[:most])}) are"

@@ -19,7 +19,7 @@ from airflow_provider_cfqueues._compat import (
 )
 from airflow_provider_cfqueues.arguments import Seconds
 from airflow_provider_cfqueues.engines import probing
-from airflow_provider_cfqueues.engines.settlement import parse_unmatched
+from airflow_provider_cfqueues.engines.unmatched import parse_unmatched
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.matching import Match, check_match
 from airflow_provider_cfqueues.operators.base import QueueOperator

@@ -33,8 +33,8 @@ from airflow_provider_cfqueues.engines.settlement import (
     Settlement,
     Situation,
     choose_settlement,
-    log_settlements,
 )
+from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.waiting import Condition, Idling, utc_now
 from airflow_provider_cfqueues.models import Message, PullResult
 from airflow_provider_cfqueues.texts import to_reason
