@@ -50,7 +50,8 @@ def ack(queue_id: str, acks: Sequence[Lease], retries: Sequence[Lease]) -> Flow[
             )
         except CloudflareQueuesError as error:
             lease_ids = [lease if isinstance(lease, str) else lease.lease_id for lease in leases]
-            error.progress = _progress("leases", lease_ids, start, len(batch), error, result, result.unconfirmed)
+            progress = _progress("leases", lease_ids, start, len(batch), error, result, result.unconfirmed)
+            error.add(progress=progress)
             raise
         result = result.merge(part)
     return result
@@ -113,7 +114,7 @@ def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous
         try:
             part: SendResult = yield message_calls.send(queue_id, batch, repeat_ambiguous=repeat_ambiguous)
         except CloudflareQueuesError as error:
-            error.progress = _progress("messages", range(len(messages)), start, len(batch), error, result)
+            error.add(progress=_progress("messages", range(len(messages)), start, len(batch), error, result))
             raise
         start += len(batch)
         result = SendResult(sent_count=start, backlog=part.backlog)

@@ -140,7 +140,7 @@ class CloudflareBaseHook(BaseHook):
             with closing(client):
                 return True, client.run(lookup.test_connection(settings.credentials))
         except CloudflareQueuesError as error:
-            error.conn_id = None  # a form tests a copy of the connection, under an ID that means nothing to its reader
+            error.add(conn_id=None)  # a form tests a copy of the connection, whose ID means nothing to its reader
             return False, str(error)
 
     def run(self, flow: Flow[T]) -> T:
@@ -182,5 +182,5 @@ class CloudflareBaseHook(BaseHook):
         try:
             yield
         except CloudflareQueuesError as error:
-            error.queue_name = self._known.name_of(error.queue)
+            error.add(queue_name=self._known.name_of(error.queue))
             raise
