@@ -126,11 +126,14 @@ class AdministrationHook(CloudflareBaseHook):
         :param queue_id: ID of the queue.
         :raises NotFoundError: there is no such queue.
         """
-        self.run(administration.delete_queue(arguments.parse_id(queue_id, "queue_id"), self._known))
+        self.run(self._delete_queue(queue_id))
 
     async def adelete_queue(self, queue_id: str) -> None:
         """Async twin of :meth:`delete_queue`."""
-        await self.arun(administration.delete_queue(arguments.parse_id(queue_id, "queue_id"), self._known))
+        await self.arun(self._delete_queue(queue_id))
+
+    def _delete_queue(self, queue_id: str) -> Flow[None]:
+        return administration.delete_queue(arguments.parse_id(queue_id, "queue_id"), self._known)
 
     def pause_delivery(self, queue_id: str) -> Queue:
         """
@@ -206,11 +209,14 @@ class AdministrationHook(CloudflareBaseHook):
         :param queue_id: ID of the queue.
         :raises CloudflareQueuesError: it failed; ``maybe_applied`` says whether it may have begun.
         """
-        self.run(once(queue_calls.purge(arguments.parse_id(queue_id, "queue_id"))))
+        self.run(self._purge(queue_id))
 
     async def apurge(self, queue_id: str) -> None:
         """Async twin of :meth:`purge`."""
-        await self.arun(once(queue_calls.purge(arguments.parse_id(queue_id, "queue_id"))))
+        await self.arun(self._purge(queue_id))
+
+    def _purge(self, queue_id: str) -> Flow[None]:
+        return once(queue_calls.purge(arguments.parse_id(queue_id, "queue_id")))
 
     def prepare_purge(self, queue_id: str) -> Purge:
         """
@@ -218,11 +224,14 @@ class AdministrationHook(CloudflareBaseHook):
 
         :param queue_id: ID of the queue.
         """
-        return self.run(purging.prepare_purge(arguments.parse_id(queue_id, "queue_id")))
+        return self.run(self._prepare_purge(queue_id))
 
     async def aprepare_purge(self, queue_id: str) -> Purge:
         """Async twin of :meth:`prepare_purge`."""
-        return await self.arun(purging.prepare_purge(arguments.parse_id(queue_id, "queue_id")))
+        return await self.arun(self._prepare_purge(queue_id))
+
+    def _prepare_purge(self, queue_id: str) -> Flow[Purge]:
+        return purging.prepare_purge(arguments.parse_id(queue_id, "queue_id"))
 
     def finish_purge(self, purge: Purge, *, poll_interval: float = 5, end: float) -> PurgeStatus:
         """
@@ -252,11 +261,14 @@ class AdministrationHook(CloudflareBaseHook):
 
         :param queue_id: ID of the queue.
         """
-        return self.run(once(queue_calls.get_purge_status(arguments.parse_id(queue_id, "queue_id"))))
+        return self.run(self._get_purge_status(queue_id))
 
     async def aget_purge_status(self, queue_id: str) -> PurgeStatus:
         """Async twin of :meth:`get_purge_status`."""
-        return await self.arun(once(queue_calls.get_purge_status(arguments.parse_id(queue_id, "queue_id"))))
+        return await self.arun(self._get_purge_status(queue_id))
+
+    def _get_purge_status(self, queue_id: str) -> Flow[PurgeStatus]:
+        return once(queue_calls.get_purge_status(arguments.parse_id(queue_id, "queue_id")))
 
     def list_consumers(self, queue_id: str) -> list[Consumer]:
         """
@@ -264,11 +276,14 @@ class AdministrationHook(CloudflareBaseHook):
 
         :param queue_id: ID of the queue.
         """
-        return self.run(once(queue_calls.list_consumers(arguments.parse_id(queue_id, "queue_id"))))
+        return self.run(self._list_consumers(queue_id))
 
     async def alist_consumers(self, queue_id: str) -> list[Consumer]:
         """Async twin of :meth:`list_consumers`."""
-        return await self.arun(once(queue_calls.list_consumers(arguments.parse_id(queue_id, "queue_id"))))
+        return await self.arun(self._list_consumers(queue_id))
+
+    def _list_consumers(self, queue_id: str) -> Flow[list[Consumer]]:
+        return once(queue_calls.list_consumers(arguments.parse_id(queue_id, "queue_id")))
 
     def create_pull_consumer(self, queue_id: str, **settings: Unpack[ConsumerSettings]) -> Consumer:
         """
