@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -36,6 +38,8 @@ Observe: TypeAlias = Callable[[Call[Any]], AbstractContextManager[Exchange]]
 
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 30
+TELL_SECONDS = 60
+"""How often repeats for the same reason are told of."""
 MAX_CONNECTIONS = 100
 """All of them are kept alive: opening one anew costs more than a request."""
 
@@ -61,6 +65,27 @@ class RepeatPolicy:
     max_retry_after: float = 30
 
 
+class Told:
+    """Decides which repeats are worth a line in the log: of failures that are alike, one a minute, with a count."""
+
+    def __init__(self) -> None:
+        self._last: dict[Any, float] = {}
+        self._since: Counter[Any] = Counter()
+
+    def how_often(self, failure: Any) -> int | None:
+        """
+        Return how many failures were not told of since the last line; None if this one is not told of either.
+
+        :param failure: what tells failures that are alike from others.
+        """
+        now = time.monotonic()
+        if now < self._last.get(failure, -math.inf) + TELL_SECONDS:
+            self._since[failure] += 1
+            return None
+        self._last[failure] = now
+        return self._since.pop(failure, 0)
+
+
 class _Tries:
     """
     The tries of one call: whether there is to be another, after how long, and what earlier ones left open.
@@ -68,8 +93,9 @@ class _Tries:
     It sees each failure first, so what every error of a connection has in common is written into it here.
     """
 
-    def __init__(self, policy: RepeatPolicy, call: Call[Any], settings: Settings) -> None:
+    def __init__(self, policy: RepeatPolicy, call: Call[Any], settings: Settings, told: Told | None = None) -> None:
         self.ambiguous = False
+        self._told = told or Told()
         self._policy = policy
         self._call = call
         self._settings = settings
@@ -100,13 +126,16 @@ class _Tries:
         return max(self._backoff(state), getattr(_error_of(state), "retry_after", None) or 0)
 
     def _log(self, state: tenacity.RetryCallState) -> None:
-        log.warning(
-            "Connection %r: trying again in %.1f s (try %d): %s",
-            self._settings.conn_id,
-            state.upcoming_sleep,
-            state.attempt_number + 1,
-            getattr(_error_of(state), "message", ""),
-        )
+        error = _error_of(state)
+        if (before := self._told.how_often((type(error), getattr(error, "status", None)))) is not None:
+            log.warning(
+                "Connection %r: trying again in %.1f s (try %d)%s: %s",
+                self._settings.conn_id,
+                state.upcoming_sleep,
+                state.attempt_number + 1,
+                f", {before} more failed like this since the last line" if before else "",
+                getattr(error, "message", ""),
+            )
 
 
 def _error_of(state: tenacity.RetryCallState) -> BaseException | None:
@@ -169,9 +198,10 @@ class _AnyClient:
         self._observe = observe
         self._policy = policy or RepeatPolicy()
         self._sleep = sleep
+        self._told = Told()
 
     def _tries(self, call: Call[Any]) -> _Tries:
-        return _Tries(self._policy, call, self.settings)
+        return _Tries(self._policy, call, self.settings, self._told)
 
     def _read(self, call: Call[T], answer: Answer, tries: _Tries) -> T:
         return call.read_answer(answer, repeated=tries.ambiguous, secret=self.settings.credentials.secret)
@@ -303,6 +333,9 @@ class AsyncClient(_AnyClient):
         observe: Observe = unobserved,
     ) -> None:
         super().__init__(settings, policy, sleep, observe)
+        library = logging.getLogger("httpx")
+        if library.level == logging.NOTSET:  # it has an INFO line for each request; Airflow 3.1 and later do the same
+            library.setLevel(logging.WARNING)
         self._clients: list[httpx.AsyncClient] = []
         self._idle: asyncio.LifoQueue[httpx.AsyncClient | None] = asyncio.LifoQueue()
         for _ in range(MAX_CONNECTIONS - 1):

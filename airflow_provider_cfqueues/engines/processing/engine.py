@@ -16,6 +16,7 @@ from datetime import datetime
 from time import monotonic
 from typing import Any
 
+from airflow_provider_cfqueues.engines.processing.failures import FailureLog
 from airflow_provider_cfqueues.engines.processing.handling import Handling
 from airflow_provider_cfqueues.engines.processing.journal import Journal
 from airflow_provider_cfqueues.engines.processing.options import Options
@@ -82,6 +83,7 @@ class Engine:
         self._situation = Situation(
             consumer=options.consumer, can_dead_letter=queue.can_dead_letter, is_dry_run=options.dry_run
         )
+        self.failures = FailureLog(self._log, self._situation, queue.dead_letter_name)
         self._journal = journal
         self._runner = runner or Runner(options.concurrency)
         self._runner.on_error = self._on_error
@@ -184,6 +186,7 @@ class Engine:
             await self._settler.give_up()
             self._is_over = True
         finally:
+            self.failures.tell()
             await self._runner.end(CLEAN_UP_SECONDS if self._grace_ends is None else 0)
             self.report.seconds = self._clock() - began
         for end in ends:
@@ -229,14 +232,14 @@ class Engine:
             self._settler.stage(settlement)
 
     def name_what_is_open(self) -> None:
-        """Log and count what nobody settled: nothing, unless the run was given up or torn down before its end."""
+        """Name and count what nobody settled: nothing, unless the run was given up or torn down before its end."""
         if self._is_over:
             return
         held = [settlement.message for settlement in self._held]
-        open_messages = [*self._running.values(), *self._buffer, *held, *self._settler.open_messages()]
-        if open_messages:
-            self.report.fates[Kind.UNCONFIRMED] += len(open_messages)
-            self._log.error("The run was given up before its end: %s", len(open_messages))
+        messages = [*self._running.values(), *self._buffer, *held, *self._settler.open_messages()]
+        self.report.fates[Kind.UNCONFIRMED] += len(messages)
+        why = "the run ended before the API was told of it"
+        self.report.unconfirmed.note(self._log, self._queue.name, [(message, why) for message in messages])
 
     # -- pulling ----------------------------------------------------------------------------------------------------
 
@@ -319,7 +322,8 @@ class Engine:
             self.report.add(handled, self._options)
             if self._journal is not None:
                 (self._journal.note if settlement.kind is Kind.ACKED else self._journal.forget)(message)
-        log_settlements(self._log, self._queue.name, [settlement])
+        if settlement.reason or settlement.note:
+            self.failures.note(handled, settlement)
         self._close(message)
         if self._options.dry_run:
             self._held.append(settlement)
