@@ -253,12 +253,13 @@ def log_settlements(log: Any, queue: str, settlements: Iterable[Settlement]) -> 
         is_left = kind is Kind.UNCONFIRMED
         ends = min((message.lease_expires_at for message in messages if message.lease_expires_at), default=None)
         fate = f"left leased{f' until {ends:%H:%M:%S} UTC' if ends else ''}" if is_left else kind.value
-        (log.error if is_left else log.warning)("Queue %s: %s %s: %s", queue, _name(messages), fate, text)
+        name = _name(messages, MAX_LISTED if is_left else 1)
+        (log.error if is_left else log.warning)("Queue %s: %s %s: %s", queue, name, fate, text)
 
 
-def _name(messages: list[Message]) -> str:
-    """Return messages as the begin of a sentence, with their IDs, up to a hundred."""
+def _name(messages: list[Message], most: int) -> str:
+    """Return messages as the begin of a sentence, with some of their IDs."""
     if len(messages) == 1:
         return f"Message {messages[0].id} (attempt {messages[0].attempts}) is"
-    more = f" and {len(messages) - MAX_LISTED} more" if len(messages) > MAX_LISTED else ""
-    return f"{len(messages)} messages ({', '.join(message.id for message in messages[:MAX_LISTED])}{more}) are"
+    more = "such as " if len(messages) > most else ""
+    return f"{len(messages)} messages ({more}{', '.join(message.id for message in messages[:most])}) are"

@@ -8,16 +8,15 @@ engine and a trigger all settle in the same way.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues.client import message_calls, messages
-from airflow_provider_cfqueues.client.flow import Pause
+from airflow_provider_cfqueues.client import messages
 from airflow_provider_cfqueues.engines.copies import copy, wrap
+from airflow_provider_cfqueues.engines.sending import Sender
 from airflow_provider_cfqueues.engines.settlement import Kind, Settlement, Situation, choose_settlement, log_settlements
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, InvalidRequestError
 from airflow_provider_cfqueues.models import AckResult, Lease, Message, OutgoingMessage
@@ -25,8 +24,6 @@ from airflow_provider_cfqueues.models import AckResult, Lease, Message, Outgoing
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.client.flow import Flow
 
-MAX_REFUSED_IN_A_ROW = 10
-"""After ten refusals in a row, suspect the queue, not the messages."""
 ACKS = (Kind.ACKED, Kind.ACKED_FROM_JOURNAL, Kind.REJECTED, Kind.RENEWED)
 SETTLE_AGAIN_SECONDS = 5.0
 """How long to wait before a copy that could not be sent is tried again, unless the API asks for more."""
@@ -36,67 +33,20 @@ def _at_once() -> float:
     return 0.0
 
 
-def send_copies(
-    queue_id: str,
-    copies: Mapping[str, OutgoingMessage],
-    *,
-    sent: set[str],
-    refused: dict[str, InvalidRequestError],
-    wait: Callable[[], float | None] = _at_once,
-    on_request: Callable[[int], None] = lambda accepted: None,
-) -> Flow[None]:
-    """
-    Send copies of messages. A request that the API objects to is halved, until it is clear which message is at fault.
-
-    What was accepted or refused is noted at once, so that it is known also if this is cancelled or fails. A copy that
-    may have been accepted is sent again: a duplicate is better than a lost message.
-
-    :param queue_id: ID of the queue that gets them.
-    :param copies: the copies, by the lease of their message; each fits into a request.
-    :param sent: is given the leases of those that the queue accepted.
-    :param refused: is given the errors of those that it did not, by lease.
-    :param wait: returns the seconds to wait before a request, None to stop.
-    :param on_request: is told of each request, and how many messages it brought over.
-    :raises CloudflareQueuesError: a request failed for another reason, or ten messages in a row were refused.
-    """
-    leases = iter(copies)
-    waiting = [list(islice(leases, len(batch))) for batch in messages.batches(list(copies.values()))]
-    in_a_row = 0
-    while waiting:
-        while pause := wait():
-            yield Pause(seconds=pause)
-        if pause is None:
-            return
-        batch = waiting.pop(0)
-        before = len(sent)
-        try:
-            yield message_calls.send(queue_id, [copies[lease_id] for lease_id in batch], repeat_ambiguous=True)
-        except InvalidRequestError as error:
-            half = len(batch) // 2
-            if half:
-                waiting[:0] = [batch[:half], batch[half:]]
-                continue
-            refused[batch[0]] = error
-            in_a_row += 1
-            if in_a_row == MAX_REFUSED_IN_A_ROW:
-                raise
-        else:
-            in_a_row = 0
-            sent.update(batch)
-        finally:
-            on_request(len(sent) - before)
-
-
 class Settling:
     """
     Settlements of messages on their way to the API.
 
     :param settlements: what was decided, of at most 100 messages.
     :param situation: what it was decided by.
+    :param sender: sends copies.
     """
 
-    def __init__(self, settlements: Iterable[Settlement], situation: Situation) -> None:
+    def __init__(
+        self, settlements: Iterable[Settlement], situation: Situation, *, sender: Sender | None = None
+    ) -> None:
         self._situation = situation
+        self._sender = sender or Sender()
         self._copied: set[str] = set()
         self._refused: dict[str, InvalidRequestError] = {}
         self.open = list(settlements)
@@ -194,7 +144,7 @@ class Settling:
 
     def _copy(self, target_id: str, copies: dict[str, OutgoingMessage]) -> Flow[None]:
         try:
-            yield from send_copies(target_id, copies, sent=self._copied, refused=self._refused)
+            yield from self._sender.send(target_id, copies, sent=self._copied, refused=self._refused)
         except CloudflareQueuesError as error:
             self.error = error
 
@@ -241,14 +191,18 @@ async def settle_until_leases_end(
     """
     await settle(settling)
     log_settlements(log, queue_name, settling.changed)
+    told = 0.0
     while (error := settling.error) is not None:
         on_error(error)
         wait = max(error.retry_after or 0, SETTLE_AGAIN_SECONDS)
-        ends = [one.message.lease_expires_at or now() for one in settling.open]
-        is_worth_it = not isinstance(error, InvalidRequestError) and now() + timedelta(seconds=wait) < min(
-            ends, default=now()
-        )
-        if not is_worth_it or not await rest(wait):
+        until = now() + timedelta(seconds=wait)
+        is_in_time = settling.open and all(until < (one.message.lease_expires_at or until) for one in settling.open)
+        if isinstance(error, InvalidRequestError) or not is_in_time:
+            return
+        if wait != told:
+            told = wait
+            log.warning("Queue %s: copying them is tried again in %.0f s: %s", queue_name, wait, error)
+        if not await rest(wait):
             return
         settling.try_again()
         await settle(settling)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
     from airflow_provider_cfqueues.engines.processing.journal import Store
     from airflow_provider_cfqueues.engines.processing.report import Report
+    from airflow_provider_cfqueues.engines.queue import MessageQueue
     from airflow_provider_cfqueues.models import Consumer
 
 DEFAULT_DELAY = ExponentialDelay(jitter=0.2)
@@ -156,13 +157,13 @@ class QueueProcessOperator(QueueOperator):
         """Process the queue."""
         options = self._options()
         share = parse_fail_on(self.fail_on)
-        handler = self._bind_handler(context)
+        handler = self._bind_handler(context, options)
         store = self._find_store(context)
         queue_id = self.find_queue()
         consumer = self.hook.get_pull_consumer(queue_id)
         options = replace(options, consumer=consumer)
         metrics = Metrics(queue_id)
-        queue = HookQueue(
+        queue = self._open_queue(
             self.hook,
             queue_id,
             visibility_timeout=options.visibility_timeout,
@@ -234,8 +235,12 @@ class QueueProcessOperator(QueueOperator):
             **given,
         )
 
-    def _bind_handler(self, context: Context) -> Callable[[Any], Any]:
-        """Return the handler as a function of the message alone."""
+    def _open_queue(self, *args: Any, **kwargs: Any) -> MessageQueue:
+        """Return the queue to process; a subclass may have one of its own."""
+        return HookQueue(*args, **kwargs)
+
+    def _bind_handler(self, context: Context, options: Options) -> Callable[[Any], Any]:
+        """Return the handler as a function of the message alone; a subclass may have one of its own."""
         handler = _check_handler(import_string(self.handler) if isinstance(self.handler, str) else self.handler)
         # A view, not a copy: Airflow 2 warns of each deprecated key that is looked at.
         known: Mapping[str, Any] = ChainMap(dict(self.op_kwargs), cast("dict[str, Any]", context))

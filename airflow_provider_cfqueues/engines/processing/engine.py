@@ -144,6 +144,10 @@ class Engine:
         """When the run is over at the latest, by ``time.monotonic``; None as long as it is not killed."""
         return self._ends_by
 
+    def count_unhandled(self) -> int:
+        """Return how many messages are pulled whose handler has not come to its end."""
+        return len(self._buffer) + len(self._running)
+
     def stop(self, *, killed: bool = False) -> None:
         """
         Pull and begin nothing more; safe from any thread and from a signal handler.

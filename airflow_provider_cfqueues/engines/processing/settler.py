@@ -10,6 +10,7 @@ from typing import Any
 from airflow_provider_cfqueues.client.message_calls import MAX_LEASES_PER_ACK
 from airflow_provider_cfqueues.engines.processing.report import Report
 from airflow_provider_cfqueues.engines.queue import MessageQueue
+from airflow_provider_cfqueues.engines.sending import Sender
 from airflow_provider_cfqueues.engines.settlement import Settlement, Situation
 from airflow_provider_cfqueues.engines.settling import Settling, settle_until_leases_end
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
@@ -48,6 +49,7 @@ class Settler:
     ) -> None:
         self._queue = queue
         self._situation = situation
+        self._sender = Sender()
         self._interval = interval
         self._report = report
         self._on_settled = on_settled
@@ -98,7 +100,7 @@ class Settler:
             request.add_done_callback(self._ended)
 
     async def _send(self, batch: list[Settlement]) -> None:
-        settling = Settling(batch, self._situation)
+        settling = Settling(batch, self._situation, sender=self._sender)
         why_open = "the run ended before the API answered"
         try:
             await settle_until_leases_end(
