@@ -98,7 +98,7 @@ class Engine:
             log=self._log,
         )
         self._buffer: deque[Message] = deque()
-        self._running: dict[str, Message] = {}
+        self._running: dict[int, Message] = {}  # by their identity: a lease may come twice
         self._held: list[Settlement] = []
         self._window = Window(options)
         self._idling = Idling(options.idle_timeout, options.poll_interval)
@@ -288,7 +288,7 @@ class Engine:
                 await self._handling.run(messages, lambda: self._stopping, self._settle)
                 self._busy_seconds += self._clock() - began
                 for message in reversed(messages):
-                    if self._running.pop(message.lease_id, None):  # its turn did not come
+                    if self._running.pop(id(message), None):  # its turn did not come
                         self._buffer.appendleft(message)
                 if self._handling.error is not None:
                     self._on_error(self._handling.error)
@@ -306,7 +306,7 @@ class Engine:
                 takes = self._handling.takes(self._pace)
                 takes = takes if self._options.batch_size else min(takes, share)
                 messages = [self._buffer.popleft() for _ in range(min(takes, len(self._buffer)))]
-                self._running.update({message.lease_id: message for message in messages})
+                self._running.update({id(message): message for message in messages})
                 return messages
             if self._pulling_ended:
                 break
@@ -337,7 +337,7 @@ class Engine:
 
     def _close(self, message: Message) -> None:
         self._window.handled(message)
-        self._running.pop(message.lease_id, None)  # two pulls may have brought the same lease
+        del self._running[id(message)]
 
     def _on_settled(self, count: int) -> None:
         self._window.open -= count
