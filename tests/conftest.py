@@ -11,7 +11,11 @@ import atexit
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +27,7 @@ os.environ.update(  # before the first import of Airflow
     AIRFLOW__CORE__DAGS_FOLDER=os.path.join(os.path.dirname(os.path.dirname(__file__)), "example_dags"),
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
     AIRFLOW__CORE__UNIT_TEST_MODE="False",
+    AIRFLOW__WORKERS__EXECUTION_API_RETRIES="1",  # a test of what the API server refuses would wait long
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{_HOME}/airflow.db",
 )
 
@@ -55,6 +60,18 @@ def cf(cloudflare_queues, connect):
 def queue(cf):
     """ID of the emulator's queue."""
     return next(iter(cf.queues.values()))
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a program of tests/ by its module, as ``scripts/`` do, and return what it wrote."""
+    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+
+    def program(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", module, *arguments]
+        return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+
+    return program
 
 
 @pytest.fixture

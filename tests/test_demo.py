@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-DEMO = Path(__file__).parent.parent / "scripts" / "demo.py"
 
-
-def test_the_demo_ends_with_counts_that_agree():
+def test_the_demo_ends_with_counts_that_agree(program):
     pytest.importorskip("airflow.dag_processing.dagbag", reason="the demo runs on Airflow 3.3")
-    done = subprocess.run([sys.executable, str(DEMO)], capture_output=True, text=True, check=False)
+    done = program("harness.demo")
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {"pulled": 25, "acked": 20, "retried": 5, "left": 5}
     assert "The API counted 20 acks and 5 retries" in done.stdout

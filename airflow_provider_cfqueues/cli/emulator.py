@@ -6,13 +6,14 @@ import os
 import sys
 from argparse import Namespace
 
+from airflow_provider_cfqueues.emulator.options import OPTIONS
+
 
 def emulator(arguments: Namespace) -> None:
     """Run a local Cloudflare Queues."""
-    given = []
-    for name in ("host", "port", "state", "account_id", "api_token"):
-        if getattr(arguments, name) is not None:
-            given += [f"--{name.replace('_', '-')}", getattr(arguments, name)]
-    for queue in arguments.queue or ():
-        given += ["--queue", queue]
-    os.execv(sys.executable, [sys.executable, "-m", "airflow_provider_cfqueues.emulator", *given])  # noqa: S606 - ours
+    program = [sys.executable, "-m", "airflow_provider_cfqueues.emulator"]
+    for flag in OPTIONS:
+        value = getattr(arguments, flag.removeprefix("--").replace("-", "_"))
+        values = value if isinstance(value, list) else [value]
+        program += [f"{flag}={each}" for each in values if each is not None]
+    os.execv(sys.executable, program)  # noqa: S606 -- ours

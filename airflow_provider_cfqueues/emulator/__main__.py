@@ -8,16 +8,22 @@ import logging
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues import emulator
+from airflow_provider_cfqueues.emulator import start
 from airflow_provider_cfqueues.emulator.model import BrokerError
-from airflow_provider_cfqueues.emulator.service import ACCOUNT_ID, API_TOKEN, JSON_ENCODINGS
+from airflow_provider_cfqueues.emulator.options import OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+ONE_FILE = Path(sys.argv[0])
+"""What was started, if it is the file that ``scripts/emulator_file`` builds."""
 EPILOG = """\
+With "conformance" as the first argument it checks whether an endpoint behaves as this emulator: conformance --help
+
 Once it accepts connections it writes one line to stdout, a JSON object with base_url, account_id, api_token
 and queues (NAME: ID). Logs go to stderr. Stop it with Ctrl-C or SIGTERM.
 """
@@ -26,52 +32,14 @@ and queues (NAME: ID). Logs go to stderr. Stop it with Ctrl-C or SIGTERM.
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(
-        prog="python -m airflow_provider_cfqueues.emulator",
+        prog=f"python {ONE_FILE.name}" if ONE_FILE.suffix == ".pyz" else "python -m airflow_provider_cfqueues.emulator",
         description="Run a local Cloudflare Queues that speaks the same HTTP.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="address to listen on (%(default)s); control paths need no credentials",
-    )
-    made.add_argument("--port", type=_port, default=8787, help="port to listen on (%(default)s); 0 picks a free one")
-    made.add_argument(
-        "--queue",
-        action="append",
-        metavar="NAME[=ID]",
-        dest="queues",
-        help="a queue with an http_pull consumer that exists from the start; repeatable (my-queue)",
-    )
-    made.add_argument("--state", metavar="FILE", help="keep queues and messages in this SQLite file (memory)")
-    made.add_argument("--account-id", default=ACCOUNT_ID, metavar="A", help="the only account (%(default)s)")
-    made.add_argument(
-        "--api-token",
-        default=API_TOKEN,
-        metavar="T",
-        help="the only token, and the only API key (%(default)s)",
-    )
-    made.add_argument(
-        "--json-encoding",
-        choices=JSON_ENCODINGS,
-        default=JSON_ENCODINGS[0],
-        help="how pulls show JSON bodies; the real API is seen doing both (%(default)s)",
-    )
+    for flag, options in OPTIONS.items():
+        made.add_argument(flag, **options)
     return made
-
-
-def _port(text: str) -> int:
-    if not text.isdigit() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
-    return int(text)
-
-
-def _queues(values: Sequence[str] | None) -> dict[str, str | None] | None:
-    if values is None:
-        return None
-    pairs = [value.partition("=") for value in values]
-    return {name: queue_id if equals else None for name, equals, queue_id in pairs}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,14 +48,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     :param arguments: those of the command line.
     """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["conformance"]:
+        from airflow_provider_cfqueues.emulator.conformance import command
+
+        return command.main(given[1:])
     made = parser()
-    options = vars(made.parse_args(arguments))
-    options["queues"] = _queues(options["queues"])
+    options = vars(made.parse_args(given))
+    queues = options.pop("queue")
+    options["allow_hosts"] = options.pop("allow_host") or ()
+    options["assume"] = dict(text.split("=", 1) for text in options["assume"] or ())
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     told = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: told.set())
     try:
+        options["queues"] = None if queues is None else start.read(queues)
         running = emulator.Emulator(**options)
         running.start()
     except (ValueError, BrokerError, OSError, ModuleNotFoundError) as error:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from airflow_provider_cfqueues.emulator import auth, control, wire
+from airflow_provider_cfqueues.emulator import auth, control, page, wire
 from airflow_provider_cfqueues.emulator.api import ROUTES
+from airflow_provider_cfqueues.emulator.browsers import BrowserGuard
 from airflow_provider_cfqueues.emulator.call import Call, Handler
 from airflow_provider_cfqueues.emulator.model import BrokerError
 from airflow_provider_cfqueues.emulator.parsing import ACCOUNT_ID, QUEUE_ID
@@ -33,19 +35,20 @@ Hangup = Callable[["Scope"], None]
 log = logging.getLogger(__name__)
 
 
-def make_app(service: Service, hang_up: Hangup) -> Starlette:
+def make_app(service: Service, hang_up: Hangup, hosts: Iterable[str]) -> Starlette:
     """
     Return the application of a service.
 
     :param service: what it serves.
     :param hang_up: closes the connection of a request, which ASGI has no word for.
+    :param hosts: names that it is known by, beside ``localhost`` and any address.
     """
     routes: list[BaseRoute] = [
         Route(BASE_PATH + path, Endpoint(service, hang_up, handlers)) for path, handlers in ROUTES.items()
     ]
-    routes += control.routes(service)
+    routes += [page.route(), *control.routes(service)]
     routes.append(Route("/{path:path}", Endpoint(service, hang_up, {})))
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, middleware=[Middleware(BrowserGuard, hosts=hosts)])
 
 
 class Endpoint:
@@ -87,7 +90,8 @@ class Endpoint:
 
     def _response(self, request: Request, data: bytes, fault: Fault) -> Response:
         status, content = (0, None) if fault.answers else self._apply(request, data)
-        headers = {"cf-ray": f"{self._service.random.getrandbits(64):016x}-EMU"}
+        ray = f"{self._service.random.getrandbits(64):016x}-EMU"
+        headers = {"cf-ray": ray, **self._service.rate_limit.headers()}
         if fault.status is not None:
             return _canned(fault, headers)
         return Response(json.dumps(content, separators=(",", ":")), status, headers, "application/json")
@@ -106,6 +110,7 @@ class Endpoint:
         if not self._handlers or (account_id and not ACCOUNT_ID.fullmatch(account_id)):
             raise wire.ApiError(404, 7003, f"Could not route to {path}, perhaps your object identifier is invalid?")
         auth.check(self._service, request.headers, path, account_id)
+        self._service.rate_limit.take(path)
         handler = self._handlers.get(request.method)
         if handler is None:
             raise wire.ApiError(405, 7001, f"Method {request.method} not available for that URI.")
@@ -116,11 +121,12 @@ class Endpoint:
         try:
             return handler(call)
         except BrokerError as error:
-            raise wire.api_error(error, data_plane="/messages" in path) from error
+            raise wire.api_error(error, self._service.assume, data_plane="/messages" in path) from error
 
     def _log(self, request: Request, data: bytes, response: Response | None) -> None:
         status = response.status_code if response else None
-        log.info("%s %s -> %s", request.method, request.scope["path"], status or "connection closed")
+        path = request.scope["raw_path"].decode("latin-1")  # a terminal obeys what %1B stands for
+        log.info("%s %s -> %s", request.method, path, status or "connection closed")
         self._service.log.append(
             LoggedRequest(
                 method=request.method,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvicorn
 
 from airflow_provider_cfqueues.emulator.app import BASE_PATH, make_app
-from airflow_provider_cfqueues.emulator.service import ACCOUNT_ID, API_TOKEN, Service
+from airflow_provider_cfqueues.emulator.options import ACCOUNT_ID, API_TOKEN
+from airflow_provider_cfqueues.emulator.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -20,24 +23,37 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
     from airflow_provider_cfqueues.emulator.clock import Clock
+    from airflow_provider_cfqueues.emulator.start import Given
 
 T = TypeVar("T")
+OPEN_TO_OTHERS = (
+    "%s can be reached from other machines: they can read and change all queues, since /_emulator needs no "
+    "credentials. Listen there only inside a container or a network of your own"
+)
+
+log = logging.getLogger(__name__)
 
 
 class Emulator:
     """
     A local Cloudflare Queues that serves HTTP while its ``with`` block runs.
 
-    :param queues: queues that exist from the start, each with an http_pull consumer: names, or a mapping of
-        names to ids; one queue ``my-queue`` where this is None.
+    :param queues: queues that exist from the start, each with an http_pull consumer, and with their dead-letter
+        queues: names, or a mapping of names to ids or to settings as :meth:`create_queue` takes them. None is the
+        queues of the state file, or one queue ``my-queue`` where there is nothing yet.
     :param account_id: the only account.
     :param api_token: the only token; with any e-mail address also the only API key.
     :param host: address to listen on; everybody who reaches it can use the control paths.
     :param port: port to listen on, 0 for a free one.
+    :param allow_hosts: names that requests may give as ``Host``, beside ``localhost``, ``host`` and any address.
     :param state: SQLite file that keeps queues and messages, None for memory.
     :param json_encoding: how pulls show JSON bodies, ``base64`` or ``plain``.
     :param clock: what time it is.
     :param random: where ids come from.
+    :param assume: what to assume where nobody knows about the real API, such as ``{"lease-end": "at-once"}``.
+    :param rate_limit: how many API requests five minutes allow before all are refused for the next five; None for
+        no limit.
+    :param daily_operations: how many operations on messages a day allows; None for no limit.
     """
 
     base_url: str
@@ -45,19 +61,24 @@ class Emulator:
     def __init__(
         self,
         *,
-        queues: Iterable[str] | Mapping[str, str | None] | None = None,
+        queues: Given | None = None,
         account_id: str = ACCOUNT_ID,
         api_token: str = API_TOKEN,
         host: str = "127.0.0.1",
         port: int = 0,
+        allow_hosts: Iterable[str] = (),
         state: str | None = None,
         json_encoding: str = "base64",
         clock: Clock | None = None,
         random: Random | None = None,
+        assume: Mapping[str, str] | None = None,
+        rate_limit: int | None = None,
+        daily_operations: int | None = None,
     ) -> None:
         self.account_id = account_id
         self.api_token = api_token
         self._address = (host, port)
+        self._hosts = [host, *allow_hosts]
         self._options: dict[str, Any] = {
             "queues": queues,
             "account_id": account_id,
@@ -66,6 +87,9 @@ class Emulator:
             "json_encoding": json_encoding,
             "clock": clock,
             "random": random,
+            "assume": assume,
+            "rate_limit": rate_limit,
+            "daily_operations": daily_operations,
         }
 
     def __enter__(self) -> Emulator:
@@ -80,13 +104,15 @@ class Emulator:
     def start(self) -> None:
         """Start serving; it accepts connections when this returns."""
         self._service = Service(**self._options)
+        if not _is_loopback(self._address[0]):
+            log.warning(OPEN_TO_OTHERS, self._address[0])
         try:
             listener = _listen(*self._address)
         except OSError:
             self._service.close()
             raise
         self.base_url = f"http://{_url_host(self._address[0])}:{listener.getsockname()[1]}{BASE_PATH}"
-        self._server = _Server(self._service)
+        self._server = _Server(self._service, self._hosts)
         self._thread = threading.Thread(
             target=self._server.serve_until_told, args=(listener,), name="cfqueues-emulator", daemon=True
         )
@@ -167,10 +193,10 @@ class Emulator:
 class _Server(uvicorn.Server):
     loop: asyncio.AbstractEventLoop
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, hosts: Iterable[str]) -> None:
         super().__init__(
             uvicorn.Config(
-                make_app(service, self._hang_up),
+                make_app(service, self._hang_up, hosts),
                 http="h11",  # the one that uvicorn always has, so that every machine sees the same
                 ws="none",
                 lifespan="off",
@@ -214,6 +240,13 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise OSError(error.errno, f"cannot listen on {host} port {port}: {error.strerror}") from error
     return listener
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _url_host(host: str) -> str:

@@ -9,22 +9,18 @@ from collections.abc import Mapping
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues.emulator import parsing, snapshot, wire
+from airflow_provider_cfqueues.emulator import parsing, snapshot, start, wire
 from airflow_provider_cfqueues.emulator.broker import Broker
 from airflow_provider_cfqueues.emulator.faults import Faults
-from airflow_provider_cfqueues.emulator.model import ConsumerSettings, Outgoing, QueueExists
+from airflow_provider_cfqueues.emulator.limits import RateLimit
+from airflow_provider_cfqueues.emulator.model import Outgoing
+from airflow_provider_cfqueues.emulator.options import ACCOUNT_ID, API_TOKEN, JSON_ENCODINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from airflow_provider_cfqueues.emulator.clock import Clock
     from airflow_provider_cfqueues.emulator.snapshot import LoggedRequest
 
-ACCOUNT_ID = "0" * 31 + "1"
-API_TOKEN = "emulator-token"  # noqa: S105 -- opens nothing but an emulator
-QUEUES: dict[str, str | None] = {"my-queue": None}
 CONTENT_TYPES = ("json", "text", "bytes", "v8")
-JSON_ENCODINGS = ("base64", "plain")
 LOGGED_REQUESTS = 1000
 
 
@@ -32,25 +28,32 @@ class Service:
     """
     Everything behind the HTTP; not thread-safe.
 
-    :param queues: queues with an http_pull consumer that exist from the start: names, or names to ids.
+    :param queues: queues with an http_pull consumer that exist from the start: names, or names to ids or settings;
+        None is those of the state file, or ``my-queue`` where there is nothing yet.
     :param account_id: the only account.
     :param api_token: the only token; with any e-mail address also the only API key.
     :param state: SQLite file, or None to keep everything in memory.
     :param json_encoding: how pulls show JSON bodies, ``base64`` or ``plain``.
     :param clock: what time it is.
     :param random: where ids come from.
+    :param assume: what to assume where nobody knows, see ``assumptions``.
+    :param rate_limit: how many API requests five minutes allow; None for no limit.
+    :param daily_operations: how many operations on messages a day allows; None for no limit.
     """
 
     def __init__(
         self,
         *,
-        queues: Iterable[str] | Mapping[str, str | None] | None = None,
+        queues: start.Given | None = None,
         account_id: str = ACCOUNT_ID,
         api_token: str = API_TOKEN,
         state: str | None = None,
         json_encoding: str = "base64",
         clock: Clock | None = None,
         random: Random | None = None,
+        assume: Mapping[str, str] | None = None,
+        rate_limit: int | None = None,
+        daily_operations: int | None = None,
     ) -> None:
         if not parsing.ACCOUNT_ID.fullmatch(account_id):
             raise ValueError(f"account id must be 1 to 32 letters, digits, '-' or '_', not {account_id!r}")
@@ -61,37 +64,41 @@ class Service:
         self.random = random or Random()  # noqa: S311 -- ids, not secrets
         self.faults = Faults()
         self.log: deque[LoggedRequest] = deque(maxlen=LOGGED_REQUESTS)
-        self._start_encoding = self.json_encoding = _one_of(JSON_ENCODINGS, json_encoding, "json_encoding")
-        self._start_queues = _by_name(QUEUES if queues is None else queues)
-        for name, queue_id in self._start_queues.items():
-            _check_queue(name, queue_id)
-        self.broker = Broker(state or ":memory:", clock=clock, random=self.random)
+        wanted = None if queues is None else start.by_name(queues)
+        assume = {"json-encoding": json_encoding, **(assume or {})}
+        self.broker = Broker(
+            state or ":memory:", clock=clock, random=self.random, assume=assume, daily_operations=daily_operations
+        )
+        self.assume = self.broker.assume
+        self.rate_limit = RateLimit(rate_limit, self.broker.clock, self.assume)
+        self._start_encoding = self.json_encoding = self.assume["json-encoding"]
         self.broker.clock.offset_ms += self.broker.store.get("clock_offset_ms", 0)
+        if wanted is None:
+            wanted = start.DEFAULT if self.broker.store.is_new else {}
         try:
-            self._make_queues()
+            start.make(self.broker.queues, wanted)
         except BaseException:
             self.close()
             raise
+        self._at_start = self.broker.queues.all()
 
     def queues(self) -> dict[str, str]:
         """Return the id of every queue by its name."""
         return {queue.name: queue.id for queue in self.broker.queues.all()}
 
-    def create_queue(
-        self, name: str, *, queue_id: str | None = None, dead_letter_queue: str = "", **settings: Any
-    ) -> str:
+    def create_queue(self, name: str, *, queue_id: str | None = None, **settings: Any) -> str:
         """
         Make a queue with an http_pull consumer and return its id.
 
         :param name: its name.
         :param queue_id: its id; made up where it is not given.
-        :param dead_letter_queue: name of the queue for messages that fail too often; made now if missing.
-        :param settings: fields of ``ConsumerSettings``.
+        :param settings: ``dead_letter_queue``, the name of a queue that is made now if missing, and fields of
+            ``ConsumerSettings``.
         """
-        _check_queue(name, queue_id)
+        start.check(name, queue_id)
+        consumer = start.consumer(name, settings)
         queue = self.broker.queues.create(name, queue_id=queue_id)
-        consumer = ConsumerSettings(**settings)
-        self.broker.queues.add_consumer(queue.id, dead_letter_queue=dead_letter_queue, settings=consumer)
+        self.broker.queues.add_consumer(queue.id, **consumer)
         return queue.id
 
     def send(
@@ -146,47 +153,29 @@ class Service:
         reports = [self.broker.report(queue_id, limit) for queue_id in self.queues().values()]
         return {
             "now_ms": self.broker.clock.now_ms(),
+            "advanced_seconds": self.broker.clock.offset_ms / 1000,
+            "account_id": self.account_id,
             "json_encoding": self.json_encoding,
+            "operations_today": self.broker.operations.used,
             "faults": self.faults.active(),
-            "queues": [snapshot.queue(report) for report in reports],
+            "queues": [snapshot.queue(report, self.broker.deliveries(report.queue)) for report in reports],
         }
 
     def reset(self) -> None:
         """Go back to the start: its queues with their ids, real time, no messages, faults or logged calls."""
         self.faults.clear()
+        self.rate_limit.reset()
+        self.broker.operations.used = 0
         self.log.clear()
         self.json_encoding = self._start_encoding
         self.broker.clear()
         self.broker.clock.offset_ms = 0
         self.broker.store.put("clock_offset_ms", 0)
-        self._make_queues()
+        start.restore(self.broker.queues, self._at_start)
 
     def close(self) -> None:
         """Close the state file."""
         self.broker.close()
-
-    def _make_queues(self) -> None:
-        for name, queue_id in self._start_queues.items():
-            queue = self.broker.queues.find(name)
-            if queue and queue_id and queue.id != queue_id:
-                raise ValueError(f"queue {name!r} has the id {queue.id} in the state file, not {queue_id}")
-            try:
-                self._start_queues[name] = queue.id if queue else self.create_queue(name, queue_id=queue_id)
-            except QueueExists as error:
-                raise ValueError(f"another queue than {name!r} has the id {queue_id!r}") from error
-
-
-def _by_name(queues: Iterable[str] | Mapping[str, str | None]) -> dict[str, str | None]:
-    if isinstance(queues, str):
-        raise TypeError(f"queues are names or a mapping of names to ids, not the string {queues!r}")
-    return dict(queues) if isinstance(queues, Mapping) else dict.fromkeys(queues)
-
-
-def _check_queue(name: str, queue_id: str | None) -> None:
-    if not parsing.QUEUE_NAME.fullmatch(name):
-        raise ValueError(f"queue name must be 1 to 63 lower-case letters, digits and hyphens, not {name!r}")
-    if queue_id is not None and not parsing.QUEUE_ID.fullmatch(queue_id):
-        raise ValueError(f"id of queue {name!r} must be 1 to 32 letters and digits, not {queue_id!r}")
 
 
 def _one_of(choices: tuple[str, ...], value: str, name: str) -> str:

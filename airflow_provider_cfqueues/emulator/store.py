@@ -8,6 +8,7 @@ each message that is no longer there has left, so ``received`` is always the bac
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from airflow_provider_cfqueues.emulator.model import StateFileError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 COUNTERS = ("received", "delivered", "acked", "retried", "dead_lettered", "exhausted", "expired", "purged")
 
 _SCHEMA = """
@@ -54,10 +55,23 @@ CREATE TABLE consumers (
     batch_size INTEGER NOT NULL,
     max_retries INTEGER NOT NULL,
     retry_delay NUMERIC NOT NULL,
-    visibility_timeout_ms INTEGER NOT NULL
+    visibility_timeout_ms INTEGER NOT NULL,
+    notification TEXT
 ) WITHOUT ROWID;
 
--- visible_ms is when a waiting message can be pulled, or when the lease of a leased one ends.
+CREATE TABLE subscriptions (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    enabled INTEGER NOT NULL,
+    events TEXT NOT NULL,
+    queue INTEGER NOT NULL REFERENCES queues ON DELETE CASCADE,
+    source TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    modified_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- visible_ms is when a waiting message can be pulled, or when the lease of a leased one ends; max_retries is that of
+-- the consumer at the latest pull.
 CREATE TABLE messages (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     queue INTEGER NOT NULL REFERENCES queues ON DELETE CASCADE,
@@ -71,7 +85,8 @@ CREATE TABLE messages (
     visible_ms INTEGER NOT NULL,
     leased INTEGER NOT NULL DEFAULT 0,
     lease INTEGER NOT NULL DEFAULT 0,
-    attempts INTEGER NOT NULL DEFAULT 0
+    attempts INTEGER NOT NULL DEFAULT 0,
+    max_retries INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX messages_waiting ON messages (queue, visible_ms, number) WHERE NOT leased;
 CREATE INDEX messages_leased ON messages (visible_ms) WHERE leased;
@@ -119,8 +134,10 @@ class Store:
 
     def __init__(self, path: str = ":memory:") -> None:
         try:
+            if path != ":memory:":  # SQLite gives the files beside it the same mode
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1)
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise StateFileError(f"cannot open the state file {path}: {error}") from error
         self.db.row_factory = sqlite3.Row
         try:
@@ -140,8 +157,8 @@ class Store:
         self.db.execute("PRAGMA journal_mode = WAL")
         self.db.execute("PRAGMA synchronous = NORMAL")
         version = self.db.execute("PRAGMA user_version").fetchone()[0]
-        empty = not self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if empty:
+        self.is_new = not self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if self.is_new:
             self.db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         elif version != SCHEMA_VERSION:
             raise StateFileError(
@@ -175,7 +192,7 @@ class Store:
     def clear(self) -> None:
         """Forget every queue and message; numbers go on counting, so no old lease can name a new message."""
         with self.transaction() as db:
-            for table in ("messages", "used_leases", "consumers", "queues"):
+            for table in ("messages", "used_leases", "consumers", "subscriptions", "queues"):
                 db.execute(f"DELETE FROM {table}")  # noqa: S608 -- the names are right above
 
     def close(self) -> None:

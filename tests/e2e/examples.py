@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from e2e.audit import Outcome
 from e2e.world import World
+from harness.audit import Verdict
 
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
 MESSAGES: dict[str, list[dict[str, Any]]] = {
@@ -18,7 +18,7 @@ MESSAGES: dict[str, list[dict[str, Any]]] = {
 DAGS = [f"cloudflare_queues_watch_{name}" for name in ("event", "task", "signup", "purchase")]
 
 
-def examples(world: World) -> Outcome:
+def examples(world: World) -> Verdict:
     """Let messages start the examples; each run succeeds, each message is acked, one goes to the dead-letter queue."""
     airflow = world.airflow
     queues = {name: world.cloudflare.create_queue(name) for name in MESSAGES}
@@ -38,8 +38,8 @@ def examples(world: World) -> Outcome:
     for queue in queues.values():
         world.wait_until_acked(queue)
     dead = next(queue for queue in world.cloudflare.control("GET", "state")["queues"] if queue["name"] == "shop-failed")
-    outcome = Outcome({"runs of": len(set(DAGS) & set(succeeded())), "dead-lettered": dead["backlog_count"]})
-    outcome.expect(dead["backlog_count"] == 1, f"{dead['backlog_count']} messages are in shop-failed, not 1")
+    verdict = Verdict({"runs of": len(set(DAGS) & set(succeeded())), "dead-lettered": dead["backlog_count"]})
+    verdict.expect(dead["backlog_count"] == 1, f"{dead['backlog_count']} messages are in shop-failed, not 1")
     failed = airflow.query("SELECT dag_id FROM dag_run WHERE state = 'failed' AND dag_id LIKE 'cloudflare_queues_%'")
-    outcome.expect(not failed, f"runs of {failed} failed")
-    return outcome
+    verdict.expect(not failed, f"runs of {failed} failed")
+    return verdict

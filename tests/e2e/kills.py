@@ -9,12 +9,13 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from e2e.audit import Outcome, check_queue, compare
-from e2e.cloudflare import Queue
+from e2e.events import compare
 from e2e.scenarios import LEASE_SECONDS, numbered
 from e2e.triggerer import Triggerer
 from e2e.troubles import start, watch
 from e2e.world import World
+from harness.audit import Verdict, check_queue
+from harness.cloudflare import Queue
 
 PER_ROUND = 5
 VICTIMS = ("both", "supervisor", "runner")
@@ -55,7 +56,7 @@ def pulling(one: Round) -> Iterator[None]:
     """Wait until the API has the request; its answer, with the leases, will find nobody."""
     cloudflare = one.world.cloudflare
     cloudflare.add_faults({"path": "pull", "delay_ms": ANSWER_DELAY_MS})
-    one.until("a pull", lambda: not cloudflare.faults_left())
+    one.until("a pull", lambda: not cloudflare.faults())
     one.send()
     yield
     time.sleep(1.5 * ANSWER_DELAY_MS / 1000)
@@ -96,7 +97,7 @@ def acking(one: Round) -> Iterator[None]:
     cloudflare = one.world.cloudflare
     cloudflare.add_faults({"path": "ack", "delay_ms": ANSWER_DELAY_MS})
     one.send()
-    one.until("an ack", lambda: not cloudflare.faults_left())
+    one.until("an ack", lambda: not cloudflare.faults())
     yield
     time.sleep(1.5 * ANSWER_DELAY_MS / 1000)
 
@@ -128,11 +129,11 @@ STEPS = {
 SHORT = ("after yield", "after persistence")
 
 
-def kills(world: World) -> Outcome:
+def kills(world: World) -> Verdict:
     """Kill at each step, look that nothing is lost, and count what came again."""
     queue = watch(world, "kill", match="function:e2e.dags.everything")
     triggerer = start(world, queue)
-    outcome, again, missed, sent = Outcome(), Counter[str](), Counter[str](), 0
+    verdict, again, missed, sent = Verdict(), Counter[str](), Counter[str](), 0
     steps = SHORT if world.is_short else tuple(STEPS)
     for step in steps:
         for number in range(world.rounds):
@@ -143,12 +144,12 @@ def kills(world: World) -> Outcome:
             triggerer = kill(one, step, victim, triggerer, missed)
             again[f"{step}, {victim}"] += one.events - PER_ROUND
             problems, _ = compare(world.airflow.events(queue.name)[one.events_before :], {queue.name: messages})
-            outcome.problems += [f"{step}, {victim} killed: {problem}" for problem in problems]
-        outcome.facts |= _sum_up(step, world.rounds, again, missed)
-        print(f"  {step}: {outcome.facts[step]}", flush=True)
-    outcome.facts |= {"killed": world.rounds * len(steps), "messages": sent}
-    check_queue(outcome, queue, sent)
-    return outcome
+            verdict.problems += [f"{step}, {victim} killed: {problem}" for problem in problems]
+        verdict.facts |= _sum_up(step, world.rounds, again, missed)
+        print(f"  {step}: {verdict.facts[step]}", flush=True)
+    verdict.facts |= {"killed": world.rounds * len(steps), "messages": sent}
+    check_queue(verdict, queue.name, queue.totals, sent)
+    return verdict
 
 
 def kill(one: Round, step: str, victim: str, triggerer: Triggerer, missed: Counter[str]) -> Triggerer:

@@ -6,9 +6,10 @@ import statistics
 import time
 from typing import Any
 
-from e2e.audit import Outcome, check_queue, compare
-from e2e.cloudflare import API_TOKEN, Queue
+from e2e.events import compare
 from e2e.world import World
+from harness.audit import Verdict, check_queue
+from harness.cloudflare import Queue
 
 POLL_INTERVAL = 0.5
 LATENCY_SECONDS = 1.5
@@ -32,7 +33,7 @@ def numbered(count: int, start: int = 0) -> list[dict[str, Any]]:
     return [{"n": n, "text": SECRET_BODY} for n in range(start, start + count)]
 
 
-def latency(world: World) -> Outcome:
+def latency(world: World) -> Verdict:
     """Measure from the sending of a message to the DAG run."""
     airflow, queue = world.airflow, world.cloudflare.create_queue("latency")
     airflow.write_dags([{"dag_id": "latency", "watchers": {"latency": watcher(queue)}}])
@@ -46,17 +47,17 @@ def latency(world: World) -> Outcome:
         samples.append(time.monotonic() - began)
     del samples[0]  # the DAG itself may not have been there yet
     median = statistics.median(samples)
-    outcome = Outcome({"samples": len(samples), "median, s": round(median, 2), "longest, s": round(max(samples), 2)})
+    verdict = Verdict({"samples": len(samples), "median, s": round(median, 2), "longest, s": round(max(samples), 2)})
     longest = (2 if world.is_short else 1) * LATENCY_SECONDS  # few samples, on a machine that does other work as well
-    outcome.expect(median <= longest, f"the median is {median:.2f} s, not up to {longest:g} s")
-    return outcome
+    verdict.expect(median <= longest, f"the median is {median:.2f} s, not up to {longest:g} s")
+    return verdict
 
 
 def _runs(world: World, dag_id: str) -> int:
     return int(world.airflow.query("SELECT count(*) FROM dag_run WHERE dag_id = ?", dag_id)[0][0])
 
 
-def burst(world: World) -> Outcome:
+def burst(world: World) -> Verdict:
     """Send many messages at once to three watchers of one queue: each message concerns two of them."""
     airflow, queue = world.airflow, world.cloudflare.create_queue("burst")
     watchers = {
@@ -75,7 +76,7 @@ def burst(world: World) -> Outcome:
     time.sleep(3)  # what came twice would come now
     expected = {"burst-all": messages, "burst-even": messages[::2], "burst-odd": messages[1::2]}
     problems, again = compare(airflow.events(list(watchers)), expected)
-    outcome = Outcome(
+    verdict = Verdict(
         {
             "messages": len(messages),
             "asset events": len(airflow.events(list(watchers))),
@@ -86,12 +87,12 @@ def burst(world: World) -> Outcome:
         },
         problems,
     )
-    check_queue(outcome, queue, len(messages))
-    outcome.expect(again == 0, f"{again} events came twice")
-    return outcome
+    check_queue(verdict, queue.name, queue.totals, len(messages))
+    verdict.expect(again == 0, f"{again} events came twice")
+    return verdict
 
 
-def many(world: World) -> Outcome:
+def many(world: World) -> Verdict:
     """Watch one queue by many watchers in several DAGs, each of which wants messages of its own."""
     airflow, queue = world.airflow, world.cloudflare.create_queue("many")
     dags, per_dag, waves = 10, 20, 2
@@ -118,7 +119,7 @@ def many(world: World) -> Outcome:
     time.sleep(3)
     events = airflow.events(every)
     problems, _ = compare(events, {name: [name] for name in every})
-    outcome = Outcome(
+    verdict = Verdict(
         {
             "watchers": len(every),
             "watching after, s": round(started, 1),
@@ -128,21 +129,21 @@ def many(world: World) -> Outcome:
         },
         problems,
     )
-    check_queue(outcome, queue, waves * len(every))
-    outcome.expect(pulls <= seconds / POLL_INTERVAL + 2, f"{pulls} pulls in {seconds} s are more than one loop makes")
-    outcome.expect(len({event.message_id for event in events}) == len(events), "messages came twice")
-    outcome.expect(len(events) == waves * len(every), f"{len(events)} events of {waves * len(every)} messages")
-    return outcome
+    check_queue(verdict, queue.name, queue.totals, waves * len(every))
+    verdict.expect(pulls <= seconds / POLL_INTERVAL + 2, f"{pulls} pulls in {seconds} s are more than one loop makes")
+    verdict.expect(len({event.message_id for event in events}) == len(events), "messages came twice")
+    verdict.expect(len(events) == waves * len(every), f"{len(events)} events of {waves * len(every)} messages")
+    return verdict
 
 
-def logs(world: World) -> Outcome:
+def logs(world: World) -> Verdict:
     """Look for bodies in the logs of triggerers, and for the token in all logs."""
     texts = [triggerer.log.read_text(errors="replace") for triggerer in world.airflow.triggerers]
     all_logs = [path for path in world.airflow.folder.rglob("*.log") if path.is_file()]
-    with_token = [path.name for path in all_logs if API_TOKEN in path.read_text(errors="replace")]
+    with_token = [path.name for path in all_logs if world.cloudflare.api_token in path.read_text(errors="replace")]
     naming = sum(text.count("QueueMessageEvent<") for text in texts)
-    outcome = Outcome({"logs": len(all_logs), "of triggerers": len(texts), "lines that name messages": naming})
-    outcome.expect(not with_token, f"the API token is in {with_token}")
-    outcome.expect(not any(SECRET_BODY in text for text in texts), "bodies are in a log of a triggerer")
-    outcome.expect(naming > 0, "no line names a message: there was nothing to look at")
-    return outcome
+    verdict = Verdict({"logs": len(all_logs), "of triggerers": len(texts), "lines that name messages": naming})
+    verdict.expect(not with_token, f"the API token is in {with_token}")
+    verdict.expect(not any(SECRET_BODY in text for text in texts), "bodies are in a log of a triggerer")
+    verdict.expect(naming > 0, "no line names a message: there was nothing to look at")
+    return verdict

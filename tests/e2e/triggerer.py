@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from local_airflow import airflow
+
+from harness.local_airflow import airflow
 
 HEARTBEAT_SECONDS = 1
 DEAD_AFTER_SECONDS = 4

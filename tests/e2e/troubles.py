@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from e2e.audit import Outcome, check_queue, compare
-from e2e.cloudflare import Queue
+from e2e.events import compare
 from e2e.private_airflow import SHORT_ACK_TIMEOUT
 from e2e.scenarios import LEASE_SECONDS, numbered, watcher
 from e2e.triggerer import Triggerer
 from e2e.world import World
+from harness.audit import Verdict, check_queue
+from harness.cloudflare import Queue
 
 AWAY_SECONDS = 10
 RUN_SECONDS = 1_800
@@ -44,16 +45,16 @@ def start(world: World, queue: Queue) -> Triggerer:
     return triggerer
 
 
-def finish(world: World, queue: Queue, messages: list[dict[str, Any]]) -> Outcome:
+def finish(world: World, queue: Queue, messages: list[dict[str, Any]]) -> Verdict:
     """Wait until all is acked, leases that nobody holds any more included, and compare."""
     world.wait_until_acked(queue, move_clock=LEASE_SECONDS + 1)
     problems, again = compare(world.airflow.events(queue.name), {queue.name: messages})
-    outcome = Outcome({"messages": len(messages), "again": again}, problems)
-    check_queue(outcome, queue, len(messages))
-    return outcome
+    verdict = Verdict({"messages": len(messages), "again": again}, problems)
+    check_queue(verdict, queue.name, queue.totals, len(messages))
+    return verdict
 
 
-def database(world: World) -> Outcome:
+def database(world: World) -> Verdict:
     """Keep everybody from writing to the database for longer than Airflow waits; what ends by that is started again."""
     airflow, queue = world.airflow, watch(world, "database")
     airflow.keep_alive(start(world, queue))
@@ -67,7 +68,7 @@ def database(world: World) -> Outcome:
     return finish(world, queue, messages)
 
 
-def api(world: World) -> Outcome:
+def api(world: World) -> Verdict:
     """Let calls fail in all ways, and send messages until each fault has met a call."""
     airflow, queue = world.airflow, watch(world, "api")
     start(world, queue)
@@ -75,19 +76,19 @@ def api(world: World) -> Outcome:
         faults = world.dice.sample(FAULTS * TIMES_EACH, len(FAULTS) * TIMES_EACH)
         dice = [{"share": 0.5, "seed": world.dice.getrandbits(32)} for _ in faults]
         world.cloudflare.add_faults(*({"path": path, **die, **fault} for die, fault in zip(dice, faults, strict=True)))
-    failing = world.cloudflare.faults_left()
+    failing = len(world.cloudflare.faults())
     messages: list[dict[str, Any]] = []
-    while world.cloudflare.faults_left():
+    while world.cloudflare.faults():
         if queue.backlog < MOST_WAITING:  # while the API fails, they wait in the queue
             messages += numbered(1, len(messages))
             queue.send(messages[-1:])
         airflow.pass_time(SEND_EVERY_SECONDS)
-    outcome = finish(world, queue, messages)
-    outcome.facts["calls that failed"] = failing
-    return outcome
+    verdict = finish(world, queue, messages)
+    verdict.facts["calls that failed"] = failing
+    return verdict
 
 
-def task(world: World) -> Outcome:
+def task(world: World) -> Verdict:
     """Let the DAG settle: its first run fails, the lease ends, the second run acks."""
     airflow, queue = world.airflow, world.cloudflare.create_queue("task")
     arguments = watcher(queue, settle="task", visibility_timeout=RUN_SECONDS)
@@ -105,9 +106,9 @@ def task(world: World) -> Outcome:
     world.cloudflare.advance(RUN_SECONDS + 1)
     airflow.until("the run that succeeds", lambda: ended("success"), every=0.2)
     events = airflow.events("task")
-    outcome = Outcome({"runs": "failed, then success", "deliveries": [event.attempts for event in events]})
-    outcome.expect((airflow.signs / "failed once").exists(), "it was not the task that failed")
-    outcome.expect(kept == 1, "the message was not leased while its run had failed")
-    outcome.expect([event.attempts for event in events] == [1, 2], "it was not delivered just twice")
-    check_queue(outcome, queue, 1)
-    return outcome
+    verdict = Verdict({"runs": "failed, then success", "deliveries": [event.attempts for event in events]})
+    verdict.expect((airflow.signs / "failed once").exists(), "it was not the task that failed")
+    verdict.expect(kept == 1, "the message was not leased while its run had failed")
+    verdict.expect([event.attempts for event in events] == [1, 2], "it was not delivered just twice")
+    check_queue(verdict, queue.name, queue.totals, 1)
+    return verdict

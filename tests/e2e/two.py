@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from e2e.audit import Outcome, check_queue, compare
-from e2e.cloudflare import Queue
+from e2e.events import compare
 from e2e.private_airflow import SHORT_ACK_TIMEOUT
 from e2e.scenarios import LEASE_SECONDS, numbered
 from e2e.triggerer import Triggerer
 from e2e.troubles import start, watch
 from e2e.world import World
+from harness.audit import Verdict, check_queue
+from harness.cloudflare import Queue
 
 PER_PHASE = 20
 
@@ -59,10 +60,10 @@ class Pair:
         self.world.airflow.pass_time(8)
 
 
-def two(world: World) -> Outcome:
+def two(world: World) -> Verdict:
     """Run two triggerers and one watcher; pause the one that watches, let it go on, and kill it at last."""
     queue = watch(world, "two", match="function:e2e.dags.everything")
-    pair, total = Pair(world, queue), Outcome()
+    pair, total = Pair(world, queue), Verdict()
     for name, phase in PHASES.items():
         sent = numbered(PER_PHASE, total.facts.setdefault("messages", 0))
         total.facts["messages"] += PER_PHASE
@@ -73,7 +74,7 @@ def two(world: World) -> Outcome:
         total.facts[f"again: {name}"] = len(world.airflow.events(queue.name)) - before - PER_PHASE
     problems, _ = compare(world.airflow.events(queue.name), {queue.name: numbered(total.facts["messages"])})
     total.problems += problems
-    check_queue(total, queue, total.facts["messages"])
+    check_queue(total, queue.name, queue.totals, total.facts["messages"])
     total.expect(not total.facts["again: both healthy"], "messages came twice although nothing failed")
     return total
 

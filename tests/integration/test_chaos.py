@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import json
-import runpy
 import shutil
 import sqlite3
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-CHAOS = Path(__file__).parent.parent.parent / "scripts" / "chaos.py"
+from harness import ledger
+from harness.ledger import Run
 
 
 @pytest.fixture(scope="module")
-def chaos(tmp_path_factory):
+def chaos(program, tmp_path_factory):
     """What a short chaos printed, and the folder with what it left."""
     folder = tmp_path_factory.mktemp("chaos")
-    command = [sys.executable, str(CHAOS), "--messages", "600", "--kills", "3", "--seed", "3", "--seconds", "90"]
-    done = subprocess.run([*command, "--keep", str(folder)], stdout=subprocess.PIPE, text=True, check=False)
-    return done, folder
+    asked = ("--messages", "600", "--kills", "3", "--seed", "3", "--seconds", "90", "--keep", str(folder))
+    return program("harness.chaos", *asked), folder
 
 
 def test_nothing_is_lost_or_acked_unhandled_while_requests_fail_and_the_task_is_killed(chaos):
     done, _ = chaos
-    assert done.returncode == 0, done.stdout
-    facts = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == 0, done.stdout + done.stderr
+    facts = json.loads(done.stdout.splitlines()[-1])["chaos"]
     assert (facts["killed"], facts["lost"], facts["acked but not handled"], facts["left in the queue"]) == (3, 0, 0, 0)
     assert sum(facts["faults"].values()) > 0
 
@@ -35,17 +31,16 @@ def test_nothing_is_lost_or_acked_unhandled_while_requests_fail_and_the_task_is_
 @pytest.fixture
 def audit(chaos, tmp_path):
     """Audit what the chaos left, after the test has tampered with it."""
-    module = runpy.run_path(str(CHAOS.parent / "chaos_audit.py"))
     shutil.copy(chaos[1] / "state", tmp_path / "state")
-    handled = module["read_handled"](chaos[1] / "handled")
+    handled = ledger.read_handled(chaos[1] / "handled")
 
     def audit(tamper=lambda handled: handled, sql=None, *, killed=True):
         if sql is not None:
             with sqlite3.connect(tmp_path / "state") as db:
                 assert db.execute(sql).rowcount > 0
             db.close()
-        runs = [module["Run"](number=number, killed=killed) for number in range(1 + max(line.run for line in handled))]
-        return module["audit"](600, tamper(list(handled)), runs, tmp_path / "state").problems
+        runs = [Run(name, killed=killed) for name in {line.run for line in handled}]
+        return ledger.audit(600, tamper(list(handled)), runs, tmp_path / "state").problems
 
     return audit
 

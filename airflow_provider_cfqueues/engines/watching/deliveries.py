@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from airflow_provider_cfqueues.engines.settlement import Settlement
+from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Settlement
 from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 from airflow_provider_cfqueues.engines.watching.spacing import ExpectedRuns, Spacing
 from airflow_provider_cfqueues.models import Message
@@ -57,6 +57,16 @@ class Delivery:
     left_to_task: bool = False
     refusals: list[str] = field(default_factory=list)
 
+    def give_back(self, delay_seconds: int | None) -> Settlement:
+        """
+        Return that a message is given back that no watcher got to see.
+
+        :param delay_seconds: how long it waits.
+        """
+        return Settlement(
+            message=self.message, happened=Happened.NOT_STARTED, kind=Kind.RETRIED, delay_seconds=delay_seconds
+        )
+
     def decide(self, outcome: AdvanceOutcome, options: WatchOptions, missing: str = "") -> Settlement | None:
         """
         Return what the API is to be told; None where that is left to a DAG.
@@ -68,20 +78,21 @@ class Delivery:
         if self.left_to_task:
             return None
         if self.refusals:
-            return self._settle("rejected", options, "; ".join(self.refusals))
+            return self._settle(Kind.REJECTED, options, "; ".join(self.refusals))
         was_seen_by_all = self.judged >= max(1, outcome.acked + outcome.failed + outcome.rejected)
         if not was_seen_by_all or self.offered > self.taken or (self.offered and outcome.failed):
-            return self._settle("retried", options, "Airflow did not confirm that its event is stored")
+            return self._settle(Kind.RETRIED, options, "Airflow did not confirm that its event is stored")
         if self.taken:
-            return self._settle("acked", options)
+            return self._settle(Kind.ACKED, options)
         if missing:
-            return self._settle("retried", options, missing)
-        kind = {"retry": "retried", "dead_letter": "rejected", "ack": "acked"}[options.unmatched]
+            return self._settle(Kind.RETRIED, options, missing)
+        kind = {"retry": Kind.RETRIED, "dead_letter": Kind.REJECTED, "ack": Kind.ACKED}[options.unmatched]
         return self._settle(kind, options, "no watcher wants it")
 
-    def _settle(self, kind: str, options: WatchOptions, reason: str = "") -> Settlement:
-        delay = options.delay_seconds if kind == "retried" else None
-        return Settlement(message=self.message, kind=kind, delay_seconds=delay, reason=reason)
+    def _settle(self, kind: Kind, options: WatchOptions, reason: str = "") -> Settlement:
+        delay = options.delay_seconds if kind is Kind.RETRIED else None
+        happened = Happened.HANDLED if kind is Kind.ACKED else Happened.NOT_STARTED
+        return Settlement(message=self.message, happened=happened, kind=kind, delay_seconds=delay, reason=reason)
 
 
 @dataclass(kw_only=True, eq=False)

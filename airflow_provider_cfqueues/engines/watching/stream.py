@@ -17,7 +17,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from airflow_provider_cfqueues.engines.settlement import Settlement
+from airflow_provider_cfqueues.engines.settlement import Kind, Settlement
 from airflow_provider_cfqueues.engines.watching.backoff import Backoff
 from airflow_provider_cfqueues.engines.watching.deliveries import AdvanceOutcome, Batch, Delivery
 from airflow_provider_cfqueues.engines.watching.events import ENVELOPE_BYTES, size_of
@@ -295,7 +295,7 @@ class QueueStream:
             closing.cancel()
 
     def _leave_acks(self, settlements: Sequence[Settlement]) -> list[Settlement]:
-        left = [one.message.lease_id for one in settlements if one.kind == "acked"]
+        left = [one.message.lease_id for one in settlements if one.kind is Kind.ACKED]
         if left:
             self._log.warning(
                 "%d messages of queue %s are in an event, but the watcher ends before a run has it: they are delivered "
@@ -304,7 +304,7 @@ class QueueStream:
                 self._name,
                 list_leases(left),
             )
-        return [one for one in settlements if one.kind != "acked"]
+        return [one for one in settlements if one.kind is not Kind.ACKED]
 
     def _give_back_stale(self) -> None:
         """Give back what waited for half of its lease: what follows needs time as well."""
@@ -318,8 +318,7 @@ class QueueStream:
             self._name,
         )
         self._waiting = deque(delivery for delivery in self._waiting if delivery not in stale)
-        delay = self._options.delay_seconds
-        settlements = [Settlement(message=one.message, kind="retried", delay_seconds=delay) for one in stale]
+        settlements = [delivery.give_back(self._options.delay_seconds) for delivery in stale]
         self._in_background(self._settle(settlements, min(one.lease_ends_at for one in stale)))
 
     async def _settle(self, settlements: Sequence[Settlement], until: datetime) -> None:
@@ -390,7 +389,7 @@ class QueueStream:
             await self._take_in_late()
             self._begin_closing()
             if self._waiting:
-                unseen = [Settlement(message=one.message, kind="retried", delay_seconds=0) for one in self._waiting]
+                unseen = [delivery.give_back(0) for delivery in self._waiting]
                 self._in_background(self._settle(unseen, min(one.lease_ends_at for one in self._waiting)))
                 self._waiting.clear()
             while self._settling:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import requests
 from command_line import columns, in_queue, messages, send
 
 from airflow_provider_cfqueues.__main__ import parser
@@ -205,6 +206,8 @@ def test_the_definitions_load_nothing():
         "airflow_provider_cfqueues",
         "airflow_provider_cfqueues.cli",
         "airflow_provider_cfqueues.cli.definition",
+        "airflow_provider_cfqueues.emulator",
+        "airflow_provider_cfqueues.emulator.options",
     }
 
 
@@ -236,13 +239,29 @@ def test_airflow_has_the_same_commands(cf, capfd):
     assert [queue["queue"] for queue in json.loads(capfd.readouterr().out)] == ["orders", "orders-failed"]
 
 
-def test_the_emulator_starts(tmp_path):
-    command = [sys.executable, "-m", "airflow_provider_cfqueues", "emulator", "--port", "0", "--queue", "orders=abc"]
+def test_the_emulator_starts_with_any_of_its_options(tmp_path):
+    options = {
+        "--host": "localhost",
+        "--port": "0",
+        "--queue": "orders=abc",
+        "--state": str(tmp_path / "state.db"),
+        "--account-id": "a1",
+        "--api-token": "-t",
+        "--json-encoding": "plain",
+    }
+    words = [f"{flag}={value}" for flag, value in options.items()]
+    command = [sys.executable, "-m", "airflow_provider_cfqueues", "emulator", *words, "--queue", "other=def"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
-            assert json.loads(process.stdout.readline())["queues"] == {"orders": "abc"}
+            facts = json.loads(process.stdout.readline())
+            base_url = facts.pop("base_url")
+            state = requests.get(base_url.replace("/client/v4", "/_emulator/state"), timeout=10).json()
         finally:
             process.terminate()
+    assert facts == {"account_id": "a1", "api_token": "-t", "queues": {"orders": "abc", "other": "def"}}
+    assert base_url.startswith("http://localhost:")
+    assert state["json_encoding"] == "plain"
+    assert (tmp_path / "state.db").exists()
 
 
 def test_the_page_shows_each_command_and_only_what_can_be_run():

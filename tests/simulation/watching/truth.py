@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.models import Message
+from harness.audit import account
 from simulation.loop import VirtualTime
 from simulation.truth import Record, Violation
 from simulation.watching.matches import verdict
@@ -268,10 +269,9 @@ class Truth(Record):
         :param left: the messages that are in the queue.
         :param dead: the messages that are in the dead-letter queue.
         """
-        for number in sorted(set(self.numbers.values()) - left - dead):
+        acked = (delivery.number for delivery in self.deliveries.values() if delivery.honoured == "acks")
+        for number in sorted(account(self.numbers.values(), acked, left | dead).lost):
             deliveries = [delivery for delivery in self.deliveries.values() if delivery.number == number]
-            if any(delivery.honoured == "acks" for delivery in deliveries):
-                continue
             last = max(deliveries, key=lambda delivery: delivery.attempt, default=None)
             if last is None or last.attempt <= self._scenario.max_retries:
                 raise Violation(f"message {number} is lost: nobody acked it, and Cloudflare had no reason to delete it")
