@@ -105,10 +105,10 @@ class Tries(Generic[T]):
     def _may_repeat(self, error: BaseException) -> bool:
         if not isinstance(error, CloudflareQueuesError):
             return False
-        error.conn_id = self._settings.conn_id
-        error.hide(self._settings.credentials.secret)
         # A refusal of this try says nothing of an earlier one whose answer was lost.
-        self._ambiguous = error.maybe_applied = self._ambiguous or error.maybe_applied
+        self._ambiguous = self._ambiguous or error.maybe_applied
+        error.add(conn_id=self._settings.conn_id, maybe_applied=self._ambiguous)
+        error.hide(self._settings.credentials.secret)
         return self._call.may_repeat(error) and (error.retry_after or 0) <= self._policy.max_retry_after
 
     def _is_over(self, state: tenacity.RetryCallState) -> bool:

@@ -87,7 +87,7 @@ class Client:
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except CloudflareQueuesError as error:
-            error.conn_id = self.settings.conn_id
+            error.add(conn_id=self.settings.conn_id)
             raise
 
     def call(self, call: Call[T]) -> T:
@@ -166,7 +166,7 @@ class AsyncClient:
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except CloudflareQueuesError as error:
-            error.conn_id = self.settings.conn_id
+            error.add(conn_id=self.settings.conn_id)
             raise
 
     async def call(self, call: Call[T]) -> T:

@@ -76,13 +76,13 @@ class QueueProcessOperator(QueueOperator):
         :class:`~airflow_provider_cfqueues.delays.ExponentialDelay`.
     :param max_attempts: a message that handlers saw so often is rejected unseen. Keep it below the consumer's
         ``max_retries``, at which Cloudflare takes the message away.
-    :param dead_letter_queue: name of the queue that gets copies of rejected messages, and, where the consumer has none,
-        of failed ones after their last delivery; None = the consumer's own. Where there is none, rejected messages are
-        given back.
+    :param dead_letter_queue: name of the queue that gets copies of rejected messages, and of messages that Cloudflare
+        would delete if they were given back; None = the consumer's own. Without any, rejected messages are given back.
     :param fail_on: when the task fails: ``all`` messages failed (the default), ``any`` did, ``none`` (never), or a
         share between 0 and 1 that may fail at the most.
     :param grace: seconds that running handlers get when the task is killed; Airflow 3 ends the process after 5.
-    :param dry_run: handle and report, then give every message back. Each such run uses up a delivery of each message.
+    :param dry_run: handle and report, then give every message back. Each such run uses up a delivery of each message;
+        one that Cloudflare could delete now stays leased.
     :param keep_results: how many results of handlers the report keeps.
     :param journal: write down, about once a second, which messages are handled and not acked yet; where the task dies,
         its next try acks them instead of handling them again. For handlers that are slow or costly to repeat. Airflow

@@ -33,8 +33,8 @@ from airflow_provider_cfqueues.engines.settlement import (
     Settlement,
     Situation,
     choose_settlement,
-    log_settlements,
 )
+from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.waiting import Condition, Idling, utc_now
 from airflow_provider_cfqueues.models import Message, PullResult
 from airflow_provider_cfqueues.texts import to_reason
@@ -180,7 +180,7 @@ class Engine:
             running, self._running = [*self._running.values()], {}
             self._give_back(running)
             self._give_back_waiting()
-            self._window.open += len(self._held)
+            self._window.reopen(len(self._held))
             for settlement in self._held:
                 self._settler.stage(settlement)
             self._settler.flush()
@@ -327,7 +327,7 @@ class Engine:
         self._close(message)
         if self._options.dry_run:
             self._held.append(settlement)
-            self._window.open -= 1  # it waits for the end, not for the window
+            self._window.close(1)  # it waits for the end, not for the window
         else:
             self._settler.stage(settlement)
 
@@ -336,7 +336,7 @@ class Engine:
         self._running.pop(message.lease_id, None)  # two pulls may have brought the same lease
 
     def _on_settled(self, count: int) -> None:
-        self._window.open -= count
+        self._window.close(count)
         self._condition.notify()
 
     def _on_error(self, error: BaseException) -> None:
