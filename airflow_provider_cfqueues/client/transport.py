@@ -66,7 +66,7 @@ class Client:
         self._policy = policy or RepeatPolicy()
         self._sleep = sleep
         self._observe = observe
-        self._http = SyncHttp(settings, network or read_environment(settings))
+        self._http = SyncHttp(settings, network or read_environment(settings), self._policy.answer_timeout)
 
     def run(self, flow: Flow[T]) -> T:
         """
@@ -145,7 +145,7 @@ class AsyncClient:
         self._policy = policy or RepeatPolicy()
         self._sleep = sleep
         self._observe = observe
-        self._http = AsyncHttp(settings, network or read_environment(settings))
+        self._http = AsyncHttp(settings, network or read_environment(settings), self._policy.answer_timeout)
 
     async def run(self, flow: Flow[T]) -> T:
         """
