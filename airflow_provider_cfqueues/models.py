@@ -243,6 +243,10 @@ class Consumer:
         return f"moves it to {self.dead_letter_queue!r}" if self.dead_letter_queue else "DELETES it"
 
 
+UNKNOWN_CONSUMER = Consumer(type="http_pull")
+"""What is assumed of a consumer that cannot be read: no dead-letter queue, and a ``max_retries`` of 3."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnsuredConsumer:
     """

@@ -35,8 +35,13 @@ def request(logged: LoggedRequest) -> wire.JSON:
     return shape
 
 
-def queue(report: Report) -> wire.JSON:
-    """Return all there is to know of a queue as JSON."""
+def queue(report: Report, deliveries: int) -> wire.JSON:
+    """
+    Return all there is to know of a queue as JSON.
+
+    :param report: what the broker knows.
+    :param deliveries: after how many of them a message leaves the queue.
+    """
     shape = wire.queue(report.queue)
     return {
         "name": report.queue.name,
@@ -46,16 +51,17 @@ def queue(report: Report) -> wire.JSON:
         **asdict(report.metrics),
         "states": report.states,
         "totals": report.totals,
-        "messages": [_message(message) for message in report.messages],
+        "messages": [_message(message, deliveries) for message in report.messages],
     }
 
 
-def _message(message: Message) -> wire.JSON:
+def _message(message: Message, deliveries: int) -> wire.JSON:
     body: Any = wire.body(message._replace(base64=message.content_type not in ("text", "json")))
     return {
         "id": message.id,
         "state": message.state,
         "attempts": message.attempts,
+        "deliveries_left": max(0, deliveries - message.attempts),
         "content_type": message.content_type,
         "body": json.loads(body) if message.content_type == "json" else body,
         "timestamp_ms": message.timestamp_ms,

@@ -16,6 +16,7 @@ from airflow_provider_cfqueues.models import AckResult, Lease, Message, PullResu
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.client.flow import Flow
+    from airflow_provider_cfqueues.engines.settling import Settling
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 log = logging.getLogger(__name__)
@@ -27,18 +28,29 @@ UNREADABLE_WAITS = (5, 20)
 so the third one ends the run."""
 
 
+NOT_ASKED = PullResult()
+"""The result of a pull that did not ask the queue: it says nothing of what is in there."""
+
+
 class MessageQueue(Protocol):
-    """What the engine asks of a queue: three calls that can fail with a CloudflareQueuesError."""
+    """What the engine asks of a queue: calls that can fail with a CloudflareQueuesError."""
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
 
     @property
     def can_dead_letter(self) -> bool:
         """Whether there is a dead-letter queue."""
 
     async def pull(self, max_messages: int) -> PullResult:
-        """Lease at most 100 messages."""
+        """Lease at most 100 messages; NOT_ASKED if nobody could do anything with messages now."""
 
     async def ack(self, acks: Sequence[str], retries: Sequence[Lease]) -> AckResult:
         """Settle at most 100 leases."""
+
+    async def settle(self, settling: Settling) -> None:
+        """Carry out what was decided of messages."""
 
     async def dead_letter(self, rejected: Sequence[tuple[Message, str]]) -> set[str]:
         """Send copies of messages, each with its reason; return the leases of those that were accepted."""
@@ -70,6 +82,11 @@ class HookQueue:
         self._may_be_leased = 0
         self._given_up: MalformedResponseError | None = None
         self._one_at_a_time = asyncio.Lock()
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+        return self._hook.name_of(self._queue_id)
 
     @property
     def can_dead_letter(self) -> bool:
@@ -128,6 +145,15 @@ class HookQueue:
         result = await self._run(messages.ack(self._queue_id, [Lease(lease_id=ack) for ack in acks], retries))
         self._hook.log_messages(self._queue_id, result)
         return result
+
+    async def settle(self, settling: Settling) -> None:
+        """
+        Carry out what was decided of messages.
+
+        :param settling: the settlements.
+        """
+        result = await self._run(settling.send(self._queue_id, self._dead_letter_queue_id))
+        self._hook.log_messages(self._queue_id, result)
 
     async def dead_letter(self, rejected: Sequence[tuple[Message, str]]) -> set[str]:
         """

@@ -158,6 +158,14 @@ class CloudflareBaseHook(BaseHook):
         with self._naming_queues():
             return await (await self.aget_conn()).run(flow)
 
+    def name_of(self, queue_id: str) -> str:
+        """
+        Return the name of a queue if it was looked up, else its ID.
+
+        :param queue_id: ID of the queue.
+        """
+        return self._known.name_of(queue_id) or queue_id
+
     @contextmanager
     def _naming_queues(self) -> Iterator[None]:
         try:

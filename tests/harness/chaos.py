@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.audit import Verdict, show
-from harness.cloudflare import Cloudflare, cloudflare
+from harness.cloudflare import Cloudflare, Queue, cloudflare
 from harness.ledger import Handled, Run, audit, read_handled
 from harness.local_airflow import ended_in_order
 

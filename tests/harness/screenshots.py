@@ -10,6 +10,9 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from harness.cloudflare import Cloudflare
@@ -75,7 +78,40 @@ def talk_to_emulator() -> list[dict[str, str]]:
     return [{"command": shlex.join(["python", *arguments]), "output": log}, *calls]
 
 
-def photograph(api: Api, cloudflare: Cloudflare, python: str) -> int:
+@contextmanager
+def busy_emulator() -> Iterator[str]:
+    """Run an emulator whose messages are in all states that its page shows; give the page's address."""
+    import requests
+
+    from airflow_provider_cfqueues.emulator import Emulator
+
+    queues = {"orders": {"dead_letter_queue": "orders-failed"}, "invoices": {"max_retries": 1}}
+    with Emulator(queues=queues) as cf, requests.Session() as http:
+        http.headers["Authorization"] = f"Bearer {cf.api_token}"
+
+        def pull(name: str, seconds: int, *, retry: bool = False) -> None:
+            url = f"{cf.base_url}/accounts/{cf.account_id}/queues/{cf.queues[name]}/messages"
+            asked = {"batch_size": 1, "visibility_timeout_ms": seconds * 1000}
+            [message] = http.post(f"{url}/pull", json=asked).json()["result"]["messages"]
+            if retry:
+                http.post(f"{url}/ack", json={"retries": [{"lease_id": message["lease_id"], "delay_seconds": 90}]})
+
+        cf.send(cf.queues["orders"], {"order": 1001, "quantity": 2})
+        cf.send(cf.queues["invoices"], "invoice 17", content_type="text")
+        pull("invoices", 60)
+        for _ in range(3):
+            pull("orders", 60)
+            cf.advance(60)
+        for number in range(1002, 1007):
+            cf.send(cf.queues["orders"], {"order": number, "quantity": 1 + number % 3})
+            cf.advance(1)
+        pull("orders", 40)
+        pull("orders", 40)
+        pull("orders", 40, retry=True)
+        yield cf.base_url.removesuffix("/client/v4")
+
+
+def photograph(api: Api, cloudflare: Cloudflare, python: str, folder: Path) -> int:
     """Run the examples, then let the browser look."""
     states = [run_once(api, cloudflare)]
     send_more_orders(cloudflare)
@@ -87,17 +123,20 @@ def photograph(api: Api, cloudflare: Cloudflare, python: str) -> int:
         "emulator": talk_to_emulator(),
         "command line": look_at_queues(),
     }
-    IMAGES.mkdir(exist_ok=True)
-    browser = [python, "-m", "harness.screenshots_browser", str(IMAGES)]
-    done = subprocess.run(browser, input=json.dumps(scene), text=True, check=False)
+    folder.mkdir(exist_ok=True)
+    browser = [python, "-m", "harness.screenshots_browser", str(folder)]
+    with busy_emulator() as page:
+        scene["emulator page"] = page
+        done = subprocess.run(browser, input=json.dumps(scene), text=True, check=False)
     return done.returncode or (states != ["success", "success"])
 
 
 def main() -> int:
     """Make all pictures."""
-    (python,) = sys.argv[1:]
+    python, *given = sys.argv[1:]
+    folder = Path(given[0]).resolve() if given else IMAGES
     with airflow_home() as home, orders_in_airflow(home) as (api, cloudflare):
-        return photograph(api, cloudflare, python)
+        return photograph(api, cloudflare, python, folder)
 
 
 if __name__ == "__main__":

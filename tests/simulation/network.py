@@ -114,6 +114,10 @@ class Hook:
         """Drive a flow."""
         return await self._client.run(flow)
 
+    def name_of(self, queue_id: str) -> str:
+        """Return what the log calls a queue."""
+        return queue_id
+
     def log_messages(self, queue_id: str, result: Any) -> None:
         """Log nothing."""
 
