@@ -24,8 +24,8 @@ class RepeatPolicy:
     """
     How long a failed call is repeated, and how long to wait in between.
 
-    :param max_seconds: no repeat starts later than this after the first try. A try itself ends when nothing arrives for
-        30 seconds, and at the latest after 40.
+    :param max_seconds: no repeat starts later than this after the first try.
+    :param answer_timeout: seconds after which a try ends, whether nothing arrives or too little.
     :param first_wait: seconds of the first wait; it doubles with each.
     :param max_wait: where the doubling ends.
     :param jitter: up to how many seconds are added to each wait at random.
@@ -34,6 +34,7 @@ class RepeatPolicy:
     """
 
     max_seconds: float = 60
+    answer_timeout: float = 30
     first_wait: float = 0.5
     max_wait: float = 8
     jitter: float = 1

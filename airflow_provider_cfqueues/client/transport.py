@@ -67,7 +67,7 @@ class Client:
         self._sleep = sleep
         self._observe = observe
         self._told = Told()
-        self._http = SyncHttp(settings, network or read_environment(settings))
+        self._http = SyncHttp(settings, network or read_environment(settings), self._policy.answer_timeout)
 
     def run(self, flow: Flow[T]) -> T:
         """
@@ -147,7 +147,7 @@ class AsyncClient:
         self._sleep = sleep
         self._observe = observe
         self._told = Told()
-        self._http = AsyncHttp(settings, network or read_environment(settings))
+        self._http = AsyncHttp(settings, network or read_environment(settings), self._policy.answer_timeout)
 
     async def run(self, flow: Flow[T]) -> T:
         """
