@@ -12,11 +12,11 @@ from harness import errors_table
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "airflow_provider_cfqueues"
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
-NO_MODULES = {"ack", "body_error", "execute", "fail_on", "lease_ids", "match", "raw_body"}
+NO_MODULES = {"ack", "body_error", "execute", "fail_on", "lease_ids", "match", "pull", "raw_body"}
 """What the map of CONTRIBUTING.md names that is no module."""
 IMAGES = sorted((ROOT / "docs" / "images").glob("*"))
 # The inside of the package: not in the reference, and free to change.
-NOT_PUBLIC = {"__main__", "bodies", "flows", "provider_info"}
+NOT_PUBLIC = {"__main__", "bodies", "flows", "provider_info", "texts"}
 NOT_PUBLIC_PACKAGES = {"arguments", "cli", "client", "engines", "telemetry"}
 PUBLIC_OF_EMULATOR = {"emulator", "emulator.broker", "emulator.clock", "emulator.pytest_plugin", "emulator.server"}
 

@@ -24,6 +24,7 @@ class World:
     :param cloudflare: the emulator.
     :param is_short: whether few samples do.
     :param rounds: how often the triggerer is killed at each step.
+    :param messages: how many messages become runs.
     :param dice: for moments that must not keep time with a poll.
     """
 
@@ -31,6 +32,7 @@ class World:
     cloudflare: Cloudflare
     is_short: bool
     rounds: int
+    messages: int
     dice: random.Random
 
     @property

@@ -125,7 +125,7 @@ def test_no_secret_reaches_log_repr_error_or_template(hook, cf, connect, caplog,
     shown += [repr(operator), repr([getattr(operator, field) for field in operator.template_fields])]
     shown += [repr(hook.hook), repr(vars(hook.hook)), repr(hook.hook.get_conn().settings)]
     assert secret not in "\n".join([*shown, caplog.text])
-    assert len(caplog.records) > 3
+    assert caplog.records
 
 
 def test_secrets_are_registered_with_airflows_masker(cf):
