@@ -1,4 +1,4 @@
-"""The scenario of ``scripts/e2e`` that starts one run for each message, while requests fail and the worker is killed."""
+"""The scenario of ``scripts/e2e`` that starts a run for each message, while requests fail and the worker is killed."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def can_refuse() -> bool:
 
 
 def runs(world: World) -> Verdict:
-    """Start one run for each message, while requests fail and the worker is killed; none twice, never too many active."""
+    """Start a run for each message, while requests fail and the worker is killed: none twice, never too many active."""
     messages, kills = (60, 1) if world.is_short else (world.messages, 5)
     campaign = Campaign(world, messages, kills)
     campaign.queue.send([*({"n": n} for n in range(messages)), {"n": POISON}])
@@ -111,7 +111,7 @@ def runs(world: World) -> Verdict:
     try:
         campaign.run(seconds=1200)
     finally:
-        world.airflow.pause("starts")
+        world.airflow.pause_dag("starts", paused=True)
     verdict = Verdict({"messages": messages, "seconds until the last": round(time.monotonic() - began)})
     check(verdict, campaign)
     return verdict
