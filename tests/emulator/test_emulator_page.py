@@ -88,9 +88,7 @@ def pull(cf: Emulator, queue: str, **request: int) -> None:
 
 def test_the_page_says_where_each_message_is_and_what_its_next_delivery_does(shown):
     text = "\n".join(shown)
-    assert re.search(
-        r"first <img src=x onerror=alert\(1\)>\nleased, ends in \d+ s\n2\nUnless acked: it moves to", text
-    )
+    assert re.search(r"first <img src=x onerror=alert\(1\)>\nleased, ends in \d+ s\n2\nUnless acked: it moves to", text)
     assert "second\nready\n1\nDelivery 2 of 2, the last. Unless acked: it moves to orders-failed" in text
     assert '{"invoice":17}\nready\n0\nDelivery 1 of 1, the last. Unless acked: it is deleted' in text
     assert "[18]\ndelayed, ready in 9 min" in text
