@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,13 +16,14 @@ from lying_proxy import Lie, proxy
 
 from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.emulator.assumptions import ASSUMPTIONS
-from airflow_provider_cfqueues.emulator.conformance import command
+from airflow_provider_cfqueues.emulator.conformance import command, report
 from airflow_provider_cfqueues.emulator.conformance.api import Api
 from airflow_provider_cfqueues.emulator.conformance.run import FACTS, MAX_SECONDS, Moving, Outcome, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+DOCS = Path(__file__).parents[2] / "docs"
 NEVER_SEEN = {"rate-limit", "second-subscription", "notification-consumer"}
 OF_ACCOUNT_TOKENS = {"account-token", "account-token-at-user"}
 OF_USER_TOKENS = {"user-token", "user-token-at-account"}
@@ -243,9 +245,9 @@ def test_the_command_checks_this_emulator_and_says_what_it_takes(tmp_path):
     done = conform("--report", str(tmp_path / "report.md"))
     assert (done.returncode, done.stdout) == (0, "")
     assert "about 530 operations (at most 1,000)" in done.stderr.splitlines()[0]
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert report["endpoint"] == "this emulator"
-    assert [fact["name"] for fact in report["facts"]] == [fact.name for fact in FACTS]
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert found["endpoint"] == "this emulator"
+    assert [fact["name"] for fact in found["facts"]] == [fact.name for fact in FACTS]
     table = (tmp_path / "report.md").read_text()
     assert "| late-ack | An ack after the lease ended. | 1 counted, without a warning or 0 counted" in table
     assert "0 differences" in done.stderr
@@ -327,7 +329,7 @@ def test_no_secret_is_shown(make_cf):
 def test_a_token_in_the_environment_alone_leads_nowhere():
     code = """
 import sys
-from airflow_provider_cfqueues.emulator.conformance import command
+from airflow_provider_cfqueues.emulator.conformance import command, report
 
 def audit(event, args):
     host = {"socket.connect": lambda: args[1][0], "socket.getaddrinfo": lambda: args[0]}.get(event, lambda: "127.0.0.1")
@@ -371,8 +373,17 @@ def test_the_suite_needs_nothing_but_the_standard_library():
     code = """
 import sys
 before = set(sys.modules)
-from airflow_provider_cfqueues.emulator.conformance import command
+from airflow_provider_cfqueues.emulator.conformance import command, report
 print(*{name.partition(".")[0] for name in set(sys.modules) - before} - sys.stdlib_module_names)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["airflow_provider_cfqueues"]
+
+
+def test_the_documentation_shows_the_newest_report(cf):
+    rows = [line for line in report.as_markdown(check(cf), "", "").splitlines() if line.startswith("| ")]
+    page = (DOCS / "conformance.md").read_text(encoding="utf-8")
+    assert [row for row in rows if row not in page] == []
+    assert page.count("\n| ") == len(rows) + 4, "a row of a fact that is no more"
+    assert f"One command checks {len(FACTS)} facts" in (DOCS / "emulator.md").read_text(encoding="utf-8")
+    assert "ot yet run against\nCloudflare" in page
