@@ -301,7 +301,9 @@ def test_commands_are_ones_that_exist(snippet, airflow_parser):
             parser = importlib.import_module("airflow_provider_cfqueues.__main__").parser()
             parser.parse_args(words[2:] if words[0] == "airflow" else arguments)
         elif program == "airflow_provider_cfqueues.emulator":
-            importlib.import_module("airflow_provider_cfqueues.emulator.__main__").parser().parse_args(arguments)
+            checks = arguments[:1] == ["conformance"]
+            module = importlib.import_module(f"{program}.{'conformance.command' if checks else '__main__'}")
+            module.parser().parse_args(arguments[checks:])
         elif program == "airflow":
             airflow_parser.parse_args(arguments)
         elif program.startswith("./scripts/"):
