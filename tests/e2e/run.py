@@ -99,7 +99,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, help="kills at each step (12; with --short 1)")
     parser.add_argument("--seed", type=int, help="of the moments (drawn and printed)")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="copy logs and database there")
-    parser.add_argument("--airflow", metavar="X.Y", help="another Airflow; before 3.3 only task, runs, logs; 2.11: runs")
+    parser.add_argument(
+        "--airflow", metavar="X.Y", help="another Airflow; before 3.3 only task, runs, logs; 2.11: runs"
+    )
     parser.add_argument("--messages", type=int, default=1_000, help="that become runs (%(default)s; with --short 60)")
     given = parser.parse_args()
     if unknown := sorted(set(given.scenarios) - set(SCENARIOS)):

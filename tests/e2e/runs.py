@@ -1,4 +1,4 @@
-"""The scenario of ``scripts/e2e`` that starts one run for each message, while requests fail and the worker is killed."""
+"""The scenario of ``scripts/e2e`` that starts a run for each message, while requests fail and the worker is killed."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def can_refuse() -> bool:
 
 
 def runs(world: World) -> Verdict:
-    """Start one run for each message, while requests fail and the worker is killed; none twice, never too many active."""
+    """Start one run for each message, none twice and never too many at once, while requests fail and workers die."""
     messages, kills = (60, 1) if world.is_short else (world.messages, 5)
     campaign = Campaign(world, messages, kills)
     campaign.queue.send([*({"n": n} for n in range(messages)), {"n": POISON}])
@@ -136,7 +136,9 @@ def check(verdict: Verdict, campaign: Campaign) -> None:
     verdict.none_of("messages without a run", found.lost)
     verdict.none_of("runs of no message", found.strange)
     verdict.none_of("messages with two runs", found.again)
-    verdict.expect(len(campaign.killed) == campaign.kills, f"{len(campaign.killed)} of {campaign.kills} kills were made")
+    verdict.expect(
+        len(campaign.killed) == campaign.kills, f"{len(campaign.killed)} of {campaign.kills} kills were made"
+    )
     verdict.expect(most <= MAX_ACTIVE and campaign.most_active <= MAX_ACTIVE, f"{most} runs were active at once")
     check_queue(verdict, queue.name, queue.totals, campaign.messages + 1 - campaign.poison_left)
     rejected = world_queue(campaign, f"{queue.name}-failed")["backlog_count"]

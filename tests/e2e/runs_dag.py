@@ -14,9 +14,8 @@ try:
 except ImportError:  # Airflow 2
     from airflow.operators.empty import EmptyOperator
 
-from e2e.runs import LEASE_SECONDS, MAX_ACTIVE
-
 from airflow_provider_cfqueues.operators.queues import QueueTriggerDagRunsOperator
+from e2e.runs import LEASE_SECONDS, MAX_ACTIVE
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
