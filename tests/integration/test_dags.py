@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 from airflow import DAG
+from airflow.utils.session import create_session
+from stored_dags import store
 
 from airflow_provider_cfqueues._compat import HAS_SHARED_STREAMS
+from airflow_provider_cfqueues.assets.queues import create_asset
 from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators import queues as operators
@@ -33,6 +36,11 @@ try:
     from airflow.sdk import task
 except ImportError:  # Airflow 2
     from airflow.decorators import task
+
+try:
+    from airflow.models.asset import AssetEvent
+except ImportError:  # Airflow 2
+    from airflow.models.dataset import DatasetEvent as AssetEvent
 
 # What Airflow's own modules warn of while a DAG runs is not ours to mend; a warning in ours is still an error.
 pytestmark = [
@@ -146,6 +154,17 @@ def test_the_example_of_sending_sends_now_and_later(cf, run_dag):
     assert run_dag(example_dag("cloudflare_queues_send"))("send")["sent_count"] == 2
     (queue,) = (queue for queue in cf.state()["queues"] if queue["id"] == reminders)
     assert queue["states"] == {"ready": 1, "delayed": 1, "leased": 0}
+
+
+def test_the_event_of_an_outlet_carries_the_counts_of_a_send(cf, run_dag):
+    queue = create_asset(account_id=cf.account_id, queue_name="orders")
+    with DAG("outlet", start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), schedule=None) as dag:
+        QueueSendOperator(task_id="send", queue_name="orders", messages=["a", "b"], outlets=[queue])
+    store(dag)
+    run_dag(dag)
+    with create_session() as session:
+        (extra,) = [event.extra for event in session.query(AssetEvent) if event.source_dag_id == "outlet"]
+    assert {key: extra[key] for key in ("sent_count", "backlog_count")} == {"sent_count": 2, "backlog_count": 2}
 
 
 def test_the_example_of_batches_settles_each_message_by_its_outcome(cf, run_dag):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 from collections import Counter
 from contextlib import suppress
@@ -15,6 +14,7 @@ from airflow import DAG
 from airflow.models import DagModel, DagRun
 from airflow.utils.session import create_session
 from sqlalchemy.exc import OperationalError
+from stored_dags import store
 
 from airflow_provider_cfqueues._compat import AIRFLOW_VERSION
 from airflow_provider_cfqueues.emulator import Emulator
@@ -51,38 +51,6 @@ def cf(connect):
     with Emulator(queues=["orders", "orders-failed"]) as emulator:
         connect(emulator)
         yield emulator
-
-
-def store(dag):
-    """Write a DAG into the database, as Airflow's processes do that parse files."""
-    try:
-        from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
-    except ImportError:
-        try:
-            from airflow.models.dagbag import DagBag, sync_bag_to_db
-        except ImportError:  # Airflow 2.11 and 3.0
-            store_in_old_airflow(dag)
-            return
-    from airflow.dag_processing.bundles.manager import DagBundlesManager
-
-    DagBundlesManager().sync_bundles_to_db()
-    bag = DagBag(dag_folder=os.devnull)
-    bag.bag_dag(dag)
-    sync_bag_to_db(bag, "dags-folder", None)
-
-
-def store_in_old_airflow(dag):
-    from airflow.models.serialized_dag import SerializedDagModel
-
-    try:
-        from airflow.dag_processing.bundles.manager import DagBundlesManager
-    except ImportError:  # Airflow 2
-        dag.sync_to_db()
-        SerializedDagModel.write_dag(dag)
-    else:
-        DagBundlesManager().sync_bundles_to_db()
-        DAG.bulk_write_to_db("dags-folder", None, [dag])
-        SerializedDagModel.write_dag(dag, bundle_name="dags-folder")
 
 
 @pytest.fixture
