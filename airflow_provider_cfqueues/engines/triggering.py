@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat.runs import DagRuns
     from airflow_provider_cfqueues.models import Message, PullResult
 
-ROOM_POLL_SECONDS = 2
+ROOM_POLL_SECONDS = 1
 SLICE_SECONDS = 0.5
 """How soon a handler that waits notices that the task ends."""
 MOST_SECONDS_TO_SETTLE = 10.0

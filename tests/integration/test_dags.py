@@ -156,6 +156,16 @@ def test_the_example_of_sending_sends_now_and_later(cf, run_dag):
     assert queue["states"] == {"ready": 1, "delayed": 1, "leased": 0}
 
 
+def test_the_example_of_runs_starts_one_for_each_message(cf, run_dag):
+    CloudflareQueuesHook().send(cf.queues["orders"], [{"quantity": 1}, {"quantity": 2}])
+    example = runpy.run_path(str(EXAMPLES / "cloudflare_queues_trigger_runs.py"))
+    store(shipping := example["cloudflare_queues_ship_order"]())
+    report = run_dag(example["cloudflare_queues_trigger_runs"]())("start_runs")
+    assert (report["runs_started"], report["acked"], in_queue(cf, "ready", "leased")) == (2, 2, [])
+    dag_run = shipping.test(run_conf={"id": "one", "body": {"quantity": 1}})
+    assert dag_run.state == "success"
+
+
 def test_the_event_of_an_outlet_carries_the_counts_of_a_send(cf, run_dag):
     queue = create_asset(account_id=cf.account_id, queue_name="orders")
     with DAG("outlet", start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), schedule=None) as dag:
