@@ -23,11 +23,13 @@ from airflow_provider_cfqueues.operators import queues as operators
 from airflow_provider_cfqueues.operators.base import QueueOperator
 from airflow_provider_cfqueues.operators.queues import (
     QueueAckOperator,
+    QueueDeletePullConsumerOperator,
     QueueProcessOperator,
     QueuePullOperator,
     QueueRetryOperator,
     QueueSendOperator,
     QueueSettleOperator,
+    QueueTriggerDagRunsOperator,
 )
 from airflow_provider_cfqueues.outcomes import Reject
 from airflow_provider_cfqueues.sensors.queues import QueueBacklogSensor, QueueMessageSensor
@@ -361,17 +363,20 @@ def test_a_dag_that_uses_every_operator_once_runs_green(cf, run_dag, monkeypatch
         settle = QueueSettleOperator(task_id="settle", ack_lease_ids=lease % 2, **queue)
         messages = QueueMessageSensor(task_id="messages", max_messages=1, visibility_timeout=600, **queue)
         process = QueueProcessOperator(task_id="process", handler=print, idle_timeout=0, **queue)
+        starts = QueueTriggerDagRunsOperator(task_id="starts", trigger_dag_id=dag.dag_id, idle_timeout=0, **queue)
+        remove = QueueDeletePullConsumerOperator(task_id="remove", **queue)
         FindQueue(task_id="find", queue_id="abc", cloudflare_conn_id="cloudflare_itself")
         [dag.get_task("redrive"), dag.get_task("delete")] >> send >> backlog >> pull
-        pull >> [ack, retry, settle] >> messages >> process
+        pull >> [ack, retry, settle] >> messages >> process >> starts >> remove
     used = {type(task).__name__ for task in dag.tasks}
     assert used >= set(operators.__all__) | {"QueueMessageSensor", "QueueBacklogSensor"}
+    store(dag)
     xcom = run_dag(dag)
     assert [xcom("ensure")["action"], xcom("ensure_failed")["action"]] == ["updated", "updated"]
     assert (xcom("redrive")["moved"], xcom("purge")["backlog_count"]) == (2, 2)
     assert xcom("purge")["started_at"] == "2026-11-22T00:00:00Z"
     assert [xcom(task_id)["delivery_paused"] for task_id in ("pause", "resume")] == [True, False]
-    assert xcom("delete")["deleted"]
+    assert (xcom("delete")["deleted"], xcom("remove")["deleted"], xcom("starts")["runs_started"]) == (True, True, 0)
     assert (len(xcom("messages")), xcom("process")["acked"]) == (1, 3)
     assert [message["id"] for message in in_queue(cf, "delayed")] == [xcom("pull")[1]["id"]]
     for task_id in ("create", "ensure", "pause", "purge", "backlog", "pull", "ack", "process"):
