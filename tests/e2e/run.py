@@ -19,6 +19,7 @@ import time
 import traceback
 from pathlib import Path
 
+from e2e.bursts import BURSTS
 from e2e.examples import examples
 from e2e.kills import kills
 from e2e.private_airflow import Airflow
@@ -35,6 +36,7 @@ SCENARIOS = {
     "latency": latency,
     "burst": burst,
     "many": many,
+    **BURSTS,
     "kill": kills,
     "database": database,
     "api": api,
@@ -44,7 +46,8 @@ SCENARIOS = {
     "runs": runs,  # after all others that call the API: its faults stay
     "logs": logs,  # the last: it reads what the others left
 }
-SHORT = ("latency", "burst", "kill", "examples", "runs", "logs")
+SHORT = ("latency", "burst", "bursts", "kill", "examples", "runs", "logs")
+ASSET_MANAGER = "airflow_provider_cfqueues.assets.manager.QueueRefreshingAssetManager"
 
 
 def run(names: list[str], given: argparse.Namespace, seed: int) -> dict[str, Verdict]:
@@ -55,21 +58,31 @@ def run(names: list[str], given: argparse.Namespace, seed: int) -> dict[str, Ver
     :param given: the options of the command line.
     :param seed: of the dice.
     """
-    rounds, keep = given.rounds or (1 if given.short else 12), given.keep
     verdicts = {}
+    rounds = given.rounds or (1 if given.short else 12)
+    settings = {"AIRFLOW__CORE__ASSET_MANAGER_CLASS": ASSET_MANAGER} if given.asset_manager else {}
     with tempfile.TemporaryDirectory(prefix="cfqueues-e2e-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         with cloudflare(folder) as emulated:
-            airflow = Airflow(folder, json.dumps(emulated.connection))
-            world = World(airflow, emulated, given.short, rounds, given.messages, random.Random(seed))
+            airflow = Airflow(folder, json.dumps(emulated.connection), on_postgres=given.postgres, **settings)
+            world = World(
+                airflow,
+                emulated,
+                given.short,
+                rounds,
+                given.messages,
+                random.Random(seed),
+                asset_manager=given.asset_manager,
+                names_dags=not given.no_dag_ids,
+            )
             try:
                 airflow.start()
                 for scenario in names:
                     verdicts[scenario] = run_one(scenario, world)
             finally:
                 airflow.stop()
-                if keep is not None:
-                    shutil.copytree(folder, keep, dirs_exist_ok=True)
+                if given.keep is not None:
+                    shutil.copytree(folder, given.keep, dirs_exist_ok=True)
     return verdicts
 
 
@@ -99,10 +112,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, help="kills at each step (12; with --short 1)")
     parser.add_argument("--seed", type=int, help="of the moments (drawn and printed)")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="copy logs and database there")
-    parser.add_argument(
-        "--airflow", metavar="X.Y", help="another Airflow; before 3.3 only task, runs, logs; 2.11: runs"
-    )
+    parser.add_argument("--airflow", metavar="X.Y", help="another Airflow; before 3.3 a DAG settles; 2.11: only runs")
     parser.add_argument("--messages", type=int, default=1_000, help="that become runs (%(default)s; with --short 60)")
+    parser.add_argument("--postgres", action="store_true", help="the metadata database is a PostgreSQL, not SQLite")
+    parser.add_argument("--asset-manager", action="store_true", help="Airflow runs with the provider's asset manager")
+    parser.add_argument("--no-dag-ids", action="store_true", help="watchers do not know which DAGs run for them")
     given = parser.parse_args()
     if unknown := sorted(set(given.scenarios) - set(SCENARIOS)):
         parser.error(f"no such scenario: {', '.join(unknown)}")
@@ -119,7 +133,7 @@ def default_scenarios(*, is_short: bool) -> list[str]:
     from airflow import __version__
 
     if tuple(map(int, __version__.split(".")[:2])) < (3, 3):
-        return ["runs"] if IS_AIRFLOW_2 else ["task", "runs", "logs"]
+        return ["runs"] if IS_AIRFLOW_2 else ["task", *BURSTS, "runs", "logs"]
     return list(SHORT if is_short else SCENARIOS)
 
 

@@ -111,7 +111,7 @@ def runs(world: World) -> Verdict:
     try:
         campaign.run(seconds=1200)
     finally:
-        world.airflow.pause("starts")
+        world.airflow.pause_dag("starts", paused=True)
     verdict = Verdict({"messages": messages, "seconds until the last": round(time.monotonic() - began)})
     check(verdict, campaign)
     return verdict

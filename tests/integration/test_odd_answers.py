@@ -117,3 +117,24 @@ def test_lineage_counts_what_was_confirmed_not_what_the_api_claims(hook, cf, que
     answer(cf, "ack", {"ackCount": 99, "retryCount": 7})
     hook.ack(queue, acks=["a", "b", "c"])
     assert hook.hook.traffic.to_list()[0]["moved"] == {"acked": 3, "retried": 0, "unconfirmed": 0}
+
+
+@pytest.mark.parametrize(("concurrency", "at_once"), [(1, [1]), (250, [100, 100, 50])])
+def test_answers_to_pulls_that_cannot_be_read_slow_a_run_down_and_end_it_after_the_third(
+    cf, queue, logged, jumping_time, concurrency, at_once
+):
+    cf.add_fault(path="pull", status=200, body="<html>", times=1_000)
+    operator = QueueProcessOperator(task_id="process", queue_id=queue, handler=print, concurrency=concurrency)
+    with pytest.raises(MalformedResponseError, match="3 answers in a row"):
+        operator.execute({})
+    asked = [request["body"]["batch_size"] for request in cf.requests() if request["path"].endswith("/pull")]
+    assert asked[: len(at_once)] == at_once
+    assert len(asked) == len(at_once) + 2
+    assert f"Up to {sum(asked[:-1])} messages may be leased" in logged()
+
+
+def test_an_answer_that_cannot_be_read_costs_a_run_no_more_than_time(cf, queue, jumping_time):
+    CloudflareQueuesHook().send(queue, ["x"])
+    cf.add_fault(path="pull", status=200, body="<html>", times=2)
+    operator = QueueProcessOperator(task_id="process", queue_id=queue, handler=print, idle_timeout=0)
+    assert operator.execute({})["acked"] == 1

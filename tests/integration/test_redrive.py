@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 import time
 
 import pytest
 from airflow import DAG
-from jumping_time import JumpingLoop
 
 from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.engines.redriving.pace import Pace
@@ -261,19 +259,6 @@ def test_what_a_refusing_target_leaves_on_its_last_delivery_is_renewed(cf, faile
             redrive()
     assert state(cf, "failed")["totals"]["exhausted"] == 0
     assert redrive()["moved"] == 1
-
-
-@pytest.fixture
-def jumping_time():
-    """Waits of a run take no time."""
-
-    class Policy(asyncio.DefaultEventLoopPolicy):
-        _loop_factory = JumpingLoop
-
-    before = asyncio.get_event_loop_policy()
-    asyncio.set_event_loop_policy(Policy())
-    yield
-    asyncio.set_event_loop_policy(before)
 
 
 def test_last_deliveries_outwait_a_rate_limit(cf, failed, logged, jumping_time):
