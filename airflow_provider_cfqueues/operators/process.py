@@ -7,7 +7,7 @@ from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues._compat import (
@@ -100,6 +100,7 @@ class QueueProcessOperator(QueueOperator):
         "dead_letter_queue",
         "fail_on",
     )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"op_args": "py", "op_kwargs": "py"}
     shallow_copy_attrs: Sequence[str] = ("handler",)
 
     def __init__(
