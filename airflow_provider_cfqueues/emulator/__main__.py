@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(made.parse_args(arguments))
     given = options.pop("queue")
     options["allow_hosts"] = options.pop("allow_host") or ()
+    options["assume"] = dict(text.split("=", 1) for text in options["assume"] or ())
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     told = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_cfqueues.emulator import message_calls, queue_calls
+from airflow_provider_cfqueues.emulator import message_calls, queue_calls, subscription_calls
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.emulator.call import Handler
 
 _QUEUE = "/accounts/{account_id}/queues/{queue_id}"
+_SUBSCRIPTIONS = "/accounts/{account_id}/event_subscriptions/subscriptions"
 ROUTES: dict[str, dict[str, Handler]] = {
     "/user/tokens/verify": {"GET": queue_calls.verify_token},
     "/accounts/{account_id}/tokens/verify": {"GET": queue_calls.verify_token},
@@ -36,5 +37,11 @@ ROUTES: dict[str, dict[str, Handler]] = {
     f"{_QUEUE}/messages/preview": {"POST": message_calls.preview},
     f"{_QUEUE}/messages/preview/ack": {"POST": message_calls.ack_preview},
     f"{_QUEUE}/metrics": {"GET": message_calls.get_metrics},
+    _SUBSCRIPTIONS: {"GET": subscription_calls.list_subscriptions, "POST": subscription_calls.create_subscription},
+    f"{_SUBSCRIPTIONS}/{{subscription_id}}": {
+        "GET": subscription_calls.get_subscription,
+        "PATCH": subscription_calls.edit_subscription,
+        "DELETE": subscription_calls.delete_subscription,
+    },
     f"{_QUEUE}/purge": {"GET": message_calls.purge_status, "POST": message_calls.start_purge},
 }

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from airflow_provider_cfqueues.emulator import auth, control, wire
+from airflow_provider_cfqueues.emulator import auth, control, page, wire
 from airflow_provider_cfqueues.emulator.api import ROUTES
 from airflow_provider_cfqueues.emulator.browsers import BrowserGuard
 from airflow_provider_cfqueues.emulator.call import Call, Handler
@@ -46,7 +46,7 @@ def make_app(service: Service, hang_up: Hangup, hosts: Iterable[str]) -> Starlet
     routes: list[BaseRoute] = [
         Route(BASE_PATH + path, Endpoint(service, hang_up, handlers)) for path, handlers in ROUTES.items()
     ]
-    routes += control.routes(service)
+    routes += [page.route(), *control.routes(service)]
     routes.append(Route("/{path:path}", Endpoint(service, hang_up, {})))
     return Starlette(routes=routes, middleware=[Middleware(BrowserGuard, hosts=hosts)])
 
@@ -90,7 +90,8 @@ class Endpoint:
 
     def _response(self, request: Request, data: bytes, fault: Fault) -> Response:
         status, content = (0, None) if fault.answers else self._apply(request, data)
-        headers = {"cf-ray": f"{self._service.random.getrandbits(64):016x}-EMU"}
+        ray = f"{self._service.random.getrandbits(64):016x}-EMU"
+        headers = {"cf-ray": ray, **self._service.rate_limit.headers()}
         if fault.status is not None:
             return _canned(fault, headers)
         return Response(json.dumps(content, separators=(",", ":")), status, headers, "application/json")
@@ -109,6 +110,7 @@ class Endpoint:
         if not self._handlers or (account_id and not ACCOUNT_ID.fullmatch(account_id)):
             raise wire.ApiError(404, 7003, f"Could not route to {path}, perhaps your object identifier is invalid?")
         auth.check(self._service, request.headers, path, account_id)
+        self._service.rate_limit.take(path)
         handler = self._handlers.get(request.method)
         if handler is None:
             raise wire.ApiError(405, 7001, f"Method {request.method} not available for that URI.")
@@ -119,7 +121,7 @@ class Endpoint:
         try:
             return handler(call)
         except BrokerError as error:
-            raise wire.api_error(error, data_plane="/messages" in path) from error
+            raise wire.api_error(error, self._service.assume, data_plane="/messages" in path) from error
 
     def _log(self, request: Request, data: bytes, response: Response | None) -> None:
         status = response.status_code if response else None

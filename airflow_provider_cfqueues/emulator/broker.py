@@ -7,14 +7,15 @@ and the same calls, the broker gives the same answers, ids and leases included.
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from airflow_provider_cfqueues.emulator import views
+from airflow_provider_cfqueues.emulator import assumptions, views
 from airflow_provider_cfqueues.emulator.clock import Clock
 from airflow_provider_cfqueues.emulator.lifecycle import Lifecycle
+from airflow_provider_cfqueues.emulator.limits import DailyOperations
 from airflow_provider_cfqueues.emulator.model import (
     DeliveryPaused,
     Message,
@@ -29,11 +30,12 @@ from airflow_provider_cfqueues.emulator.model import (
 from airflow_provider_cfqueues.emulator.registry import Registry
 from airflow_provider_cfqueues.emulator.settling import Settling
 from airflow_provider_cfqueues.emulator.store import Store
+from airflow_provider_cfqueues.emulator.subscriptions import Subscriptions
 from airflow_provider_cfqueues.emulator.tickets import Kind, Sealer, Ticket
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 PEEK_SIZE = 5
 
@@ -45,17 +47,30 @@ class Broker:
     :param path: the SQLite file that keeps them.
     :param clock: the only time there is.
     :param random: the only source of ids.
+    :param assume: what to assume where nobody knows, see ``assumptions``.
+    :param daily_operations: how many operations on messages a day allows; None for no limit.
     """
 
-    def __init__(self, path: str = ":memory:", *, clock: Clock | None = None, random: Random | None = None) -> None:
+    def __init__(
+        self,
+        path: str = ":memory:",
+        *,
+        clock: Clock | None = None,
+        random: Random | None = None,
+        assume: Mapping[str, str] | None = None,
+        daily_operations: int | None = None,
+    ) -> None:
+        self.assume = assumptions.choose(assume or {})
         self.clock = clock or Clock()
+        self.operations = DailyOperations(daily_operations, self.clock)
         random = random or Random()  # noqa: S311 -- ids, not secrets
         self.store = Store(path)
-        self.queues = Registry(self.store, self.clock, random)
+        self.queues = Registry(self.store, self.clock, random, self.assume)
+        self.subscriptions = Subscriptions(self.store, self.queues, self.clock)
         if self.store.get("secret") is None:
             self.store.put("secret", random.randbytes(32))
         self._sealer = Sealer(self.store.get("secret"))
-        self._lifecycle = Lifecycle(self.store, self.queues)
+        self._lifecycle = Lifecycle(self.store, self.queues, self.operations, self.assume)
 
     def send(self, queue_id: str, messages: Sequence[Outgoing], delay_seconds: float | None = None) -> list[str]:
         """
@@ -66,19 +81,9 @@ class Broker:
         :param delay_seconds: for messages without a delay of their own; the queue's delay where it is None.
         """
         with self._at(queue_id) as (queue, now):
+            self.operations.check()
             default = queue.settings.delivery_delay if delay_seconds is None else delay_seconds
-            expires = now + round(queue.settings.message_retention_period * 1000)
-            ids = [self.queues.new_id() for _ in messages]
-            self.store.db.executemany(
-                "INSERT INTO messages (queue, id, body, content_type, base64, metadata, timestamp_ms,"
-                " expires_ms, visible_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (queue.number, id_, *_columns(message), now, expires, now + _delay_ms(message, default))
-                    for id_, message in zip(ids, messages, strict=True)
-                ],
-            )
-            self._lifecycle.count(queue.number, "received", len(ids))
-            return ids
+            return self._lifecycle.arrive(messages, queue, now, default)
 
     def pull(
         self, queue_id: str, batch_size: int | None = None, visibility_timeout_ms: int | None = None
@@ -91,20 +96,22 @@ class Broker:
         :param visibility_timeout_ms: how long; the consumer's setting where it is None.
         """
         with self._at(queue_id) as (queue, now):
-            if queue.consumer is None:
+            if queue.consumer is None or queue.consumer.notification is not None:
                 raise PullNotEnabled(queue.name)
             if queue.settings.delivery_paused:
                 raise DeliveryPaused(queue.name)
+            self.operations.check()
             settings = queue.consumer.settings
             lease_ms = settings.visibility_timeout_ms if visibility_timeout_ms is None else visibility_timeout_ms
-            limit = settings.batch_size if batch_size is None else batch_size
-            rows = views.ready(self.store.db, queue, now, limit)
+            default = settings.batch_size if self.assume["batch-size"] == "consumer" else 5
+            rows = self._ready(queue, now, default if batch_size is None else batch_size)
             self.store.db.executemany(
-                "UPDATE messages SET leased = 1, lease = lease + 1, attempts = attempts + 1, visible_ms = ?"
-                " WHERE number = ?",
-                [(now + lease_ms, row["number"]) for row in rows],
+                "UPDATE messages SET leased = 1, lease = lease + 1, attempts = attempts + 1, visible_ms = ?,"
+                " max_retries = ? WHERE number = ?",
+                [(now + lease_ms, settings.max_retries, row["number"]) for row in rows],
             )
             self._lifecycle.count(queue.number, "delivered", len(rows))
+            self.operations.charge((len(row["body"]) for row in rows), least=1)
             return [self._leased(row, queue, now + lease_ms) for row in rows]
 
     def settle(self, queue_id: str, acks: Sequence[str] = (), retries: Sequence[Retry] = ()) -> Settlement:
@@ -117,12 +124,20 @@ class Broker:
         """
         with self._at(queue_id) as (queue, now):
             default = queue.consumer.settings.retry_delay if queue.consumer else 0
+            if queue.consumer is None and self.assume["settling-needs-no-consumer"] == "refused":
+                raise PullNotEnabled(queue.name)
+            self.operations.check()
             settling = self._settling(queue, [*acks, *(retry.lease_id for retry in retries)])
-            acked = settling.each(acks, settling.ack)
-            retried = 0
-            for retry in retries:
-                delay = default if retry.delay_seconds is None else retry.delay_seconds
-                retried += settling.each([retry.lease_id], settling.retry, now, delay)
+
+            def retry_all() -> int:
+                delays = (default if retry.delay_seconds is None else retry.delay_seconds for retry in retries)
+                pairs = zip(retries, delays, strict=True)
+                return sum(settling.each([retry.lease_id], settling.retry, now, delay) for retry, delay in pairs)
+
+            if self.assume["first-use-wins"] == "acks-first":
+                acked, retried = settling.each(acks, settling.ack), retry_all()
+            else:
+                retried, acked = retry_all(), settling.each(acks, settling.ack)
             settling.finish("acked")
             return Settlement(acked, retried, settling.warnings)
 
@@ -159,7 +174,8 @@ class Broker:
         :param kind: what names them: a ``ref`` or the lease of a ``preview``.
         """
         with self._at(queue_id) as (queue, now):
-            rows = views.ready(self.store.db, queue, now, PEEK_SIZE if batch_size is None else batch_size)
+            leased_too = self.assume["peek"] == "leased-too"
+            rows = self._ready(queue, now, PEEK_SIZE if batch_size is None else batch_size, leased_too)
             tickets = (self._sealer.seal(Ticket(kind, queue.number, row["number"])) for row in rows)
             return [views.message(row, "ready", ticket) for row, ticket in zip(rows, tickets, strict=True)]
 
@@ -180,15 +196,20 @@ class Broker:
     def purge(self, queue_id: str) -> Queue:
         """Delete all messages of a queue, leased and delayed ones included."""
         with self._at(queue_id) as (queue, now):
-            done = self.store.db.execute("DELETE FROM messages WHERE queue = ?", (queue.number,))
+            spared = " AND NOT leased" if self.assume["purge"] == "spares-leased" else ""
+            done = self.store.db.execute(f"DELETE FROM messages WHERE queue = ?{spared}", (queue.number,))  # noqa: S608
             self._lifecycle.count(queue.number, "purged", done.rowcount)
             self.store.db.execute("UPDATE queues SET purged_ms = ? WHERE number = ?", (now, queue.number))
             return self.queues.get(queue_id)
 
     def metrics(self, queue_id: str) -> Metrics:
         """Return the backlog of a queue."""
-        with self._at(queue_id) as (queue, _):
-            return views.metrics(self.store.db, queue)
+        with self._at(queue_id) as (queue, now):
+            found = views.metrics(self.store.db, queue)
+            if self.assume["metrics"] == "all":
+                return found
+            delayed = views.report(self.store.db, queue, now, 0).states["delayed"]
+            return replace(found, backlog_count=found.backlog_count - delayed)
 
     def report(self, queue_id: str, limit: int = 1000) -> Report:
         """Return all there is to know of a queue, with its ``limit`` oldest messages."""
@@ -209,7 +230,11 @@ class Broker:
         return message._replace(attempts=message.attempts + 1, visible_ms=ends_ms)
 
     def _settling(self, queue: Queue, tickets: Iterable[str]) -> Settling:
-        return Settling(self._lifecycle, self._sealer, queue, tickets)
+        return Settling(self._lifecycle, self._sealer, queue, tickets, self.assume)
+
+    def _ready(self, queue: Queue, now: int, limit: int, leased_too: bool = False) -> list[sqlite3.Row]:
+        by_age = self.assume["order"] == "sent-first"
+        return views.ready(self.store.db, queue, now, limit, by_age=by_age, leased_too=leased_too)
 
     @contextmanager
     def _at(self, queue_id: str) -> Iterator[tuple[Queue, int]]:
@@ -217,12 +242,3 @@ class Broker:
             now = self.clock.now_ms()
             self._lifecycle.catch_up(now)
             yield self.queues.get(queue_id), now
-
-
-def _columns(message: Outgoing) -> tuple[bytes, str, bool, str | None]:
-    metadata = None if message.metadata is None else json.dumps(message.metadata)
-    return message.body, message.content_type, message.base64, metadata
-
-
-def _delay_ms(message: Outgoing, default: float) -> int:
-    return round((default if message.delay_seconds is None else message.delay_seconds) * 1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_provider_cfqueues.emulator.service import Service
+
+
+MAX_PER_PAGE = 100
+PER_PAGE = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +31,47 @@ class Call:
     @property
     def fields(self) -> fields.Fields:
         """The JSON of the request."""
-        return fields.parse(self.data)
+        return fields.parse(self.data, self.service.assume)
 
     @property
     def queue_id(self) -> str:
         """The queue in the path."""
         return self.path["queue_id"]
+
+    def page(self, items: Sequence[wire.JSON], *, total: int, whole: bool = False) -> wire.JSON:
+        """
+        Return the page of a list that the query asks for.
+
+        :param items: the whole list.
+        :param total: how many the answer says that there are.
+        :param whole: answer the whole list as one page.
+        """
+        page = self.query_number("page", 1, 10**9)
+        per_page = self.query_number("per_page", PER_PAGE, MAX_PER_PAGE)
+        if whole:
+            page, per_page = 1, max(1, len(items))
+        shown = items[(page - 1) * per_page : page * per_page]
+        info = {
+            "count": len(shown),
+            "page": page,
+            "per_page": per_page,
+            "total_count": total,
+            "total_pages": math.ceil(total / per_page),
+        }
+        return wire.success(list(shown), info=info)
+
+    def query_choice(self, key: str, default: str, choices: Sequence[str]) -> str:
+        """
+        Return one of the choices of the query.
+
+        :param key: its key.
+        :param default: what holds where it is not given.
+        :param choices: what it may be.
+        """
+        value = self.query.get(key, [default])[-1]
+        if value not in choices:
+            raise wire.ApiError(400, fields.BAD_SCHEMA, f"{key} must be one of {', '.join(choices)}")
+        return value
 
     def query_number(self, key: str, default: int, highest: int) -> int:
         """

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_cfqueues.emulator.service import Service
 
+MAX_MESSAGES = 1000
+"""As many messages of a queue as ``GET /_emulator/state`` shows."""
 Action = Callable[["Service", Any], Any]
 
 
@@ -55,13 +57,17 @@ def _reset(service: Service, _: Any) -> Any:
     return {"queues": service.queues()}
 
 
+def _state(service: Service, query: Any) -> Any:
+    return service.state(min(int(_only(query or {}, "messages?").get("messages", MAX_MESSAGES)), MAX_MESSAGES))
+
+
 _ACTIONS: dict[str, tuple[str, Action]] = {
     "faults": ("POST", _add_faults),
     "clock": ("POST", _advance),
     "messages": ("POST", _send),
     "settings": ("POST", _configure),
     "requests": ("GET", lambda service, _: service.requests()),
-    "state": ("GET", lambda service, _: service.state()),
+    "state": ("GET", _state),
     "reset": ("POST", _reset),
 }
 
@@ -70,7 +76,8 @@ def _endpoint(service: Service, action: Action) -> Callable[[Request], Any]:
     async def endpoint(request: Request) -> JSONResponse:
         data = await request.body()
         try:
-            return JSONResponse(action(service, json.loads(data) if data else None))
+            given = json.loads(data) if data else dict(request.query_params) or None
+            return JSONResponse(action(service, given))
         except (ValueError, TypeError, BrokerError, RecursionError) as error:
             return JSONResponse({"error": f"{type(error).__name__}: {error}"}, status_code=400)
 

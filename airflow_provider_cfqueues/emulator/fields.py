@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.emulator.wire import JSON, ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 BAD_SCHEMA = 10207
 _NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
 
 
-def parse(data: bytes) -> Fields:
-    """Read a request's body, which has to be a JSON object."""
+def parse(data: bytes, assume: Mapping[str, str]) -> Fields:
+    """
+    Read a request's body, which has to be a JSON object.
+
+    :param data: the body.
+    :param assume: what holds for each switch of ``assumptions``.
+    """
     try:
         value = json.loads(data, parse_constant=_no_constant)
         # A lone surrogate is legal in JSON but is no text: it cannot be stored, and must not fail later.
@@ -20,7 +28,9 @@ def parse(data: bytes) -> Fields:
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise ApiError(400, 10208, "Request body is not valid JSON") from error
-    return Fields.of(value, "body")
+    if not isinstance(value, dict):
+        raise _mismatch("object", value, "body", BAD_SCHEMA)
+    return Fields(value, assume)
 
 
 def _no_constant(name: str) -> None:
@@ -32,21 +42,18 @@ class Fields:
     A JSON object of a request; unknown keys are ignored, as the API does.
 
     :param values: the object.
+    :param assume: what holds for each switch of ``assumptions``.
     :param path: where it is, for the message of an error.
     :param code: the code of an error in it.
     """
 
-    def __init__(self, values: JSON, path: str = "", code: int = BAD_SCHEMA) -> None:
+    def __init__(self, values: JSON, assume: Mapping[str, str], path: str = "", code: int = BAD_SCHEMA) -> None:
+        if assume["null"] == "ignored":
+            values = {key: value for key, value in values.items() if value is not None}
         self._values = values
+        self.assume = assume
         self._path = path
         self._code = code
-
-    @classmethod
-    def of(cls, value: Any, path: str, code: int = BAD_SCHEMA) -> Fields:
-        """Take a value that has to be an object."""
-        if not isinstance(value, dict):
-            raise _mismatch("object", value, path, code)
-        return cls(value, "" if path == "body" else f"{path}.", code)
 
     def __contains__(self, key: str) -> bool:
         return key in self._values
@@ -89,6 +96,21 @@ class Fields:
             raise ApiError(400, code, f'Number must be between {low} and {high} at "{self._path}{key}"')
         return value
 
+    def seconds(self, key: str, low: float, high: float, default: Any, code: int | None = None) -> Any:
+        """
+        Return a number of seconds.
+
+        :param key: its key.
+        :param low: the least it may be.
+        :param high: the most it may be.
+        :param default: what holds where it is not given.
+        :param code: the code of an error, where it has one of its own.
+        """
+        value = self.number(key, low, high, default, code)
+        if value is not None and value != int(value) and self.assume["fractions"] == "refused":
+            raise ApiError(400, code or self._code, f'Expected integer, received float at "{self._path}{key}"')
+        return value
+
     def integer(self, key: str, low: int, high: int, default: Any) -> Any:
         """
         Return a whole number; 5.0 is one.
@@ -110,16 +132,21 @@ class Fields:
         :param key: its key.
         :param code: the code of an error in it.
         """
-        return Fields.of(self._values.get(key, {}), self._path + key, code)
+        return self._inner(self._values.get(key, {}), key, code)
 
     def objects(self, key: str) -> list[Fields]:
         """Return a list of objects, empty where it is not given."""
         values = self._typed(key, list, "array") if key in self else []
-        return [Fields.of(value, f"{self._path}{key}[{index}]") for index, value in enumerate(values)]
+        return [self._inner(value, f"{key}[{index}]", BAD_SCHEMA) for index, value in enumerate(values)]
 
     def mismatch(self, expected: str, key: str) -> ApiError:
         """Return the error for a value of the wrong type."""
         return _mismatch(expected, self._values[key], self._path + key, self._code)
+
+    def _inner(self, value: Any, key: str, code: int) -> Fields:
+        if not isinstance(value, dict):
+            raise _mismatch("object", value, self._path + key, code)
+        return Fields(value, self.assume, f"{self._path}{key}.", code)
 
     def _typed(self, key: str, kind: type, name: str) -> Any:
         if not isinstance(self[key], kind):

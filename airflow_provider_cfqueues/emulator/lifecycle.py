@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues.emulator.store import listed
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping, Sequence
 
-    from airflow_provider_cfqueues.emulator.model import Queue
+    from airflow_provider_cfqueues.emulator.limits import DailyOperations
+    from airflow_provider_cfqueues.emulator.model import Outgoing, Queue
     from airflow_provider_cfqueues.emulator.registry import Registry
     from airflow_provider_cfqueues.emulator.store import Store
 
 _EXHAUSTED = """
 SELECT messages.number, messages.queue, messages.visible_ms, queues.id AS queue_id
 FROM messages JOIN consumers ON consumers.queue = messages.queue JOIN queues ON queues.number = messages.queue
-WHERE leased AND visible_ms <= ? AND visible_ms < expires_ms AND attempts > max_retries
+WHERE leased AND visible_ms <= :now AND visible_ms < expires_ms
+  AND attempts >= :deliveries + CASE WHEN :at_pull THEN messages.max_retries ELSE consumers.max_retries END
 ORDER BY visible_ms, messages.number
 """
 
 _EXPIRED = """
 SELECT queues.number, count(*) FROM queues CROSS JOIN messages
 WHERE messages.queue = queues.number AND expires_ms <= ? GROUP BY queues.number
+"""
+
+_ENDED = """
+UPDATE messages SET leased = 0, visible_ms = visible_ms + CASE WHEN :wait THEN
+  coalesce((SELECT CAST(round(retry_delay * 1000) AS INTEGER) FROM consumers WHERE consumers.queue = messages.queue), 0)
+  ELSE 0 END
+WHERE leased AND visible_ms <= :now
 """
 
 
@@ -33,11 +43,17 @@ class Lifecycle:
 
     :param store: where the messages are.
     :param queues: knows their consumers and dead-letter queues.
+    :param operations: counts what Cloudflare would bill.
+    :param assume: what holds for each switch of ``assumptions``.
     """
 
-    def __init__(self, store: Store, queues: Registry) -> None:
+    def __init__(self, store: Store, queues: Registry, operations: DailyOperations, assume: Mapping[str, str]) -> None:
         self.db = store.db
         self._queues = queues
+        self._operations = operations
+        self._assume = assume
+        self._deliveries = 1 if assume["attempts"] == "max-retries-plus-1" else 0
+        self._decided_at_pull = assume["last-delivery"] == "when-it-is-pulled"
 
     def catch_up(self, now: int) -> None:
         """
@@ -45,13 +61,37 @@ class Lifecycle:
 
         Hence the order: a message that failed for the last time before it expired is dead-lettered.
         """
-        for row in self.db.execute(_EXHAUSTED, (now,)).fetchall():
+        known = {"now": now, "deliveries": self._deliveries, "at_pull": self._decided_at_pull}
+        for row in self.db.execute(_EXHAUSTED, known).fetchall():
             self._bury(row["number"], self._queues.get(row["queue_id"]), row["visible_ms"])
         expired = self.db.execute(_EXPIRED, (now,)).fetchall()
         for queue, amount in expired:
             self.count(queue, "expired", amount)
             self.db.execute("DELETE FROM messages WHERE queue = ? AND expires_ms <= ?", (queue, now))
-        self.db.execute("UPDATE messages SET leased = 0 WHERE leased AND visible_ms <= ?", (now,))
+        self.db.execute(_ENDED, {"now": now, "wait": self._assume["lease-end"] == "retry-delay"})
+
+    def arrive(self, messages: Sequence[Outgoing], queue: Queue, now: int, delay_seconds: float) -> list[str]:
+        """
+        Put messages into a queue and return their ids.
+
+        :param messages: what was sent.
+        :param queue: where to.
+        :param now: the time.
+        :param delay_seconds: how long those without a delay of their own may not be pulled.
+        """
+        expires = now + round(queue.settings.message_retention_period * 1000)
+        ids = [self._queues.new_id() for _ in messages]
+        self.db.executemany(
+            "INSERT INTO messages (queue, id, body, content_type, base64, metadata, timestamp_ms,"
+            " expires_ms, visible_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (queue.number, id_, *_columns(message), now, expires, now + _delay_ms(message, delay_seconds))
+                for id_, message in zip(ids, messages, strict=True)
+            ],
+        )
+        self.count(queue.number, "received", len(ids))
+        self._operations.charge(len(message.body) for message in messages)
+        return ids
 
     def give_back(self, message: sqlite3.Row, queue: Queue, now: int, delay_seconds: float) -> None:
         """
@@ -62,9 +102,12 @@ class Lifecycle:
         :param now: when the delivery ended.
         :param delay_seconds: how long it may not be pulled.
         """
-        if queue.consumer and message["attempts"] > queue.consumer.settings.max_retries:
-            self._bury(message["number"], queue, now)
-            return
+        if queue.consumer:
+            settings = queue.consumer.settings
+            retries = message["max_retries"] if self._decided_at_pull else settings.max_retries
+            if message["attempts"] >= self._deliveries + retries:
+                self._bury(message["number"], queue, now)
+                return
         self.db.execute(
             "UPDATE messages SET leased = 0, visible_ms = ? WHERE number = ?",
             (now + round(delay_seconds * 1000), message["number"]),
@@ -72,6 +115,8 @@ class Lifecycle:
 
     def remove(self, messages: Collection[int], queue: int, counter: str) -> None:
         """End messages of a queue; ``counter`` says how they left."""
+        sizes = self.db.execute(f"SELECT length(body) FROM messages WHERE number IN {listed(messages)}")  # noqa: S608
+        self._operations.charge(size for (size,) in sizes)
         self.db.execute(f"DELETE FROM messages WHERE number IN {listed(messages)}")  # noqa: S608 -- integers
         self.count(queue, counter, len(messages))
 
@@ -87,17 +132,32 @@ class Lifecycle:
         if not name:
             self.remove([message], queue.number, "exhausted")
             return
+        # The price list reckons a read and a write for it.
+        [size] = self.db.execute("SELECT length(body) FROM messages WHERE number = ?", (message,)).fetchone()
+        self._operations.charge([size, size])
         target = self._queues.ensure(name, jurisdiction=queue.jurisdiction)
-        self.db.execute(
-            "UPDATE messages SET queue = ?, leased = 0, attempts = 0, timestamp_ms = ?, expires_ms = ?,"
-            " visible_ms = ? WHERE number = ?",
-            (
-                target.number,
-                at,
-                at + round(target.settings.message_retention_period * 1000),
-                at + round(target.settings.delivery_delay * 1000),
-                message,
-            ),
-        )
+        changed: dict[str, object] = {
+            "queue": target.number,
+            "leased": 0,
+            "expires_ms": at + round(target.settings.message_retention_period * 1000),
+            "visible_ms": at + round(target.settings.delivery_delay * 1000),
+        }
+        if self._assume["dead-letter-id"] == "new":
+            changed["id"] = self._queues.new_id()
+        if self._assume["dead-letter-timestamp"] == "new":
+            changed["timestamp_ms"] = at
+        if self._assume["dead-letter-attempts"] == "restart":
+            changed["attempts"] = 0
+        columns = ", ".join(f"{column} = ?" for column in changed)
+        self.db.execute(f"UPDATE messages SET {columns} WHERE number = ?", (*changed.values(), message))  # noqa: S608
         self.count(queue.number, "dead_lettered")
         self.count(target.number, "received")
+
+
+def _columns(message: Outgoing) -> tuple[bytes, str, bool, str | None]:
+    metadata = None if message.metadata is None else json.dumps(message.metadata)
+    return message.body, message.content_type, message.base64, metadata
+
+
+def _delay_ms(message: Outgoing, default: float) -> int:
+    return round((default if message.delay_seconds is None else message.delay_seconds) * 1000)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues.emulator import parsing, wire
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.emulator.call import Call
+
+log = logging.getLogger(__name__)
 
 
 def push(call: Call) -> wire.JSON:
@@ -27,6 +30,8 @@ def push_batch(call: Call) -> wire.JSON:
 def pull(call: Call) -> wire.JSON:
     """POST /queues/{queue_id}/messages/pull."""
     request = call.fields
+    if "visibility_timeout" in request and "visibility_timeout_ms" not in request:
+        log.warning("A pull named visibility_timeout, which the API ignores: it is visibility_timeout_ms, milliseconds")
     messages = call.service.broker.pull(
         call.queue_id, parsing.batch_size(request), parsing.visibility_timeout_ms(request)
     )
@@ -44,6 +49,8 @@ def ack(call: Call) -> wire.JSON:
 
 def extend(call: Call) -> wire.JSON:
     """POST /queues/{queue_id}/messages/extend."""
+    if call.service.assume["extend"] == "missing":
+        raise wire.ApiError(404, 7003, "Could not route to extend, perhaps your object identifier is invalid?")
     request = call.fields
     renewed, warnings = call.service.broker.extend(
         call.queue_id, parsing.leases(request, "extend"), parsing.visibility_timeout_ms(request)
@@ -66,6 +73,8 @@ def purge_messages(call: Call) -> wire.JSON:
 
 def preview(call: Call) -> wire.JSON:
     """POST /queues/{queue_id}/messages/preview."""
+    if call.service.assume["preview"] == "refused":
+        raise wire.ApiError(405, 10405, "Method not allowed for this authentication scheme")
     messages = call.service.broker.peek(call.queue_id, parsing.batch_size(call.fields), "preview")
     return wire.success({"messages": [wire.message(message, "lease_id") for message in messages]})
 

@@ -21,7 +21,7 @@ class QueueSettings:
 class ConsumerSettings:
     """What an ``http_pull`` consumer applies where a request says nothing."""
 
-    batch_size: int = 5
+    batch_size: int = 10
     max_retries: int = 3
     retry_delay: float = 0
     visibility_timeout_ms: int = 30_000
@@ -29,13 +29,18 @@ class ConsumerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Consumer:
-    """The ``http_pull`` consumer of a queue; ``dead_letter_queue`` is a queue NAME, or empty."""
+    """
+    The ``http_pull`` consumer of a queue; ``dead_letter_queue`` is a queue NAME, or empty.
+
+    With ``notification``, its settings as they were sent, it is a consumer of that kind: nothing can be pulled.
+    """
 
     id: str
     queue_name: str
     created_ms: int
     dead_letter_queue: str
     settings: ConsumerSettings
+    notification: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,12 +150,32 @@ class ConsumerExists(BrokerError):
     """The queue has a consumer already."""
 
 
+class SubscriptionNotFound(BrokerError):
+    """No event subscription has this id."""
+
+
+class SubscriptionExists(BrokerError):
+    """Another event subscription has this name."""
+
+
+class SubscriptionOnSameResource(BrokerError):
+    """The resource has an event subscription already."""
+
+
 class PullNotEnabled(BrokerError):
     """The queue has no ``http_pull`` consumer."""
 
 
 class DeliveryPaused(BrokerError):
     """Delivery of this queue is paused."""
+
+
+class LeaseRefused(BrokerError):
+    """A lease is refused, and that fails the whole call; only if ``lease-refused`` says so."""
+
+
+class QuotaExceeded(BrokerError):
+    """The operations of a day are used up."""
 
 
 class StateFileError(BrokerError):

@@ -21,6 +21,22 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _choice(text: str) -> str:
+    if "=" not in text:
+        from argparse import ArgumentTypeError
+
+        raise ArgumentTypeError(f"an assumption is given as NAME=CHOICE, not {text!r}")
+    return text
+
+
+def _limit(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        from argparse import ArgumentTypeError
+
+        raise ArgumentTypeError(f"a limit is a whole number from 1, not {text!r}")
+    return int(text)
+
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "--host": {
         "default": "127.0.0.1",
@@ -56,6 +72,22 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "choices": JSON_ENCODINGS,
         "default": JSON_ENCODINGS[0],
         "help": "how pulls show JSON bodies; the real API is seen doing both (%(default)s)",
+    },
+    "--assume": {
+        "action": "append",
+        "type": _choice,
+        "metavar": "NAME=CHOICE",
+        "help": "what to do where nobody knows what Cloudflare does, such as lease-end=at-once; repeatable",
+    },
+    "--rate-limit": {
+        "type": _limit,
+        "metavar": "N",
+        "help": "API requests in five minutes before all are refused for five; Cloudflare allows 1200 (no limit)",
+    },
+    "--daily-operations": {
+        "type": _limit,
+        "metavar": "N",
+        "help": "operations on messages a day, as billed; Cloudflare's free plan allows 10000 (no limit)",
     },
 }
 """Each flag with the keyword arguments of ``add_argument``. A flag takes a value, or is repeated."""

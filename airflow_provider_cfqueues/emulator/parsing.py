@@ -53,17 +53,17 @@ def queue_settings(fields: Fields, base: QueueSettings) -> QueueSettings:
     """
     given = fields.object("settings", _BAD_SETTINGS_OF_QUEUE)
     return QueueSettings(
-        delivery_delay=given.number("delivery_delay", 0, MAX_DELAY, base.delivery_delay),
+        delivery_delay=given.seconds("delivery_delay", 0, MAX_DELAY, base.delivery_delay),
         delivery_paused=given.boolean("delivery_paused", base.delivery_paused),
-        message_retention_period=given.number(
+        message_retention_period=given.seconds(
             "message_retention_period", MIN_RETENTION, MAX_RETENTION, base.message_retention_period
         ),
     )
 
 
-def consumer(fields: Fields, own_queue: str) -> tuple[str, ConsumerSettings]:
+def consumer(fields: Fields, own_queue: str) -> dict[str, Any]:
     """
-    Return dead-letter queue and settings of a consumer.
+    Return dead-letter queue and settings of a consumer, as the registry takes them.
 
     :param fields: the request.
     :param own_queue: name of the queue that it consumes.
@@ -71,20 +71,22 @@ def consumer(fields: Fields, own_queue: str) -> tuple[str, ConsumerSettings]:
     kind = fields.get("type")
     if kind == "worker":
         raise ApiError(404, 10007, "This Worker does not exist: the emulator runs none")
-    if kind != "http_pull":
-        raise ApiError(400, 10026, "invalid request body: type has to be 'http_pull' or 'worker'")
+    if kind not in ("http_pull", "notification"):
+        raise ApiError(400, 10026, "invalid request body: type has to be 'http_pull', 'worker' or 'notification'")
     given = fields.object("settings", _BAD_SETTINGS_OF_CONSUMER)
     base = ConsumerSettings()
+    batch_size = base.batch_size if fields.assume["consumer-defaults"] == "batch-size-10" else 5
     settings = ConsumerSettings(
-        batch_size=given.integer("batch_size", 1, MAX_BATCH, base.batch_size),
+        batch_size=given.integer("batch_size", 1, MAX_BATCH, batch_size),
         max_retries=given.integer("max_retries", 0, 100, base.max_retries),
-        retry_delay=given.number("retry_delay", 0, MAX_DELAY, base.retry_delay),
+        retry_delay=given.seconds("retry_delay", 0, MAX_DELAY, base.retry_delay),
         visibility_timeout_ms=given.integer("visibility_timeout_ms", 1, MAX_LEASE_MS, base.visibility_timeout_ms),
     )
     name = queue_name(fields, "dead_letter_queue") if fields.get("dead_letter_queue") else ""
     if name == own_queue:
         raise ApiError(400, _BAD_SETTINGS_OF_CONSUMER, "a queue cannot be its own dead letter queue")
-    return name, settings
+    sent = fields.get("settings", {}) if kind == "notification" else None
+    return {"dead_letter_queue": name, "settings": settings, "notification": sent}
 
 
 def one_message(fields: Fields, json_base64: bool) -> Outgoing:
@@ -101,19 +103,23 @@ def one_message(fields: Fields, json_base64: bool) -> Outgoing:
             raise fields.mismatch("string", "body")
         data = value.encode()
     elif content_type == "json":
-        if not isinstance(value, (dict, list)):
+        if not isinstance(value, (dict, list)) and fields.assume["json-bodies"] == "containers":
             raise fields.mismatch("object", "body")
         data = _compact(value)
     else:
         raise ApiError(400, 10203, "content_type must be 'text' or 'json'")
-    if len(data) > MAX_MESSAGE_BYTES:
+    if len(data) + _metadata_bytes(fields) > MAX_MESSAGE_BYTES:
         raise ApiError(413, 10204, f"message is larger than {MAX_MESSAGE_BYTES} bytes")
     return Outgoing(
         body=data,
         content_type=content_type,
         base64=content_type == "json" and json_base64,
-        delay_seconds=fields.number("delay_seconds", 0, MAX_DELAY, None, code=10203),
+        delay_seconds=fields.seconds("delay_seconds", 0, MAX_DELAY, None, code=10203),
     )
+
+
+def _metadata_bytes(fields: Fields) -> int:
+    return 100 if fields.assume["sizes"] == "with-metadata" else 0
 
 
 def _compact(value: Any) -> bytes:
@@ -130,14 +136,14 @@ def batch(fields: Fields, json_base64: bool) -> tuple[list[Outgoing], float | No
     :param fields: the request.
     :param json_base64: whether a pull is to show a JSON body as base64.
     """
-    delay = fields.number("delay_seconds", 0, MAX_DELAY, None, code=10202)
+    delay = fields.seconds("delay_seconds", 0, MAX_DELAY, None, code=10202)
     fields["messages"]
     messages = [one_message(item, json_base64) for item in fields.objects("messages")]
     if not messages:
         raise ApiError(400, BAD_SCHEMA, 'Array must contain at least 1 element(s) at "messages"')
     if len(messages) > MAX_BATCH:
         raise ApiError(400, 10206, f"batch has more than {MAX_BATCH} messages")
-    if sum(len(message.body) for message in messages) > MAX_BATCH_BYTES:
+    if sum(len(message.body) + _metadata_bytes(fields) for message in messages) > MAX_BATCH_BYTES:
         raise ApiError(413, 10205, f"batch is larger than {MAX_BATCH_BYTES} bytes")
     return messages, delay
 
@@ -156,13 +162,16 @@ def visibility_timeout_ms(fields: Fields) -> int | None:
 
 def leases(fields: Fields, key: str) -> list[str]:
     """Return the leases of a list of ``{"lease_id"}``."""
-    return [item.string("lease_id") for item in fields.objects(key)]
+    found = [item.string("lease_id") for item in fields.objects(key)]
+    if len(found) > MAX_BATCH and fields.assume["lease-count"] == "100":
+        raise ApiError(400, BAD_SCHEMA, f'Array must contain at most {MAX_BATCH} element(s) at "{key}"')
+    return found
 
 
 def retries(fields: Fields) -> list[Retry]:
     """Return the leases to give back."""
     return [
-        Retry(item.string("lease_id"), item.number("delay_seconds", 0, MAX_DELAY, None, code=10203))
+        Retry(item.string("lease_id"), item.seconds("delay_seconds", 0, MAX_DELAY, None, code=10203))
         for item in fields.objects("retries")
     ]
 

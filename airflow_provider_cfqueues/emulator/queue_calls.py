@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues.emulator import parsing, wire
@@ -11,26 +10,13 @@ from airflow_provider_cfqueues.emulator.model import QueueSettings
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.emulator.call import Call
 
-MAX_PER_PAGE = 100
-PER_PAGE = 20
-
 
 def list_queues(call: Call) -> wire.JSON:
     """GET /queues."""
-    page = call.query_number("page", 1, 10**9)
-    per_page = call.query_number("per_page", PER_PAGE, MAX_PER_PAGE)
     queues = call.service.broker.queues.all()
     names = call.query.get("name")
-    wanted = [queue for queue in queues if names is None or queue.name in names]
-    shown = wanted[(page - 1) * per_page : page * per_page]
-    info = {
-        "count": len(shown),
-        "page": page,
-        "per_page": per_page,
-        "total_count": len(queues),
-        "total_pages": math.ceil(len(queues) / per_page),
-    }
-    return wire.success([wire.queue(queue) for queue in shown], info=info)
+    wanted = [wire.queue(queue) for queue in queues if names is None or queue.name in names]
+    return call.page(wanted, total=len(queues), whole=call.service.assume["pages"] == "all")
 
 
 def create_queue(call: Call) -> wire.JSON:
@@ -56,6 +42,8 @@ def edit_queue(call: Call) -> wire.JSON:
 
 def overwrite_queue(call: Call) -> wire.JSON:
     """PUT /queues/{queue_id}: settings that are not named go back to their defaults."""
+    if call.service.assume["put"] == "keeps":
+        return edit_queue(call)
     return _update_queue(call, QueueSettings())
 
 
@@ -82,9 +70,8 @@ def list_consumers(call: Call) -> wire.JSON:
 def create_consumer(call: Call) -> wire.JSON:
     """POST /queues/{queue_id}/consumers."""
     queues = call.service.broker.queues
-    dead_letter_queue, settings = parsing.consumer(call.fields, queues.get(call.queue_id).name)
-    added = queues.add_consumer(call.queue_id, dead_letter_queue=dead_letter_queue, settings=settings)
-    return wire.success(wire.consumer(added))
+    given = parsing.consumer(call.fields, queues.get(call.queue_id).name)
+    return wire.success(wire.consumer(queues.add_consumer(call.queue_id, **given)))
 
 
 def get_consumer(call: Call) -> wire.JSON:
@@ -96,11 +83,8 @@ def get_consumer(call: Call) -> wire.JSON:
 def replace_consumer(call: Call) -> wire.JSON:
     """PUT /queues/{queue_id}/consumers/{consumer_id}: what is not named goes back to its default."""
     queues = call.service.broker.queues
-    dead_letter_queue, settings = parsing.consumer(call.fields, queues.get(call.queue_id).name)
-    replaced = queues.replace_consumer(
-        call.queue_id, call.path["consumer_id"], dead_letter_queue=dead_letter_queue, settings=settings
-    )
-    return wire.success(wire.consumer(replaced))
+    given = parsing.consumer(call.fields, queues.get(call.queue_id).name)
+    return wire.success(wire.consumer(queues.replace_consumer(call.queue_id, call.path["consumer_id"], **given)))
 
 
 def delete_consumer(call: Call) -> wire.JSON:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.emulator.model import (
     Consumer,
@@ -18,6 +19,7 @@ from airflow_provider_cfqueues.emulator.model import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from random import Random
 
     from airflow_provider_cfqueues.emulator.clock import Clock
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 _SELECT = """
 SELECT queues.*, consumers.id AS consumer_id, consumers.created_ms AS consumer_created_ms, dead_letter_queue,
-       batch_size, max_retries, retry_delay, visibility_timeout_ms
+       batch_size, max_retries, retry_delay, visibility_timeout_ms, notification
 FROM queues LEFT JOIN consumers ON consumers.queue = queues.number
 """
 
@@ -37,12 +39,14 @@ class Registry:
     :param store: where they are kept.
     :param clock: says when they were made.
     :param random: gives their ids.
+    :param assume: what holds for each switch of ``assumptions``.
     """
 
-    def __init__(self, store: Store, clock: Clock, random: Random) -> None:
+    def __init__(self, store: Store, clock: Clock, random: Random, assume: Mapping[str, str]) -> None:
         self._store = store
         self._clock = clock
         self._random = random
+        self._assume = assume
 
     def new_id(self) -> str:
         """Return 32 fresh hex characters."""
@@ -116,7 +120,8 @@ class Registry:
                 )
             except sqlite3.IntegrityError as error:
                 raise QueueExists(name) from error
-            if settings.message_retention_period != queue.settings.message_retention_period:
+            changed = settings.message_retention_period != queue.settings.message_retention_period
+            if changed and self._assume["retention"] == "existing":
                 db.execute(
                     "UPDATE messages SET expires_ms = timestamp_ms + ? WHERE queue = ?",
                     (round(settings.message_retention_period * 1000), queue.number),
@@ -142,38 +147,41 @@ class Registry:
         *,
         dead_letter_queue: str = "",
         settings: ConsumerSettings = ConsumerSettings(),  # noqa: B008 -- frozen
+        notification: dict[str, Any] | None = None,
     ) -> Consumer:
         """
-        Let a queue be pulled.
+        Let a queue be pulled, or give it a consumer that sends notifications.
 
         :param queue_id: which one.
         :param dead_letter_queue: name of the queue for messages that fail too often; made now if missing.
         :param settings: what holds where a request says nothing.
+        :param notification: the settings of a consumer of that kind.
         """
         queue = self.get(queue_id)
         if queue.consumer is not None:
             raise ConsumerExists(queue.name)
-        consumer_id = self.new_id()
-        self._write_consumer(queue, consumer_id, self._clock.now_ms(), dead_letter_queue, settings)
-        return self.consumer(queue_id, consumer_id)
+        facts = Consumer(
+            id=self.new_id(),
+            queue_name=queue.name,
+            created_ms=self._clock.now_ms(),
+            dead_letter_queue=dead_letter_queue,
+            settings=settings,
+            notification=notification,
+        )
+        return self._write_consumer(queue, facts)
 
-    def replace_consumer(
-        self, queue_id: str, consumer_id: str, *, dead_letter_queue: str, settings: ConsumerSettings
-    ) -> Consumer:
+    def replace_consumer(self, queue_id: str, consumer_id: str, **given: Any) -> Consumer:
         """
         Overwrite the consumer of a queue, or add one to a queue that has none.
 
         :param queue_id: which queue.
         :param consumer_id: which consumer; of no meaning where there is none.
-        :param dead_letter_queue: name of a queue, or empty.
-        :param settings: all of them.
+        :param given: all that ``add_consumer`` takes.
         """
         queue = self.get(queue_id)
         if queue.consumer is None:
-            return self.add_consumer(queue_id, dead_letter_queue=dead_letter_queue, settings=settings)
-        created_ms = self.consumer(queue_id, consumer_id).created_ms
-        self._write_consumer(queue, consumer_id, created_ms, dead_letter_queue, settings)
-        return self.consumer(queue_id, consumer_id)
+            return self.add_consumer(queue_id, **given)
+        return self._write_consumer(queue, replace(self.consumer(queue_id, consumer_id), **given))
 
     def delete_consumer(self, queue_id: str, consumer_id: str) -> None:
         """Delete the consumer of a queue."""
@@ -181,21 +189,23 @@ class Registry:
         with self._store.transaction() as db:
             db.execute("DELETE FROM consumers WHERE id = ?", (consumer_id,))
 
-    def _write_consumer(
-        self,
-        queue: Queue,
-        consumer_id: str,
-        created_ms: int,
-        dead_letter_queue: str,
-        settings: ConsumerSettings,
-    ) -> None:
-        if dead_letter_queue:
-            self.ensure(dead_letter_queue, jurisdiction=queue.jurisdiction)
+    def _write_consumer(self, queue: Queue, consumer: Consumer) -> Consumer:
+        if consumer.dead_letter_queue:
+            self.ensure(consumer.dead_letter_queue, jurisdiction=queue.jurisdiction)
+        notification = None if consumer.notification is None else json.dumps(consumer.notification)
         with self._store.transaction() as db:
             db.execute(
-                "INSERT OR REPLACE INTO consumers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (consumer_id, queue.number, created_ms, dead_letter_queue, *asdict(settings).values()),
+                "INSERT OR REPLACE INTO consumers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    consumer.id,
+                    queue.number,
+                    consumer.created_ms,
+                    consumer.dead_letter_queue,
+                    *asdict(consumer.settings).values(),
+                    notification,
+                ),
             )
+        return self.consumer(queue.id, consumer.id)
 
 
 def _queue(row: sqlite3.Row) -> Queue:
@@ -228,4 +238,5 @@ def _consumer(row: sqlite3.Row) -> Consumer:
             retry_delay=row["retry_delay"],
             visibility_timeout_ms=row["visibility_timeout_ms"],
         ),
+        notification=json.loads(row["notification"]) if row["notification"] else None,
     )

@@ -16,7 +16,7 @@ from airflow_provider_cfqueues.emulator.options import ACCOUNT_ID, API_TOKEN
 from airflow_provider_cfqueues.emulator.service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from random import Random
     from types import TracebackType
 
@@ -50,6 +50,10 @@ class Emulator:
     :param json_encoding: how pulls show JSON bodies, ``base64`` or ``plain``.
     :param clock: what time it is.
     :param random: where ids come from.
+    :param assume: what to assume where nobody knows about the real API, such as ``{"lease-end": "at-once"}``.
+    :param rate_limit: how many API requests five minutes allow before all are refused for the next five; None for
+        no limit.
+    :param daily_operations: how many operations on messages a day allows; None for no limit.
     """
 
     base_url: str
@@ -67,6 +71,9 @@ class Emulator:
         json_encoding: str = "base64",
         clock: Clock | None = None,
         random: Random | None = None,
+        assume: Mapping[str, str] | None = None,
+        rate_limit: int | None = None,
+        daily_operations: int | None = None,
     ) -> None:
         self.account_id = account_id
         self.api_token = api_token
@@ -80,6 +87,9 @@ class Emulator:
             "json_encoding": json_encoding,
             "clock": clock,
             "random": random,
+            "assume": assume,
+            "rate_limit": rate_limit,
+            "daily_operations": daily_operations,
         }
 
     def __enter__(self) -> Emulator:

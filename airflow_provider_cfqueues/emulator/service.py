@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from collections import deque
+from collections.abc import Mapping
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.emulator import parsing, snapshot, start, wire
 from airflow_provider_cfqueues.emulator.broker import Broker
 from airflow_provider_cfqueues.emulator.faults import Faults
+from airflow_provider_cfqueues.emulator.limits import RateLimit
 from airflow_provider_cfqueues.emulator.model import Outgoing
 from airflow_provider_cfqueues.emulator.options import ACCOUNT_ID, API_TOKEN, JSON_ENCODINGS
 
@@ -34,6 +36,9 @@ class Service:
     :param json_encoding: how pulls show JSON bodies, ``base64`` or ``plain``.
     :param clock: what time it is.
     :param random: where ids come from.
+    :param assume: what to assume where nobody knows, see ``assumptions``.
+    :param rate_limit: how many API requests five minutes allow; None for no limit.
+    :param daily_operations: how many operations on messages a day allows; None for no limit.
     """
 
     def __init__(
@@ -46,6 +51,9 @@ class Service:
         json_encoding: str = "base64",
         clock: Clock | None = None,
         random: Random | None = None,
+        assume: Mapping[str, str] | None = None,
+        rate_limit: int | None = None,
+        daily_operations: int | None = None,
     ) -> None:
         if not parsing.ACCOUNT_ID.fullmatch(account_id):
             raise ValueError(f"account id must be 1 to 32 letters, digits, '-' or '_', not {account_id!r}")
@@ -56,9 +64,14 @@ class Service:
         self.random = random or Random()  # noqa: S311 -- ids, not secrets
         self.faults = Faults()
         self.log: deque[LoggedRequest] = deque(maxlen=LOGGED_REQUESTS)
-        self._start_encoding = self.json_encoding = _one_of(JSON_ENCODINGS, json_encoding, "json_encoding")
         wanted = None if queues is None else start.by_name(queues)
-        self.broker = Broker(state or ":memory:", clock=clock, random=self.random)
+        assume = {"json-encoding": json_encoding, **(assume or {})}
+        self.broker = Broker(
+            state or ":memory:", clock=clock, random=self.random, assume=assume, daily_operations=daily_operations
+        )
+        self.assume = self.broker.assume
+        self.rate_limit = RateLimit(rate_limit, self.broker.clock, self.assume)
+        self._start_encoding = self.json_encoding = self.assume["json-encoding"]
         self.broker.clock.offset_ms += self.broker.store.get("clock_offset_ms", 0)
         if wanted is None:
             wanted = start.DEFAULT if self.broker.store.is_new else {}
@@ -83,9 +96,9 @@ class Service:
             ``ConsumerSettings``.
         """
         start.check(name, queue_id)
-        dead_letter_queue, of_consumer = start.consumer(name, settings)
+        consumer = start.consumer(name, settings)
         queue = self.broker.queues.create(name, queue_id=queue_id)
-        self.broker.queues.add_consumer(queue.id, dead_letter_queue=dead_letter_queue, settings=of_consumer)
+        self.broker.queues.add_consumer(queue.id, **consumer)
         return queue.id
 
     def send(
@@ -140,7 +153,10 @@ class Service:
         reports = [self.broker.report(queue_id, limit) for queue_id in self.queues().values()]
         return {
             "now_ms": self.broker.clock.now_ms(),
+            "advanced_seconds": self.broker.clock.offset_ms / 1000,
+            "account_id": self.account_id,
             "json_encoding": self.json_encoding,
+            "operations_today": self.broker.operations.used,
             "faults": self.faults.active(),
             "queues": [snapshot.queue(report) for report in reports],
         }
@@ -148,6 +164,8 @@ class Service:
     def reset(self) -> None:
         """Go back to the start: its queues with their ids, real time, no messages, faults or logged calls."""
         self.faults.clear()
+        self.rate_limit.reset()
+        self.broker.operations.used = 0
         self.log.clear()
         self.json_encoding = self._start_encoding
         self.broker.clear()

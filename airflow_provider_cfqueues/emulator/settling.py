@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cfqueues.emulator.model import LeaseRefused
 from airflow_provider_cfqueues.emulator.store import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from airflow_provider_cfqueues.emulator.lifecycle import Lifecycle
     from airflow_provider_cfqueues.emulator.model import Queue
     from airflow_provider_cfqueues.emulator.tickets import Kind, Sealer, Ticket
 
 
-_MESSAGES = "SELECT number, queue, leased, lease, attempts FROM messages WHERE number IN"
+_MESSAGES = "SELECT number, queue, leased, lease, attempts, max_retries FROM messages WHERE number IN"
 _USED = "SELECT message, lease, outcome FROM used_leases WHERE message IN"
 
 
@@ -37,10 +38,14 @@ class Settling:
     :param sealer: opens the tickets.
     :param queue: the queue the call is about.
     :param texts: every lease or ref of the call.
+    :param assume: what holds for each switch of ``assumptions``.
     """
 
-    def __init__(self, lifecycle: Lifecycle, sealer: Sealer, queue: Queue, texts: Iterable[str]) -> None:
+    def __init__(
+        self, lifecycle: Lifecycle, sealer: Sealer, queue: Queue, texts: Iterable[str], assume: Mapping[str, str]
+    ) -> None:
         self.warnings: dict[str, str] = {}
+        self._assume = assume
         self._ended: list[int] = []
         self._uses: list[tuple[int, int, str]] = []
         self._db = lifecycle.db
@@ -68,7 +73,10 @@ class Settling:
             try:
                 action(text, *args)
             except TicketRefused as refused:
-                self.warnings[text] = str(refused)
+                if self._assume["lease-refused"] == "error":
+                    raise LeaseRefused(str(refused)) from refused
+                if self._assume["lease-refused"] == "warning":
+                    self.warnings[text] = str(refused)
             else:
                 honoured += 1
         return honoured
@@ -76,6 +84,7 @@ class Settling:
     def ack(self, text: str) -> None:
         """End the message of a lease; where another lease has ended it already, that counts as well."""
         ticket = self._unused(text)
+        self._check_late("late-ack", ticket)
         if ticket.message in self._messages:
             self._end(ticket)
         elif "acknowledged" not in self._outcomes[ticket.message].values():
@@ -94,6 +103,7 @@ class Settling:
         message = self._messages.get(ticket.message)
         if message is None:
             raise TicketRefused("message is no longer in this queue (acknowledged, dead-lettered or purged)")
+        self._check_late("late-retry", ticket)
         self._use(ticket, "retried")
         if message["lease"] == ticket.lease:
             self._lifecycle.give_back(message, self._queue, now, delay_seconds)
@@ -107,8 +117,7 @@ class Settling:
         :param ends_ms: its new end.
         """
         ticket = self._unused(text)
-        message = self._messages.get(ticket.message)
-        if message is None or not message["leased"] or message["lease"] != ticket.lease:
+        if not self._holds(ticket):
             raise TicketRefused("lease has ended")
         self._db.execute("UPDATE messages SET visible_ms = ? WHERE number = ?", (ends_ms, ticket.message))
         return self._sealer.seal(ticket._replace(ends_ms=ends_ms))
@@ -145,6 +154,14 @@ class Settling:
         if outcome:
             raise TicketRefused(f"lease is used up: {outcome} before")
         return ticket
+
+    def _holds(self, ticket: Ticket) -> bool:
+        message = self._messages.get(ticket.message)
+        return bool(message and message["leased"] and message["lease"] == ticket.lease)
+
+    def _check_late(self, assumption: str, ticket: Ticket) -> None:
+        if self._assume[assumption] == "refused" and ticket.message in self._messages and not self._holds(ticket):
+            raise TicketRefused("lease has ended")
 
     def _use(self, ticket: Ticket, outcome: str) -> None:
         self._uses.append((ticket.message, ticket.lease, outcome))

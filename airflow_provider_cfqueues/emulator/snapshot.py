@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_cfqueues.emulator import wire
 
 if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.model import Message, Report
+    from airflow_provider_cfqueues.emulator.model import Message, Queue, Report
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,18 @@ def queue(report: Report) -> wire.JSON:
         **asdict(report.metrics),
         "states": report.states,
         "totals": report.totals,
-        "messages": [_message(message) for message in report.messages],
+        "messages": [_message(message, report.queue) for message in report.messages],
     }
 
 
-def _message(message: Message) -> wire.JSON:
+def _message(message: Message, queue: Queue) -> wire.JSON:
+    deliveries = queue.consumer.settings.max_retries + 1 if queue.consumer else 0
     body: Any = wire.body(message._replace(base64=message.content_type not in ("text", "json")))
     return {
         "id": message.id,
         "state": message.state,
         "attempts": message.attempts,
+        "deliveries_left": max(0, deliveries - message.attempts),
         "content_type": message.content_type,
         "body": json.loads(body) if message.content_type == "json" else body,
         "timestamp_ms": message.timestamp_ms,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues.emulator import parsing
+from airflow_provider_cfqueues.emulator import assumptions, parsing
 from airflow_provider_cfqueues.emulator.fields import Fields
 from airflow_provider_cfqueues.emulator.model import ConsumerSettings, QueueExists
 from airflow_provider_cfqueues.emulator.wire import ApiError
@@ -84,9 +84,9 @@ def check(name: str, queue_id: str | None) -> None:
         raise ValueError(f"id of queue {name!r} must be 1 to 32 letters and digits, not {queue_id!r}")
 
 
-def consumer(name: str, settings: Settings) -> tuple[str, ConsumerSettings]:
+def consumer(name: str, settings: Settings) -> dict[str, Any]:
     """
-    Return dead-letter queue and settings of a consumer, held to the limits of the API.
+    Return dead-letter queue and settings of a consumer, as the registry takes them, held to the limits of the API.
 
     :param name: name of the queue that it consumes.
     :param settings: those that were given.
@@ -101,7 +101,7 @@ def consumer(name: str, settings: Settings) -> tuple[str, ConsumerSettings]:
         "settings": given,
     }
     try:
-        return parsing.consumer(Fields(request), name)
+        return parsing.consumer(Fields(request, assumptions.choose({})), name)
     except ApiError as error:
         raise ValueError(f"queue {name!r}: {error}") from error
 
@@ -122,12 +122,10 @@ def make(queues: Registry, wanted: Mapping[str, Settings]) -> None:
         queue = queues.ensure(name)
         before = queue.consumer
         if before is None:
-            dead_letter_queue, of_consumer = consumer(name, settings)
-            queues.add_consumer(queue.id, dead_letter_queue=dead_letter_queue, settings=of_consumer)
+            queues.add_consumer(queue.id, **consumer(name, settings))
         elif settings:
             kept = {**asdict(before.settings), "dead_letter_queue": before.dead_letter_queue}
-            dead_letter_queue, of_consumer = consumer(name, kept | settings)
-            queues.replace_consumer(queue.id, before.id, dead_letter_queue=dead_letter_queue, settings=of_consumer)
+            queues.replace_consumer(queue.id, before.id, **consumer(name, kept | settings))
 
 
 def _make_queue(queues: Registry, name: str, queue_id: str | None) -> None:
@@ -154,5 +152,8 @@ def restore(queues: Registry, before: Iterable[Queue]) -> None:
     for queue in before:
         if queue.consumer:
             queues.add_consumer(
-                queue.id, dead_letter_queue=queue.consumer.dead_letter_queue, settings=queue.consumer.settings
+                queue.id,
+                dead_letter_queue=queue.consumer.dead_letter_queue,
+                settings=queue.consumer.settings,
+                notification=queue.consumer.notification,
             )

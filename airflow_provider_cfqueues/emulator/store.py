@@ -18,7 +18,7 @@ from airflow_provider_cfqueues.emulator.model import StateFileError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 COUNTERS = ("received", "delivered", "acked", "retried", "dead_lettered", "exhausted", "expired", "purged")
 
 _SCHEMA = """
@@ -55,10 +55,23 @@ CREATE TABLE consumers (
     batch_size INTEGER NOT NULL,
     max_retries INTEGER NOT NULL,
     retry_delay NUMERIC NOT NULL,
-    visibility_timeout_ms INTEGER NOT NULL
+    visibility_timeout_ms INTEGER NOT NULL,
+    notification TEXT
 ) WITHOUT ROWID;
 
--- visible_ms is when a waiting message can be pulled, or when the lease of a leased one ends.
+CREATE TABLE subscriptions (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    enabled INTEGER NOT NULL,
+    events TEXT NOT NULL,
+    queue INTEGER NOT NULL REFERENCES queues ON DELETE CASCADE,
+    source TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    modified_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- visible_ms is when a waiting message can be pulled, or when the lease of a leased one ends; max_retries is that of
+-- the consumer at the latest pull.
 CREATE TABLE messages (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     queue INTEGER NOT NULL REFERENCES queues ON DELETE CASCADE,
@@ -72,7 +85,8 @@ CREATE TABLE messages (
     visible_ms INTEGER NOT NULL,
     leased INTEGER NOT NULL DEFAULT 0,
     lease INTEGER NOT NULL DEFAULT 0,
-    attempts INTEGER NOT NULL DEFAULT 0
+    attempts INTEGER NOT NULL DEFAULT 0,
+    max_retries INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX messages_waiting ON messages (queue, visible_ms, number) WHERE NOT leased;
 CREATE INDEX messages_leased ON messages (visible_ms) WHERE leased;
@@ -178,7 +192,7 @@ class Store:
     def clear(self) -> None:
         """Forget every queue and message; numbers go on counting, so no old lease can name a new message."""
         with self.transaction() as db:
-            for table in ("messages", "used_leases", "consumers", "queues"):
+            for table in ("messages", "used_leases", "consumers", "subscriptions", "queues"):
                 db.execute(f"DELETE FROM {table}")  # noqa: S608 -- the names are right above
 
     def close(self) -> None:

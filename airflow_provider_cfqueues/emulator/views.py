@@ -14,10 +14,23 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues.emulator.model import Queue
 
 
-def ready(db: sqlite3.Connection, queue: Queue, now: int, limit: int) -> list[sqlite3.Row]:
-    """Return the rows a pull would take, longest waiting first."""
+def ready(
+    db: sqlite3.Connection, queue: Queue, now: int, limit: int, *, by_age: bool = False, leased_too: bool = False
+) -> list[sqlite3.Row]:
+    """
+    Return the rows a pull would take, longest waiting first.
+
+    :param db: where they are.
+    :param queue: the queue that they are in.
+    :param now: the time.
+    :param limit: at most so many.
+    :param by_age: the oldest first instead.
+    :param leased_too: leased ones as well.
+    """
+    which = "(leased OR visible_ms <= ?)" if leased_too else "NOT leased AND visible_ms <= ?"
+    order = "number" if by_age else "visible_ms, number"
     return db.execute(
-        "SELECT * FROM messages WHERE queue = ? AND NOT leased AND visible_ms <= ? ORDER BY visible_ms, number LIMIT ?",
+        f"SELECT * FROM messages WHERE queue = ? AND {which} ORDER BY {order} LIMIT ?",  # noqa: S608 -- right above
         (queue.number, now, limit),
     ).fetchall()
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_cfqueues.emulator import model
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow_provider_cfqueues.emulator.model import Consumer, Message, Metrics, Queue
 
 JSON = dict[str, Any]
@@ -52,27 +54,35 @@ def failure(error: ApiError) -> JSON:
     return {"success": False, "errors": [error.error], "messages": [], "result": None}
 
 
-def api_error(error: model.BrokerError, *, data_plane: bool) -> ApiError:
+_REFUSALS: dict[type[model.BrokerError], tuple[int, int, str]] = {
+    model.QueueNotFound: (404, 11000, "Queue does not exist"),
+    model.QueueExists: (409, 11009, "Queue name '{}' is already taken. Please use a different name."),
+    model.ConsumerNotFound: (404, 11006, "Consumer does not exist"),
+    model.ConsumerExists: (409, 11004, "Queue '{}' already has a consumer"),
+    model.SubscriptionNotFound: (404, 11000, "Event subscription does not exist"),
+    model.SubscriptionExists: (409, 11009, "Event subscription '{}' exists already"),
+    model.SubscriptionOnSameResource: (405, 11000, "Multiple subscriptions on same resource not supported"),
+    model.PullNotEnabled: (405, 0, "messages cannot be pulled unless http_pull mode is enabled"),
+    model.DeliveryPaused: (409, 0, "queue_delivery_paused"),
+    model.QuotaExceeded: (429, 10253, "You have exceeded the daily free tier limit of {} operations"),
+    model.LeaseRefused: (400, 10207, "{}"),
+}
+
+
+def api_error(error: model.BrokerError, assume: Mapping[str, str], *, data_plane: bool) -> ApiError:
     """
     Word a refusal of the broker.
 
     :param error: the refusal.
+    :param assume: what holds for each switch of ``assumptions``.
     :param data_plane: whether the call is about messages, which knows a missing queue by another code.
     """
-    match error:
-        case model.QueueNotFound():
-            return ApiError(404, 10104 if data_plane else 11000, "Queue does not exist")
-        case model.QueueExists():
-            return ApiError(409, 11009, f"Queue name '{error}' is already taken. Please use a different name.")
-        case model.ConsumerNotFound():
-            return ApiError(404, 11006, "Consumer does not exist")
-        case model.ConsumerExists():
-            return ApiError(409, 11004, f"Queue '{error}' already has a consumer")
-        case model.PullNotEnabled():
-            return ApiError(405, 0, "messages cannot be pulled unless http_pull mode is enabled")
-        case model.DeliveryPaused():
-            return ApiError(409, 0, "queue_delivery_paused")
-    raise error
+    status, code, text = _REFUSALS[type(error)]
+    if isinstance(error, model.QueueNotFound) and data_plane:
+        code = int(assume["missing-queue"])
+    if isinstance(error, model.DeliveryPaused) and assume["paused"] == "429":
+        status, code, text = 429, 10252, "Queue is disabled: delivery is paused"
+    return ApiError(status, code, text.format(error))
 
 
 def queue(value: Queue) -> JSON:
@@ -98,11 +108,11 @@ def consumer(value: Consumer) -> JSON:
     """Return a consumer as JSON."""
     return {
         "consumer_id": value.id,
-        "type": "http_pull",
+        "type": "http_pull" if value.notification is None else "notification",
         "created_on": timestamp(value.created_ms),
         "queue_name": value.queue_name,
         "dead_letter_queue": value.dead_letter_queue,
-        "settings": asdict(value.settings),
+        "settings": asdict(value.settings) if value.notification is None else value.notification,
     }
 
 

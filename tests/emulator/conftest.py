@@ -4,7 +4,7 @@ import os
 import random
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -17,6 +17,9 @@ from airflow_provider_cfqueues.emulator.model import ConsumerSettings, Message, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+
+MIDNIGHT = 20_000 * 86_400
 
 
 class Api:
@@ -82,12 +85,23 @@ def api(cf: Emulator, http: httpx.Client) -> Api:
     return Api(cf, http)
 
 
+@pytest.fixture
+def make_api(http: httpx.Client) -> Iterator[Callable[..., Api]]:
+    """An emulator with options of its own, in virtual time."""
+    with ExitStack() as stack:
+
+        def start(**options: Any) -> Api:
+            return Api(stack.enter_context(Emulator(clock=Clock(lambda: MIDNIGHT), **options)), http)
+
+        yield start
+
+
 class Model:
     """A broker in virtual time with one queue."""
 
-    def __init__(self) -> None:
+    def __init__(self, assume: dict[str, str] | None = None) -> None:
         self.clock = Clock(lambda: 1_800_000_000)
-        self.broker = Broker(clock=self.clock, random=random.Random(7))
+        self.broker = Broker(clock=self.clock, random=random.Random(7), assume=assume)
         self.queue = self.add_queue("work", dead_letter_queue="dead", max_retries=2)
 
     def add_queue(self, name: str, *, dead_letter_queue: str = "", **settings: Any) -> str:
@@ -114,6 +128,9 @@ class Model:
     def retry(self, lease: str, delay_seconds: float | None = None) -> Settlement:
         return self.broker.settle(self.queue, retries=[Retry(lease, delay_seconds)])
 
+    def close(self) -> None:
+        self.broker.close()
+
     def totals(self, name: str = "work") -> dict[str, int]:
         queue = self.broker.queues.find(name)
         assert queue
@@ -121,10 +138,14 @@ class Model:
 
 
 @pytest.fixture
-def model() -> Iterator[Model]:
-    model = Model()
-    yield model
-    model.broker.close()
+def make_model() -> Iterator[Callable[..., Model]]:
+    with ExitStack() as stack:
+        yield lambda assume=None: stack.enter_context(closing(Model(assume)))
+
+
+@pytest.fixture
+def model(make_model: Callable[..., Model]) -> Model:
+    return make_model()
 
 
 class Running:

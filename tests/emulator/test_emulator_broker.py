@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 
@@ -156,12 +157,46 @@ def test_an_explicit_zero_overrides_every_delay(model):
     assert b"d" in {message.body for message in model.pull(queue)}
 
 
-def test_the_consumers_retry_delay_is_not_for_leases_that_end(model):
+def test_a_message_whose_lease_ends_waits_the_consumers_retry_delay(model):
+    queue = model.add_queue("slow", retry_delay=600.5)
+    model.send("a", queue=queue)
+    model.pull(queue)
+    model.clock.advance(30)
+    assert model.broker.report(queue).states == {"ready": 0, "delayed": 1, "leased": 0}
+    model.clock.advance(600.499)
+    assert model.pull(queue) == []
+    model.clock.advance(0.001)
+    assert len(model.pull(queue)) == 1
+
+
+def test_a_lease_that_ended_long_ago_has_waited_already(model):
+    queue = model.add_queue("slow", retry_delay=600)
+    model.send("a", queue=queue)
+    model.pull(queue)
+    model.clock.advance(630)
+    assert len(model.pull(queue)) == 1
+
+
+def test_a_lease_that_ends_can_be_assumed_to_make_its_message_ready_at_once(make_model):
+    model = make_model({"lease-end": "at-once"})
     queue = model.add_queue("slow", retry_delay=600)
     model.send("a", queue=queue)
     model.pull(queue)
     model.clock.advance(30)
     assert len(model.pull(queue)) == 1
+
+
+@pytest.mark.parametrize(
+    ("assume", "error"),
+    [
+        ({"late-ak": "refused"}, "no assumption 'late-ak' to choose; known: json-encoding, "),
+        ({"status": "x"}, "no assumption 'status' to choose"),
+        ({"late-ack": "no"}, "late-ack must be one of accepted, refused, not 'no'"),
+    ],
+)
+def test_an_assumption_that_cannot_be_chosen_says_what_can(assume, error):
+    with pytest.raises(ValueError, match=re.escape(error)):
+        Broker(assume=assume)
 
 
 def test_a_late_retry_leaves_the_newer_delivery_alone(model):

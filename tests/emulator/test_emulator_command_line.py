@@ -47,6 +47,8 @@ def test_the_defaults_are_one_queue_and_known_credentials(start):
         (["--state", "/nowhere/state.db"], "/nowhere/state.db"),
         (["--host", "no such host"], "cannot listen on no such host port 0"),
         (["--json-encoding", "hex"], "invalid choice"),
+        (["--rate-limit", "0"], "a limit is a whole number from 1, not '0'"),
+        (["--assume", "late-ack"], "an assumption is given as NAME=CHOICE, not 'late-ack'"),
         (["extra"], "unrecognized arguments"),
     ],
 )
@@ -125,5 +127,8 @@ def test_help_names_every_option(start):
         "--account-id",
         "--api-token",
         "--json-encoding",
+        "--assume",
+        "--rate-limit",
+        "--daily-operations",
     ):
         assert option in text

@@ -61,5 +61,6 @@ def test_the_fixture_is_as_new_for_the_next_test_too(cloudflare_queues):
 
 def test_the_documentation_shows_every_assumption():
     text = " ".join(DOCS.read_text(encoding="utf-8").split())
-    for assumption in ASSUMPTIONS.values():
-        assert assumption in text
+    for name, assumption in ASSUMPTIONS.items():
+        choices = ", ".join(f"`{choice}`" for choice in assumption.choices)
+        assert f"- **{name}**{f' ({choices})' if choices else ''}: {assumption.text}" in text

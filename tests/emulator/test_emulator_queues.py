@@ -108,7 +108,7 @@ def test_consumers_come_change_and_go(api):
     assert api.result("GET", consumers) == []
     made = api.result("POST", consumers, {"type": "http_pull"})
     assert made["settings"] == {
-        "batch_size": 5,
+        "batch_size": 10,
         "max_retries": 3,
         "retry_delay": 0,
         "visibility_timeout_ms": 30_000,

@@ -10,6 +10,8 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from harness.cloudflare import Cloudflare
@@ -75,6 +77,39 @@ def talk_to_emulator() -> list[dict[str, str]]:
     return [{"command": shlex.join(["python", *arguments]), "output": log}, *calls]
 
 
+@contextmanager
+def busy_emulator() -> Iterator[str]:
+    """Run an emulator whose messages are in all states that its page shows; give the page's address."""
+    import requests
+
+    from airflow_provider_cfqueues.emulator import Emulator
+
+    queues = {"orders": {"dead_letter_queue": "orders-failed"}, "invoices": {"max_retries": 1}}
+    with Emulator(queues=queues) as cf, requests.Session() as http:
+        http.headers["Authorization"] = f"Bearer {cf.api_token}"
+
+        def pull(name: str, seconds: int, *, retry: bool = False) -> None:
+            url = f"{cf.base_url}/accounts/{cf.account_id}/queues/{cf.queues[name]}/messages"
+            asked = {"batch_size": 1, "visibility_timeout_ms": seconds * 1000}
+            [message] = http.post(f"{url}/pull", json=asked).json()["result"]["messages"]
+            if retry:
+                http.post(f"{url}/ack", json={"retries": [{"lease_id": message["lease_id"], "delay_seconds": 90}]})
+
+        cf.send(cf.queues["orders"], {"order": 1001, "quantity": 2})
+        cf.send(cf.queues["invoices"], "invoice 17", content_type="text")
+        pull("invoices", 60)
+        for _ in range(3):
+            pull("orders", 60)
+            cf.advance(60)
+        for number in range(1002, 1007):
+            cf.send(cf.queues["orders"], {"order": number, "quantity": 1 + number % 3})
+            cf.advance(1)
+        pull("orders", 40)
+        pull("orders", 40)
+        pull("orders", 40, retry=True)
+        yield cf.base_url.removesuffix("/client/v4")
+
+
 def photograph(api: Api, cloudflare: Cloudflare, python: str) -> int:
     """Run the examples, then let the browser look."""
     states = [run_once(api, cloudflare)]
@@ -89,7 +124,9 @@ def photograph(api: Api, cloudflare: Cloudflare, python: str) -> int:
     }
     IMAGES.mkdir(exist_ok=True)
     browser = [python, "-m", "harness.screenshots_browser", str(IMAGES)]
-    done = subprocess.run(browser, input=json.dumps(scene), text=True, check=False)
+    with busy_emulator() as page:
+        scene["emulator page"] = page
+        done = subprocess.run(browser, input=json.dumps(scene), text=True, check=False)
     return done.returncode or (states != ["success", "success"])
 
 

@@ -88,6 +88,13 @@ def show_terminal(page: Page, commands: list[dict[str, str]]) -> Locator:
     return page.locator("pre")
 
 
+def open_emulator(page: Page, scene: dict[str, Any]) -> Page | Locator:
+    """Open the emulator's own page, once it has read what there is."""
+    page.goto(scene["emulator page"])
+    page.locator("section").first.wait_for()
+    return page
+
+
 # The graph comes last: Airflow remembers which of its views was chosen, and goes on with it.
 PICTURES: dict[str, tuple[tuple[int, int], Callable[[Page, dict[str, Any]], Page | Locator]]] = {
     "connection-form": ((1000, 1400), fill_in_token),
@@ -95,6 +102,7 @@ PICTURES: dict[str, tuple[tuple[int, int], Callable[[Page, dict[str, Any]], Page
     "xcom": ((1280, 800), open_xcom),
     "processing-log": ((1280, 720), open_log),
     "emulator": ((1100, 600), lambda page, scene: show_terminal(page, scene["emulator"])),
+    "emulator-page": ((1100, 790), open_emulator),
     "command-line": ((1200, 400), lambda page, scene: show_terminal(page, scene["command line"])),
     "dag-graph": ((1280, 540), open_graph),
 }
