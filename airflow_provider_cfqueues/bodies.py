@@ -37,6 +37,23 @@ def decode_body(raw: Any, content_type: str | None) -> Any:
     raise ValueError(msg)
 
 
+def encode_json(value: Any) -> bytes:
+    """
+    Return a value as compact JSON, in UTF-8.
+
+    Text that UTF-8 cannot hold (lone surrogates) makes all text that is not ASCII an escape of JSON.
+
+    :param value: the value.
+    :raises ValueError: it holds NaN or an infinity, or refers to itself.
+    :raises TypeError: it holds something that JSON cannot.
+    """
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+
+
 def why_not_xcom(value: Any) -> str | None:
     """
     Return why Airflow could not store a JSON value as an XCom, or give it to the next task unchanged; None if it can.

@@ -191,9 +191,12 @@ def _with_tuples(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class ConfigurationError(CloudflareQueuesError, ValueError):
-    """The Airflow connection cannot be used as it is: a field is missing, malformed or contradicts another."""
+    """A field of the Airflow connection, or a proxy or certificate variable of the environment, cannot be used."""
 
-    remedy = "Mend the connection under Admin → Connections, or where your secrets backend keeps it."
+    remedy = (
+        "Fix what the message names: a field of the connection (Admin → Connections, or your secrets backend), or a "
+        "variable of the environment."
+    )
     worth_another_try = False
 
 
@@ -207,6 +210,16 @@ class TransportError(CloudflareQueuesError):
     remedy = "Check network, proxy and firewall between this machine and the API, then try again."
     repeatable = True
     maybe_applied = True
+
+
+class ResponseTooSlowError(TransportError):
+    """The answer arrived in pieces, and was not complete after 40 seconds."""
+
+    remedy = (
+        "Check network and proxy between this machine and the API. What the request leased stays leased until its "
+        "leases end; ask for fewer messages at once if they are large."
+    )
+    repeatable = False
 
 
 class ApiError(CloudflareQueuesError):
@@ -322,6 +335,14 @@ class MalformedResponseError(ApiError):
         "of the connection."
     )
     maybe_applied = True
+
+
+class ResponseTooLargeError(MalformedResponseError):
+    """The answer is larger than 80 MB, which no answer of the API is: it was not read to its end."""
+
+    remedy = (
+        "Something between this worker and the API may have answered instead: check proxy and 'host' of the connection."
+    )
 
 
 class PurgeTimeoutError(CloudflareQueuesError):

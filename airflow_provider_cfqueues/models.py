@@ -135,9 +135,10 @@ class AckResult:
     :param retry_count: how many retries it counted; None if it did not say.
     :param warnings: text by lease ID; warnings that came as a list are keyed ``#0``, ``#1``, …
     :param messages: the envelope's messages.
-    :param confirmed_count: how many of the leases given nothing speaks against.
-    :param unconfirmed: leases that may not be settled: one with a warning, or, where a count falls short by more
-        than the warnings explain, every lease that was counted there.
+    :param confirmed_acks: how many acked leases the API did not contradict.
+    :param confirmed_retries: how many retried leases the API did not contradict.
+    :param unconfirmed: leases that may not be settled: one with a warning, or, if a count falls short by more than the
+        warnings explain or is not a count, every lease that was counted there.
     :param repeated: whether an earlier try got no answer; it may have settled what is not confirmed now.
     """
 
@@ -145,9 +146,15 @@ class AckResult:
     retry_count: int | None = 0
     warnings: dict[str, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
-    confirmed_count: int = field(default=0, compare=False)
+    confirmed_acks: int = field(default=0, compare=False)
+    confirmed_retries: int = field(default=0, compare=False)
     unconfirmed: tuple[str, ...] = field(default=(), compare=False)
     repeated: bool = field(default=False, compare=False)
+
+    @property
+    def confirmed_count(self) -> int:
+        """How many leases the API did not contradict."""
+        return self.confirmed_acks + self.confirmed_retries
 
     def merge(self, other: AckResult) -> AckResult:
         """
@@ -168,7 +175,8 @@ class AckResult:
             retry_count=_add(self.retry_count, other.retry_count),
             warnings=warnings,
             messages=self.messages + other.messages,
-            confirmed_count=self.confirmed_count + other.confirmed_count,
+            confirmed_acks=self.confirmed_acks + other.confirmed_acks,
+            confirmed_retries=self.confirmed_retries + other.confirmed_retries,
             unconfirmed=self.unconfirmed + other.unconfirmed,
             repeated=self.repeated or other.repeated,
         )
@@ -233,6 +241,10 @@ class Consumer:
     def takes_away(self) -> str:
         """What Cloudflare does with a message after its last delivery, as the end of a sentence."""
         return f"moves it to {self.dead_letter_queue!r}" if self.dead_letter_queue else "DELETES it"
+
+
+UNKNOWN_CONSUMER = Consumer(type="http_pull")
+"""What is assumed of a consumer that cannot be read: no dead-letter queue, and a ``max_retries`` of 3."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,9 @@ A handler that returns says :class:`Ack`, one that raises says :class:`Retry`. T
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+from airflow_provider_cfqueues.texts import to_reason
 
 
 @dataclass(frozen=True)
@@ -21,25 +23,26 @@ class Retry(Exception):
     The message is to be delivered again.
 
     :param delay_seconds: seconds until then, 0 to 86,400; None = the operator's delay rule.
-    :param reason: why, for the log; None = that is worth no line in it.
+    :param reason: why, for the log, as in :class:`Reject`; None = that is worth no line in it.
     """
 
-    def __init__(self, delay_seconds: float | None = None, reason: str | None = "") -> None:
-        super().__init__(delay_seconds, reason)
+    def __init__(self, delay_seconds: float | None = None, reason: Any = "") -> None:
         self.delay_seconds = delay_seconds
-        self.reason = reason
+        self.reason = None if reason is None else to_reason(reason)
+        super().__init__(delay_seconds, self.reason)
 
 
 class Reject(Exception):
     """
     The message can never be processed: copy it to the dead-letter queue, then ack it.
 
-    :param reason: why; it goes into the copy, the log and the task's error.
+    :param reason: why: text, an exception or anything else. Its text goes into the copy, the log and the task's error,
+        cut to 500 characters, with control characters and lone surrogates escaped.
     """
 
-    def __init__(self, reason: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, reason: Any = "") -> None:
+        self.reason = "" if reason is None else to_reason(reason)
+        super().__init__(self.reason)
 
 
 Outcome: TypeAlias = "Ack | Retry | Reject"

@@ -116,8 +116,10 @@ ensure_uv() {
     touch "$home/.complete"
 }
 
+# build_venv AIRFLOW [WHEEL]: makes VENV, with the checkout or a wheel.
 build_venv() {
-    local airflow=$1 group=test
+    local airflow=$1 group=test package=(--editable ".[$(extras_for "$1")]")
+    [[ ${2:-} ]] && package=("$2[$(extras_for "$1")]")
     case $airflow in
         "$DEFAULT_AIRFLOW") group=dev ;; # scripts/check shares the environment of scripts/test
         *-celery) group=celery ;;
@@ -128,7 +130,7 @@ build_venv() {
     "$UV" venv --quiet --python "$PYTHON_EXE" "$VENV"
     "$UV" pip install --quiet --python "$VENV/bin/python" \
         --constraints "constraints/airflow-$airflow.txt" --build-constraints "constraints/airflow-$airflow.txt" \
-        --editable ".[$(extras_for "$airflow")]" --group "$group"
+        "${package[@]}" --group "$group"
 }
 
 # ensure_venv AIRFLOW [X.Y]: sets VENV to a virtual environment with this checkout, Airflow and the test tools, and puts
@@ -147,6 +149,17 @@ ensure_venv() {
         unlock
     fi
     export PATH=$VENV/bin:$PATH VIRTUAL_ENV=$VENV
+}
+
+# ensure_wheel_venv AIRFLOW WHEEL: after ensure_venv; sets VENV to an environment with the wheel in it, made anew.
+ensure_wheel_venv() {
+    VENV=$ROOT/.venv/wheel-airflow-$1-py$PYTHON_VERSION
+    lock
+    build_venv "$1" "$2"
+    unlock
+    export PATH=$VENV/bin:$PATH VIRTUAL_ENV=$VENV
+    export PYTHONSAFEPATH=1 # the checkout is the current folder: nobody may import the package from there
+    [[ $PYTHON_VERSION != 3.10 ]] || fail "a wheel is tested on Python 3.11 or later"
 }
 
 # run_module NAME [arguments ...]: after ensure_venv; becomes a Python program of tests/.

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "airflow_provider_cfqueues"
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 IMAGES = sorted((ROOT / "docs" / "images").glob("*"))
 # The inside of the package: not in the reference, and free to change.
-NOT_PUBLIC = {"__main__", "bodies", "flows", "provider_info"}
+NOT_PUBLIC = {"__main__", "bodies", "flows", "provider_info", "texts"}
 NOT_PUBLIC_PACKAGES = {"arguments", "cli", "client", "engines", "telemetry"}
 PUBLIC_OF_EMULATOR = {"emulator", "emulator.broker", "emulator.clock", "emulator.pytest_plugin", "emulator.server"}
 

@@ -12,7 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "airflow_provider_cfqueues"
 LAYERS = {
-    "exceptions outcomes bodies": "words that every other module uses",
+    "exceptions outcomes bodies texts": "words that every other module uses",
     "models": "what the API answers, as values",
     "delays matching": "what a user may say about a message",
     "arguments": "what a caller may pass, parsed once",
@@ -30,7 +30,7 @@ LAYERS = {
 }
 """A folder or module may import from its own row and those above; each row says why it is a layer of its own."""
 FREE = {"__version__", "_compat", "provider_info"}
-SHARED_BY_ENGINES = ["queue", "settlement", "copies", "waiting", "threads"]
+SHARED_BY_ENGINES = ["queue", "settlement", "settling", "copies", "waiting", "threads"]
 
 EMULATOR_OPTIONS = "emulator.options"
 """What the command line may know of the emulator, to start it with any of its options."""

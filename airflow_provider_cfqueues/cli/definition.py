@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from airflow_provider_cfqueues.emulator.options import OPTIONS
 
-HELP = "Look at, fill and empty Cloudflare queues"
+HELP = "Create, look at, fill and empty Cloudflare queues"
 
 
 class Argument(NamedTuple):
@@ -66,6 +66,23 @@ COMMANDS = (
         "List the queues with their backlog",
         "List the queues of the account with backlog, size and the age of the oldest message: one request per queue.",
         (_argument("queue", nargs="*", metavar="QUEUE", help="names of queues, or IDs (all)"),),
+    ),
+    Command(
+        "create",
+        "Create a queue that can be pulled",
+        "Create a queue with a pull consumer. If one or both exist, they get the settings that are named, and keep the "
+        "others. Cloudflare creates a dead-letter queue that does not exist, but without a consumer: create it as well "
+        "if it is to be redriven.",
+        (
+            _argument("queue", metavar="NAME", help="name of the queue"),
+            _argument("--dead-letter-queue", metavar="NAME", help="where messages go after their last delivery (none)"),
+            _argument("--max-retries", type=int, metavar="N", help="retries before a message leaves the queue (3)"),
+            _argument("--retry-delay", type=float, metavar="SECONDS", help="how long a retried message waits (0)"),
+            _argument("--visibility-timeout", type=float, metavar="SECONDS", help="how long a lease lasts (30)"),
+            _argument("--batch-size", type=int, metavar="N", help="messages per pull that names no number"),
+            _argument("--delivery-delay", type=float, metavar="SECONDS", help="how long a new message waits (0)"),
+            _argument("--retention", type=float, metavar="SECONDS", help="how long a message is kept (4 days)"),
+        ),
     ),
     Command(
         "peek",

@@ -7,15 +7,23 @@ No socket, no clock, no Airflow: sync and async clients carry these values and d
 from __future__ import annotations
 
 import json
+import logging
+import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeVar
 
 from airflow_provider_cfqueues import exceptions as errors
+from airflow_provider_cfqueues.bodies import encode_json
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+MAX_ANSWER_BYTES = 80_000_000
+"""A hundred messages of 128 KB, each character of them an escape of six bytes, are 77 MB."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +90,10 @@ class Call(Generic[T]):
     repeat_ambiguous: bool = True
     repeat_also: tuple[type[errors.CloudflareQueuesError], ...] = ()
 
+    def content(self) -> bytes | None:
+        """Return the body of the request."""
+        return None if self.payload is None else encode_json(self.payload)
+
     @property
     def operation(self) -> str:
         """What it does in one word, for metrics and traces: by its method and the last known part of its path."""
@@ -98,19 +110,21 @@ class Call(Generic[T]):
         :param secret: what an excerpt of the answer must not show, in case that it echoes it.
         :raises ApiError: the subclass that fits, if the answer is not a success.
         """
+        content = answer.content
         try:
-            document = json.loads(answer.content)
+            content = self._decompress(answer)
+            document = json.loads(content)
         except (ValueError, RecursionError):
             document = None
         body = document if isinstance(document, dict) else {}
         if not 200 <= answer.status < 300 or body.get("success") is not True:
-            raise self._error(answer, body, secret)
+            raise self._error(replace(answer, content=content), body, secret)
         try:
             return self.read(
                 Envelope(
                     result=body.get("result"),
-                    messages=[text_of(message) for message in body.get("messages") or ()],
-                    result_info=body.get("result_info") or {},
+                    messages=side_field(body, "messages", _texts) or [],
+                    result_info=side_field(body, "result_info", dict) or {},
                     sent_at=answer.sent_at,
                     repeated=repeated,
                 )
@@ -118,6 +132,20 @@ class Call(Generic[T]):
         except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, OSError) as error:
             msg = f"Could not {self.name}: the API's result has an unexpected shape ({type(error).__name__}: {error})"
             raise errors.MalformedResponseError(msg, **self._facts(answer, {})) from error
+
+    def _decompress(self, answer: Answer) -> bytes:
+        """Return the body of an answer, which a proxy may have compressed although nobody asked for that."""
+        content = answer.content
+        for encoding in reversed(answer.headers.get("content-encoding", "").lower().split(",")):
+            if encoding.strip() in ("gzip", "x-gzip", "deflate"):
+                try:
+                    content = zlib.decompressobj(zlib.MAX_WBITS | _BY_HEADER).decompress(content, MAX_ANSWER_BYTES + 1)
+                except zlib.error as error:
+                    raise ValueError("not compressed as it says") from error
+            if len(content) > MAX_ANSWER_BYTES:
+                msg = f"Could not {self.name}: the answer is larger than {MAX_ANSWER_BYTES // 1_000_000} MB"
+                raise errors.ResponseTooLargeError(msg, **self._facts(answer, {}))
+        return content
 
     def may_repeat(self, error: errors.CloudflareQueuesError) -> bool:
         """
@@ -151,6 +179,9 @@ class Call(Generic[T]):
             "retry_after": _retry_after(answer.headers),
         }
 
+
+_BY_HEADER = 32
+"""For zlib: whether it is gzip or deflate is known by its first bytes."""
 
 _OPERATIONS = {
     ("POST", "pull"): "pull",
@@ -220,6 +251,30 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return max(0.0, wait.total_seconds())
+
+
+def side_field(parent: Mapping[str, Any], name: str, read: Callable[[Any], T]) -> T | None:
+    """
+    Read a field that stands beside what the call is about: an odd one is logged once and counts as not there.
+
+    A pull has leased its messages, and an ack has settled them, whatever else the answer says.
+
+    :param parent: what has the field.
+    :param name: its name.
+    :param read: turns its value into the result; what it raises makes the field odd.
+    """
+    value = parent.get(name)
+    try:
+        return read(value) if value else None
+    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+        log.warning("Ignored %r of an answer of the API (%s): %.200s", name, type(error).__name__, ascii(value))
+        return None
+
+
+def _texts(items: list[Any]) -> list[str]:
+    if not isinstance(items, list):
+        raise TypeError("no list")
+    return [text_of(item) for item in items]
 
 
 def text_of(item: Any) -> str:

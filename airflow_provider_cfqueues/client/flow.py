@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
 from airflow_provider_cfqueues.client.call import Call
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MalformedResponseError
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MalformedResponseError, ResponseTooSlowError
 from airflow_provider_cfqueues.models import Consumer
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ def once(call: Call[T]) -> Flow[T]:
 
 def patiently(flow: Flow[T]) -> Flow[T]:
     """
-    Drive a flow whose calls are repeated also after an answer that is not what the API sends.
+    Drive a flow whose calls are repeated also after an answer that is not what the API sends, or that took too long.
 
     Whoever makes one call is told at once that something else answers in the API's place. A task that runs for hours
     waits for that to pass, as it waits for other failures.
@@ -69,7 +69,7 @@ def patiently(flow: Flow[T]) -> Flow[T]:
         step = next(flow)
         while True:
             if isinstance(step, Call):
-                step = replace(step, repeat_also=(*step.repeat_also, MalformedResponseError))
+                step = replace(step, repeat_also=(*step.repeat_also, MalformedResponseError, ResponseTooSlowError))
             try:
                 result = yield step
             except CloudflareQueuesError as error:

@@ -64,8 +64,7 @@ def get_queue(queue_id: str, known: Known) -> Flow[Queue]:
     :param known: what was looked up before; the queue's name is added to it.
     """
     queue: Queue = yield queue_calls.get_queue(queue_id)
-    if queue.queue_name:
-        known.queue_ids[queue.queue_name] = queue.queue_id
+    known.queue_ids[queue.queue_name] = queue.queue_id
     return queue
 
 

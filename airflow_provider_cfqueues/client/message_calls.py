@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from airflow_provider_cfqueues.bodies import decode_body
 from airflow_provider_cfqueues.client import reading
 from airflow_provider_cfqueues.client.call import Call, Envelope, text_of
+from airflow_provider_cfqueues.exceptions import list_leases
 from airflow_provider_cfqueues.models import (
     AckResult,
     Lease,
@@ -19,6 +21,8 @@ from airflow_provider_cfqueues.models import (
     QueueMetrics,
     SendResult,
 )
+
+log = logging.getLogger(__name__)
 
 MAX_LEASES_PER_ACK = 100
 """Undocumented; other clients stay at 100 as well."""
@@ -42,24 +46,19 @@ def ack(queue_id: str, acks: Sequence[str], retries: Sequence[Lease]) -> Call[Ac
 
     def read(envelope: Envelope) -> AckResult:
         result = envelope.result or {}
-        ack_count, retry_count = (
-            reading.read_count(result.get("ackCount")),
-            reading.read_count(result.get("retryCount")),
-        )
         warnings = _warnings(result.get("warnings"))
-        lease_ids = {"ack": list(acks), "retry": [lease.lease_id for lease in retries]}
-        foreign = len(warnings.keys() - {*lease_ids["ack"], *lease_ids["retry"]})
-        judged = [
-            _judge(lease_ids["ack"], ack_count, warnings, foreign),
-            _judge(lease_ids["retry"], retry_count, warnings, foreign),
-        ]
+        retried = [lease.lease_id for lease in retries]
+        foreign = len(warnings.keys() - {*acks, *retried})
+        ack_count, confirmed_acks, open_acks = _judge(acks, result, "ackCount", warnings, foreign)
+        retry_count, confirmed_retries, open_retries = _judge(retried, result, "retryCount", warnings, foreign)
         return AckResult(
             ack_count=ack_count,
             retry_count=retry_count,
             warnings=warnings,
             messages=envelope.messages,
-            confirmed_count=sum(confirmed for confirmed, _ in judged),
-            unconfirmed=tuple(lease_id for _, unconfirmed in judged for lease_id in unconfirmed),
+            confirmed_acks=confirmed_acks,
+            confirmed_retries=confirmed_retries,
+            unconfirmed=(*open_acks, *open_retries),
             repeated=envelope.repeated,
         )
 
@@ -77,25 +76,32 @@ def ack(queue_id: str, acks: Sequence[str], retries: Sequence[Lease]) -> Call[Ac
 
 
 def _judge(
-    lease_ids: Sequence[str], count: int | None, warnings: Mapping[str, str], foreign: int
-) -> tuple[int, list[str]]:
+    lease_ids: Sequence[str], result: Mapping[str, Any], key: str, warnings: Mapping[str, str], foreign: int
+) -> tuple[int | None, int, list[str]]:
     """
-    Return how many leases nothing speaks against, and which ones may not be settled.
+    Return the count that the API reported, how many leases it did not contradict, and which may not be settled.
 
-    Without a count, each warning that names none of the leases (``foreign``) may mean any of them.
+    A count that is there and is none confirms nothing, and neither does a result without any field. Without a count,
+    each warning that names none of the leases (``foreign``) may mean any of them.
     """
+    count = reading.read_count(result.get(key))
     warned = [lease_id for lease_id in lease_ids if lease_id in warnings]
     confirmed = len(lease_ids) - len(warned)
-    confirmed = max(0, confirmed - foreign) if count is None else min(confirmed, count)
+    if count is not None:
+        confirmed = min(confirmed, count)
+    elif result.get(key) is not None or not result:
+        confirmed = 0
+    else:
+        confirmed = max(0, confirmed - foreign)
     explained = confirmed + len(warned) >= len(lease_ids)
-    return confirmed, warned if explained else list(lease_ids)
+    return count, confirmed, warned if explained else list(lease_ids)
 
 
 def _warnings(value: Any) -> dict[str, str]:
     """Read ``warnings`` in each form seen: missing, null, a map by lease, or a list (before February 2026)."""
     if isinstance(value, Mapping):
         return {str(lease_id): text_of(text) for lease_id, text in value.items()}
-    listed = [value] if isinstance(value, str) else value or ()
+    listed = value if isinstance(value, list) else [value] if value else ()
     return {f"#{position}": text_of(text) for position, text in enumerate(listed)}
 
 
@@ -115,13 +121,15 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
         result = envelope.result or {}
         expires = envelope.sent_at + timedelta(seconds=lease_seconds)
         items = result.get("messages") or ()
-        messages = tuple(
-            Message(lease_id=item["lease_id"], lease_expires_at=expires, **_content(item))
-            for item in items
-            if _has_lease(item)
-        )
+        leased = _each_once([item for item in items if _has_lease(item)], queue_id)
+        if len(items) > max_messages:
+            log.warning("A pull of queue %s asked for %d messages and got %d", queue_id, max_messages, len(items))
         return PullResult(
-            messages=messages, backlog=reading.read_backlog(result), without_lease=len(items) - len(messages)
+            messages=tuple(
+                Message(lease_id=item["lease_id"], lease_expires_at=expires, **_content(item)) for item in leased
+            ),
+            backlog=reading.read_backlog(result),
+            without_lease=sum(not _has_lease(item) for item in items),
         )
 
     milliseconds = None if visibility_timeout is None else max(1, round(visibility_timeout * 1000))
@@ -136,7 +144,26 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
 
 
 def _has_lease(item: Any) -> bool:
-    return isinstance(item, Mapping) and isinstance(item.get("lease_id"), str)
+    return isinstance(item, Mapping) and isinstance(item.get("lease_id"), str) and item["lease_id"] != ""
+
+
+def _each_once(items: list[Mapping[str, Any]], queue_id: str) -> list[Mapping[str, Any]]:
+    """Return the messages without those whose lease or ID an earlier one of the same answer has, and log these."""
+    once: list[Mapping[str, Any]] = []
+    twice: list[str] = []
+    seen: set[tuple[str, str]] = set()
+    for item in items:
+        names = {("lease", item["lease_id"])} | ({("id", str(item["id"]))} if item.get("id") else set())
+        (twice.append(item["lease_id"]) if names & seen else once.append(item))
+        seen |= names
+    if twice:
+        log.warning(
+            "A pull of queue %s has %d messages twice. Each is handled once; these leases end by themselves: %s",
+            queue_id,
+            len(twice),
+            list_leases(twice),
+        )
+    return once
 
 
 def _content(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from airflow_provider_cfqueues.bodies import encode_json
 from airflow_provider_cfqueues.client import message_calls
 from airflow_provider_cfqueues.client.flow import API_VISIBILITY_SECONDS, Flow, Known
 from airflow_provider_cfqueues.client.lookup import get_pull_consumer
@@ -157,12 +157,9 @@ def batches(messages: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMessag
 
 def _wire_size(message: OutgoingMessage, position: int) -> int:
     try:
-        text = (
-            message.body
-            if message.content_type == "text"
-            else json.dumps(message.body, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-        )
-        size = len(text.encode()) + message_calls.MESSAGE_OVERHEAD_BYTES
+        body = message.body
+        content = body.encode() if message.content_type == "text" else encode_json(body)
+        size = len(content) + message_calls.MESSAGE_OVERHEAD_BYTES
     except (TypeError, ValueError, RecursionError) as error:
         msg = f"messages[{position}]: the body cannot be sent as JSON: {error}. Nothing was sent"
         raise ValueError(msg) from error

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS
+from airflow_provider_cfqueues.client.call import side_field
 from airflow_provider_cfqueues.models import Consumer, Queue, QueueMetrics
 
 
@@ -86,8 +87,9 @@ def read_backlog(result: Mapping[str, Any]) -> QueueMetrics | None:
 
     :param result: the result of the call.
     """
-    if metrics := (result.get("metadata") or {}).get("metrics"):
-        return read_metrics(metrics)
+    metrics = side_field(result, "metadata", lambda metadata: side_field(metadata, "metrics", read_metrics))
+    if metrics is not None:
+        return metrics
     count = read_count(result.get("message_backlog_count"))
     return None if count is None else QueueMetrics(backlog_count=count)
 
@@ -98,8 +100,11 @@ def read_metrics(item: Mapping[str, Any]) -> QueueMetrics:
 
     :param item: the metrics as the API gives them.
     """
+    backlog_count = read_count(item["backlog_count"])
+    if backlog_count is None:
+        raise ValueError("backlog_count is not a count")
     return QueueMetrics(
-        backlog_count=read_count(item["backlog_count"]) or 0,
+        backlog_count=backlog_count,
         backlog_bytes=read_count(item.get("backlog_bytes")),
         oldest_message_timestamp=read_time(item.get("oldest_message_timestamp_ms")),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
+from airflow_provider_cfqueues import __version__
 from airflow_provider_cfqueues.arguments import is_id
 from airflow_provider_cfqueues.exceptions import ConfigurationError
 
@@ -78,6 +79,16 @@ class Settings:
     def is_cloudflare(self) -> bool:
         """Whether the API is Cloudflare's own, so that its dashboard shows the same queues."""
         return f".{urlsplit(self.base_url).hostname}".endswith(".cloudflare.com")
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of each request, the credentials among them."""
+        return {
+            **self.credentials.headers(),
+            "User-Agent": f"airflow-provider-cfqueues/{__version__}",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",  # so that an answer is never larger than what arrives
+            "Content-Type": "application/json",
+        }
 
     def url(self, path: str) -> str:
         """

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ONE_FILE = Path(sys.argv[0])
 """What was started, if it is the file that ``scripts/emulator_file`` builds."""
 EPILOG = """\
+With "conformance" as the first argument it checks whether an endpoint behaves as this emulator: conformance --help
+
 Once it accepts connections it writes one line to stdout, a JSON object with base_url, account_id, api_token
 and queues (NAME: ID). Logs go to stderr. Stop it with Ctrl-C or SIGTERM.
 """
@@ -46,9 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     :param arguments: those of the command line.
     """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["conformance"]:
+        from airflow_provider_cfqueues.emulator.conformance import command
+
+        return command.main(given[1:])
     made = parser()
-    options = vars(made.parse_args(arguments))
-    given = options.pop("queue")
+    options = vars(made.parse_args(given))
+    queues = options.pop("queue")
     options["allow_hosts"] = options.pop("allow_host") or ()
     options["assume"] = dict(text.split("=", 1) for text in options["assume"] or ())
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
@@ -56,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: told.set())
     try:
-        options["queues"] = None if given is None else start.read(given)
+        options["queues"] = None if queues is None else start.read(queues)
         running = emulator.Emulator(**options)
         running.start()
     except (ValueError, BrokerError, OSError, ModuleNotFoundError) as error:

@@ -29,7 +29,7 @@ from airflow_provider_cfqueues.emulator.model import (
 )
 from airflow_provider_cfqueues.emulator.registry import Registry
 from airflow_provider_cfqueues.emulator.settling import Settling
-from airflow_provider_cfqueues.emulator.store import Store
+from airflow_provider_cfqueues.emulator.store import Store, listed
 from airflow_provider_cfqueues.emulator.subscriptions import Subscriptions
 from airflow_provider_cfqueues.emulator.tickets import Kind, Sealer, Ticket
 
@@ -105,10 +105,11 @@ class Broker:
             lease_ms = settings.visibility_timeout_ms if visibility_timeout_ms is None else visibility_timeout_ms
             default = settings.batch_size if self.assume["batch-size"] == "consumer" else 5
             rows = self._ready(queue, now, default if batch_size is None else batch_size)
-            self.store.db.executemany(
-                "UPDATE messages SET leased = 1, lease = lease + 1, attempts = attempts + 1, visible_ms = ?,"
-                " max_retries = ? WHERE number = ?",
-                [(now + lease_ms, settings.max_retries, row["number"]) for row in rows],
+            pulled = listed(row["number"] for row in rows)
+            self.store.db.execute(
+                "UPDATE messages SET leased = 1, lease = lease + 1, attempts = attempts + 1, visible_ms = ?,"  # noqa: S608 -- integers
+                f" max_retries = ? WHERE number IN {pulled}",
+                (now + lease_ms, settings.max_retries),
             )
             self._lifecycle.count(queue.number, "delivered", len(rows))
             self.operations.charge((len(row["body"]) for row in rows), least=1)
@@ -216,6 +217,10 @@ class Broker:
         with self._at(queue_id) as (queue, now):
             return views.report(self.store.db, queue, now, limit)
 
+    def deliveries(self, queue: Queue) -> int:
+        """Return after how many deliveries a message leaves a queue; 0 where it cannot be pulled."""
+        return self._lifecycle.deliveries(queue.consumer.settings.max_retries) if queue.consumer else 0
+
     def clear(self) -> None:
         """Forget every queue, consumer and message."""
         self.store.clear()
@@ -226,8 +231,7 @@ class Broker:
 
     def _leased(self, row: sqlite3.Row, queue: Queue, ends_ms: int) -> Message:
         lease = Ticket("lease", queue.number, row["number"], row["lease"] + 1, ends_ms)
-        message = views.message(row, "leased", self._sealer.seal(lease))
-        return message._replace(attempts=message.attempts + 1, visible_ms=ends_ms)
+        return views.message(row, "leased", self._sealer.seal(lease), ends_ms=ends_ms)
 
     def _settling(self, queue: Queue, tickets: Iterable[str]) -> Settling:
         return Settling(self._lifecycle, self._sealer, queue, tickets, self.assume)

@@ -9,7 +9,7 @@ from airflow_provider_cfqueues.emulator.store import listed
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow_provider_cfqueues.emulator.limits import DailyOperations
     from airflow_provider_cfqueues.emulator.model import Outgoing, Queue
@@ -54,6 +54,10 @@ class Lifecycle:
         self._assume = assume
         self._deliveries = 1 if assume["attempts"] == "max-retries-plus-1" else 0
         self._decided_at_pull = assume["last-delivery"] == "when-it-is-pulled"
+
+    def deliveries(self, max_retries: int) -> int:
+        """Return after how many deliveries a message leaves its queue."""
+        return max(1, self._deliveries + max_retries)
 
     def catch_up(self, now: int) -> None:
         """
@@ -105,7 +109,7 @@ class Lifecycle:
         if queue.consumer:
             settings = queue.consumer.settings
             retries = message["max_retries"] if self._decided_at_pull else settings.max_retries
-            if message["attempts"] >= self._deliveries + retries:
+            if message["attempts"] >= self.deliveries(retries):
                 self._bury(message["number"], queue, now)
                 return
         self.db.execute(
@@ -113,10 +117,15 @@ class Lifecycle:
             (now + round(delay_seconds * 1000), message["number"]),
         )
 
-    def remove(self, messages: Collection[int], queue: int, counter: str) -> None:
-        """End messages of a queue; ``counter`` says how they left."""
-        sizes = self.db.execute(f"SELECT length(body) FROM messages WHERE number IN {listed(messages)}")  # noqa: S608
-        self._operations.charge(size for (size,) in sizes)
+    def remove(self, messages: Mapping[int, int], queue: int, counter: str) -> None:
+        """
+        End messages of a queue.
+
+        :param messages: their numbers, and how many bytes their bodies have.
+        :param queue: the queue.
+        :param counter: how they left.
+        """
+        self._operations.charge(messages.values())
         self.db.execute(f"DELETE FROM messages WHERE number IN {listed(messages)}")  # noqa: S608 -- integers
         self.count(queue, counter, len(messages))
 
@@ -129,11 +138,11 @@ class Lifecycle:
 
     def _bury(self, message: int, queue: Queue, at: int) -> None:
         name = queue.consumer.dead_letter_queue if queue.consumer else ""
+        [size] = self.db.execute("SELECT length(body) FROM messages WHERE number = ?", (message,)).fetchone()
         if not name:
-            self.remove([message], queue.number, "exhausted")
+            self.remove({message: size}, queue.number, "exhausted")
             return
         # The price list reckons a read and a write for it.
-        [size] = self.db.execute("SELECT length(body) FROM messages WHERE number = ?", (message,)).fetchone()
         self._operations.charge([size, size])
         target = self._queues.ensure(name, jurisdiction=queue.jurisdiction)
         changed: dict[str, object] = {

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from airflow_provider_cfqueues.emulator.fields import BAD_SCHEMA, Fields
-from airflow_provider_cfqueues.emulator.model import ConsumerSettings, Outgoing, QueueSettings, Retry
+from airflow_provider_cfqueues.emulator.model import Consumer, ConsumerSettings, Outgoing, QueueSettings, Retry
 from airflow_provider_cfqueues.emulator.wire import ApiError
 
 MAX_BATCH = 100
@@ -61,12 +61,13 @@ def queue_settings(fields: Fields, base: QueueSettings) -> QueueSettings:
     )
 
 
-def consumer(fields: Fields, own_queue: str) -> dict[str, Any]:
+def consumer(fields: Fields, own_queue: str, before: Consumer | None = None) -> dict[str, Any]:
     """
     Return dead-letter queue and settings of a consumer, as the registry takes them.
 
     :param fields: the request.
     :param own_queue: name of the queue that it consumes.
+    :param before: the consumer whose settings hold where the request names none.
     """
     kind = fields.get("type")
     if kind == "worker":
@@ -74,10 +75,11 @@ def consumer(fields: Fields, own_queue: str) -> dict[str, Any]:
     if kind not in ("http_pull", "notification"):
         raise ApiError(400, 10026, "invalid request body: type has to be 'http_pull', 'worker' or 'notification'")
     given = fields.object("settings", _BAD_SETTINGS_OF_CONSUMER)
-    base = ConsumerSettings()
-    batch_size = base.batch_size if fields.assume["consumer-defaults"] == "batch-size-10" else 5
+    base = before.settings if before else ConsumerSettings()
+    if not before and fields.assume["consumer-defaults"] == "batch-size-5":
+        base = ConsumerSettings(batch_size=5)
     settings = ConsumerSettings(
-        batch_size=given.integer("batch_size", 1, MAX_BATCH, batch_size),
+        batch_size=given.integer("batch_size", 1, MAX_BATCH, base.batch_size),
         max_retries=given.integer("max_retries", 0, 100, base.max_retries),
         retry_delay=given.seconds("retry_delay", 0, MAX_DELAY, base.retry_delay),
         visibility_timeout_ms=given.integer("visibility_timeout_ms", 1, MAX_LEASE_MS, base.visibility_timeout_ms),

@@ -83,7 +83,9 @@ def get_consumer(call: Call) -> wire.JSON:
 def replace_consumer(call: Call) -> wire.JSON:
     """PUT /queues/{queue_id}/consumers/{consumer_id}: what is not named goes back to its default."""
     queues = call.service.broker.queues
-    given = parsing.consumer(call.fields, queues.get(call.queue_id).name)
+    queue = queues.get(call.queue_id)
+    before = queue.consumer if call.service.assume["put"] == "keeps" else None
+    given = parsing.consumer(call.fields, queue.name, before)
     return wire.success(wire.consumer(queues.replace_consumer(call.queue_id, call.path["consumer_id"], **given)))
 
 

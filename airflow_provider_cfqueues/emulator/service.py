@@ -158,7 +158,7 @@ class Service:
             "json_encoding": self.json_encoding,
             "operations_today": self.broker.operations.used,
             "faults": self.faults.active(),
-            "queues": [snapshot.queue(report) for report in reports],
+            "queues": [snapshot.queue(report, self.broker.deliveries(report.queue)) for report in reports],
         }
 
     def reset(self) -> None:

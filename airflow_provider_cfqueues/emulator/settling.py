@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues.emulator.tickets import Kind, Sealer, Ticket
 
 
-_MESSAGES = "SELECT number, queue, leased, lease, attempts, max_retries FROM messages WHERE number IN"
+_MESSAGES = (
+    "SELECT number, queue, leased, lease, attempts, max_retries, length(body) AS size FROM messages WHERE number IN"
+)
 _USED = "SELECT message, lease, outcome FROM used_leases WHERE message IN"
 
 
@@ -46,7 +48,7 @@ class Settling:
     ) -> None:
         self.warnings: dict[str, str] = {}
         self._assume = assume
-        self._ended: list[int] = []
+        self._ended: dict[int, int] = {}
         self._uses: list[tuple[int, int, str]] = []
         self._db = lifecycle.db
         self._lifecycle = lifecycle
@@ -168,5 +170,4 @@ class Settling:
         self._outcomes[ticket.message][ticket.lease] = outcome
 
     def _end(self, ticket: Ticket) -> None:
-        self._ended.append(ticket.message)
-        del self._messages[ticket.message]
+        self._ended[ticket.message] = self._messages.pop(ticket.message)["size"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_cfqueues.emulator import wire
 
 if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.model import Message, Queue, Report
+    from airflow_provider_cfqueues.emulator.model import Message, Report
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,13 @@ def request(logged: LoggedRequest) -> wire.JSON:
     return shape
 
 
-def queue(report: Report) -> wire.JSON:
-    """Return all there is to know of a queue as JSON."""
+def queue(report: Report, deliveries: int) -> wire.JSON:
+    """
+    Return all there is to know of a queue as JSON.
+
+    :param report: what the broker knows.
+    :param deliveries: after how many of them a message leaves the queue.
+    """
     shape = wire.queue(report.queue)
     return {
         "name": report.queue.name,
@@ -46,12 +51,11 @@ def queue(report: Report) -> wire.JSON:
         **asdict(report.metrics),
         "states": report.states,
         "totals": report.totals,
-        "messages": [_message(message, report.queue) for message in report.messages],
+        "messages": [_message(message, deliveries) for message in report.messages],
     }
 
 
-def _message(message: Message, queue: Queue) -> wire.JSON:
-    deliveries = queue.consumer.settings.max_retries + 1 if queue.consumer else 0
+def _message(message: Message, deliveries: int) -> wire.JSON:
     body: Any = wire.body(message._replace(base64=message.content_type not in ("text", "json")))
     return {
         "id": message.id,

@@ -37,8 +37,7 @@ class Sealer:
     """
     Turns tickets into opaque strings and back, so that a lease needs no row of its own.
 
-    Nonce and tag are a keyed digest of the ticket, and the nonce masks the ticket: the string looks real and
-    cannot be made up, and what it says is no secret.
+    Nonce and tag are a keyed digest of the ticket: the string cannot be made up, and what it says is no secret.
 
     :param secret: 16 to 64 random bytes; a string sealed with another secret does not open.
     """
@@ -51,8 +50,7 @@ class Sealer:
         """Return the string of a ticket; the same ticket always gives the same string."""
         kind, *numbers = ticket
         plain = _PAYLOAD.pack(_KINDS[kind], *numbers)
-        signature = self._sign(plain)
-        text = _join(signature, _xor(plain, signature))
+        text = _join(self._sign(plain), plain)
         self._recent[text] = ticket
         if len(self._recent) > _MAX_RECENT:
             del self._recent[next(iter(self._recent))]
@@ -64,9 +62,8 @@ class Sealer:
 
     def _unseal(self, text: str) -> Ticket | None:
         try:
-            nonce, sealed = _split(text)
-            plain = _xor(sealed, nonce)
-            if _join(self._sign(plain), sealed) != text:
+            plain = _plain(text)
+            if _join(self._sign(plain), plain) != text:
                 return None
             kind, *numbers = _PAYLOAD.unpack(plain)
             return Ticket(_KIND_OF[kind], *numbers)
@@ -77,19 +74,13 @@ class Sealer:
         return hashlib.blake2b(data, digest_size=48, key=self._secret).digest()
 
 
-def _xor(data: bytes, nonce: bytes) -> bytes:
-    mask = nonce[:16] * 2
-    return (int.from_bytes(data, "big") ^ int.from_bytes(mask, "big")).to_bytes(32, "big")
-
-
 # Padded to groups of three bytes the segments share one base64 run: a pull seals and an ack opens 100.
-def _join(signature: bytes, sealed: bytes) -> str:
-    padded = signature[:16] + b"\0\0" + sealed + b"\0" + signature[16:]
+def _join(signature: bytes, plain: bytes) -> str:
+    padded = signature[:16] + b"\0\0" + plain + b"\0" + signature[16:]
     run = base64.urlsafe_b64encode(padded).decode("ascii")
     return f"{_PREFIX}{run[:22]}.{run[24:67]}.{run[68:111]}"
 
 
-def _split(text: str) -> tuple[bytes, bytes]:
-    nonce, sealed, _ = text.removeprefix(_PREFIX).split(".")
-    run = base64.urlsafe_b64decode(f"{nonce}AA{sealed}A")
-    return run[:16], run[18:50]
+def _plain(text: str) -> bytes:
+    _, plain, _ = text.removeprefix(_PREFIX).split(".")
+    return base64.urlsafe_b64decode(f"{plain}A")[:32]

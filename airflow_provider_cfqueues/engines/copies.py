@@ -60,5 +60,5 @@ def _outgoing(body: Any, content_type: Any) -> OutgoingMessage:
         raise ValueError(msg)  # noqa: TRY004 - the message is at fault, not the code
     message = OutgoingMessage(body=body, content_type=content_type)
     if not fits(message):
-        raise ValueError("it is larger than 128 KB, or holds what JSON cannot (NaN, lone surrogates)")
+        raise ValueError("it is larger than 128 KB, or holds what JSON cannot (NaN)")
     return message

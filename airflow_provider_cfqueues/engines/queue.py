@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from airflow_provider_cfqueues.client import message_calls, messages
 from airflow_provider_cfqueues.client.flow import once, patiently
 from airflow_provider_cfqueues.engines.copies import wrap
+from airflow_provider_cfqueues.exceptions import MalformedResponseError
 from airflow_provider_cfqueues.models import AckResult, Lease, Message, PullResult
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.client.flow import Flow
+    from airflow_provider_cfqueues.engines.settling import Settling
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+UNREADABLE_WAITS = (5, 20)
+"""Seconds after a pull's first and second answer that cannot be read. Each may have leased messages that nobody sees,
+so the third one ends the run."""
+
+
+NOT_ASKED = PullResult()
+"""The result of a pull that did not ask the queue: it says nothing of what is in there."""
+
 
 class MessageQueue(Protocol):
-    """What the engine asks of a queue: three calls that can fail with a CloudflareQueuesError."""
+    """What the engine asks of a queue: calls that can fail with a CloudflareQueuesError."""
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
 
     @property
     def can_dead_letter(self) -> bool:
         """Whether there is a dead-letter queue."""
 
     async def pull(self, max_messages: int) -> PullResult:
-        """Lease at most 100 messages."""
+        """Lease at most 100 messages; NOT_ASKED if nobody could do anything with messages now."""
 
     async def ack(self, acks: Sequence[str], retries: Sequence[Lease]) -> AckResult:
         """Settle at most 100 leases."""
+
+    async def settle(self, settling: Settling) -> None:
+        """Carry out what was decided of messages."""
 
     async def dead_letter(self, rejected: Sequence[tuple[Message, str]]) -> set[str]:
         """Send copies of messages, each with its reason; return the leases of those that were accepted."""
@@ -56,6 +78,15 @@ class HookQueue:
         self._queue_id = queue_id
         self._visibility_timeout = visibility_timeout
         self._dead_letter_queue_id = dead_letter_queue_id
+        self._unreadable = 0  # answers in a row; those of pulls that ran at the same time count as one
+        self._may_be_leased = 0
+        self._given_up: MalformedResponseError | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+        return self._hook.name_of(self._queue_id)
 
     @property
     def can_dead_letter(self) -> bool:
@@ -64,14 +95,43 @@ class HookQueue:
 
     async def pull(self, max_messages: int) -> PullResult:
         """
-        Lease messages.
+        Lease messages; after an answer that cannot be read, slower and one pull at a time.
 
         :param max_messages: 1 to 100.
+        :raises MalformedResponseError: the third answer in a row could not be read.
         """
+        while True:
+            async with self._one_at_a_time if self._unreadable else nullcontext():
+                if self._given_up is not None:
+                    raise self._given_up
+                before = self._unreadable
+                if before:
+                    await asyncio.sleep(UNREADABLE_WAITS[before - 1])
+                try:
+                    pulled = await self._pull(max_messages)
+                except MalformedResponseError as error:
+                    self._unreadable = max(self._unreadable, before + 1)
+                    self._may_be_leased += max_messages
+                    self._say_unreadable(error)
+                else:
+                    self._unreadable = self._may_be_leased = 0
+                    return pulled
+
+    def _say_unreadable(self, error: MalformedResponseError) -> None:
+        """Log an answer that could not be read, or raise its error once that happened too often."""
+        leased = f"Up to {self._may_be_leased} messages may be leased, for up to {self._visibility_timeout:g} s"
+        if self._unreadable > len(UNREADABLE_WAITS):
+            self._given_up = error
+            error.message = f"{error.message.rstrip('.')}. {self._unreadable} answers in a row were like that. {leased}"
+            raise error
+        wait = UNREADABLE_WAITS[self._unreadable - 1]
+        log.warning("%s. %s. Pulling one batch at a time, the next in %d s", error.message.rstrip("."), leased, wait)
+
+    async def _pull(self, max_messages: int) -> PullResult:
         # One request: the hook's pull makes further ones until it has enough, and what the first gave would wait for
         # the last, its leases running, unknown to the engine where that is killed meanwhile.
         call = message_calls.pull(self._queue_id, max_messages, self._visibility_timeout, self._visibility_timeout)
-        pulled = await self._run(once(call))
+        pulled = await self._hook.arun(once(call))
         self._hook.log_without_lease(self._queue_id, pulled)
         return pulled
 
@@ -85,6 +145,15 @@ class HookQueue:
         result = await self._run(messages.ack(self._queue_id, [Lease(lease_id=ack) for ack in acks], retries))
         self._hook.log_messages(self._queue_id, result)
         return result
+
+    async def settle(self, settling: Settling) -> None:
+        """
+        Carry out what was decided of messages.
+
+        :param settling: the settlements.
+        """
+        result = await self._run(settling.send(self._queue_id, self._dead_letter_queue_id))
+        self._hook.log_messages(self._queue_id, result)
 
     async def dead_letter(self, rejected: Sequence[tuple[Message, str]]) -> set[str]:
         """

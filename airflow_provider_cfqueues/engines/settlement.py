@@ -1,28 +1,116 @@
-"""What becomes of a message: what the API is told of it, and what it counts as."""
+"""
+The one rule for what becomes of a message: what the API is told, what it counts as, and what is logged.
+
+A message that was delivered ``max_retries`` times is moved to the consumer's dead-letter queue, or *deleted* if there
+is none. So a message is never given back if that could delete it, unless its handler saw it and failed, or the caller
+chose so (``unmatched="retry"``). Instead, in this order: it is copied to a dead-letter queue that the caller named, it
+is sent to its own queue again, or it stays leased, with an error that says until when it can be saved.
+
+Everything here is pure. :mod:`~airflow_provider_cfqueues.engines.settling` carries it out.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from enum import Enum
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues.arguments import parse_delay
-from airflow_provider_cfqueues.delays import DelayRule
-from airflow_provider_cfqueues.models import Message
-from airflow_provider_cfqueues.outcomes import Outcome, Reject, Retry
+from airflow_provider_cfqueues.models import UNKNOWN_CONSUMER, Consumer, Message
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from airflow_provider_cfqueues.outcomes import Outcome
+
+MAX_LISTED = 100
+
+
+class Happened(Enum):
+    """What happened to a message before it is settled."""
+
+    HANDLED = "handled"
+    """A handler ran to its end, Airflow stored its event, or its line is in a file."""
+    FAILED = "failed"
+    """A handler saw it, and failed or asked for another delivery."""
+    REJECTED = "rejected"
+    """It is refused for good: by a handler, by ``max_attempts``, or because nothing can be done with it."""
+    NOT_WANTED = "not wanted"
+    """A ``match`` did not want it, or it cannot be moved."""
+    NOT_STARTED = "not started"
+    """The run ended before its turn, or before anybody could say that it was done."""
+
+
+class Kind(Enum):
+    """What the API is told of a message, which is also what it counts as."""
+
+    ACKED = "acked"
+    ACKED_FROM_JOURNAL = "acked_from_journal"
+    """Acked because an earlier try of the task had handled it."""
+    RETRIED = "retried"
+    REJECTED = "rejected"
+    """Copied to the dead-letter queue, then acked."""
+    RENEWED = "renewed"
+    """Sent to its own queue again, then acked. Its ID, age and attempts start again."""
+    EXPIRED = "expired"
+    """Nothing: its lease is over."""
+    UNCONFIRMED = "unconfirmed"
+    """Nothing: it stays leased. Also what counts as this: a settlement that the API did not confirm."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Situation:
+    """
+    What decides a message's fate beside the message itself. It is the same for all messages of a run.
+
+    :param consumer: the queue's pull consumer. None = it could not be read; it is then taken to have no dead-letter
+        queue and a ``max_retries`` of 3.
+    :param can_dead_letter: whether there is a dead-letter queue that copies can be sent to.
+    :param unmatched: what the caller chose for messages that are not wanted: ``ack``, ``dead_letter`` or ``retry``
+        (give them back even if Cloudflare may then delete them). None = keep them.
+    :param is_dry_run: whether everything is given back, whatever happened, and nothing is copied.
+    """
+
+    consumer: Consumer | None
+    can_dead_letter: bool
+    unmatched: str | None = None
+    is_dry_run: bool = False
+
+    @property
+    def known(self) -> Consumer:
+        """The consumer, or what is assumed of one that could not be read."""
+        return self.consumer or UNKNOWN_CONSUMER
+
+    def is_last(self, message: Message) -> bool:
+        """
+        Return whether this may be the last delivery of a message.
+
+        :param message: the message.
+        """
+        return self.known.is_last_delivery(message.attempts)
+
+    def deletes(self, message: Message) -> bool:
+        """
+        Return whether Cloudflare may delete a message that is given back.
+
+        :param message: the message.
+        """
+        return self.is_last(message) and self.known.dead_letter_queue is None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Handled:
     """
-    What came of a message.
+    What came of a message in a handler.
 
     :param message: the message.
-    :param outcome: what to do with it; None where its lease had ended before its turn.
+    :param outcome: what to do with it; None if its lease had ended before its turn.
     :param finished_at: when its handler was done.
     :param failed: whether it counts as a failure of the task.
     :param reason: why it is not acked.
     :param result: what the handler returned.
+    :param error: what the handler raised, if that is a failure.
+    :param delay_seconds: how long it waits if it is given back; None = the consumer's ``retry_delay``.
     """
 
     message: Message
@@ -31,6 +119,8 @@ class Handled:
     failed: bool = False
     reason: str = ""
     result: Any = None
+    error: BaseException | None = None
+    delay_seconds: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,37 +129,137 @@ class Settlement:
     A message whose fate is decided.
 
     :param message: the message.
-    :param kind: ``acked``, ``retried``, ``rejected`` or ``acked_from_journal``: what it counts as once it is confirmed.
-    :param delay_seconds: for a retry.
-    :param reason: for a reject.
+    :param happened: what happened to it.
+    :param kind: what the API is told.
+    :param reason: why it is not acked.
+    :param delay_seconds: how long it waits if it is given back, or if its copy is in its own queue.
+    :param is_over: whether its lease is over.
+    :param refused: the copies that were tried and not accepted.
+    :param note: what the log says of it beyond ``reason``; empty = nothing.
     """
 
     message: Message
-    kind: str
-    delay_seconds: int | None = None
+    happened: Happened
+    kind: Kind
     reason: str = ""
+    delay_seconds: int | None = None
+    is_over: bool = False
+    refused: frozenset[Kind] = frozenset()
+    note: str = ""
+
+    @property
+    def copy_reason(self) -> str:
+        """What a copy in the dead-letter queue says of it."""
+        return f"delivered {self.message.attempts} times; {self.reason}" if self.note else self.reason
 
 
-def choose_settlement(handled: Handled, rule: DelayRule | int | None, can_dead_letter: bool, log: Any) -> Settlement:
+def choose_settlement(
+    message: Message,
+    happened: Happened,
+    situation: Situation,
+    *,
+    reason: str = "",
+    delay_seconds: int | None = None,
+    is_over: bool = False,
+    refused: frozenset[Kind] = frozenset(),
+) -> Settlement:
     """
     Decide what the API is told of a message.
 
-    :param handled: what came of it.
-    :param rule: how long a failed message waits.
-    :param can_dead_letter: whether there is a dead-letter queue; without one, a rejected message is retried.
-    :param log: where a delay goes that is none of the API's.
+    Processing, redriving, watching, sensors and ``drain`` all call this. A watcher maps what it knows like this: its
+    event is stored → HANDLED; a watcher refused it → REJECTED; Airflow did not confirm the event, or the watcher ends →
+    NOT_STARTED; no watcher wants it → NOT_WANTED, with ``unmatched`` in the situation.
+
+    :param message: the message.
+    :param happened: what happened to it.
+    :param situation: the queue's consumer, its dead-letter queues and what the caller chose.
+    :param reason: why it is not acked.
+    :param delay_seconds: how long it waits if it is given back.
+    :param is_over: whether its lease is over: another consumer may have it, so it is not sent again.
+    :param refused: the copies that were tried and not accepted; call it again with them.
     """
-    message, outcome = handled.message, handled.outcome
-    if isinstance(outcome, Reject) and can_dead_letter:
-        return Settlement(message=message, kind="rejected", reason=handled.reason)
-    if isinstance(outcome, (Reject, Retry)):
-        asked = outcome.delay_seconds if isinstance(outcome, Retry) else None
-        try:
-            if asked is None:
-                asked = rule if rule is None or isinstance(rule, int) else rule.seconds(message)
-            delay_seconds = parse_delay(asked)
-        except (TypeError, ValueError) as error:
-            log.warning("Message %s waits the consumer's retry_delay: %s", message.id, error)
-            delay_seconds = None
-        return Settlement(message=message, kind="retried", delay_seconds=delay_seconds)
-    return Settlement(message=message, kind="acked")
+    deletes = situation.deletes(message)
+    kind = _choose_kind(happened, situation, deletes=deletes, is_over=is_over, refused=refused)
+    return Settlement(
+        message=message,
+        happened=happened,
+        kind=kind,
+        reason=reason,
+        delay_seconds=delay_seconds,
+        is_over=is_over,
+        refused=refused,
+        note=_note(message, kind, happened, situation),
+    )
+
+
+def _choose_kind(
+    happened: Happened, situation: Situation, *, deletes: bool, is_over: bool, refused: frozenset[Kind]
+) -> Kind:
+    is_wet = not situation.is_dry_run
+    unmatched = situation.unmatched if happened is Happened.NOT_WANTED else None
+    can_copy = situation.can_dead_letter and is_wet and Kind.REJECTED not in refused
+    if is_wet and (happened is Happened.HANDLED or unmatched == "ack"):
+        return Kind.ACKED
+    if can_copy and (deletes or happened is Happened.REJECTED or unmatched == "dead_letter"):
+        return Kind.REJECTED
+    was_not_seen = happened in (Happened.NOT_STARTED, Happened.NOT_WANTED)
+    if is_over and was_not_seen:
+        return Kind.EXPIRED
+    if not deletes or (is_wet and unmatched == "retry"):
+        return Kind.RETRIED
+    if is_wet and happened is Happened.FAILED and not refused:
+        return Kind.RETRIED
+    if is_wet and was_not_seen and Kind.RENEWED not in refused:
+        return Kind.RENEWED
+    return Kind.UNCONFIRMED
+
+
+def _note(message: Message, kind: Kind, happened: Happened, situation: Situation) -> str:
+    """Return what the log says at what may be the last delivery, and where a rejected message cannot be copied."""
+    is_last, delivered = situation.is_last(message), f"delivered {message.attempts} times"
+    if kind is Kind.UNCONFIRMED:
+        why = "a dry run copies nothing" if situation.is_dry_run else "no copy of it was accepted"
+        return (
+            f"{delivered}, and {why}: Cloudflare DELETES it when its lease ends. Before that, raise max_retries of the "
+            "queue's consumer, or set a dead-letter queue there"
+        )
+    if kind is Kind.RENEWED:
+        return f"{delivered}, so it is sent to its queue again: its ID, age and attempts start again"
+    if kind is Kind.RETRIED and is_last:
+        advice = "" if situation.known.dead_letter_queue else ". Set a dead-letter queue on the queue's consumer"
+        return f"{delivered}: Cloudflare {situation.known.takes_away} now, or after its next delivery{advice}"
+    if kind is Kind.RETRIED and happened is Happened.REJECTED:
+        why = "its copy was not accepted" if situation.can_dead_letter else "there is no dead-letter queue"
+        return f"rejected, but {why}"
+    if kind is Kind.REJECTED and happened is not Happened.REJECTED and is_last:
+        return f"{delivered}, so it is copied to the dead-letter queue"
+    return ""
+
+
+def log_settlements(log: Any, queue: str, settlements: Iterable[Settlement]) -> None:
+    """
+    Log what is remarkable about settlements: a line for all that have the same reason.
+
+    :param log: where to.
+    :param queue: name or ID of the queue.
+    :param settlements: the settlements.
+    """
+    alike: dict[tuple[Kind, str], list[Message]] = {}
+    for one in settlements:
+        is_expected = one.happened in (Happened.NOT_STARTED, Happened.NOT_WANTED)
+        if (one.note or not is_expected) and (text := "; ".join(filter(None, (one.reason, one.note)))):
+            alike.setdefault((one.kind, text), []).append(one.message)
+    for (kind, text), messages in alike.items():
+        is_left = kind is Kind.UNCONFIRMED
+        ends = min((message.lease_expires_at for message in messages if message.lease_expires_at), default=None)
+        fate = f"left leased{f' until {ends:%H:%M:%S} UTC' if ends else ''}" if is_left else kind.value
+        name = _name(messages, MAX_LISTED if is_left else 1)
+        (log.error if is_left else log.warning)("Queue %s: %s %s: %s", queue, name, fate, text)
+
+
+def _name(messages: list[Message], most: int) -> str:
+    """Return messages as the begin of a sentence, with some of their IDs."""
+    if len(messages) == 1:
+        return f"Message {messages[0].id} (attempt {messages[0].attempts}) is"
+    more = "such as " if len(messages) > most else ""
+    return f"{len(messages)} messages ({more}{', '.join(message.id for message in messages[:most])}) are"

@@ -1,18 +1,22 @@
-"""Threads for sync handlers that nobody waits for when the process ends."""
+"""Threads that nobody waits for when the process ends, and work beside the thread that signals reach."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, wait
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Semaphore, Thread
+from time import monotonic
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+POLL_SECONDS = 0.1
+"""How often a thread that waits for work beside it looks whether it has waited for long enough."""
 
 
 class DaemonThreads(Executor):
@@ -84,18 +88,76 @@ def _run(future: Future[Any], call: Callable[[], Any]) -> None:
         future.set_result(result)
 
 
-def run_beside(work: Coroutine[Any, Any, None], stop: Callable[..., None]) -> None:
+class LoopThread:
+    """
+    An event loop in a daemon thread of its own that goes on whatever runs in it does.
+
+    :param name: of the thread.
+    :param on_error: called, in that thread, with what tore down the loop (asyncio lets a SystemExit or a
+        KeyboardInterrupt of a task do so); the loop goes on.
+    """
+
+    def __init__(self, name: str, on_error: Callable[[BaseException], object]) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.ended: Future[None] = Future()
+        self._on_error = on_error
+        self._is_stopping = False
+        Thread(target=self._run, name=name, daemon=True).start()
+
+    def stop(self) -> None:
+        """Cancel what still runs in the loop, let it clean up, and end; ``ended`` says when. Nobody has to wait."""
+        self._is_stopping = True
+        self.loop.call_soon_threadsafe(self.loop.stop)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        while not self._is_stopping:  # what runs in it may stop it as well
+            self._try(self.loop.run_forever)
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        while not all(task.done() for task in tasks):
+            self._try(partial(self.loop.run_until_complete, asyncio.wait(tasks)))
+        self._try(partial(self.loop.run_until_complete, self.loop.shutdown_asyncgens()))
+        self.loop.close()
+        self.ended.set_result(None)
+
+    def _try(self, run: Callable[[], object]) -> None:
+        try:
+            run()
+        except BaseException as error:  # noqa: BLE001 - the loop outlives what runs in it
+            with suppress(RuntimeError):  # nobody is there any more to hear of it
+                self._on_error(error)
+
+
+def run_beside(
+    work: Coroutine[Any, Any, None],
+    stop: Callable[..., None],
+    ends_by: Callable[[], float | None] = lambda: None,
+) -> None:
     """
     Run something async beside this thread, in an event loop of its own, until it is done.
 
     :param work: what to run.
     :param stop: called with ``killed=True`` where something is raised in this thread meanwhile; then its end is waited
         for.
+    :param ends_by: when the wait is given up, by ``time.monotonic``; None as long as nothing was killed.
+    :raises BaseException: what was raised in this thread, else what the work raised.
     """
-    with ThreadPoolExecutor(1, "cloudflare-queue") as pool:
-        future = pool.submit(contextvars.copy_context().run, asyncio.run, work)
+    future: Future[None] = Future()
+    call = partial(contextvars.copy_context().run, asyncio.run, work)
+    Thread(target=_run, args=(future, call), name="cloudflare-queue", daemon=True).start()
+    raised: BaseException | None = None
+    while not future.done():
         try:
-            future.result()
-        except BaseException:
+            end = ends_by()
+            if end is not None and monotonic() >= end:
+                break
+            wait([future], timeout=POLL_SECONDS)
+        except BaseException as error:  # noqa: BLE001 - raised again once the work has ended
+            raised = raised or error
             stop(killed=True)
-            raise
+    if raised is not None:
+        raise raised
+    if future.done():
+        future.result()

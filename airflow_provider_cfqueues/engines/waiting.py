@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
@@ -39,6 +40,19 @@ class Condition:
             await waiter  # what workers do most, and asyncio.wait is not for free
         self._waiters.pop(waiter, None)
 
+    async def rest(self, seconds: float, is_killed: Callable[[], bool]) -> bool:
+        """
+        Wait, whatever changes meanwhile; return False as soon as the run is killed.
+
+        :param seconds: how long.
+        :param is_killed: whether it is.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while not is_killed() and (left := until - loop.time()) > 0:
+            await self.wait(timeout=left)
+        return not is_killed()
+
 
 class Idling:
     """
@@ -52,7 +66,9 @@ class Idling:
         self._timeout = timeout
         self._poll_interval = self._wait = poll_interval
         self._since: float | None = None
+        self._answered = 0.0
         self._next_look = 0.0
+        self._not_before = 0.0
 
     @property
     def is_idle(self) -> bool:
@@ -72,17 +88,34 @@ class Idling:
             self._next_look = now
             return
         self._since = now if self._since is None else self._since
+        self._answered = now
         if now >= self._next_look:  # else it was under way already when another found the queue empty
             self._next_look = now + self._wait
             self._wait = min(MAX_POLL_WAIT, self._wait * 2)
+        if (end := self._end()) is not None and now < end:
+            self._next_look = min(self._next_look, end)  # the last look
+
+    def not_before(self, moment: float) -> None:
+        """
+        Do not end before a look at a moment: messages may come then.
+
+        :param moment: the moment.
+        """
+        self._not_before = max(self._not_before, moment)
+
+    def _end(self) -> float | None:
+        return (
+            None if self._timeout is None or self._since is None else max(self._since + self._timeout, self._not_before)
+        )
 
     def is_over(self, now: float) -> bool:
         """
-        Return whether the queue was idle for long enough.
+        Return whether the queue was idle for long enough, and still was when the time was up.
 
         :param now: the time.
         """
-        return self._timeout is not None and self._since is not None and now >= self._since + self._timeout
+        end = self._end()
+        return end is not None and end <= self._answered <= now
 
     def is_early(self, now: float) -> bool:
         """
@@ -100,8 +133,7 @@ class Idling:
         """
         if self._since is None:
             return None
-        moments = [self._next_look] if self._timeout is None else [self._next_look, self._since + self._timeout]
-        return min((moment - now for moment in moments if moment > now), default=None)
+        return self._next_look - now if self._next_look > now else None
 
 
 def utc_now() -> datetime:

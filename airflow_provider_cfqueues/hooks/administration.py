@@ -347,7 +347,7 @@ class AdministrationHook(CloudflareBaseHook):
         if queue_id in self.warned_of:
             return consumer
         self.warned_of.add(queue_id)
-        queue = self._known.name_of(queue_id) or queue_id
+        queue = self.name_of(queue_id)
         if consumer is None:
             self.log.warning(
                 "No pull consumer of queue %s could be looked at (there is none, or the token may not read it): "

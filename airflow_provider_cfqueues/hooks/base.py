@@ -13,6 +13,7 @@ from asgiref.sync import sync_to_async
 
 from airflow_provider_cfqueues._compat import BaseHook, get_hook_lineage_collector, mask_secret
 from airflow_provider_cfqueues.client import lookup
+from airflow_provider_cfqueues.client.environment import Network, read_environment
 from airflow_provider_cfqueues.client.flow import Known
 from airflow_provider_cfqueues.client.settings import Settings, parse_settings
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
@@ -59,8 +60,8 @@ class CloudflareBaseHook(BaseHook):
             if self._client is None:
                 from airflow_provider_cfqueues.client.transport import Client
 
-                settings, telemetry = self._observed_settings()
-                self._client = Client(settings, observe=telemetry.request)
+                settings, network, telemetry = self._prepare(needs_tls=False)
+                self._client = Client(settings, network=network, observe=telemetry.request)
             return self._client
 
     async def aget_conn(self) -> AsyncClient:
@@ -71,11 +72,12 @@ class CloudflareBaseHook(BaseHook):
         """
         loop = asyncio.get_running_loop()
         if self._async_client is None or self._async_loop is not loop:
+            settings, network, telemetry = await sync_to_async(self._prepare)(needs_tls=True)
             from airflow_provider_cfqueues.client.transport import AsyncClient
 
-            settings, telemetry = await sync_to_async(self._observed_settings)()
             if self._async_client is None or self._async_loop is not loop:  # still, after others had their turn
-                self._async_client, self._async_loop = AsyncClient(settings, observe=telemetry.request), loop
+                self._async_client = AsyncClient(settings, network=network, observe=telemetry.request)
+                self._async_loop = loop
         return self._async_client
 
     def get_queue_url(self, queue_id: str) -> str | None:
@@ -90,10 +92,17 @@ class CloudflareBaseHook(BaseHook):
             return None
         return f"https://dash.cloudflare.com/{settings.account_id}/workers/queues/view/{queue_id}"
 
-    def _observed_settings(self) -> tuple[Settings, Telemetry]:
+    def _prepare(self, *, needs_tls: bool) -> tuple[Settings, Network, Telemetry]:
+        """Do what takes long, while no event loop waits: load HTTP libraries, certificates and Airflow's plugins."""
+        from airflow_provider_cfqueues.client import transport  # noqa: F401
+
         settings = self._settings()
-        get_hook_lineage_collector()  # here, where no event loop waits while the first call loads Airflow's plugins
-        return settings, Telemetry(settings=settings, moved=partial(self.traffic.add, settings.account_id))
+        get_hook_lineage_collector()
+        telemetry = Telemetry(settings=settings, moved=partial(self.traffic.add, settings.account_id))
+        network = read_environment(settings)
+        if needs_tls and not settings.is_loopback:
+            network.tls  # noqa: B018 - made here once
+        return settings, network, telemetry
 
     def _settings(self) -> Settings:
         connection = self.get_connection(self.cloudflare_conn_id)
@@ -148,6 +157,14 @@ class CloudflareBaseHook(BaseHook):
         """Async twin of :meth:`run`."""
         with self._naming_queues():
             return await (await self.aget_conn()).run(flow)
+
+    def name_of(self, queue_id: str) -> str:
+        """
+        Return the name of a queue if it was looked up, else its ID.
+
+        :param queue_id: ID of the queue.
+        """
+        return self._known.name_of(queue_id) or queue_id
 
     @contextmanager
     def _naming_queues(self) -> Iterator[None]:

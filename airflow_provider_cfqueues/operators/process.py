@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_cfqueues import arguments
-from airflow_provider_cfqueues._compat import AIRFLOW_VERSION, determine_kwargs, import_string
+from airflow_provider_cfqueues._compat import (
+    AIRFLOW_VERSION,
+    AirflowFailException,
+    AirflowSkipException,
+    determine_kwargs,
+    import_string,
+)
 from airflow_provider_cfqueues.arguments import Seconds
 from airflow_provider_cfqueues.delays import DelayRule, ExponentialDelay, is_rule
 from airflow_provider_cfqueues.engines.processing.engine import Engine
-from airflow_provider_cfqueues.engines.processing.handling import is_async
 from airflow_provider_cfqueues.engines.processing.journal import Journal
 from airflow_provider_cfqueues.engines.processing.metrics import Metrics
 from airflow_provider_cfqueues.engines.processing.options import Options, choose_visibility_timeout
 from airflow_provider_cfqueues.engines.processing.progress import log_report
+from airflow_provider_cfqueues.engines.processing.results import is_async, why_refused
 from airflow_provider_cfqueues.engines.processing.running import run_in_thread
 from airflow_provider_cfqueues.engines.queue import HookQueue
+from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.engines.waiting import utc_now
 from airflow_provider_cfqueues.exceptions import ProcessingFailedError
 from airflow_provider_cfqueues.operators.base import QueueOperator
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
     from airflow_provider_cfqueues.engines.processing.journal import Store
     from airflow_provider_cfqueues.engines.processing.report import Report
+    from airflow_provider_cfqueues.engines.queue import MessageQueue
     from airflow_provider_cfqueues.models import Consumer
 
 DEFAULT_DELAY = ExponentialDelay(jitter=0.2)
@@ -120,7 +129,7 @@ class QueueProcessOperator(QueueOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.handler = handler
+        self.handler = handler if isinstance(handler, str) else _check_handler(handler)
         self.op_args = op_args
         self.op_kwargs = op_kwargs or {}
         self.batch = batch
@@ -148,13 +157,13 @@ class QueueProcessOperator(QueueOperator):
         """Process the queue."""
         options = self._options()
         share = parse_fail_on(self.fail_on)
-        handler = self._bind_handler(context)
+        handler = self._bind_handler(context, options)
         store = self._find_store(context)
         queue_id = self.find_queue()
         consumer = self.hook.get_pull_consumer(queue_id)
         options = replace(options, consumer=consumer)
         metrics = Metrics(queue_id)
-        queue = HookQueue(
+        queue = self._open_queue(
             self.hook,
             queue_id,
             visibility_timeout=options.visibility_timeout,
@@ -209,15 +218,21 @@ class QueueProcessOperator(QueueOperator):
             grace=arguments.parse_seconds(self.grace, "grace"),
             dry_run=self.is_dry_run,
             keep_results=self.keep_results,
+            ends_task=(AirflowSkipException, AirflowFailException),
             **given,
         )
 
-    def _bind_handler(self, context: Context) -> Callable[[Any], Any]:
-        """Return the handler as a function of the message alone."""
-        handler: Callable[..., Any] = import_string(self.handler) if isinstance(self.handler, str) else self.handler
+    def _open_queue(self, *args: Any, **kwargs: Any) -> MessageQueue:
+        """Return the queue to process; a subclass may have one of its own."""
+        return HookQueue(*args, **kwargs)
+
+    def _bind_handler(self, context: Context, options: Options) -> Callable[[Any], Any]:
+        """Return the handler as a function of the message alone; a subclass may have one of its own."""
+        handler = _check_handler(import_string(self.handler) if isinstance(self.handler, str) else self.handler)
         # A view, not a copy: Airflow 2 warns of each deprecated key that is looked at.
         known: Mapping[str, Any] = ChainMap(dict(self.op_kwargs), cast("dict[str, Any]", context))
-        args, kwargs = tuple(self.op_args), determine_kwargs(handler, (None, *self.op_args), known)
+        args = tuple(self.op_args)
+        kwargs = determine_kwargs(handler, (None, *args), known) if _has_signature(handler) else dict(self.op_kwargs)
         if is_async(handler):
 
             async def handle_async(message: Any) -> Any:
@@ -253,9 +268,9 @@ class QueueProcessOperator(QueueOperator):
 
     def _judge(self, report: Report, share: float | None) -> None:
         if self._killed:
-            msg = f"The task was killed: {report.acked} messages are acked, the others given back"
+            msg = f"The task was killed: {report.fates[Kind.ACKED]} messages are acked, the others given back"
             raise ProcessingFailedError(msg, failures=report.failures, conn_id=self.cloudflare_conn_id)
-        bad = report.failed + report.unconfirmed
+        bad = report.failed + report.fates[Kind.UNCONFIRMED]
         total = report.handled
         if not are_too_many(bad, total, share):
             return
@@ -264,6 +279,23 @@ class QueueProcessOperator(QueueOperator):
         raise ProcessingFailedError(
             msg, failures=report.failures, conn_id=self.cloudflare_conn_id, queue=self.queue_id or self.queue_name
         )
+
+
+def _has_signature(handler: Callable[..., Any]) -> bool:
+    """Tell whether Python knows the parameters of a handler: of some builtins and objects it does not."""
+    try:
+        inspect.signature(handler)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_handler(handler: Any) -> Callable[..., Any]:
+    """Return a handler; raise for what cannot be one, so that a DAG with it is an import error."""
+    if (why := why_refused(handler)) is not None:
+        msg = f"handler must be a function of a message: {why}"
+        raise TypeError(msg)
+    return cast("Callable[..., Any]", handler)
 
 
 def parse_fail_on(value: Any) -> float | None:

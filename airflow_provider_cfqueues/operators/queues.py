@@ -22,6 +22,7 @@ from airflow_provider_cfqueues.operators.leases import warn_of_short_leases
 from airflow_provider_cfqueues.operators.process import QueueProcessOperator
 from airflow_provider_cfqueues.operators.purge import QueuePurgeOperator
 from airflow_provider_cfqueues.operators.redrive import QueueRedriveOperator
+from airflow_provider_cfqueues.operators.runs import QueueTriggerDagRunsOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
@@ -42,6 +43,7 @@ __all__ = [
     "QueueRetryOperator",
     "QueueSendOperator",
     "QueueSettleOperator",
+    "QueueTriggerDagRunsOperator",
 ]
 
 LEASES_PER_LINE = 50

@@ -9,6 +9,7 @@ from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues.arguments import Seconds
 from airflow_provider_cfqueues.engines.redriving.options import RedriveOptions, RedriveReport
 from airflow_provider_cfqueues.engines.redriving.redrive import Redrive
+from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.exceptions import ProcessingFailedError
 from airflow_provider_cfqueues.matching import check_match
 from airflow_provider_cfqueues.operators.base import QueueOperator
@@ -151,7 +152,7 @@ class QueueRedriveOperator(QueueOperator):
         if self._killed:
             msg = f"The task was killed: {report.moved} messages are moved, the others given back"
             raise ProcessingFailedError(msg, conn_id=self.cloudflare_conn_id, queue=queue)
-        bad = report.unmovable + report.unconfirmed + report.expired
+        bad = report.unmovable + report.fates[Kind.UNCONFIRMED] + report.fates[Kind.EXPIRED]
         total = report.moved + bad
         if are_too_many(bad, total, share):
             listed = "; ".join(f"{item['message_id']}: {item['reason']}" for item in report.listed)

@@ -73,7 +73,7 @@ class Telemetry:
             self._count(call, call.queue, exchange.result)
 
     def _count(self, call: Call[Any], queue: str, result: Any) -> None:
-        moved = _moved(call, result)
+        moved = _moved(result)
         for name, number in moved.items():
             count(name, number, queue=queue)
         metrics = result if isinstance(result, QueueMetrics) else getattr(result, "backlog", None)
@@ -83,24 +83,18 @@ class Telemetry:
             self.moved(queue, moved)
 
 
-def _moved(call: Call[Any], result: Any) -> dict[str, int]:
+def _moved(result: Any) -> dict[str, int]:
     if isinstance(result, PullResult):
         return {"pulled": len(result)}
     if isinstance(result, SendResult):
         return {"sent": result.sent_count}
     if isinstance(result, AckResult):
         return {
-            "acked": _confirmed(result.ack_count, call.payload["acks"], result),
-            "retried": _confirmed(result.retry_count, call.payload["retries"], result),
+            "acked": result.confirmed_acks,
+            "retried": result.confirmed_retries,
             "unconfirmed": len(result.unconfirmed),
         }
     return {}
-
-
-def _confirmed(counted: int | None, leases: list[dict[str, Any]], result: AckResult) -> int:
-    if counted is not None:
-        return counted
-    return sum(lease["lease_id"] not in result.unconfirmed for lease in leases)
 
 
 @contextmanager

@@ -27,12 +27,13 @@ def define(specs: list[dict[str, Any]]) -> dict[str, DAG]:
     Return DAGs by their names.
 
     :param specs: for each: ``dag_id``; ``watchers``, the arguments of a trigger by the name of its asset; and
-        ``task``: ``nothing``, or ``ack`` for one that fails in its first run and acks in the next.
+        ``task``: ``nothing``; ``ack`` for one that fails in its first run and acks in the next; or any of ``settle``,
+        which acks, and ``slow``, which takes three seconds; ``max_active_runs``.
     """
     return {spec["dag_id"]: _define(**spec) for spec in specs}
 
 
-def _define(dag_id: str, watchers: dict[str, dict[str, Any]], task: str = "nothing") -> DAG:
+def _define(dag_id: str, watchers: dict[str, dict[str, Any]], task: str = "nothing", max_active_runs: int = 100) -> DAG:
     from airflow.providers.standard.operators.empty import EmptyOperator
     from airflow.sdk import DAG, Asset, AssetAny, AssetWatcher
 
@@ -44,12 +45,35 @@ def _define(dag_id: str, watchers: dict[str, dict[str, Any]], task: str = "nothi
     ]
     start = datetime(2026, 1, 1, tzinfo=timezone.utc)
     schedule = AssetAny(*assets) if assets else None
-    with DAG(dag_id, schedule=schedule, start_date=start, catchup=False, max_active_runs=100) as dag:
+    with DAG(dag_id, schedule=schedule, start_date=start, catchup=False, max_active_runs=max_active_runs) as dag:
+        queue_names = [arguments["queue_name"] for arguments in watchers.values()]
         if task == "nothing":
             EmptyOperator(task_id="nothing")  # the scheduler runs it itself
+        elif task == "ack":
+            _fail_once_then_ack(queue_names[0])
         else:
-            _fail_once_then_ack(next(iter(watchers.values()))["queue_name"])
+            _settle(queue_names if "settle" in task else [])
+        if "slow" in task:
+            _take_three_seconds()
     return dag
+
+
+def _take_three_seconds() -> None:
+    from airflow.sdk import task
+
+    @task
+    def work() -> None:
+        time.sleep(3)
+
+    work()
+
+
+def _settle(queue_names: list[str]) -> None:
+    from airflow_provider_cfqueues.events import event_leases
+    from airflow_provider_cfqueues.operators.queues import QueueAckOperator
+
+    for name in queue_names:
+        QueueAckOperator(task_id=f"ack-{name}", queue_name=name, lease_ids=event_leases(queue_name=name))
 
 
 def _fail_once_then_ack(queue_name: str) -> None:

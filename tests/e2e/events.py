@@ -18,6 +18,18 @@ class Event(NamedTuple):
     attempts: int
 
 
+class Run(NamedTuple):
+    """
+    A DAG run, as the metadata database has it.
+
+    :param run_id: its ID.
+    :param keys: what tells apart the messages that it consumed, by :func:`key_of`.
+    """
+
+    run_id: str
+    keys: tuple[str, ...]
+
+
 def compare(events: Sequence[Event], expected: Mapping[str, Collection[Any]]) -> tuple[list[str], int]:
     """
     Return what is wrong with the events, and how many say again what an earlier one said.
@@ -27,8 +39,8 @@ def compare(events: Sequence[Event], expected: Mapping[str, Collection[Any]]) ->
     """
     problems, again = [], 0
     for asset, bodies in expected.items():
-        stored = (_key_of(event.body) for event in events if event.asset == asset)
-        found = account(map(_key_of, bodies), stored)
+        stored = (key_of(event.body) for event in events if event.asset == asset)
+        found = account(map(key_of, bodies), stored)
         if found.lost:
             problems.append(f"{len(found.lost)} messages LOST for {asset}, such as {sorted(found.lost)[:3]}")
         if strange := sorted(found.strange):
@@ -37,5 +49,6 @@ def compare(events: Sequence[Event], expected: Mapping[str, Collection[Any]]) ->
     return problems, again
 
 
-def _key_of(body: Any) -> str:
+def key_of(body: Any) -> str:
+    """Return what tells a message from others."""
     return json.dumps(body, sort_keys=True)

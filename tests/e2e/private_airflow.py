@@ -5,26 +5,29 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sqlite3
+import signal
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import requests
 
-from e2e.events import Event
+from e2e.database import Postgres, Sqlite
+from e2e.events import Event, Run, key_of
 from e2e.triggerer import POLL_SECONDS, Triggerer
-from harness.local_airflow import airflow, configure, free_port, stop
+from harness.local_airflow import IS_AIRFLOW_2, airflow, configure, free_port, stop
 
 Answer = TypeVar("Answer")
 
 SHORT_ACK_TIMEOUT = 8
 """Where watchers may have short leases; Airflow's own is 300 s."""
 GIVE_UP_SECONDS = 240
+DEAD_SECONDS = 15
+"""A task that gave no sign of life for so long counts as dead."""
 
 
 class Airflow:
@@ -33,9 +36,11 @@ class Airflow:
 
     :param folder: for all its files.
     :param connection: the connection to the emulator, as JSON.
+    :param on_postgres: whether the metadata database is a PostgreSQL.
+    :param settings: further environment variables.
     """
 
-    def __init__(self, folder: Path, connection: str) -> None:
+    def __init__(self, folder: Path, connection: str, *, on_postgres: bool = False, **settings: str) -> None:
         self.folder = folder
         self.home = folder / "airflow"
         self.signs = folder / "signs"
@@ -43,11 +48,11 @@ class Airflow:
         self.restarts: Counter[str] = Counter()
         self._components: dict[tuple[str, ...], subprocess.Popen[bytes]] = {}
         self._kept: Triggerer | None = None
-        self._database = self.home / "airflow.db"
         self._dag_ids: dict[str, None] = {}
         self._port = free_port()
         (self.home / "dags").mkdir(parents=True)
         self.signs.mkdir()
+        self.database = Postgres(folder) if on_postgres else Sqlite(self.home)
         configure(self._port)
         del os.environ["AIRFLOW__LOGGING__NAMESPACE_LEVELS"]  # Airflow 3.2 cannot read an empty one
         os.environ.update(
@@ -57,11 +62,18 @@ class Airflow:
             AIRFLOW__CORE__DAG_DISCOVERY_SAFE_MODE="False",
             AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION="False",
             AIRFLOW__CORE__LOAD_EXAMPLES="False",
-            AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{self._database}",
+            AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=self.database.address,
             AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL="1",
             AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL="5",
+            # A task whose worker was killed is tried again soon.
+            AIRFLOW__SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD=str(DEAD_SECONDS),
+            AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT=str(DEAD_SECONDS),
+            AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL="2",
+            AIRFLOW__SCHEDULER__ZOMBIE_DETECTION_INTERVAL="2",
+            AIRFLOW__WORKERS__EXECUTION_API_RETRIES="2",
             AIRFLOW__TRIGGERER__SHARED_STREAM_ACK_TIMEOUT=str(SHORT_ACK_TIMEOUT),
             CFQUEUES_E2E_SIGNS=str(self.signs),
+            **settings,
         )
 
     def start(self) -> None:
@@ -70,9 +82,25 @@ class Airflow:
         migrated = subprocess.run(airflow("db", "migrate"), capture_output=True, text=True, check=False)
         if migrated.returncode:
             raise RuntimeError(f"airflow db migrate failed:\n{migrated.stderr[-3000:]}")
-        self._start("api-server", "--host", "127.0.0.1", "--port", str(self._port))
         self._start("scheduler", "--skip-serve-logs")
-        self._start("dag-processor")
+        if not IS_AIRFLOW_2:  # there, the scheduler reads DAG files, and tasks write to the database
+            self._start("api-server", "--host", "127.0.0.1", "--port", str(self._port))
+            self._start("dag-processor")
+
+    @contextmanager
+    def stopped(self, component: str) -> Iterator[None]:
+        """Stop a component without ending it, as a machine that swaps; let it go on afterwards."""
+        group = next(process.pid for command, process in self._components.items() if command[0] == component)
+        os.killpg(group, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(group, signal.SIGCONT)
+
+    def pause_dag(self, dag_id: str, *, paused: bool) -> None:
+        """Pause a DAG, or let it go on."""
+        command = airflow("dags", "pause" if paused else "unpause", dag_id, "--yes")
+        subprocess.run(command, capture_output=True, check=True)
 
     def _start(self, *command: str) -> None:
         with (self.folder / f"{command[0]}.log").open("ab") as log:
@@ -107,6 +135,7 @@ class Airflow:
             with suppress(ProcessLookupError):
                 triggerer.go_on()
         stop([*self._components.values(), *(triggerer.process for triggerer in self.triggerers)])
+        self.database.stop()
 
     # -- DAGs and the triggerer -------------------------------------------------------------------------------------
 
@@ -175,11 +204,7 @@ class Airflow:
 
     def query(self, sql: str, *values: Any) -> list[Any]:
         """Read from the database."""
-        db = sqlite3.connect(self._database, timeout=30)
-        try:
-            return db.execute(sql, values).fetchall()
-        finally:
-            db.close()
+        return self.database.query(sql, *values)
 
     def events(self, assets: Sequence[str] | str) -> list[Event]:
         """Return the events of an asset, or of several, oldest first."""
@@ -194,13 +219,27 @@ class Airflow:
                 ]
         return found
 
-    @contextmanager
-    def locked_database(self) -> Iterator[None]:
+    def event_count(self, asset: str) -> int:
+        """Return how many events of an asset are stored, those without messages included."""
+        counted = self.query(
+            "SELECT count(*) FROM asset_event e JOIN asset a ON a.id = e.asset_id WHERE a.name = ?", asset
+        )
+        return int(counted[0][0])
+
+    def runs(self, dag_id: str) -> list[Run]:
+        """Return the runs of a DAG, each with the messages that it consumed, oldest first."""
+        rows = self.query(
+            "SELECT r.run_id, e.extra FROM dag_run r LEFT JOIN dagrun_asset_event c ON c.dag_run_id = r.id "
+            "LEFT JOIN asset_event e ON e.id = c.event_id WHERE r.dag_id = ? ORDER BY r.id",
+            dag_id,
+        )
+        found: dict[str, list[str]] = {}
+        for run_id, extra in rows:
+            payload = (json.loads(extra) if isinstance(extra, str) else extra or {}).get("payload", {})
+            keys = [key_of(message["body"]) for message in payload.get("messages", ())]
+            found.setdefault(run_id, []).extend(keys)
+        return [Run(run_id, tuple(keys)) for run_id, keys in found.items()]
+
+    def locked_database(self) -> AbstractContextManager[None]:
         """Keep everybody else from writing."""
-        db = sqlite3.connect(self._database, timeout=30, isolation_level=None)
-        try:
-            db.execute("BEGIN IMMEDIATE")
-            yield
-            db.execute("ROLLBACK")
-        finally:
-            db.close()
+        return self.database.locked()

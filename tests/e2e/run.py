@@ -9,6 +9,7 @@ metadata database, and what the emulator counted. The exit code is 0 only if no 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import shutil
 import signal
@@ -18,55 +19,70 @@ import time
 import traceback
 from pathlib import Path
 
+from e2e.bursts import BURSTS
 from e2e.examples import examples
 from e2e.kills import kills
 from e2e.private_airflow import Airflow
+from e2e.runs import runs
 from e2e.scenarios import burst, latency, logs, many
 from e2e.troubles import api, database, task
 from e2e.two import two
 from e2e.world import World
 from harness.audit import Verdict, show
 from harness.cloudflare import cloudflare
+from harness.local_airflow import IS_AIRFLOW_2
 
 SCENARIOS = {
     "latency": latency,
     "burst": burst,
     "many": many,
+    **BURSTS,
     "kill": kills,
     "database": database,
     "api": api,
     "task": task,
     "two": two,
     "examples": examples,
+    "runs": runs,  # after all others that call the API: its faults stay
     "logs": logs,  # the last: it reads what the others left
 }
-SHORT = ("latency", "burst", "kill", "examples", "logs")
+SHORT = ("latency", "burst", "bursts", "kill", "examples", "runs", "logs")
+ASSET_MANAGER = "airflow_provider_cfqueues.assets.manager.QueueRefreshingAssetManager"
 
 
-def run(names: list[str], *, is_short: bool, rounds: int, seed: int, keep: Path | None) -> dict[str, Verdict]:
+def run(names: list[str], given: argparse.Namespace, seed: int) -> dict[str, Verdict]:
     """
     Run scenarios.
 
     :param names: which.
-    :param is_short: with few samples.
-    :param rounds: how often the triggerer is killed at each step.
+    :param given: the options of the command line.
     :param seed: of the dice.
-    :param keep: gets a copy of logs and database.
     """
     verdicts = {}
+    rounds = given.rounds or (1 if given.short else 12)
+    settings = {"AIRFLOW__CORE__ASSET_MANAGER_CLASS": ASSET_MANAGER} if given.asset_manager else {}
     with tempfile.TemporaryDirectory(prefix="cfqueues-e2e-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         with cloudflare(folder) as emulated:
-            airflow = Airflow(folder, emulated.connection)
-            world = World(airflow, emulated, is_short, rounds, random.Random(seed))
+            airflow = Airflow(folder, json.dumps(emulated.connection), on_postgres=given.postgres, **settings)
+            world = World(
+                airflow,
+                emulated,
+                given.short,
+                rounds,
+                given.messages,
+                random.Random(seed),
+                asset_manager=given.asset_manager,
+                names_dags=not given.no_dag_ids,
+            )
             try:
                 airflow.start()
                 for scenario in names:
                     verdicts[scenario] = run_one(scenario, world)
             finally:
                 airflow.stop()
-                if keep is not None:
-                    shutil.copytree(folder, keep, dirs_exist_ok=True)
+                if given.keep is not None:
+                    shutil.copytree(folder, given.keep, dirs_exist_ok=True)
     return verdicts
 
 
@@ -96,17 +112,19 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, help="kills at each step (12; with --short 1)")
     parser.add_argument("--seed", type=int, help="of the moments (drawn and printed)")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="copy logs and database there")
-    parser.add_argument("--airflow", metavar="X.Y", help="another Airflow; before 3.3 there is only 'task' and 'logs'")
+    parser.add_argument("--airflow", metavar="X.Y", help="another Airflow; before 3.3 a DAG settles; 2.11: only runs")
+    parser.add_argument("--messages", type=int, default=1_000, help="that become runs (%(default)s; with --short 60)")
+    parser.add_argument("--postgres", action="store_true", help="the metadata database is a PostgreSQL, not SQLite")
+    parser.add_argument("--asset-manager", action="store_true", help="Airflow runs with the provider's asset manager")
+    parser.add_argument("--no-dag-ids", action="store_true", help="watchers do not know which DAGs run for them")
     given = parser.parse_args()
     if unknown := sorted(set(given.scenarios) - set(SCENARIOS)):
         parser.error(f"no such scenario: {', '.join(unknown)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is ended
     seed = random.randrange(1_000_000) if given.seed is None else given.seed
     print(f"Seed {seed}", flush=True)
-    names = given.scenarios or default_scenarios(is_short=given.short)
-    verdicts = run(
-        names, is_short=given.short, rounds=given.rounds or (1 if given.short else 12), seed=seed, keep=given.keep
-    )
+    chosen = given.scenarios or default_scenarios(is_short=given.short)
+    verdicts = run([name for name in SCENARIOS if name in chosen], given, seed)
     return show("Event-driven scheduling in a real Airflow", verdicts)
 
 
@@ -115,7 +133,7 @@ def default_scenarios(*, is_short: bool) -> list[str]:
     from airflow import __version__
 
     if tuple(map(int, __version__.split(".")[:2])) < (3, 3):
-        return ["task", "logs"]
+        return ["runs"] if IS_AIRFLOW_2 else ["task", *BURSTS, "runs", "logs"]
     return list(SHORT if is_short else SCENARIOS)
 
 

@@ -6,7 +6,9 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+from airflow_provider_cfqueues._compat import HAS_SHARED_STREAMS
 from e2e.private_airflow import Airflow
 from harness.cloudflare import Cloudflare, Queue
 
@@ -24,14 +26,35 @@ class World:
     :param cloudflare: the emulator.
     :param is_short: whether few samples do.
     :param rounds: how often the triggerer is killed at each step.
+    :param messages: how many messages become runs.
     :param dice: for moments that must not keep time with a poll.
+    :param asset_manager: whether Airflow runs with the provider's asset manager, which needs no closing events.
+    :param names_dags: whether watchers are told which DAGs run for them.
     """
 
     airflow: Airflow
     cloudflare: Cloudflare
     is_short: bool
     rounds: int
+    messages: int
     dice: random.Random
+    asset_manager: bool = False
+    names_dags: bool = True
+
+    @property
+    def closing_events(self) -> int:
+        """How many events a burst may have beside those with messages."""
+        return 0 if self.asset_manager else 1
+
+    def trigger_arguments(self, dag_ids: list[str]) -> dict[str, Any]:
+        """Return what a trigger is told of the DAGs that run for it."""
+        arguments: dict[str, Any] = {} if HAS_SHARED_STREAMS else {"settle": "task"}
+        return {**arguments, "dag_ids": dag_ids} if self.names_dags else arguments
+
+    @property
+    def task(self) -> str:
+        """The task of a DAG that is only to run: before Airflow 3.3 it has to settle what the trigger cannot."""
+        return "nothing" if HAS_SHARED_STREAMS else "settle"
 
     @property
     def judged(self) -> int:

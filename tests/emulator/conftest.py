@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -16,9 +18,8 @@ from airflow_provider_cfqueues.emulator.model import ConsumerSettings, Message, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
-
+ROOT = Path(__file__).parents[2]
 MIDNIGHT = 20_000 * 86_400
 
 
@@ -183,3 +184,26 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
             return Running(process, errors)
 
         yield run
+
+
+@pytest.fixture(scope="session")
+def interpreter() -> Callable[[str], str]:
+    """Return a Python of a version, or skip the test."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))  # whose shims are on PATH, and may not run
+
+    def find(version: str) -> str:
+        for candidate in (shutil.which(f"python{version}"), *pyenv.glob(f"versions/{version}.*/bin/python")):
+            if candidate and subprocess.run([candidate, "-c", ""], capture_output=True, check=False).returncode == 0:
+                return str(candidate)
+        return pytest.skip(f"this machine has no Python {version}")
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def one_file(interpreter: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the emulator as one file, on the oldest Python that it is for."""
+    file = tmp_path_factory.mktemp("file") / "cfqueues-emulator.pyz"
+    command = [ROOT / "scripts" / "emulator_file", "--python", "3.10", file]
+    subprocess.run(command, env={**os.environ, "PYTHON": interpreter("3.10")}, check=True)
+    return file

@@ -3,40 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import zipfile
-from pathlib import Path
 
 import httpx
 import pytest
 
-ROOT = Path(__file__).parents[2]
-
-
-def interpreter(version: str) -> str:
-    """Return a Python of this version, or skip the test."""
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))  # whose shims are on PATH, and do not run
-    for candidate in (shutil.which(f"python{version}"), *pyenv.glob(f"versions/{version}.*/bin/python")):
-        if candidate and subprocess.run([candidate, "-c", ""], stderr=subprocess.DEVNULL, check=False).returncode == 0:
-            return str(candidate)
-    return pytest.skip(f"this machine has no Python {version}")
-
-
-@pytest.fixture(scope="module")
-def one_file(tmp_path_factory) -> Path:
-    file = tmp_path_factory.mktemp("file") / "cfqueues-emulator.pyz"
-    subprocess.run(
-        [ROOT / "scripts" / "emulator_file", "--python", "3.10", file],
-        env={**os.environ, "PYTHON": interpreter("3.10")},
-        check=True,
-    )
-    return file
-
 
 @pytest.mark.parametrize("version", ["3.10", "3.13"])
-def test_one_file_serves_queues_where_only_python_is_installed(one_file, version):
+def test_one_file_serves_queues_where_only_python_is_installed(one_file, interpreter, version):
     python = [interpreter(version), "-I", "-S"]  # without -S it would see what that Python has installed
     command = [*python, one_file, "--port", "0", "--queue", "orders,max-retries=5"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
@@ -54,7 +29,7 @@ def test_one_file_serves_queues_where_only_python_is_installed(one_file, version
     assert pulled["attempts"] == 1
 
 
-def test_one_file_says_how_it_is_called(one_file):
+def test_one_file_says_how_it_is_called(one_file, interpreter):
     done = subprocess.run([interpreter("3.10"), "-I", "-S", one_file, "--help"], capture_output=True, text=True)
     assert done.stdout.startswith("usage: python cfqueues-emulator.pyz [-h]")
 

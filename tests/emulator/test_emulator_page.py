@@ -50,6 +50,13 @@ def test_state_shows_as_many_messages_as_are_asked_for(api, cf):
     assert refused.status_code == 400
 
 
+def test_state_counts_the_deliveries_that_are_left_as_the_emulator_was_told_to_count():
+    with Emulator(assume={"attempts": "max-retries"}, queues={"orders": {"max_retries": 2}}) as cf:
+        cf.send(cf.queues["orders"], 1)
+        pull(cf, "orders")
+        assert cf.state()["queues"][0]["messages"][0]["deliveries_left"] == 1
+
+
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory) -> list[str]:
     """Return the texts that a browser shows, once it has read the state of a busy emulator."""

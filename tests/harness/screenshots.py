@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from harness.cloudflare import Cloudflare
@@ -110,7 +111,7 @@ def busy_emulator() -> Iterator[str]:
         yield cf.base_url.removesuffix("/client/v4")
 
 
-def photograph(api: Api, cloudflare: Cloudflare, python: str) -> int:
+def photograph(api: Api, cloudflare: Cloudflare, python: str, folder: Path) -> int:
     """Run the examples, then let the browser look."""
     states = [run_once(api, cloudflare)]
     send_more_orders(cloudflare)
@@ -122,8 +123,8 @@ def photograph(api: Api, cloudflare: Cloudflare, python: str) -> int:
         "emulator": talk_to_emulator(),
         "command line": look_at_queues(),
     }
-    IMAGES.mkdir(exist_ok=True)
-    browser = [python, "-m", "harness.screenshots_browser", str(IMAGES)]
+    folder.mkdir(exist_ok=True)
+    browser = [python, "-m", "harness.screenshots_browser", str(folder)]
     with busy_emulator() as page:
         scene["emulator page"] = page
         done = subprocess.run(browser, input=json.dumps(scene), text=True, check=False)
@@ -132,9 +133,10 @@ def photograph(api: Api, cloudflare: Cloudflare, python: str) -> int:
 
 def main() -> int:
     """Make all pictures."""
-    (python,) = sys.argv[1:]
+    python, *given = sys.argv[1:]
+    folder = Path(given[0]).resolve() if given else IMAGES
     with airflow_home() as home, orders_in_airflow(home) as (api, cloudflare):
-        return photograph(api, cloudflare, python)
+        return photograph(api, cloudflare, python, folder)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
 
 import pytest
+from jumping_time import JumpingLoop
+
+
+@pytest.fixture
+def jumping_time():
+    """Waits of a run take no time."""
+
+    class Policy(asyncio.DefaultEventLoopPolicy):
+        _loop_factory = JumpingLoop
+
+    before = asyncio.get_event_loop_policy()
+    asyncio.set_event_loop_policy(Policy())
+    yield
+    asyncio.set_event_loop_policy(before)
 
 
 @pytest.fixture

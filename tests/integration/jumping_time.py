@@ -28,8 +28,8 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
     def _run_once(self):
         timers = [timer for timer in self._scheduled if not timer.cancelled()]
-        # httpx keeps the time limits of a request that is under way as scopes of anyio.
-        is_waiting = any("CancelScope" in getattr(timer._callback, "__qualname__", "") for timer in timers)
+        # A connection with a request under way has a timer.
+        is_waiting = any("Connection." in getattr(timer._callback, "__qualname__", "") for timer in timers)
         if timers and not self._ready and not is_waiting and not self._in_threads:
             self._ahead += max(0.0, min(timer.when() for timer in timers) - self.time())
         super()._run_once()

@@ -89,8 +89,11 @@ def test_more_than_a_hundred_leases_go_in_several_requests(hook, cf, queue):
 @pytest.mark.parametrize(
     ("wire", "expected", "confirmed", "unconfirmed"),
     [
-        (None, AckResult(ack_count=None, retry_count=None), 3, ()),
-        ({}, AckResult(ack_count=None, retry_count=None), 3, ()),
+        (None, AckResult(ack_count=None, retry_count=None), 0, ("a1", "a2", "r1")),
+        ({}, AckResult(ack_count=None, retry_count=None), 0, ("a1", "a2", "r1")),
+        ([], AckResult(ack_count=None, retry_count=None), 0, ("a1", "a2", "r1")),
+        ({"warnings": {}}, AckResult(ack_count=None, retry_count=None), 3, ()),
+        ({"ackCount": None, "retryCount": None}, AckResult(ack_count=None, retry_count=None), 3, ()),
         ({"ackCount": 2, "retryCount": 1}, AckResult(ack_count=2, retry_count=1), 3, ()),
         ({"ackCount": 2.0, "retryCount": 1, "warnings": None}, AckResult(ack_count=2, retry_count=1), 3, ()),
         ({"ackCount": 2, "retryCount": 1, "warnings": {}}, AckResult(ack_count=2, retry_count=1), 3, ()),
@@ -119,7 +122,15 @@ def test_more_than_a_hundred_leases_go_in_several_requests(hook, cf, queue):
             3,
             (),
         ),
-        ({"ackCount": -1, "retryCount": True}, AckResult(ack_count=None, retry_count=None), 3, ()),
+        ({"ackCount": -1, "retryCount": True}, AckResult(ack_count=None, retry_count=None), 0, ("a1", "a2", "r1")),
+        ({"ackCount": "2", "retryCount": 1}, AckResult(ack_count=None, retry_count=1), 1, ("a1", "a2")),
+        ({"ackCount": 2, "retryCount": 0.5}, AckResult(ack_count=2, retry_count=None), 2, ("r1",)),
+        (
+            {"ackCount": 2, "retryCount": 1, "warnings": 5},
+            AckResult(ack_count=2, retry_count=1, warnings={"#0": "5"}),
+            3,
+            (),
+        ),
         (
             {"warnings": "one text"},
             AckResult(ack_count=None, retry_count=None, warnings={"#0": "one text"}),

@@ -6,13 +6,14 @@ import pytest
 
 from airflow_provider_cfqueues.client import administration
 from airflow_provider_cfqueues.client.flow import Known
-from airflow_provider_cfqueues.client.transport import Client
+from airflow_provider_cfqueues.client.transport import Client, RepeatPolicy
 from airflow_provider_cfqueues.exceptions import (
     AlreadyExistsError,
     InvalidRequestError,
     MalformedResponseError,
     NotFoundError,
     QueuePausedError,
+    ServerError,
 )
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Consumer, PurgeStatus
@@ -209,6 +210,15 @@ def test_a_new_consumer_is_not_tried_out_on_a_message_that_it_could_cost_its_las
     assert [message.attempts for message in hook.pull(queue, max_messages=1)] == [1]
 
 
+def test_a_look_that_fails_for_long_is_no_reason_to_pull_what_may_be_a_last_delivery(cf, queue):
+    client = Client(CloudflareQueuesHook().get_conn().settings, policy=RepeatPolicy(max_seconds=0))
+    cf.add_fault("peek", status=500, body={"success": False, "errors": []})
+    with pytest.raises(ServerError):
+        client.run(administration.ensure_pull_consumer(queue, Consumer(type="http_pull"), Known()))
+    client.close()
+    assert [request for request in cf.requests() if request["path"].endswith("/pull")] == []
+
+
 @pytest.mark.parametrize(("status", "code"), [(403, 10000), (404, 7003), (405, 7001)])
 def test_where_nobody_may_peek_the_pull_tries_a_new_consumer_out(cf, hook, status, code):
     queue = hook.create_queue("new").queue_id
@@ -243,14 +253,10 @@ def test_a_fraction_of_a_second_is_rounded_up(cf, hook):
     assert (settings["delivery_delay"], settings["message_retention_period"]) == (5, 62)
 
 
-def test_a_wanted_consumer_that_is_there_is_left_alone_and_nothing_is_pulled(cf, hook, queue):
+@pytest.mark.parametrize("created", [{"created_on": "2026-01-01T00:00:00Z"}, {}], ids=["old", "of unknown age"])
+def test_a_wanted_consumer_that_is_there_is_left_alone_and_nothing_is_pulled(cf, hook, queue, created):
     hook.send(queue, ["a"])
-    old = {
-        "type": "http_pull",
-        "consumer_id": "c",
-        "created_on": "2026-01-01T00:00:00Z",
-        "settings": {"max_retries": 3},
-    }
+    old = {"type": "http_pull", "consumer_id": "c", "settings": {"max_retries": 3}, **created}
     cf.add_fault("consumers", status=200, body={"success": True, "result": [old]}, times=2)
     assert hook.ensure_pull_consumer(queue).action == "unchanged"
     assert hook.ensure_pull_consumer(queue, max_retries="3").action == "unchanged"
@@ -266,6 +272,15 @@ def test_a_consumer_with_other_settings_is_changed(hook, queue):
 def test_a_consumer_that_somebody_else_made_meanwhile_is_taken(cf, hook, queue):
     cf.add_fault("consumers", status=200, body={"success": True, "result": []})
     assert hook.ensure_pull_consumer(queue, batch_size=50).consumer.batch_size == 50
+
+
+def test_a_consumer_that_is_there_only_when_one_is_created_is_an_error(cf, hook, queue):
+    none = {"status": 200, "body": {"success": True, "result": []}}
+    taken = {"status": 409, "body": {"success": False, "errors": [{"code": 11004, "message": "has a consumer"}]}}
+    for answer in (none, taken, none):
+        cf.add_fault("consumers", **answer)
+    with pytest.raises(AlreadyExistsError, match="has a consumer"):
+        hook.ensure_pull_consumer(queue)
 
 
 def test_a_worker_consumer_is_in_the_way(cf, hook, queue):

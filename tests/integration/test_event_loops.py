@@ -7,7 +7,7 @@ import gc
 import threading
 import warnings
 
-from airflow_provider_cfqueues.client.transport import MAX_CONNECTIONS
+from airflow_provider_cfqueues.client.async_http import MAX_CONNECTIONS
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -71,9 +72,11 @@ def test_wrong_arguments_are_refused_before_anything_is_sent(hook, cf, queue):
 
 
 def test_bodies_of_each_kind_are_decoded_and_the_undecodable_keep_their_raw_body(hook, cf, queue):
+    leases = map(str, itertools.count())
+
     def item(body, content_type):
         metadata = {} if content_type is None else {"CF-Content-Type": content_type}
-        return {"id": "i", "lease_id": "l", "attempts": 1, "timestamp_ms": 1, "body": body, "metadata": metadata}
+        return {"lease_id": next(leases), "attempts": 1, "timestamp_ms": 1, "body": body, "metadata": metadata}
 
     def base64_of(data):
         return base64.b64encode(data).decode()
@@ -121,7 +124,7 @@ def test_what_the_api_leaves_out_is_none(hook, cf, queue):
 )
 def test_an_odd_field_hides_neither_its_message_nor_the_others(hook, cf, queue, odd):
     item = {"id": "i", "lease_id": "l1", "body": "x", "metadata": {"CF-Content-Type": "text"}}
-    answer_to_pull(cf, {**item, **odd}, {**item, "lease_id": "l2"})
+    answer_to_pull(cf, {**item, **odd}, {**item, "id": "j", "lease_id": "l2"})
     assert [message.lease_id for message in hook.pull(queue, max_messages=10)] == ["l1", "l2"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from airflow_provider_cfqueues.client import message_calls, queue_calls
 from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.engines.processing.metrics import Metrics
 from airflow_provider_cfqueues.engines.processing.report import Report
+from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Consumer
@@ -84,7 +86,7 @@ def use_everything(cf):
     hook.update_pull_consumer(cf.queues["orders-failed"], max_retries=1)
     redriven = {"queue_name": "orders-failed", "target_queue_name": "orders", "task_id": "task", "idle_timeout": 0}
     QueueRedriveOperator(match=f"function:{__name__}.is_moved", **redriven).execute({})
-    Metrics(orders).send(Report(acked_from_journal=1))  # what only Airflow 3.3 can count
+    Metrics(orders).send(Report(fates=Counter({Kind.ACKED_FROM_JOURNAL: 1})))  # what only Airflow 3.3 can count
     cf.add_fault(path="metrics", status=400, body={"success": False, "errors": [{"code": 1, "message": "no"}]})
     with pytest.raises(CloudflareQueuesError):
         hook.get_metrics(orders)

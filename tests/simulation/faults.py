@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
-from airflow_provider_cfqueues.client.transport import READ_TIMEOUT_SECONDS as TIMEOUT
+from airflow_provider_cfqueues.client.failures import READ_TIMEOUT_SECONDS as TIMEOUT
 
 DEFECT = -1
 """Stands for an exception that is no TransportError: of a library, or of ours."""

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.outcomes import Ack, Reject, Retry
-from simulation.loop import Thread
+from simulation.loop import Crashed, Thread
 
 if TYPE_CHECKING:
     from simulation.process import Process
 
-# Python 3.10 cannot tell the engine's cancelling of a worker from a handler's own: the run ends and says so.
-TROUBLES = ("raise", "retry", "ask", "dawdle", "cancel" if sys.version_info >= (3, 11) else "raise", "exit")
+TROUBLES = ("raise", "retry", "ask", "dawdle", "cancel", "exit")
 
 
 def make_handler(process: Process, shape: str, is_batch: bool) -> Callable[[Any], Any]:
@@ -59,6 +57,8 @@ class Script:
     def begin(self, given: Message | list[Message]) -> float:
         """Note what is given to the handler; return how long it takes."""
         messages = [given] if isinstance(given, Message) else given
+        if self._process.is_dead:  # a thread that goes on while its process is unwound
+            raise Crashed
         for message in messages:
             self._tell(self._process.begins, message)
         if any(self._is_trouble(message) for message in messages) and self._random.random() < 0.2:

@@ -220,6 +220,8 @@ class Thread:
         :param seconds: how much.
         """
         thread: Thread = cls.current.thread
+        if thread._killed:  # and what it runs has swallowed that
+            raise Crashed
         thread._loop.call_later(seconds, thread.resume)
         thread._gave_way.release()
         thread._go.acquire()

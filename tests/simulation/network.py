@@ -9,17 +9,17 @@ from datetime import datetime
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import httpx
-
 from airflow_provider_cfqueues.client import transport
 from airflow_provider_cfqueues.client.call import Answer, Call
+from airflow_provider_cfqueues.client.environment import Network as Reached
+from airflow_provider_cfqueues.client.failures import no_answer
+from airflow_provider_cfqueues.client.repeating import RepeatPolicy, Tries
 from airflow_provider_cfqueues.client.settings import ApiToken, Settings
 from airflow_provider_cfqueues.emulator import wire
 from airflow_provider_cfqueues.emulator.api import ROUTES
 from airflow_provider_cfqueues.emulator.call import Call as EmulatedCall
 from airflow_provider_cfqueues.emulator.model import BrokerError
 from airflow_provider_cfqueues.emulator.service import ACCOUNT_ID, Service
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from simulation.faults import DEFECT, TIMEOUT, Fault, draw_fault
 from simulation.loop import VirtualTime
 
@@ -71,19 +71,6 @@ class Server:
         return refusal.status, wire.failure(refusal)
 
 
-class VirtualTries(transport._Tries):
-    """The client's own rule of repeating, its minute measured in virtual time: tenacity knows only the real one."""
-
-    def options(self) -> dict[str, Any]:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-
-        def stop(state: Any) -> bool:
-            return loop.time() - began + state.upcoming_sleep >= self._policy.max_seconds
-
-        return {**super().options(), "stop": stop}
-
-
 class SimulatedClient(transport.AsyncClient):
     """
     The client of the package, over the simulated network.
@@ -93,29 +80,18 @@ class SimulatedClient(transport.AsyncClient):
 
     def __init__(self, process: Process) -> None:
         self.settings = SETTINGS
-        self._policy = transport.RepeatPolicy()
+        self._policy = RepeatPolicy()
         self._observe = transport.unobserved
         self._sleep = asyncio.sleep
         self._process = process
-        self._failed: dict[int, CloudflareQueuesError] = {}
 
-    def _tries(self, call: Call[Any]) -> VirtualTries:
-        return VirtualTries(self._policy, call, self.settings)
-
-    async def _repeat(self, call: Call[T]) -> T:
-        """Ask tenacity only where something failed: it costs more than all else of a request."""
-        try:
-            return call.read_answer(await self._carry(call))
-        except CloudflareQueuesError as error:
-            self._failed[id(call)] = error
-        return await super()._repeat(call)
+    def _tries(self, call: Call[T]) -> Tries[T]:
+        return Tries(self._policy, call, self.settings, clock=asyncio.get_running_loop().time)
 
     async def _carry(self, call: Call[Any]) -> Answer:
-        if failed := self._failed.pop(id(call), None):
-            raise failed
         sent_at: datetime = self._process.now()
         answer: asyncio.Future[tuple[int, Mapping[str, str], bytes, Any]] = self._process.loop.create_future()
-        self._process.world.network.send(self._process, call, transport._content(call) or b"", answer)
+        self._process.world.network.send(self._process, call, call.content() or b"", answer)
         status, headers, content, arrived = await answer
         if status == DEFECT:
             raise RuntimeError("Cannot send a request, as the client has been closed.")
@@ -137,6 +113,10 @@ class Hook:
     async def arun(self, flow: Flow[T]) -> T:
         """Drive a flow."""
         return await self._client.run(flow)
+
+    def name_of(self, queue_id: str) -> str:
+        """Return what the log calls a queue."""
+        return queue_id
 
     def log_messages(self, queue_id: str, result: Any) -> None:
         """Log nothing."""
@@ -213,7 +193,7 @@ class Network:
         self._time.after(fault.down, lambda: self._give(process, answer, lambda: answer.set_result(result)))
 
     def _break(self, process: Process, call: Call[Any], answer: asyncio.Future[Any], why: str) -> None:
-        error = transport._no_answer(call, SETTINGS, httpx.ReadError(why), connected=why != "refused")
+        error = no_answer(call, SETTINGS, Reached(), ConnectionError(why), connected=why != "refused")
         self._give(process, answer, lambda: answer.set_exception(error))
 
     def _give(self, process: Process, answer: asyncio.Future[Any], give: Callable[[], None]) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.engines.processing.journal import Journal
+from airflow_provider_cfqueues.engines.processing.runner import Runner
 from airflow_provider_cfqueues.engines.queue import HookQueue
+from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.outcomes import Ack, Reject
 from simulation.handlers import make_handler
@@ -23,6 +27,24 @@ EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
 QUEUE_ID, DEAD_LETTER_QUEUE_ID = "1" * 32, "2" * 32
 SECONDS_AFTER_KILL = 200.0
 """Beyond the grace: a last request is repeated for a minute, and a copy to the dead-letter queue goes before it."""
+
+
+class OneLoop(Runner):
+    """Runs async handlers in the loop of the engine: there is one virtual loop for each process."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    def run_async(self, work: Any) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.append(task)
+        return task
+
+    async def end(self, timeout: float) -> None:
+        """Wait for what was cancelled."""
+        if unfinished := [task for task in self._tasks if not task.done()]:
+            await asyncio.wait(unfinished)
 
 
 class Quiet:
@@ -92,7 +114,7 @@ class Process(Machine):
     def __init__(self, world: World, name: str, run: Run) -> None:
         super().__init__(world, name, run.skew)
         self.run = run
-        self.options = run.options
+        self.options = replace(run.options, consumer=world.consumer)
         self.has_processed = False
         self.stopped_at: float | None = None
         self.killed_at: float | None = None
@@ -101,15 +123,17 @@ class Process(Machine):
         queue = HookQueue(
             Hook(self),  # type: ignore[arg-type]
             QUEUE_ID,
-            visibility_timeout=run.options.visibility_timeout,
+            visibility_timeout=self.options.visibility_timeout,
             dead_letter_queue_id=DEAD_LETTER_QUEUE_ID if has_dead_letter_queue else None,
         )
-        handler = make_handler(self, run.shape, run.options.batch_size is not None)
+        handler = make_handler(self, run.shape, self.options.batch_size is not None)
         self.journal: Journal | None = None
         self.acked_at_start = 0
-        if world.store is not None and not run.options.dry_run:
+        if world.store is not None and not self.options.dry_run:
             self.journal = Journal(world.store.of(self), QUEUE_ID, now=self.now, log=Quiet())
-        self.engine = world.engine_class(queue, handler, run.options, now=self.now, log=Quiet(), journal=self.journal)
+        self.engine = world.engine_class(
+            queue, handler, self.options, now=self.now, log=Quiet(), journal=self.journal, runner=OneLoop()
+        )
         self.main = self.loop.create_task(self._run(queue))
 
     async def _run(self, queue: HookQueue) -> None:
@@ -117,7 +141,7 @@ class Process(Machine):
             await self.engine.run()
             return
         async with self.journal.kept(queue, self.engine.report):
-            self.acked_at_start = self.engine.report.acked_from_journal
+            self.acked_at_start = self.engine.report.fates[Kind.ACKED_FROM_JOURNAL]
             await self.engine.run()
             self.has_processed = True
 

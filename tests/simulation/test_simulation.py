@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime, timezone
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from airflow_provider_cfqueues.engines.processing.engine import Engine
 from airflow_provider_cfqueues.engines.processing.handling import Handling
 from airflow_provider_cfqueues.engines.processing.settler import Settler
-from airflow_provider_cfqueues.engines.settlement import Handled
+from airflow_provider_cfqueues.engines.queue import HookQueue
+from airflow_provider_cfqueues.engines.settlement import Handled, Kind
 from airflow_provider_cfqueues.outcomes import Ack
 from simulation.run import play, play_on_all_cores
 
@@ -67,33 +69,35 @@ class CountsUnconfirmed(Settler):
 
     async def _send(self, batch):
         await super()._send(batch)
-        self._report.acked += self._report.unconfirmed
-        self._report.unconfirmed = 0
+        self._report.fates[Kind.ACKED] += self._report.fates.pop(Kind.UNCONFIRMED, 0)
 
 
 class ForgetsRetries(Settler):
     """Sends the acks of a batch only."""
 
     async def _send(self, batch):
-        await super()._send([settlement for settlement in batch if settlement.kind != "retried"])
+        await super()._send([settlement for settlement in batch if settlement.kind is not Kind.RETRIED])
 
 
-class TrustsTheDeadLetterQueue(Settler):
+class TrustsTheDeadLetterQueue(HookQueue):
     """Acks what is rejected without waiting for the copy to be accepted."""
 
-    async def _dead_letter(self, batch):
-        await super()._dead_letter(batch)
-        return batch
+    async def settle(self, settling):
+        settling._copied |= {settlement.message.lease_id for settlement in settling.open}
+        await super().settle(settling)
 
 
-def planted(*, handling=Handling, settler=Settler):
+def planted(*, handling=Handling, settler=Settler, queue=HookQueue):
     class Planted(Engine):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             self._handling.__class__ = handling
             self._settler.__class__ = settler
+            self._queue.__class__ = queue
 
-    Planted.__name__ = (handling if settler is Settler else settler).__name__
+    Planted.__name__ = next(
+        bug for bug in (handling, settler, queue) if bug not in (Handling, Settler, HookQueue)
+    ).__name__
     return Planted
 
 
@@ -108,9 +112,7 @@ class RetriesAtOnce(Engine):
     """Takes no heed of the delay that was asked for."""
 
     def _settle(self, handled):
-        if getattr(handled.outcome, "delay_seconds", None):
-            handled.outcome.delay_seconds = 0
-        super()._settle(handled)
+        super()._settle(replace(handled, delay_seconds=0))
 
 
 class PullsOn(Engine):
@@ -141,7 +143,7 @@ FIRST_SEEDS = {"TrustsTheDeadLetterQueue": 3_100}
         (planted(settler=DropsStaged), "pulled .*, and reports"),
         (planted(settler=CountsUnconfirmed), "reports more acks than took place"),
         (planted(settler=ForgetsRetries), "pulled .*, and reports"),
-        (planted(settler=TrustsTheDeadLetterQueue), "is acked, and was neither handled nor accepted"),
+        (planted(queue=TrustsTheDeadLetterQueue), "is acked, and was neither handled nor accepted"),
         (GivesNothingBack, "pulled .*, and reports"),
         (RetriesAtOnce, "s were asked for"),
         (JournalsEverything, "is acked, and was neither handled nor accepted"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.delays import ExponentialDelay
 from airflow_provider_cfqueues.engines.processing.options import Options
+from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.outcomes import Ack, Reject, Retry
 from harness.audit import account
@@ -201,16 +202,18 @@ class Truth(Record):
         raised = process.main.exception() if not process.main.cancelled() else asyncio.CancelledError()
         self.note(process, "ends: %s, error %r, raised %r", report.to_xcom(), engine.error, raised)
         self.check(raised is None, "%s raised %r", process.name, raised)
-        fates = ("acked", "retried", "rejected", "expired", "unconfirmed", "acked_from_journal")
-        total = sum(getattr(report, fate) for fate in fates) - process.acked_at_start
+        fates = report.fates
+        total = fates.total() - process.acked_at_start
         self.check(report.pulled == total, "%s pulled %d, and reports %d", process.name, report.pulled, total)
         read = [delivery for delivery in process.deliveries if delivery.is_read]
         self.check(report.pulled == len(read), "%s was given %d, pulled %d", process.name, len(read), report.pulled)
         self.check(engine._window.open == 0, "%s has %d open at its end", process.name, engine._window.open)
         acked = sum(delivery.honoured == "acks" for delivery in read)
         retried = sum(delivery.honoured == "retries" for delivery in read)
-        self.check(report.acked + report.rejected <= acked, "%s reports more acks than took place", process.name)
-        self.check(report.retried <= retried, "%s reports more retries than took place", process.name)
+        self.check(
+            fates[Kind.ACKED] + fates[Kind.REJECTED] <= acked, "%s reports more acks than took place", process.name
+        )
+        self.check(fates[Kind.RETRIED] <= retried, "%s reports more retries than took place", process.name)
         if process.killed_at is None:
             done = sum(delivery.verdict is not None for delivery in read)
             self.check(report.handled >= done, "%s handled %d, reports %d", process.name, done, report.handled)
@@ -230,7 +233,8 @@ class Truth(Record):
         self.check(is_explained, "%s ended before the queue was empty, and does not say why", process.name)
         if engine.error is None and process.stopped_at is None:
             report = engine.report
-            had_their_turn = report.handled + report.expired + report.acked_from_journal + report.unconfirmed
+            others = (Kind.EXPIRED, Kind.ACKED_FROM_JOURNAL, Kind.UNCONFIRMED)
+            had_their_turn = report.handled + sum(report.fates[kind] for kind in others)
             self.check(report.pulled <= had_their_turn, "%s gave back messages whose turn did not come", process.name)
         if options.max_messages is not None:
             limit = options.max_messages

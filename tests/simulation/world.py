@@ -15,7 +15,7 @@ from airflow_provider_cfqueues.emulator.clock import Clock
 from airflow_provider_cfqueues.emulator.model import Outgoing
 from airflow_provider_cfqueues.emulator.service import Service
 from airflow_provider_cfqueues.engines.processing.engine import Engine
-from airflow_provider_cfqueues.models import Message
+from airflow_provider_cfqueues.models import Consumer, Message
 from simulation.loop import VirtualTime
 from simulation.network import Network, Server
 from simulation.process import DEAD_LETTER_QUEUE_ID, EPOCH, QUEUE_ID, Process
@@ -52,10 +52,15 @@ class World(Stage):
         self.broker_has_jumped = False
         self._service = service
         takes_away = self.scenario.max_retries < 100
+        self.consumer = Consumer(
+            type="http_pull",
+            dead_letter_queue="dead" if takes_away else None,
+            max_retries=self.scenario.max_retries,
+        )
         reset_account(
             service,
             seed,
-            dead_letter_queue="dead" if takes_away else "",
+            dead_letter_queue=self.consumer.dead_letter_queue or "",
             max_retries=self.scenario.max_retries,
             retry_delay=self.scenario.retry_delay,
         )

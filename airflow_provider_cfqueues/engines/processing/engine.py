@@ -13,6 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
+from time import monotonic
 from typing import Any
 
 from airflow_provider_cfqueues.engines.processing.handling import Handling
@@ -20,14 +21,32 @@ from airflow_provider_cfqueues.engines.processing.journal import Journal
 from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.processing.pulling import Puller
 from airflow_provider_cfqueues.engines.processing.report import Report
+from airflow_provider_cfqueues.engines.processing.runner import Runner
 from airflow_provider_cfqueues.engines.processing.settler import Settler
+from airflow_provider_cfqueues.engines.processing.verdict import settle_handled
 from airflow_provider_cfqueues.engines.processing.window import Window
 from airflow_provider_cfqueues.engines.queue import MessageQueue
-from airflow_provider_cfqueues.engines.settlement import Handled, Settlement, choose_settlement
-from airflow_provider_cfqueues.engines.threads import DaemonThreads
+from airflow_provider_cfqueues.engines.settlement import (
+    Handled,
+    Happened,
+    Kind,
+    Settlement,
+    Situation,
+    choose_settlement,
+    log_settlements,
+)
 from airflow_provider_cfqueues.engines.waiting import Condition, Idling, utc_now
 from airflow_provider_cfqueues.models import Message, PullResult
-from airflow_provider_cfqueues.outcomes import Reject
+from airflow_provider_cfqueues.texts import to_reason
+
+CLEAN_UP_SECONDS = 1
+"""How long tasks that handlers left behind may clean up at the end."""
+END_SECONDS = 1
+"""How long after the grace a run that is killed is over, whatever handlers and API do."""
+SETTLE_SECONDS = 0.7
+"""How long after the grace requests are waited for: the rest of the second is for what comes after."""
+MAX_ERROR = 5_000
+"""Characters of an error in the log: one that lists a hundred leases is shown whole."""
 
 
 class Engine:
@@ -40,6 +59,7 @@ class Engine:
     :param now: tells the time that leases are compared with.
     :param log: where failing messages go.
     :param journal: knows what was handled before, and is told what is handled now.
+    :param runner: where handlers run.
     """
 
     def __init__(
@@ -51,20 +71,29 @@ class Engine:
         now: Callable[[], datetime] = utc_now,
         log: Any = None,
         journal: Journal | None = None,
+        runner: Runner | None = None,
     ) -> None:
         self.report = Report()
         self.error: Exception | None = None
         self._queue = queue
         self._options = options
+        self._now = now
         self._log = log or logging.getLogger(__name__)
+        self._situation = Situation(
+            consumer=options.consumer, can_dead_letter=queue.can_dead_letter, is_dry_run=options.dry_run
+        )
         self._journal = journal
-        self._executor = DaemonThreads(options.concurrency, "cloudflare-queue-handler")
+        self._runner = runner or Runner(options.concurrency)
+        self._runner.on_error = self._on_error
         self._handling = Handling(
             handler,
             batch_size=options.batch_size,
             max_attempts=options.max_attempts,
-            executor=self._executor,
+            runner=self._runner,
             now=now,
+            ends_task=options.ends_task,
+            delay=options.delay,
+            log=self._log,
         )
         self._buffer: deque[Message] = deque()
         self._running: dict[str, Message] = {}
@@ -77,6 +106,8 @@ class Engine:
         self._stopping = False
         self._killed = False
         self._grace_ends: float | None = None
+        self._ends_by: float | None = None
+        self._is_over = False
         self._pulls_no_more = False
         self._pulling_ended = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -85,11 +116,14 @@ class Engine:
         )
         self._settler = Settler(
             queue,
+            self._situation,
             interval=options.settle_interval,
             report=self.report,
             on_settled=self._on_settled,
             on_error=self._on_error,
-            leaves=self._leaves,
+            now=now,
+            rest=lambda seconds: self._condition.rest(seconds, lambda: self._killed),
+            log=self._log,
             on_confirmed=None if journal is None else journal.forget,
         )
 
@@ -103,14 +137,25 @@ class Engine:
         """Whether nothing more is pulled or begun."""
         return self._stopping
 
+    @property
+    def ends_by(self) -> float | None:
+        """When the run is over at the latest, by ``time.monotonic``; None as long as it is not killed."""
+        return self._ends_by
+
+    def count_unhandled(self) -> int:
+        """Return how many messages are pulled whose handler has not come to its end."""
+        return len(self._buffer) + len(self._running)
+
     def stop(self, *, killed: bool = False) -> None:
         """
         Pull and begin nothing more; safe from any thread and from a signal handler.
 
-        :param killed: running handlers get ``grace`` seconds, not as long as they need.
+        :param killed: running handlers get ``grace`` seconds, not as long as they need, and the end a second more.
         """
         self._stopping = True
-        self._killed = self._killed or killed
+        if killed and not self._killed:
+            self._ends_by = monotonic() + self._options.grace + END_SECONDS
+            self._killed = True
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._condition.notify)
 
@@ -121,7 +166,7 @@ class Engine:
         :return: what became of the messages; ``error`` has what failed for good, if anything did.
         """
         self._loop = asyncio.get_running_loop()
-        began = self._loop.time()
+        began = self._clock()
         if self._options.max_duration is not None:
             self._loop.call_later(self._options.max_duration, self._pull_no_more)
         pulling = self._loop.create_task(self._puller.run(lambda: self._stopping or self._pulls_no_more))
@@ -131,41 +176,71 @@ class Engine:
             self._pulling_ended = True
             self._condition.notify()
             await self._until_done(*workers)
-            if any(worker.cancelled() for worker in workers):
-                self._on_error(RuntimeError("A handler cancelled the task that it runs in"))
             ends = await _cancel(pulling, *self._puller.requests, *workers)
-            self._give_back([*self._running.values(), *self._buffer])
+            running, self._running = [*self._running.values()], {}
+            self._give_back(running)
+            self._give_back_waiting()
             self._window.open += len(self._held)
             for settlement in self._held:
                 self._settler.stage(settlement)
-            await self._settler.drain()
+            self._settler.flush()
+            await self._until_done(*self._settler.requests, beyond_grace=SETTLE_SECONDS)
+            await self._settler.give_up()
+            self._is_over = True
         finally:
-            self._executor.shutdown(wait=False, cancel_futures=True)
-            self.report.seconds = self._loop.time() - began
+            await self._runner.end(CLEAN_UP_SECONDS if self._grace_ends is None else 0)
+            self.report.seconds = self._clock() - began
         for end in ends:
             if isinstance(end, Exception):
                 raise end
         return self.report
 
-    async def _until_done(self, *tasks: asyncio.Task[None]) -> None:
-        """Wait for tasks as long as they need; once killed, until the grace has passed."""
+    async def _until_done(self, *tasks: asyncio.Task[None], beyond_grace: float = 0) -> None:
+        """Wait for tasks as long as they need; once killed, until the grace has passed, and some time more."""
         while not all(task.done() for task in tasks):
             now = self._clock()
             if self._killed and self._grace_ends is None:
                 self._grace_ends = now + self._options.grace
-            if self._grace_ends is not None and now >= self._grace_ends:
+                self._give_back_waiting()
+                self._settler.flush()  # now, as the API may need the time
+            left = None if self._grace_ends is None else self._grace_ends + beyond_grace - now
+            if left is not None and left <= 0:
                 return
-            await self._condition.wait(*tasks, timeout=None if self._grace_ends is None else self._grace_ends - now)
+            await self._condition.wait(*tasks, timeout=left)
 
     def _clock(self) -> float:
         return asyncio.get_running_loop().time()
 
+    def _give_back_waiting(self) -> None:
+        waiting, self._buffer = [*self._buffer], deque()
+        self._give_back(waiting)
+
     def _give_back(self, messages: list[Message]) -> None:
-        for message in messages:
-            given_back = Settlement(message=message, kind="retried", delay_seconds=0)
-            self._settler.stage(self._keep(given_back, "the run ended before its turn"))
-        self._buffer.clear()
-        self._running.clear()
+        now = self._now()
+        settlements = [
+            choose_settlement(
+                message,
+                Happened.NOT_STARTED,
+                self._situation,
+                reason="the run ended before its turn",
+                delay_seconds=0,
+                is_over=message.lease_expires_at is not None and message.lease_expires_at <= now,
+            )
+            for message in messages
+        ]
+        log_settlements(self._log, self._queue.name, settlements)
+        for settlement in settlements:
+            self._settler.stage(settlement)
+
+    def name_what_is_open(self) -> None:
+        """Log and count what nobody settled: nothing, unless the run was given up or torn down before its end."""
+        if self._is_over:
+            return
+        held = [settlement.message for settlement in self._held]
+        open_messages = [*self._running.values(), *self._buffer, *held, *self._settler.open_messages()]
+        if open_messages:
+            self.report.fates[Kind.UNCONFIRMED] += len(open_messages)
+            self._log.error("The run was given up before its end: %s", len(open_messages))
 
     # -- pulling ----------------------------------------------------------------------------------------------------
 
@@ -182,7 +257,7 @@ class Engine:
         self._window.take_in(list(pulled))
         self._window.adapt(
             starving=len(pulled) == size and self._waiting_workers > 0,
-            seconds_per_message=self._busy_seconds / self.report.handled if self.report.handled else None,
+            seconds_per_message=self._pace,
         )
         self._buffer.extend(message for message in pulled if not self._ack_again(message))
         self._idling.answered(len(pulled), self._clock())
@@ -193,8 +268,13 @@ class Engine:
             return False
         self._journal.note(message)
         self._window.handled(message)
-        self._settler.stage(Settlement(message=message, kind="acked_from_journal"))
+        self._settler.stage(Settlement(message=message, happened=Happened.HANDLED, kind=Kind.ACKED_FROM_JOURNAL))
         return True
+
+    @property
+    def _pace(self) -> float | None:
+        """Seconds that a handler took for a message so far."""
+        return self._busy_seconds / self.report.handled if self.report.handled else None
 
     # -- handling ---------------------------------------------------------------------------------------------------
 
@@ -220,7 +300,8 @@ class Engine:
         while not self._stopping:
             if self._buffer:
                 share = -(-len(self._buffer) // self._options.concurrency)
-                takes = self._handling.takes if self._options.batch_size else min(self._handling.takes, share)
+                takes = self._handling.takes(self._pace)
+                takes = takes if self._options.batch_size else min(takes, share)
                 messages = [self._buffer.popleft() for _ in range(min(takes, len(self._buffer)))]
                 self._running.update({message.lease_id: message for message in messages})
                 return messages
@@ -236,84 +317,34 @@ class Engine:
     # -- settling ---------------------------------------------------------------------------------------------------
 
     def _settle(self, handled: Handled) -> None:
+        settlement = settle_handled(handled, self._situation)
         message = handled.message
-        if handled.outcome is None:
-            self._close(message)
-            late = self._keep(Settlement(message=message, kind="retried"), "its lease ended before its turn")
-            if late.kind == "rejected":
-                self._settler.stage(late)
-                return
-            self.report.expired += 1
-            self._on_settled(1)
-            return
-        self.report.add(handled, self._options)
-        settlement = choose_settlement(handled, self._options.delay, self._queue.can_dead_letter, self._log)
-        settlement = self._keep(settlement, handled.reason)
-        if handled.reason:
-            lost_reject = isinstance(handled.outcome, Reject) and settlement.kind == "retried"
-            why = " (rejected, but there is no dead-letter queue)" if lost_reject else ""
-            self._log.warning(
-                "Message %s (attempt %s) is %s: %s%s",
-                message.id,
-                message.attempts,
-                settlement.kind,
-                handled.reason,
-                why,
-            )
+        if handled.outcome is not None:
+            self.report.add(handled, self._options)
+            if self._journal is not None:
+                (self._journal.note if settlement.kind is Kind.ACKED else self._journal.forget)(message)
+        log_settlements(self._log, self._queue.name, [settlement])
         self._close(message)
         if self._options.dry_run:
-            self._held.append(Settlement(message=message, kind="retried", delay_seconds=0))
+            self._held.append(settlement)
             self._window.open -= 1  # it waits for the end, not for the window
         else:
             self._settler.stage(settlement)
-            if self._journal is not None:
-                (self._journal.note if settlement.kind == "acked" else self._journal.forget)(message)
-
-    def _keep(self, settlement: Settlement, reason: str) -> Settlement:
-        """Return how a message outlives what may be its last delivery; say what becomes of it where it cannot."""
-        consumer, message = self._options.consumer, settlement.message
-        if settlement.kind != "retried" or consumer is None or not consumer.is_last_delivery(message.attempts):
-            return settlement
-        if consumer.dead_letter_queue is None and self._queue.can_dead_letter and not self._options.dry_run:
-            return Settlement(message=message, kind="rejected", reason=f"delivered {message.attempts} times; {reason}")
-        self.report.exhausted += 1
-        self._log.warning(
-            "Message %s was delivered %s times: Cloudflare %s now, or after its next delivery",
-            message.id,
-            message.attempts,
-            consumer.takes_away,
-        )
-        return settlement
-
-    def _leaves(self, message: Message) -> bool:
-        """Whether giving back a message could delete it, now that no copy of it could be sent."""
-        consumer = self._options.consumer
-        if consumer is None or consumer.dead_letter_queue or not consumer.is_last_delivery(message.attempts):
-            return False
-        self.report.exhausted += 1
-        ends = message.lease_expires_at
-        self._log.error(
-            "Message %s was delivered %s times, and the dead-letter queue did not accept its copy: Cloudflare DELETES "
-            "it when its lease ends, at %s UTC. Before that, raise max_retries of the queue's consumer, or set a "
-            "dead-letter queue there",
-            message.id,
-            message.attempts,
-            f"{ends:%H:%M:%S}" if ends else "a time that is not known",
-        )
-        return True
 
     def _close(self, message: Message) -> None:
         self._window.handled(message)
-        del self._running[message.lease_id]
+        self._running.pop(message.lease_id, None)  # two pulls may have brought the same lease
 
     def _on_settled(self, count: int) -> None:
         self._window.open -= count
         self._condition.notify()
 
-    def _on_error(self, error: Exception) -> None:
+    def _on_error(self, error: BaseException) -> None:
+        if not isinstance(error, Exception):  # of a task that a handler left behind: no verdict on a message
+            error = RuntimeError(f"Something was raised beside the handlers, not by one: {to_reason(error)}")
         if self.error is None:
             self.error = error
-            self._log.error("Processing stops: %s", error)
+            self._log.error("Processing stops: %s", to_reason(error, MAX_ERROR))
         self._stopping = True
         self._condition.notify()
 

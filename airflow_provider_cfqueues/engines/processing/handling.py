@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
 from datetime import datetime
 from functools import partial
 from typing import Any
 
+from airflow_provider_cfqueues.arguments import parse_delay
+from airflow_provider_cfqueues.delays import DelayRule
+from airflow_provider_cfqueues.engines.processing.results import (
+    BrokenHandlerError,
+    check_result,
+    is_async,
+    read_outcome,
+    read_outcomes,
+)
+from airflow_provider_cfqueues.engines.processing.runner import Runner
 from airflow_provider_cfqueues.engines.settlement import Handled
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.outcomes import Ack, Outcome, Reject, Retry
+from airflow_provider_cfqueues.texts import to_reason
 
 SLICE_SECONDS = 0.02
-"""How long a sync handler's thread takes further messages before it gives way: a hop costs more than a handler."""
+"""How long the handlers' side takes further messages before it gives way: a hop costs more than a quick handler."""
 REPORT_SECONDS = 0.25
-"""How often what such a thread has done so far is settled, while it is busy with a slow message."""
+"""After so long, what a slice has done is settled: from then on it is busy with its last message."""
+MAX_SLICE = 256
 
-
-class BrokenHandlerError(TypeError):
-    """A handler returned something to await, or one of batches something else than None or one outcome per message."""
+Ended = tuple[Any, "BaseException | None"]
+"""What a handler returned, and what it raised."""
 
 
 class Handling:
@@ -33,8 +42,11 @@ class Handling:
     :param handler: gets a message or, with ``batch_size``, a list of messages.
     :param batch_size: None for a handler of single messages.
     :param max_attempts: a message that handlers saw so often is rejected unseen.
-    :param executor: where sync handlers run.
+    :param runner: where handlers run.
     :param now: tells the time.
+    :param delay: how long a failed message waits.
+    :param log: where a delay goes that the API would not take.
+    :param ends_task: exceptions of a handler that are a verdict on the task, not on the message.
     """
 
     def __init__(
@@ -43,21 +55,32 @@ class Handling:
         *,
         batch_size: int | None,
         max_attempts: int | None,
-        executor: Executor,
+        runner: Runner,
         now: Callable[[], datetime],
+        delay: DelayRule | int | None,
+        log: Any,
+        ends_task: tuple[type[Exception], ...] = (),
     ) -> None:
         self._handler = handler
         self._is_async = is_async(handler)
         self._batch_size = batch_size
         self._max_attempts = max_attempts
-        self._executor = executor
+        self._runner = runner
         self._now = now
-        self.error: BrokenHandlerError | None = None
+        self._delay = delay
+        self._log = log
+        self._ends_task = ends_task
+        self.error: Exception | None = None
 
-    @property
-    def takes(self) -> int:
-        """How many messages it can be given at once."""
-        return self._batch_size or (1 if self._is_async else 256)
+    def takes(self, seconds_per_message: float | None) -> int:
+        """
+        Return how many messages it can be given at once: those that fit into a slice, so that slow ones are shared.
+
+        :param seconds_per_message: the pace so far, None at the start.
+        """
+        if self._batch_size or seconds_per_message is None:
+            return self._batch_size or 1
+        return max(1, min(MAX_SLICE, int(SLICE_SECONDS / max(seconds_per_message, 1e-6))))
 
     async def run(
         self, messages: Sequence[Message], stopping: Callable[[], bool], on_done: Callable[[Handled], None]
@@ -68,44 +91,77 @@ class Handling:
         :param messages: messages whose turn it is, at most ``takes``.
         :param stopping: whether to begin no further one.
         :param on_done: gets each message that is done, soon after it is: a slow one does not hold up those before it.
+        :raises RuntimeError: something was raised on the handlers' side, and not by a call of the handler.
         """
+        done: deque[Handled] = deque()
+        slices = self._slices(messages, stopping, done.append, asyncio.get_running_loop().time)
         if self._is_async:
-            if ready := self._sort_out(messages, on_done):
-                for handled in self._judge(ready, *await self._acall(ready)):
-                    on_done(handled)
+            await self._watch(self._runner.run_async(self._run_async(slices, done)), done, on_done)
             return
-        finished: deque[Handled] = deque()
-        loop = asyncio.get_running_loop()
-        run = partial(contextvars.copy_context().run, self._run_sync, messages, stopping, finished.append, loop.time)
-        call = loop.run_in_executor(self._executor, run)
-        try:
-            while not call.done():
-                await asyncio.wait({call}, timeout=REPORT_SECONDS)
-                _hand_over(finished, on_done)
-        finally:
-            _hand_over(finished, on_done)
-        call.result()
+        call = self._runner.run_sync(partial(self._run_sync, slices, done))
+        if (unfinished := await self._watch(call, done, on_done)) is not None:
+            messages, returned = unfinished
+            await self._watch(self._runner.run_async(self._finish(messages, returned, done)), done, on_done)
 
-    def _run_sync(
+    async def _watch(self, call: asyncio.Future[Any], done: deque[Handled], on_done: Callable[[Handled], None]) -> Any:
+        try:
+            await asyncio.wait([call], timeout=REPORT_SECONDS)
+            _hand_over(done, on_done)
+            if not call.done():
+                await asyncio.wait([call])
+        finally:
+            call.cancel()  # where the engine gives up waiting; what it still does counts for nothing
+            _hand_over(done, on_done)
+        if call.cancelled():  # a handler can cancel the task that it runs in
+            return None
+        if (error := call.exception()) is not None:
+            raise RuntimeError(f"Something was raised beside the handlers, not by one: {to_reason(error)}") from error
+        return call.result()
+
+    # -- on the handlers' side: threads and a loop that are not the engine's -------------------------------------------
+
+    def _slices(
         self,
         messages: Sequence[Message],
         stopping: Callable[[], bool],
         on_done: Callable[[Handled], None],
         clock: Callable[[], float],
-    ) -> None:
+    ) -> Iterator[list[Message]]:
+        """Yield what is to be handled next, as long as there is time."""
         end = clock() + SLICE_SECONDS
-        for unit in self._units(messages):
+        for unit in [messages] if self._batch_size else ([message] for message in messages):
+            if stopping():
+                return
             if ready := self._sort_out(unit, on_done):
-                for handled in self._judge(ready, *self._call(ready)):
-                    on_done(handled)
-            if clock() >= end or stopping():
+                yield ready
+            if clock() >= end:
                 return
 
-    def _units(self, messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
-        if self._batch_size:
-            yield messages
-        else:
-            yield from ([message] for message in messages)
+    def _run_sync(self, slices: Iterator[list[Message]], done: deque[Handled]) -> tuple[list[Message], Any] | None:
+        """Handle messages; return those whose handler returned something to await, with that."""
+        for messages in slices:
+            returned, error = self._call(messages)
+            if error is None and inspect.isawaitable(returned):
+                return messages, returned
+            done.extend(self._judge(messages, returned, error))
+        return None
+
+    async def _run_async(self, slices: Iterator[list[Message]], done: deque[Handled]) -> None:
+        task: Any = asyncio.current_task()
+        for messages in slices:
+            returned, error = self._call(messages)
+            if error is None and inspect.isawaitable(returned):
+                returned, error = await _wait_for(returned)
+                if error is None and inspect.isawaitable(returned):
+                    returned, error = await _wait_for(returned)
+            done.extend(self._judge(messages, returned, error))
+            # A cancelled task is used no further: the engine may have given up on it, or the handler cancelled it,
+            # perhaps without being told so yet. A closed coroutine must not go on either.
+            if isinstance(error, (asyncio.CancelledError, GeneratorExit)) or task._must_cancel:
+                return
+
+    async def _finish(self, messages: Sequence[Message], returned: Any, done: deque[Handled]) -> None:
+        done.extend(self._judge(messages, *await _wait_for(returned)))
 
     def _sort_out(self, messages: Sequence[Message], on_done: Callable[[Handled], None]) -> list[Message]:
         """Return the messages that a handler should see; the others are done."""
@@ -115,93 +171,76 @@ class Handling:
                 on_done(self._done(message, None))
             elif self._max_attempts is not None and (message.attempts or 0) > self._max_attempts:
                 reason = f"delivered {message.attempts} times (max_attempts={self._max_attempts})"
-                on_done(self._done(message, Reject(reason), failed=True, reason=reason))
+                on_done(self._verdict(message, Reject(reason)))
             elif message.body_error is not None:
-                on_done(self._done(message, Reject(message.body_error), failed=True, reason=message.body_error))
+                on_done(self._verdict(message, Reject(message.body_error)))
             else:
                 ready.append(message)
         return ready
 
-    def _argument(self, messages: list[Message]) -> Any:
-        return list(messages) if self._batch_size else messages[0]  # a handler may empty its list
-
-    # Whatever a handler raises is its verdict on the message, so both calls catch every Exception.
-    def _call(self, messages: list[Message]) -> tuple[Any, BaseException | None]:
+    def _call(self, messages: list[Message]) -> Ended:
         try:
-            return self._handler(self._argument(messages)), None
-        except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001
+            # A handler of batches may empty its list.
+            return self._handler(list(messages) if self._batch_size else messages[0]), None
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its verdict on the message
             return None, error
 
-    async def _acall(self, messages: list[Message]) -> tuple[Any, BaseException | None]:
-        try:
-            return await self._handler(self._argument(messages)), None
-        except asyncio.CancelledError as error:
-            if _is_being_cancelled():
-                raise
-            return None, error  # of a task of the handler's own
-        except (Exception, SystemExit) as error:  # noqa: BLE001
-            return None, error
-
-    def _judge(self, messages: list[Message], returned: Any, error: BaseException | None) -> list[Handled]:
+    def _judge(self, messages: Sequence[Message], returned: Any, error: BaseException | None) -> list[Handled]:
         """Turn what a handler returned or raised into one outcome per message."""
         if error is not None:
-            verdict = error if isinstance(error, (Retry, Reject)) else Retry(reason=f"{type(error).__name__}: {error}")
-            asked = isinstance(error, Retry)
-            return [self._verdict(message, verdict, failed=not asked) for message in messages]
-        if inspect.isawaitable(returned):
-            if inspect.iscoroutine(returned):
-                returned.close()
-            return self._broken(messages, "a result: make it an 'async def'", "something to await")
-        if not self._batch_size:
-            return [self._verdict(messages[0], returned)]
-        outcomes = [Ack()] * len(messages) if returned is None else returned
-        if (
-            not isinstance(outcomes, Sequence)
-            or len(outcomes) != len(messages)
-            or not all(isinstance(outcome, (Ack, Retry, Reject)) for outcome in outcomes)
-        ):
-            wanted = f"None or a list of one Ack(), Retry() or Reject() for each of its {len(messages)} messages"
-            return self._broken(messages, wanted, _describe(outcomes))
-        return [self._verdict(message, outcome) for message, outcome in zip(messages, outcomes, strict=True)]
+            if isinstance(error, self._ends_task):
+                self.error = self.error or error
+            verdict = error if isinstance(error, (Retry, Reject)) else Retry(reason=error)
+            failed = not isinstance(error, Retry)
+            return [self._verdict(message, verdict, failed=failed, error=error) for message in messages]
+        try:
+            if self._batch_size:
+                outcomes = read_outcomes(returned, len(messages))
+                return [self._verdict(message, outcome) for message, outcome in zip(messages, outcomes, strict=True)]
+            outcome = read_outcome(returned)
+            if outcome is not None:
+                return [self._verdict(messages[0], outcome)]
+            check_result(returned)
+            return [self._done(messages[0], Ack(), result=returned)]
+        except BrokenHandlerError as broken:
+            self.error = self.error or broken
+            return [self._verdict(message, Retry(reason=str(broken)), failed=True) for message in messages]
 
-    def _broken(self, messages: list[Message], wanted: str, returned: str) -> list[Handled]:
-        self.error = BrokenHandlerError(f"The handler must return {wanted}, not {returned}. They are given back")
-        return [self._verdict(message, Retry(reason=str(self.error)), failed=True) for message in messages]
+    def _verdict(
+        self, message: Message, verdict: Outcome, *, failed: bool = False, error: BaseException | None = None
+    ) -> Handled:
+        if isinstance(verdict, Reject):
+            reason = to_reason(verdict.reason) or "rejected"
+            return self._done(message, verdict, failed=True, reason=reason, delay_seconds=self._choose_delay(message))
+        if isinstance(verdict, Retry):
+            reason = "" if verdict.reason is None else to_reason(verdict.reason) or "asked for a retry"
+            delay_seconds = self._choose_delay(message, verdict.delay_seconds)
+            facts = {"failed": failed, "reason": reason, "error": error if failed else None}
+            return self._done(message, verdict, delay_seconds=delay_seconds, **facts)
+        return self._done(message, verdict)
 
-    def _verdict(self, message: Message, returned: Any, *, failed: bool = False) -> Handled:
-        if isinstance(returned, Reject):
-            return self._done(message, returned, failed=True, reason=returned.reason or "rejected")
-        if isinstance(returned, Retry):
-            reason = "" if returned.reason is None else returned.reason or "asked for a retry"
-            return self._done(message, returned, failed=failed, reason=reason)
-        return self._done(message, Ack(), result=None if isinstance(returned, Ack) else returned)
+    def _choose_delay(self, message: Message, asked: float | None = None) -> int | None:
+        """Return how long a message waits that is given back. Here, as a rule may be the user's own code."""
+        rule = self._delay
+        try:
+            if asked is None:
+                asked = rule if rule is None or isinstance(rule, int) else rule.seconds(message)
+            return parse_delay(asked)
+        except BaseException as error:  # noqa: BLE001 - whatever a rule does, the message is given back
+            self._log.warning("Message %s waits the consumer's retry_delay: %s", message.id, to_reason(error))
+            return None
 
     def _done(self, message: Message, outcome: Outcome | None, **facts: Any) -> Handled:
         return Handled(message=message, outcome=outcome, finished_at=self._now(), **facts)
 
 
-def is_async(handler: Callable[..., Any]) -> bool:
-    """
-    Return whether calling a handler gives something to await.
-
-    :param handler: a function, a partial of one, or an object with ``__call__``.
-    """
-    function = inspect.unwrap(handler)
-    while hasattr(function, "func"):  # a functools.partial
-        function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+async def _wait_for(returned: Any) -> Ended:
+    try:
+        return await returned, None
+    except BaseException as error:  # noqa: BLE001 - as of a call
+        return None, error
 
 
-def _is_being_cancelled() -> bool:
-    """Tell the engine's cancelling of a worker from a handler's own; Python 3.10 cannot, and the worker ends."""
-    task: Any = asyncio.current_task()
-    return not hasattr(task, "cancelling") or task.cancelling() > 0
-
-
-def _hand_over(finished: deque[Handled], on_done: Callable[[Handled], None]) -> None:
-    while finished:
-        on_done(finished.popleft())
-
-
-def _describe(value: Any) -> str:
-    return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, Sequence) else "")
+def _hand_over(done: deque[Handled], on_done: Callable[[Handled], None]) -> None:
+    while done:
+        on_done(done.popleft())

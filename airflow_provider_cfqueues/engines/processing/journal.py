@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeVar
 from airflow_provider_cfqueues.client.message_calls import MAX_LEASES_PER_ACK
 from airflow_provider_cfqueues.engines.processing.report import Report
 from airflow_provider_cfqueues.engines.queue import MessageQueue
+from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.engines.threads import DaemonThreads
 from airflow_provider_cfqueues.models import Message
 
@@ -178,7 +179,7 @@ class Journal:
                 for lease_id in batch:
                     if lease_id not in result.unconfirmed:
                         del self._entries[leases[lease_id]]
-                        report.acked_from_journal += 1
+                        report.fates[Kind.ACKED_FROM_JOURNAL] += 1
                         self._changed.set()
         except Exception as error:  # noqa: BLE001 - whatever it is: they are acked as well when they come again
             self._log.warning("Could not ack what an earlier try had handled: %s", error)
@@ -187,7 +188,7 @@ class Journal:
                 "An earlier try had handled %d messages that were not known to be acked: %d are acked now; where the "
                 "others are delivered again, they are acked without being handled",
                 handled,
-                report.acked_from_journal,
+                report.fates[Kind.ACKED_FROM_JOURNAL],
             )
 
     # -- what this one does -----------------------------------------------------------------------------------------

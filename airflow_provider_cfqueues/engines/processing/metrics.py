@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 from airflow_provider_cfqueues.engines.processing.report import Report
+from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.telemetry.metrics import count
 
-COUNTERS = ("handled", "failed", "rejected", "expired", "acked_from_journal")
+COUNTED = (Kind.REJECTED, Kind.RENEWED, Kind.EXPIRED, Kind.ACKED_FROM_JOURNAL)
 
 
 class Metrics:
@@ -27,7 +28,8 @@ class Metrics:
 
         :param report: the numbers so far.
         """
-        for name in COUNTERS:
-            fresh = getattr(report, name) - self._sent[name]
-            count(name, fresh, queue=self._queue_id)
-            self._sent[name] += fresh
+        so_far = {"handled": report.handled, "failed": report.failed}
+        so_far |= {kind.value: report.fates[kind] for kind in COUNTED}
+        for name, number in so_far.items():
+            count(name, number - self._sent[name], queue=self._queue_id)
+            self._sent[name] = number

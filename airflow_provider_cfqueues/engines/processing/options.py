@@ -30,6 +30,7 @@ class Options:
     :param grace: seconds that running handlers get when the task is killed.
     :param dry_run: give every message back at the end, whatever its outcome.
     :param keep_results: how many results of handlers the report keeps.
+    :param ends_task: exceptions of a handler that are a verdict on the task: the run ends, and raises them.
     :param consumer: the queue's consumer, where it is known: says when a message is not delivered again.
     """
 
@@ -47,6 +48,7 @@ class Options:
     grace: float = 3
     dry_run: bool = False
     keep_results: int = 0
+    ends_task: tuple[type[Exception], ...] = ()
     consumer: Consumer | None = None
 
 

@@ -11,6 +11,7 @@ from airflow_provider_cfqueues.engines.processing.engine import Engine
 from airflow_provider_cfqueues.engines.processing.metrics import Metrics
 from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.processing.report import Report
+from airflow_provider_cfqueues.engines.settlement import Kind
 
 INTERVAL_SECONDS = 10
 
@@ -59,12 +60,13 @@ def log_report(log: Any, report: Report, options: Options) -> None:
     rows = {
         "pulled": report.pulled,
         "handled": f"{report.handled} in {report.seconds:.1f} s ({report.rate:.0f}/s)",
-        "acked": report.acked,
-        "retried": f"{report.retried}; {report.exhausted} after what may be their last delivery",
-        "rejected": report.rejected,
-        "expired before their turn": report.expired,
-        "not confirmed": report.unconfirmed,
-        "handled before (journal)": report.acked_from_journal,
+        "acked": report.fates[Kind.ACKED],
+        "retried": f"{report.fates[Kind.RETRIED]}; {report.exhausted} after what may be their last delivery",
+        "rejected": report.fates[Kind.REJECTED],
+        "renewed": report.fates[Kind.RENEWED],
+        "expired before their turn": report.fates[Kind.EXPIRED],
+        "not confirmed": report.fates[Kind.UNCONFIRMED],
+        "handled before (journal)": report.fates[Kind.ACKED_FROM_JOURNAL],
         "attempts": ", ".join(f"{count} at delivery {n}" for n, count in sorted(report.attempts.items())) or "-",
         "shortest lease left": f"{report.closest:.0%} of {options.visibility_timeout:g} s; {report.late} outran it",
     }

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from airflow_provider_cfqueues.engines.processing.window import Window
-from airflow_provider_cfqueues.engines.queue import MessageQueue
+from airflow_provider_cfqueues.engines.queue import NOT_ASKED, MessageQueue
 from airflow_provider_cfqueues.engines.waiting import Condition, Idling
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import PullResult
@@ -74,7 +74,8 @@ class Puller:
         except CloudflareQueuesError as error:
             self._on_error(error)
         else:
-            self._on_pulled(pulled, size)
+            if pulled is not NOT_ASKED:
+                self._on_pulled(pulled, size)
         finally:
             self._window.requested -= size
 

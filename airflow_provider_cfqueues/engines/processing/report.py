@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_cfqueues.bodies import why_not_xcom
 from airflow_provider_cfqueues.engines.processing.options import Options
-from airflow_provider_cfqueues.engines.settlement import Handled
+from airflow_provider_cfqueues.engines.settlement import Handled, Kind
+from airflow_provider_cfqueues.engines.settling import Settling
+from airflow_provider_cfqueues.texts import to_reason
 
 MAX_FAILURES_KEPT = 100
+MAX_RESULT_SIZE = 64_000
+"""Of one result of a handler as JSON: an XCom is a value of Airflow's database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +32,13 @@ class Report:
     """
     Counts of a run.
 
-    Every pulled message ends in exactly one of acked, retried, rejected, expired, unconfirmed and acked_from_journal;
-    the last also counts messages that were not pulled, but acked by the lease of an earlier try.
-
     :param pulled: messages leased.
     :param handled: messages that a handler finished.
     :param failed: messages whose handler raised, or that were rejected.
-    :param acked: messages done and confirmed so.
-    :param retried: messages given back and confirmed so.
-    :param rejected: messages copied to the dead-letter queue and acked.
-    :param expired: messages whose lease ended before their turn; their next delivery will be handled.
-    :param unconfirmed: messages whose outcome the API did not confirm; they may be delivered again.
-    :param acked_from_journal: messages that had been handled before, acked without being handled again.
+    :param fates: how many messages ended how, each in exactly one way: ``acked``, ``retried``, ``rejected``,
+        ``renewed``, ``expired``, ``unconfirmed`` and ``acked_from_journal``, as
+        :class:`~airflow_provider_cfqueues.engines.settlement.Kind` says. The last also counts messages that were not
+        pulled, but acked by the lease of an earlier try.
     :param exhausted: messages after what may have been their last delivery, which Cloudflare takes away; they count as
         retried, expired or unconfirmed too.
     :param late: messages whose handler outran the lease (they count as acked or retried too).
@@ -51,12 +52,7 @@ class Report:
     pulled: int = 0
     handled: int = 0
     failed: int = 0
-    acked: int = 0
-    retried: int = 0
-    rejected: int = 0
-    expired: int = 0
-    unconfirmed: int = 0
-    acked_from_journal: int = 0
+    fates: Counter[Kind] = field(default_factory=Counter)
     exhausted: int = 0
     late: int = 0
     closest: float = 1.0
@@ -84,11 +80,20 @@ class Report:
             if len(self.failures) < MAX_FAILURES_KEPT:
                 self.failures.append(Failure(handled.message.id, handled.message.attempts, handled.reason))
         elif len(self.results) < options.keep_results:
-            self.results.append(handled.result)
+            self.results.append(_storable(handled.result))
         if (expires := handled.message.lease_expires_at) is not None:
             left = (expires - handled.finished_at).total_seconds() / options.visibility_timeout
             self.closest = min(self.closest, left)
             self.late += left < 0
+
+    def count(self, settling: Settling) -> None:
+        """
+        Count what became of messages.
+
+        :param settling: what was told of them to the API.
+        """
+        self.fates += settling.counts()
+        self.exhausted += settling.exhausted
 
     def to_xcom(self) -> dict[str, Any]:
         """Return the report as plain JSON values; it has no body and no lease."""
@@ -96,12 +101,7 @@ class Report:
             "pulled": self.pulled,
             "handled": self.handled,
             "failed": self.failed,
-            "acked": self.acked,
-            "retried": self.retried,
-            "rejected": self.rejected,
-            "expired": self.expired,
-            "unconfirmed": self.unconfirmed,
-            "acked_from_journal": self.acked_from_journal,
+            **{kind.value: self.fates[kind] for kind in Kind},
             "exhausted": self.exhausted,
             "late": self.late,
             "seconds": round(self.seconds, 3),
@@ -109,3 +109,13 @@ class Report:
             "attempts": {str(attempts): count for attempts, count in sorted(self.attempts.items())},
             "results": self.results,
         }
+
+
+def _storable(result: Any) -> Any:
+    """Return a result; of one that Airflow cannot store as an XCom, its text and why: work that is done stays done."""
+    try:
+        why = f"it is larger than {MAX_RESULT_SIZE:,} characters" if len(json.dumps(result)) > MAX_RESULT_SIZE else None
+        why = why or why_not_xcom(result)
+    except Exception as error:  # noqa: BLE001 - whatever the value does, its report goes on
+        why = to_reason(error)
+    return result if why is None else {"unstorable": to_reason(result), "why": why}

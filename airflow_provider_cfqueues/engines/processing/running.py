@@ -25,7 +25,8 @@ def run_in_thread(
     """
     Run an engine beside this thread, until it is done.
 
-    Whatever is raised here meanwhile (a time-out, Airflow 2's SIGTERM) stops the engine and waits for it to settle.
+    Whatever is raised here meanwhile (a time-out, Airflow 2's SIGTERM) stops the engine and waits for it to settle,
+    but not beyond the second after the grace: what is open then is named.
 
     :param engine: the engine.
     :param hook: the hook whose async client it uses; closed at the end.
@@ -34,7 +35,10 @@ def run_in_thread(
     :param during: what is kept up while it runs.
     :raises Exception: what ended the engine for good.
     """
-    run_beside(_run(engine, hook, metrics, log, during or nullcontext()), engine.stop)
+    try:
+        run_beside(_run(engine, hook, metrics, log, during or nullcontext()), engine.stop, lambda: engine.ends_by)
+    finally:
+        engine.name_what_is_open()
     if engine.error is not None:
         raise engine.error
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.matching import Match
 
 DEFAULT_VISIBILITY_SECONDS = 600
 """Twice as long as Cloudflare refuses all calls after too many: a last delivery outlasts that."""
 MAX_LISTED = 100
+FATES = {
+    "moved": Kind.ACKED,
+    "renewed": Kind.RENEWED,
+    "returned": Kind.RETRIED,
+    "expired": Kind.EXPIRED,
+    "unconfirmed": Kind.UNCONFIRMED,
+}
+"""What a report and the metrics call what became of a message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,16 +54,11 @@ class RedriveReport:
     """
     Counts of a run.
 
-    Every pulled message ends in exactly one of moved, renewed, returned, expired and unconfirmed. A message that was
-    delivered again during the run is counted again.
+    A message that was delivered again during the run is counted again.
 
     :param pulled: messages leased.
-    :param moved: messages that the target accepted, and whose ack is confirmed.
-    :param renewed: messages sent anew to their own queue and acked there, as this delivery may have been their last.
-    :param returned: messages given back and confirmed so.
-    :param expired: messages whose lease ended before they were sent; they are delivered again.
-    :param unconfirmed: messages of which the API did not confirm what became of them; and those whose last delivery
-        this may have been while no copy of them could be sent, which are left leased.
+    :param fates: how many of them ended how, each in exactly one way of
+        :class:`~airflow_provider_cfqueues.engines.settlement.Kind`: acked ones were moved.
     :param unmatched: how many ``match`` did not want.
     :param unmovable: how many could not be moved unaltered, were refused, or failed in ``match``.
     :param listed: the first hundred of these, each with ``message_id`` and ``reason``.
@@ -62,16 +67,17 @@ class RedriveReport:
     """
 
     pulled: int = 0
-    moved: int = 0
-    renewed: int = 0
-    returned: int = 0
-    expired: int = 0
-    unconfirmed: int = 0
+    fates: Counter[Kind] = field(default_factory=Counter)
     unmatched: int = 0
     unmovable: int = 0
     listed: list[dict[str, str]] = field(default_factory=list)
     seconds: float = 0.0
     backlog: int | None = None
+
+    @property
+    def moved(self) -> int:
+        """Messages that the target accepted, and whose ack is confirmed."""
+        return self.fates[Kind.ACKED]
 
     @property
     def rate(self) -> float:
@@ -93,11 +99,7 @@ class RedriveReport:
         """Return the report as plain JSON values; it has no body and no lease."""
         return {
             "pulled": self.pulled,
-            "moved": self.moved,
-            "renewed": self.renewed,
-            "returned": self.returned,
-            "expired": self.expired,
-            "unconfirmed": self.unconfirmed,
+            **{name: self.fates[kind] for name, kind in FATES.items()},
             "unmatched": self.unmatched,
             "unmovable": self.unmovable,
             "seconds": round(self.seconds, 3),

@@ -13,7 +13,7 @@ import asyncio
 import contextvars
 import logging
 import math
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,17 +21,25 @@ from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.redriving.batch import Batch, has_ended
 from airflow_provider_cfqueues.engines.redriving.options import (
     DEFAULT_VISIBILITY_SECONDS,
+    FATES,
     RedriveOptions,
     RedriveReport,
 )
 from airflow_provider_cfqueues.engines.redriving.pace import Pace
-from airflow_provider_cfqueues.engines.redriving.renewing import UNKNOWN, LastDeliveries
-from airflow_provider_cfqueues.engines.redriving.sending import Sender
+from airflow_provider_cfqueues.engines.sending import Sender
+from airflow_provider_cfqueues.engines.settlement import (
+    Happened,
+    Settlement,
+    Situation,
+    choose_settlement,
+    log_settlements,
+)
+from airflow_provider_cfqueues.engines.settling import Settling, settle_until_leases_end
 from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
-from airflow_provider_cfqueues.engines.waiting import Condition, Idling
+from airflow_provider_cfqueues.engines.waiting import Condition, Idling, utc_now
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.matching import Matcher
-from airflow_provider_cfqueues.models import Lease, Message
+from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.telemetry.metrics import count
 
 if TYPE_CHECKING:
@@ -39,6 +47,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LOG_INTERVAL_SECONDS = 10
+MAX_PAUSE_SECONDS = 0.5
+"""How long a run that is told to stop may wait for its turn to send."""
 
 
 class Redrive:
@@ -78,13 +88,12 @@ class Redrive:
             dead_letter_queue_id=None,
         )
         self._pace = Pace(self._options.messages_per_second)
-        self._sender = Sender(hook, self._pace)
+        self._sender = Sender(wait=self._seconds_to_wait, on_request=self._note_request)
+        self._renewer = Sender(on_request=self._note_request)  # no pace is worth a message
         self._idling = Idling(self._options.idle_timeout, poll_interval=1)
         self._threads = DaemonThreads(1, "cloudflare-queue-match")
         self._condition = Condition()
-        self._last_deliveries = LastDeliveries(
-            self._sender, source_id, rest=self._rest, on_error=self._fail, log=self._log
-        )
+        self._situation = Situation(consumer=None, can_dead_letter=False)
         self._error: Exception | None = None
         self._stopping = self._killed = False
         self._grace_ends: float | None = None
@@ -98,7 +107,8 @@ class Redrive:
         :raises CloudflareQueuesError: a request failed for good; what was moved until then is acked.
         """
         self._hook.get_queue(self._target_id)  # before a pull: a target that is not there costs no delivery
-        self._last_deliveries.consumer = self._hook.get_pull_consumer(self._source_id) or UNKNOWN
+        consumer = self._hook.get_pull_consumer(self._source_id)
+        self._situation = Situation(consumer=consumer, can_dead_letter=False)
         run_beside(self._run(), self.stop)
         if self._error is not None:
             raise self._error
@@ -181,13 +191,6 @@ class Redrive:
             self._log.error("Redriving stops: %s", error)
         self._stopping = True
 
-    async def _rest(self, seconds: float) -> bool:
-        """Wait, whether the run ends or not; return whether it was not killed meanwhile."""
-        until = self._clock() + seconds
-        while not self._killed and (left := until - self._clock()) > 0:
-            await self._condition.wait(timeout=left)
-        return not self._killed
-
     def _tell(self) -> None:
         report = self.report
         backlog = "unknown" if report.backlog is None else report.backlog
@@ -219,64 +222,61 @@ class Redrive:
             partial(batch.judge, self._matcher, unwrap=self._options.unwrap, stopping=lambda: self._stopping),
         )
         await asyncio.get_running_loop().run_in_executor(self._threads, judge)
-        await self._sender.send(
-            self._target_id, batch.chosen(), sent=batch.sent, refused=batch.refused, may_begin=self._may_send
+        await self._hook.arun(
+            self._sender.send(self._target_id, batch.chosen(), sent=batch.sent, refused=batch.refused)
         )
 
-    async def _may_send(self) -> bool:
-        while not self._stopping and (wait := self._pace.seconds_left(self._clock())):
-            await self._condition.wait(timeout=wait)
-        return not self._stopping
+    def _seconds_to_wait(self) -> float | None:
+        return None if self._stopping else min(self._pace.seconds_left(self._clock()), MAX_PAUSE_SECONDS)
+
+    def _note_request(self, sent: int) -> None:
+        self._pace.sent(sent, self._clock())
 
     async def _settle(self, batch: Batch) -> None:
-        """Ack what was sent, give back what is not lost by that, and renew the rest. It is never cancelled."""
+        """Ack what was sent, and keep the rest from being lost. It is never cancelled."""
         staying = batch.staying()
         for message, error in staying.values():
             self._note(message, error)
-        sent, back, last = [], [], []
-        for message in batch.messages:
-            if message.lease_id in batch.sent:
-                sent.append(message)
-            elif self._last_deliveries.has(message):
-                last.append(message)
-            elif has_ended(message):
-                self._count("expired", 1)
-            else:
-                back.append(message)
-        delays = dict.fromkeys(staying, self._options.unmatched_delay_seconds)
-        await self._confirm(
-            "moved",
-            sent,
-            [Lease(lease_id=message.lease_id, delay_seconds=delays.get(message.lease_id, 0)) for message in back],
+        settlements = [self._choose(message, batch, staying) for message in batch.messages]
+        log_settlements(self._log, self._source.name, settlements)
+        settling = Settling(settlements, self._situation, sender=self._renewer)
+        try:
+            await settle_until_leases_end(
+                self._source.settle,
+                settling,
+                queue_name=self._source.name,
+                now=utc_now,
+                rest=lambda seconds: self._condition.rest(seconds, lambda: self._killed),
+                on_error=self._fail,
+                log=self._log,
+            )
+        except CloudflareQueuesError as error:
+            self._fail(error)
+        counts = settling.counts()
+        self.report.fates += counts
+        for name in ("moved", "renewed", "expired"):
+            count(name, counts[FATES[name]], queue=self._source_id)
+
+    def _choose(
+        self, message: Message, batch: Batch, staying: Mapping[str, tuple[Message, Exception | None]]
+    ) -> Settlement:
+        if message.lease_id in batch.sent:
+            return choose_settlement(message, Happened.HANDLED, self._situation)
+        stays = message.lease_id in staying
+        return choose_settlement(
+            message,
+            Happened.NOT_WANTED if stays else Happened.NOT_STARTED,
+            self._situation,
+            delay_seconds=self._options.unmatched_delay_seconds if stays else 0,
+            is_over=has_ended(message),
         )
-        if last:
-            renewed = await self._last_deliveries.renew(last, delays)
-            self.report.unconfirmed += len(last) - len(renewed)
-            await self._confirm("renewed", renewed)
 
     def _note(self, message: Message, error: Exception | None) -> None:
         if error is None:
-            self._count("unmatched", 1)
+            self.report.unmatched += 1
+            count("unmatched", 1, queue=self._source_id)
             return
         reason = getattr(error, "message", str(error))
         self.report.refuse(message.id, reason)
         count("unmovable", 1, queue=self._source_id)
         self._log.warning("Message %s stays in queue %s: %s", message.id, self._source_id, reason)
-
-    async def _confirm(self, what: str, acks: Sequence[Message], retries: Sequence[Lease] = ()) -> None:
-        ack_ids, retry_ids = [message.lease_id for message in acks], [lease.lease_id for lease in retries]
-        unconfirmed = {*ack_ids, *retry_ids}
-        if not unconfirmed:
-            return
-        try:
-            result = await self._source.ack(ack_ids, retries)
-            unconfirmed = set(result.unconfirmed)
-        except CloudflareQueuesError as error:
-            self._fail(error)
-        self._count(what, len({*ack_ids} - unconfirmed))
-        self.report.returned += len({*retry_ids} - unconfirmed)
-        self.report.unconfirmed += len(unconfirmed)
-
-    def _count(self, name: str, number: int) -> None:
-        setattr(self.report, name, getattr(self.report, name) + number)
-        count(name, number, queue=self._source_id)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from airflow_provider_cfqueues.engines.settlement import Settlement
+from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Settlement
 from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 from airflow_provider_cfqueues.models import Message, PullResult
 
@@ -101,14 +101,15 @@ class Delivery:
         if self.left_to_task:
             return None
         if outcome.rejected or self.refusals:
-            return self._settle("rejected", "; ".join(self.refusals) or "refused by a watcher")
+            return self._settle(Kind.REJECTED, "; ".join(self.refusals) or "refused by a watcher")
         if outcome.failed or self.offered > self.taken or self.judged < max(1, outcome.acked):
-            return self._settle("retried", "Airflow did not confirm that its event is stored")
+            return self._settle(Kind.RETRIED, "Airflow did not confirm that its event is stored")
         if self.taken:
-            return self._settle("acked")
-        kind = {"retry": "retried", "dead_letter": "rejected", "ack": "acked"}[self.options.unmatched]
+            return self._settle(Kind.ACKED)
+        kind = {"retry": Kind.RETRIED, "dead_letter": Kind.REJECTED, "ack": Kind.ACKED}[self.options.unmatched]
         return self._settle(kind, "no watcher wants it")
 
-    def _settle(self, kind: str, reason: str = "") -> Settlement:
-        delay = self.options.delay_seconds if kind == "retried" else None
-        return Settlement(message=self.message, kind=kind, delay_seconds=delay, reason=reason)
+    def _settle(self, kind: Kind, reason: str = "") -> Settlement:
+        delay = self.options.delay_seconds if kind is Kind.RETRIED else None
+        happened = Happened.HANDLED if kind is Kind.ACKED else Happened.NOT_STARTED
+        return Settlement(message=self.message, happened=happened, kind=kind, delay_seconds=delay, reason=reason)

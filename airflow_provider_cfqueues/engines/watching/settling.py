@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_cfqueues.engines.settlement import Settlement
+from airflow_provider_cfqueues.engines.settlement import Kind, Settlement
 from airflow_provider_cfqueues.engines.watching.source import OpenQueue
 from airflow_provider_cfqueues.exceptions import list_leases
 from airflow_provider_cfqueues.models import Lease
@@ -49,11 +49,11 @@ class Settling:
             self._settlements = [self._save(one, queue) for one in self._settlements]
             self._is_prepared = True
         await self._dead_letter(queue)
-        acks = [one.message.lease_id for one in self._settlements if one.kind == "acked"]
+        acks = [one.message.lease_id for one in self._settlements if one.kind is Kind.ACKED]
         retries = [
             Lease(lease_id=one.message.lease_id, delay_seconds=one.delay_seconds)
             for one in self._settlements
-            if one.kind == "retried"
+            if one.kind is Kind.RETRIED
         ]
         result = await queue.calls.ack(acks, retries)
         self._log.info("Queue %s: %d messages acked, %d given back", self._queue_name, len(acks), len(retries))
@@ -63,20 +63,20 @@ class Settling:
     def _save(self, settlement: Settlement, queue: OpenQueue) -> Settlement:
         """Dead-letter what Cloudflare would take away, or say that it will; give back what cannot be dead-lettered."""
         message = settlement.message
-        if settlement.kind == "rejected" and not queue.calls.can_dead_letter:
+        if settlement.kind is Kind.REJECTED and not queue.calls.can_dead_letter:
             self._log.warning(
                 "Message %s of queue %s is given back, because there is no dead-letter queue for it: %s",
                 message.id,
                 self._queue_name,
                 settlement.reason,
             )
-            settlement = replace(settlement, kind="retried", delay_seconds=self._delay_seconds)
+            settlement = replace(settlement, kind=Kind.RETRIED, delay_seconds=self._delay_seconds)
         consumer = queue.consumer
-        if settlement.kind != "retried" or consumer is None or not consumer.is_last_delivery(message.attempts):
+        if settlement.kind is not Kind.RETRIED or consumer is None or not consumer.is_last_delivery(message.attempts):
             return settlement
         if queue.calls.can_dead_letter:
             reason = f"{settlement.reason} (delivered {message.attempts} times)"
-            return replace(settlement, kind="rejected", reason=reason)
+            return replace(settlement, kind=Kind.REJECTED, reason=reason)
         self._log.error(
             "Message %s of queue %s was delivered %s times: Cloudflare DELETES it now or after its next delivery (%s). "
             "Set a dead-letter queue",
@@ -88,7 +88,7 @@ class Settling:
         return settlement
 
     async def _dead_letter(self, queue: OpenQueue) -> None:
-        rejected = [(one.message, one.reason) for one in self._settlements if one.kind == "rejected"]
+        rejected = [(one.message, one.reason) for one in self._settlements if one.kind is Kind.REJECTED]
         if not rejected:
             return
         accepted = await queue.calls.dead_letter(rejected)
@@ -98,8 +98,8 @@ class Settling:
         self._settlements = [self._after_copy(one, accepted) for one in self._settlements]
 
     def _after_copy(self, settlement: Settlement, accepted: set[str]) -> Settlement:
-        if settlement.kind != "rejected":
+        if settlement.kind is not Kind.REJECTED:
             return settlement
         if settlement.message.lease_id in accepted:
-            return replace(settlement, kind="acked")
-        return replace(settlement, kind="retried", delay_seconds=self._delay_seconds)
+            return replace(settlement, kind=Kind.ACKED)
+        return replace(settlement, kind=Kind.RETRIED, delay_seconds=self._delay_seconds)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from airflow_provider_cfqueues.engines.settlement import Settlement
+from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Settlement
 from airflow_provider_cfqueues.engines.watching.backoff import Backoff
 from airflow_provider_cfqueues.engines.watching.deliveries import AdvanceOutcome, Delivery, Pull
 from airflow_provider_cfqueues.engines.watching.options import WatchOptions
@@ -272,7 +272,10 @@ class QueueStream:
             await self._take_in_late()
             self._begin_closing()
             for delivery in self._not_handed_on:
-                delivery.pull.settlements.append(Settlement(message=delivery.message, kind="retried", delay_seconds=0))
+                given_back = Settlement(
+                    message=delivery.message, happened=Happened.NOT_STARTED, kind=Kind.RETRIED, delay_seconds=0
+                )
+                delivery.pull.settlements.append(given_back)
             self._not_handed_on.clear()
             # With the exceptions returned it waits for all of them even where it is cancelled itself.
             settling = (*self._settling, *(self._settle(pull) for pull in self._pulls))

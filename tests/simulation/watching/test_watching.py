@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("airflow.triggers.shared_stream", reason="shared streams came with Airflow 3.3")
 
 from airflow_provider_cfqueues._compat import reject_shared_stream_event
-from airflow_provider_cfqueues.engines.settlement import Settlement
+from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Settlement
 from airflow_provider_cfqueues.engines.watching.stream import QueueStream
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger, _AloneOutcome
 from simulation.watching.run import play
@@ -105,7 +105,8 @@ class GivesEventsBack(QueueStream):
         for pull in self._pulls:
             if pull.undecided:
                 pull.settlements += [
-                    Settlement(message=message, kind="retried", delay_seconds=0) for message in pull.result
+                    Settlement(message=message, happened=Happened.NOT_STARTED, kind=Kind.RETRIED, delay_seconds=0)
+                    for message in pull.result
                 ]
         await super().aclose()
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from airflow.sdk.configuration import conf
     from airflow.sdk.exceptions import (
         AirflowException,
+        AirflowFailException,
         AirflowNotFoundException,
         AirflowOptionalProviderFeatureException,
         AirflowSensorTimeout,
@@ -97,6 +98,7 @@ else:
     try:
         from airflow.sdk.exceptions import (
             AirflowException,
+            AirflowFailException,
             AirflowNotFoundException,
             AirflowOptionalProviderFeatureException,
             AirflowSensorTimeout,
@@ -105,6 +107,7 @@ else:
     except ImportError:  # before 3.2
         from airflow.exceptions import (
             AirflowException,
+            AirflowFailException,
             AirflowNotFoundException,
             AirflowOptionalProviderFeatureException,
             AirflowSensorTimeout,
@@ -187,6 +190,7 @@ __all__ = [
     "HAS_ASSET_WATCHERS",
     "HAS_SHARED_STREAMS",
     "AirflowException",
+    "AirflowFailException",
     "AirflowNotFoundException",
     "AirflowOptionalProviderFeatureException",
     "AirflowSensorTimeout",

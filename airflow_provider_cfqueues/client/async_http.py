@@ -1,0 +1,294 @@
+"""Carry calls on asyncio: ``h11`` says what the bytes mean; connections are kept alive, the last one is used first."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import select
+import ssl
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlencode, urlsplit
+
+import h11
+
+from airflow_provider_cfqueues.client.call import MAX_ANSWER_BYTES, Answer, Call
+from airflow_provider_cfqueues.client.environment import Network
+from airflow_provider_cfqueues.client.failures import (
+    ANSWER_TIMEOUT_SECONDS,
+    CONNECT_TIMEOUT_SECONDS,
+    READ_TIMEOUT_SECONDS,
+    TooLarge,
+    TooSlow,
+    no_answer,
+)
+from airflow_provider_cfqueues.client.settings import Settings
+
+MAX_CONNECTIONS = 100
+MAX_HEADER_BYTES = 100_000
+HAPPY_EYEBALLS_SECONDS = 0.25
+"""RFC 8305: how long an address may take before the next one is tried beside it."""
+
+
+class Response(NamedTuple):
+    """What came back on a connection."""
+
+    status: int
+    headers: dict[str, str]
+    content: bytes
+
+
+class AsyncHttp:
+    """
+    Carries calls over as many connections as there are calls at the same time, at most a hundred.
+
+    :param settings: the checked connection.
+    :param network: how the API is reached.
+    """
+
+    def __init__(self, settings: Settings, network: Network) -> None:
+        self._settings = settings
+        self._network = network
+        self._url = urlsplit(settings.base_url)
+        self._tls = network.tls if self._url.scheme == "https" else None
+        self._headers = [("Host", self._url.netloc), *settings.headers().items()]
+        self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._idle: list[Connection] = []
+        self._open: set[Connection] = set()
+
+    async def carry(self, call: Call[Any]) -> Answer:
+        """
+        Send a request and return its answer.
+
+        :param call: what is asked.
+        :raises CloudflareQueuesError: no answer came that can be used.
+        """
+        async with self._slots:
+            connection = await self._take(call)
+            sent_at = datetime.now(timezone.utc)
+            try:
+                response = await connection.exchange(*self._request(call))
+            except (TooLarge, TooSlow, h11.ProtocolError, OSError, ValueError) as error:
+                raise no_answer(call, self._settings, self._network, error, connected=True) from error
+            finally:
+                self._give_back(connection)
+        return Answer(status=response.status, headers=response.headers, content=response.content, sent_at=sent_at)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        for connection in self._open:
+            connection.close()
+        await asyncio.sleep(0)  # asyncio closes a socket in the next round of the loop
+
+    def _request(self, call: Call[Any]) -> tuple[h11.Request, bytes]:
+        url = urlsplit(self._settings.url(call.path))
+        query = f"?{urlencode(call.params)}" if call.params else ""
+        content = call.content() or b""
+        headers = [*self._headers, ("Content-Length", str(len(content)))]
+        return h11.Request(method=call.method, target=f"{url.path}{query}", headers=headers), content
+
+    async def _take(self, call: Call[Any]) -> Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_usable():
+                return connection
+            self._discard(connection)
+        try:
+            return await asyncio.wait_for(self._connect(), CONNECT_TIMEOUT_SECONDS)
+        except asyncio.TimeoutError as error:
+            late = TimeoutError(f"no connection within {CONNECT_TIMEOUT_SECONDS} s")
+            raise no_answer(call, self._settings, self._network, late, connected=False) from error
+        except (TooLarge, TooSlow, h11.ProtocolError, OSError, ValueError) as error:
+            raise no_answer(call, self._settings, self._network, error, connected=False) from error
+
+    def _give_back(self, connection: Connection) -> None:
+        if connection.is_usable():
+            self._idle.append(connection)
+        else:
+            self._discard(connection)
+
+    def _discard(self, connection: Connection) -> None:
+        connection.close()
+        self._open.discard(connection)
+
+    async def _connect(self) -> Connection:
+        host, port = self._url.hostname or "", self._url.port or (443 if self._tls else 80)
+        proxy = self._network.proxy
+        if proxy is None:
+            return await self._reach(host, port, self._tls)
+        connection = await self._reach(
+            proxy.hostname or "",
+            proxy.port or (443 if proxy.scheme == "https" else 80),
+            self._tls if proxy.scheme == "https" else None,
+        )
+        try:
+            await connection.tunnel(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", _authorization(proxy))
+            await connection.start_tls(self._network.tls, host)
+        except BaseException:
+            self._discard(connection)
+            raise
+        return connection
+
+    async def _reach(self, host: str, port: int, tls: ssl.SSLContext | None) -> Connection:
+        _, connection = await asyncio.get_running_loop().create_connection(
+            Connection, host, port, ssl=tls, happy_eyeballs_delay=HAPPY_EYEBALLS_SECONDS
+        )
+        self._open.add(connection)
+        return connection
+
+
+def _authorization(proxy: Any) -> list[tuple[str, str]]:
+    if proxy.username is None:
+        return []
+    pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return [("Proxy-Authorization", f"Basic {base64.b64encode(pair.encode()).decode()}")]
+
+
+class Connection(asyncio.Protocol):
+    """One connection, for one request at a time."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._transport: Any = None
+        self._http = _http()
+        self._answer: asyncio.Future[Response] | None = None
+        self._response: h11.Response | None = None
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._heard_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note the transport."""
+        self._transport = transport
+
+    def is_usable(self) -> bool:
+        """Return whether a request can be sent: the last one is over, and nothing has come since, as an end would."""
+        if self._transport.is_closing() or self._http.our_state is not h11.IDLE:
+            return False
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket"), select.POLLIN)
+        return not poll.poll(0)
+
+    def close(self) -> None:
+        """Close the connection, whatever is under way."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def exchange(self, request: h11.Request, content: bytes = b"") -> Response:
+        """
+        Send a request and return what comes back.
+
+        :param request: its method, target and headers.
+        :param content: its body.
+        :raises TooLarge: more came than the API sends.
+        :raises TooSlow: it was not complete in time.
+        :raises OSError: the connection broke, or nothing arrived for too long.
+        """
+        self._answer = self._loop.create_future()
+        self._response, self._pieces, self._size = None, [], 0
+        self._heard_at = self._loop.time()
+        self._check_time(self._heard_at + ANSWER_TIMEOUT_SECONDS)
+        try:
+            parts = (self._http.send(event) for event in (request, h11.Data(data=content), h11.EndOfMessage()))
+            self._transport.write(b"".join(part for part in parts if part))
+            response = await self._answer
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._answer = None
+            if self._timer is not None:
+                self._timer.cancel()
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+        return response
+
+    async def tunnel(self, target: str, headers: list[tuple[str, str]]) -> None:
+        """
+        Let a proxy connect to the API.
+
+        :param target: host and port of the API.
+        :param headers: what the proxy wants to know.
+        :raises OSError: it refuses.
+        """
+        response = await self.exchange(
+            h11.Request(method="CONNECT", target=target, headers=[("Host", target), *headers])
+        )
+        if not 200 <= response.status < 300:
+            raise ConnectionRefusedError(f"the proxy answers HTTP {response.status}")
+
+    async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
+        """
+        Begin to encrypt, behind a proxy that has let us through.
+
+        :param context: what to trust.
+        :param host: the name that the certificate must have.
+        """
+        self._http = _http()
+        self._transport = await self._loop.start_tls(self._transport, self, context, server_hostname=host)
+
+    # -- called by asyncio ------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what arrived."""
+        self._heard_at = self._loop.time()
+        self._take_in(data)
+
+    def eof_received(self) -> None:
+        """Take in that nothing more will arrive; the transport closes itself."""
+        if self._response is None:
+            self._fail(ConnectionResetError("the connection was closed without an answer"))
+        self._take_in(b"")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Fail what is under way."""
+        self._fail(error or ConnectionResetError("the connection was closed"))
+
+    def _take_in(self, data: bytes) -> None:
+        if self._answer is None or self._answer.done():
+            self.close()  # nobody asked
+            return
+        try:
+            self._http.receive_data(data)
+            while (event := self._http.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
+                self._take_event(event)
+        except (h11.ProtocolError, TooLarge) as error:
+            self._fail(error)
+        else:
+            if event is h11.PAUSED and not self._answer.done():  # the answer of a proxy that lets us through
+                self._finish()
+
+    def _take_event(self, event: Any) -> None:
+        if isinstance(event, h11.Response):
+            self._response = event
+        elif isinstance(event, h11.Data):
+            self._size += len(event.data)
+            if self._size > MAX_ANSWER_BYTES:
+                raise TooLarge
+            self._pieces.append(event.data)
+        elif isinstance(event, h11.EndOfMessage):
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._answer is not None and self._response is not None:
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self._response.headers}
+            self._answer.set_result(Response(self._response.status_code, headers, b"".join(self._pieces)))
+
+    def _fail(self, error: Exception) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
+
+    def _check_time(self, ends_at: float) -> None:
+        now = self._loop.time()
+        silent_until = self._heard_at + READ_TIMEOUT_SECONDS
+        if now >= ends_at:
+            self._fail(TooSlow())
+        elif now >= silent_until:
+            self._fail(TimeoutError(f"nothing arrived for {READ_TIMEOUT_SECONDS} s"))
+        else:
+            self._timer = self._loop.call_at(min(ends_at, silent_until), self._check_time, ends_at)
+
+
+def _http() -> h11.Connection:
+    return h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADER_BYTES)

@@ -1,0 +1,53 @@
+"""What a request that got no usable answer is raised as: the same errors for both clients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_cfqueues import exceptions as errors
+from airflow_provider_cfqueues.client.call import MAX_ANSWER_BYTES, Call
+from airflow_provider_cfqueues.client.environment import Network
+from airflow_provider_cfqueues.client.settings import Settings
+
+CONNECT_TIMEOUT_SECONDS = 5
+READ_TIMEOUT_SECONDS = 30
+"""A try ends when nothing arrives for so long."""
+ANSWER_TIMEOUT_SECONDS = 40
+"""A try ends after so long even if something arrives all the time."""
+
+
+class TooLarge(Exception):
+    """The answer is larger than any that the API gives."""
+
+
+class TooSlow(Exception):
+    """The answer was not complete in time."""
+
+
+def no_answer(
+    call: Call[Any], settings: Settings, network: Network, error: Exception, *, connected: bool
+) -> errors.CloudflareQueuesError:
+    """
+    Return the error of a request that got no usable answer.
+
+    :param call: what was asked.
+    :param settings: the connection.
+    :param network: how the API is reached.
+    :param error: what happened.
+    :param connected: whether the request may have arrived.
+    """
+    if isinstance(error, TooLarge):
+        msg = f"Could not {call.name}: the answer is larger than {MAX_ANSWER_BYTES // 1_000_000} MB"
+        return errors.ResponseTooLargeError(msg, queue=call.queue)
+    if isinstance(error, TooSlow):
+        msg = f"Could not {call.name}: the answer was not complete after {ANSWER_TIMEOUT_SECONDS} s"
+        return errors.ResponseTooSlowError(msg, queue=call.queue)
+    cause = getattr(error.args[0] if error.args else None, "reason", error)  # of requests' nest, the innermost
+    msg = f"Could not {call.name}: {type(cause).__name__}: {cause}"
+    if network.proxy is not None:
+        msg += f". It goes through the proxy that {network.proxy_variable} names"
+    if settings.is_loopback and not connected:
+        msg += f". Nothing answers at {settings.base_url}: is the emulator running, and is this its port?"
+    failed = errors.TransportError(msg, queue=call.queue)
+    failed.maybe_applied = connected
+    return failed

@@ -1,0 +1,128 @@
+"""Which failed calls are repeated, and after how long: ``tenacity`` does the waiting."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import tenacity
+
+from airflow_provider_cfqueues.client.call import Answer, Call
+from airflow_provider_cfqueues.client.settings import Settings
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatPolicy:
+    """
+    How long a failed call is repeated, and how long to wait in between.
+
+    :param max_seconds: no repeat starts later than this after the first try. A try itself ends when nothing arrives for
+        30 seconds, and at the latest after 40.
+    :param first_wait: seconds of the first wait; it doubles with each.
+    :param max_wait: where the doubling ends.
+    :param jitter: up to how many seconds are added to each wait at random.
+    :param max_retry_after: a longer ``Retry-After`` is not waited for: the error carries it instead. A shorter one is
+        waited for, but never less than without it.
+    """
+
+    max_seconds: float = 60
+    first_wait: float = 0.5
+    max_wait: float = 8
+    jitter: float = 1
+    max_retry_after: float = 30
+
+
+T = TypeVar("T")
+
+
+class Tries(Generic[T]):
+    """
+    The tries of one call: whether there is to be another, after how long, and what earlier ones left open.
+
+    It sees each failure first, so what every error of a connection has in common is written into it here.
+
+    :param policy: how long to repeat.
+    :param call: the call.
+    :param settings: the connection.
+    :param clock: tells the seconds that the policy counts.
+    """
+
+    def __init__(
+        self, policy: RepeatPolicy, call: Call[T], settings: Settings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ambiguous = False
+        self._policy = policy
+        self._call = call
+        self._settings = settings
+        self._clock = clock
+        self._began = clock()
+        self._first_failure: CloudflareQueuesError | None = None
+
+    def read(self, answer: Answer) -> T:
+        """
+        Return the result that an answer holds.
+
+        :param answer: the answer.
+        :raises ApiError: it holds none.
+        """
+        return self._call.read_answer(answer, repeated=self._ambiguous, secret=self._settings.credentials.secret)
+
+    def failed(self, error: CloudflareQueuesError) -> dict[str, Any]:
+        """
+        Return the arguments for tenacity's ``Retrying`` and ``AsyncRetrying``, which repeat after a first failure.
+
+        A call that works never asks tenacity: that would cost more than all else of it.
+
+        :param error: how the first try failed.
+        """
+        self._first_failure = error
+        backoff = tenacity.wait_exponential(self._policy.first_wait, max=self._policy.max_wait)
+        jitter = tenacity.wait_random(0, self._policy.jitter)
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            return max((backoff + jitter)(state), getattr(_error_of(state), "retry_after", None) or 0)
+
+        return {
+            "retry": tenacity.retry_if_exception(self._may_repeat),
+            "wait": wait,
+            "stop": self._is_over,
+            "before_sleep": self._log,
+            "reraise": True,
+        }
+
+    def raise_first(self) -> None:
+        """Raise how the first try failed, once: tenacity's own first try."""
+        error, self._first_failure = self._first_failure, None
+        if error is not None:
+            raise error
+
+    def _may_repeat(self, error: BaseException) -> bool:
+        if not isinstance(error, CloudflareQueuesError):
+            return False
+        error.conn_id = self._settings.conn_id
+        error.hide(self._settings.credentials.secret)
+        # A refusal of this try says nothing of an earlier one whose answer was lost.
+        self._ambiguous = error.maybe_applied = self._ambiguous or error.maybe_applied
+        return self._call.may_repeat(error) and (error.retry_after or 0) <= self._policy.max_retry_after
+
+    def _is_over(self, state: tenacity.RetryCallState) -> bool:
+        return self._clock() - self._began + state.upcoming_sleep >= self._policy.max_seconds
+
+    def _log(self, state: tenacity.RetryCallState) -> None:
+        log.warning(
+            "Connection %r: trying again in %.1f s (try %d): %s",
+            self._settings.conn_id,
+            state.upcoming_sleep,
+            state.attempt_number + 1,
+            getattr(_error_of(state), "message", ""),
+        )
+
+
+def _error_of(state: tenacity.RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None

@@ -1,0 +1,165 @@
+"""What can be sent, and how it is pulled."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, probe
+from airflow_provider_cfqueues.emulator.conformance.lab import PATIENCE, CannotPrepare
+from airflow_provider_cfqueues.emulator.conformance.wording import said
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.emulator.conformance.api import Answer
+    from airflow_provider_cfqueues.emulator.conformance.lab import Lab, Queue, Wait
+
+_JSON = {"ü": [1, "a"]}
+_TEXT = "ü 1"
+_REFUSED = "refused: 400, code 10207"
+
+
+@probe(
+    Fact("text-encoding", "A text as it is pulled.", "as it is", ("as it is",)),
+    Fact("text-metadata", "The metadata of a text.", "CF-Content-Type: text", ("CF-Content-Type: text",)),
+)
+def text(lab: Lab, saw: Saw) -> Steps:
+    """Send and pull a text."""
+    queue = yield from lab.queue()
+    queue.send(_TEXT)
+    message = yield from queue.one()
+    encoded = base64.b64encode(_TEXT.encode()).decode()
+    saw["text-encoding"] = {_TEXT: "as it is", encoded: "base64"}.get(message["body"], "something else")
+    saw["text-metadata"] = _shown(message["metadata"])
+
+
+@probe(
+    Fact("json-encoding", "A JSON body as it is pulled.", "base64", ("base64",), "json-encoding"),
+    Fact("json-metadata", "The metadata of a JSON body.", "CF-Content-Type: json", ("CF-Content-Type: json",)),
+    Fact("default-content-type", "A body without a content type.", "CF-Content-Type: json", ("CF-Content-Type: json",)),
+)
+def json_body(lab: Lab, saw: Saw) -> Steps:
+    """Send and pull JSON."""
+    queue = yield from lab.queue()
+    queue.push({"body": _JSON, "content_type": "json"}, 10)
+    message = yield from queue.one()
+    saw["json-encoding"] = _encoding(message["body"])
+    saw["json-metadata"] = _shown(message["metadata"])
+    queue.push({"body": _JSON}, 10)
+    message = yield from queue.one()
+    saw["default-content-type"] = _shown(message["metadata"])
+
+
+def _shown(metadata: dict[str, Any]) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in sorted(metadata.items()))
+
+
+def _encoding(body: str) -> str:
+    try:
+        return "plain" if json.loads(body) == _JSON else "something else"
+    except ValueError:
+        pass
+    try:
+        return "base64" if json.loads(base64.b64decode(body, validate=True)) == _JSON else "something else"
+    except ValueError:
+        return "something else"
+
+
+@probe(
+    Fact("json-string", "A string as JSON.", _REFUSED, (_REFUSED,), "json-bodies"),
+    Fact("json-number", "A number as JSON.", _REFUSED, (), "json-bodies"),
+    Fact("json-null", "null as JSON.", _REFUSED, (), "json-bodies"),
+    Fact("bytes", "The content type bytes.", "refused: 400, code 10203", ("refused: 400, code 10203",), "status"),
+    Fact("no-body", "A message without a body.", _REFUSED, (), "status"),
+    Fact("empty-text", "An empty text.", "accepted"),
+    Fact("unknown-key", "A key that the API does not know.", "accepted"),
+    Fact(
+        "not-json", "A request that is not JSON.", "refused: 400, code 10208", ("refused: 400, code 10208",), "status"
+    ),
+    Fact("not-an-object", "A request that is a list.", _REFUSED, (_REFUSED,), "status"),
+    Fact("batch-empty", "A batch of no messages.", _REFUSED, (_REFUSED, "refused: 400, code 10013"), "status"),
+)
+def odd_bodies(lab: Lab, saw: Saw) -> Steps:
+    """Send what may be refused."""
+    queue = lab.create()
+    for name, body in (("string", "a"), ("number", 1), ("null", None)):
+        saw[f"json-{name}"] = said(queue.push({"body": body, "content_type": "json"}, 4))
+    saw["bytes"] = said(queue.push({"body": "AA==", "content_type": "bytes"}, 1))
+    saw["no-body"] = said(queue.push({"content_type": "text"}, 1))
+    saw["empty-text"] = said(queue.send(""))
+    saw["unknown-key"] = said(queue.send("a", nobody_knows=1))
+    saw["not-json"] = said(queue.push(b"{", 1))
+    saw["not-an-object"] = said(queue.push([], 1))
+    saw["batch-empty"] = said(queue.push({"messages": []}, action="/messages/batch"))
+    yield 0
+
+
+@probe(
+    Fact(
+        "message-largest",
+        "A message of 128,000 bytes.",
+        "accepted",
+        ("accepted", "refused: 413, code 10204"),
+        "sizes",
+    ),
+    Fact("message-too-large", "A message of 128,001 bytes.", "refused: 413, code 10204", (), "status"),
+    Fact("batch-largest", "A batch of 256,000 bytes.", "accepted", ("accepted",), "sizes"),
+    Fact("batch-too-large", "A batch of 300,000 bytes.", "refused: 413, code 10205", (), "status"),
+    Fact(
+        "batch-too-long",
+        "A batch of 101 messages.",
+        "refused: 400, code 10206",
+        ("refused: 400, code 10206",),
+        "status",
+    ),
+)
+def sizes(lab: Lab, saw: Saw) -> Steps:
+    """Send what is as large as may be, and larger."""
+    queue = lab.create()
+    saw["message-largest"] = said(queue.send("a" * 128_000))
+    saw["message-too-large"] = said(queue.send("a" * 128_001))
+    saw["batch-largest"] = said(queue.send(*["a" * 64_000] * 4))
+    saw["batch-too-large"] = said(queue.send(*["a" * 100_000] * 3))
+    saw["batch-too-long"] = said(queue.send(*["a"] * 101))
+    yield 0
+
+
+@probe(
+    Fact("push-answer", "What the answer to a message says.", "metadata.metrics", ("metadata.metrics",)),
+    Fact(
+        "pull-answer",
+        "The keys of what a pull answers.",
+        "message_backlog_count, messages, metadata",
+        ("message_backlog_count, messages, metadata",),
+    ),
+    Fact(
+        "message-keys",
+        "The keys of a message.",
+        "attempts, body, id, lease_id, metadata, timestamp_ms",
+        ("attempts, body, id, lease_id, metadata, timestamp_ms",),
+    ),
+    Fact("lease-shape", "What a lease looks like.", "compact JWE, dir, A256CBC-HS512", (), ""),
+    Fact("pull-of-nothing", "A pull from an empty queue.", "an empty list at once", ("an empty list at once",)),
+)
+def shapes(lab: Lab, saw: Saw) -> Steps:
+    """Look at the shapes of answers."""
+    queue = yield from lab.queue()
+    nothing = queue.pull_once()
+    saw["pull-of-nothing"] = "an empty list at once" if nothing.result.get("messages") == [] else "something else"
+    sent = queue.send("a").result
+    saw["push-answer"] = "metadata.metrics" if sent.get("metadata", {}).get("metrics") else "nothing"
+    message, answer = yield from _pulled(queue)
+    saw["pull-answer"] = ", ".join(sorted(answer.result))
+    saw["message-keys"] = ", ".join(sorted(message))
+    header, *rest = message["lease_id"].split(".")
+    kind = json.loads(base64.urlsafe_b64decode(header + "==")) if len(rest) == 4 else {}
+    saw["lease-shape"] = f"compact JWE, {kind.get('alg')}, {kind.get('enc')}" if kind else "something else"
+
+
+def _pulled(queue: Queue) -> Wait[tuple[dict[str, Any], Answer]]:
+    for _ in range(PATIENCE):
+        answer = queue.pull_once()
+        if answer.result.get("messages"):
+            return answer.result["messages"][0], answer
+        yield 1
+    raise CannotPrepare("a message was sent, and could not be pulled")

@@ -1,0 +1,269 @@
+"""How often and when a message is delivered, and what becomes of it at last."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from airflow_provider_cfqueues.emulator.conformance.facts import Fact, NoOccasion, Saw, Steps, probe
+from airflow_provider_cfqueues.emulator.conformance.lab import PATIENCE, SHORT
+from airflow_provider_cfqueues.emulator.conformance.wording import said, taken
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.emulator.conformance.lab import Lab, Queue
+
+DELAY = 30
+"""The retry_delay where it matters: much longer than the real API may be late."""
+
+
+def _timing(waited: float, message: object) -> str:
+    if not message:
+        return "not delivered again"
+    return "at once" if waited < DELAY / 2 else "after the retry_delay"
+
+
+@probe(
+    Fact(
+        "retry-delay",
+        "A retry without a delay, where the consumer has a retry_delay.",
+        "after the retry_delay",
+        ("after the retry_delay",),
+    )
+)
+def retry_delay(lab: Lab, saw: Saw) -> Steps:
+    """Retry a message without saying when."""
+    queue = yield from lab.queue(retry_delay=DELAY)
+    queue.send("a")
+    message = yield from queue.one()
+    queue.settle(retries=[{"lease_id": message["lease_id"]}])
+    saw["retry-delay"] = _timing(*(yield from queue.arrives(DELAY + PATIENCE)))
+
+
+@probe(
+    Fact(
+        "retry-delay-zero", "A retry with a delay of 0, where the consumer has a retry_delay.", "at once", ("at once",)
+    )
+)
+def retry_at_once(lab: Lab, saw: Saw) -> Steps:
+    """Retry a message with a delay of 0."""
+    queue = yield from lab.queue(retry_delay=DELAY)
+    queue.send("a")
+    message = yield from queue.one()
+    queue.settle(retries=[{"lease_id": message["lease_id"], "delay_seconds": 0}])
+    saw["retry-delay-zero"] = _timing(*(yield from queue.arrives(DELAY + PATIENCE)))
+
+
+@probe(
+    Fact(
+        "lease-end",
+        "A lease that ends, where the consumer has a retry_delay.",
+        "after the retry_delay",
+        ("after the retry_delay",),
+        "lease-end",
+    )
+)
+def lease_end(lab: Lab, saw: Saw) -> Steps:
+    """Let a lease end."""
+    queue = yield from lab.queue(retry_delay=DELAY)
+    queue.send("a")
+    yield from queue.one(SHORT)
+    yield SHORT
+    saw["lease-end"] = _timing(*(yield from queue.arrives(DELAY + PATIENCE)))
+
+
+@probe(
+    Fact(
+        "delivery-delay-zero", "A message with a delay of 0 in a queue with a delivery_delay.", "at once", ("at once",)
+    )
+)
+def delivery_delay(lab: Lab, saw: Saw) -> Steps:
+    """Send a message that is to be delivered at once to a queue that delays."""
+    queue = yield from lab.queue()
+    queue.call("PATCH", "", {"settings": {"delivery_delay": DELAY}})
+    yield 3
+    queue.send("a", delay_seconds=0)
+    saw["delivery-delay-zero"] = _timing(*(yield from queue.arrives(DELAY + PATIENCE)))
+
+
+def _until_gone(
+    queue: Queue, target: Queue | None, by_retry: bool
+) -> Generator[float, None, tuple[int, dict[str, object]]]:
+    """Fail a message until it is gone; return after how many deliveries, and what its dead-letter queue got."""
+    for deliveries in range(5):
+        _, message = yield from queue.arrives(PATIENCE / 2, SHORT)
+        if not message:
+            if target:
+                _, dead = yield from target.arrives(PATIENCE)
+                return deliveries, dead
+            return deliveries, {}
+        if by_retry:
+            queue.settle(retries=[{"lease_id": message["lease_id"], "delay_seconds": 0}])
+        else:
+            yield SHORT
+    return 5, {}
+
+
+def _count(deliveries: int, max_retries: int, dead: object) -> str:
+    much = {max_retries: "max_retries", max_retries + 1: "max_retries + 1"}.get(deliveries, str(deliveries))
+    return f"{much} deliveries, then {'dead-lettered' if dead else 'gone'}"
+
+
+_DEAD = "max_retries + 1 deliveries, then dead-lettered"
+_DEAD_TOO = "max_retries deliveries, then dead-lettered"
+
+
+@probe(
+    Fact(
+        "deliveries-retried",
+        "How often a message is delivered that is retried each time.",
+        _DEAD,
+        (_DEAD, _DEAD_TOO),
+        "attempts",
+    ),
+    Fact("dead-letter-id", "The id of a dead-lettered message.", "kept", (), "dead-letter-id"),
+    Fact("dead-letter-body", "The body of a dead-lettered message.", "kept", ("kept",)),
+    Fact("dead-letter-timestamp", "The timestamp of a dead-lettered message.", "new", (), "dead-letter-timestamp"),
+    Fact(
+        "dead-letter-attempts",
+        "The attempts at the first delivery of a dead-lettered message.",
+        "1",
+        (),
+        "dead-letter-attempts",
+    ),
+    Fact("attempts", "The attempts at the first delivery of a message.", "1", ("1",)),
+)
+def retried_to_death(lab: Lab, saw: Saw) -> Steps:
+    """Retry a message until it is dead-lettered, and compare it."""
+    dead_letter_queue = yield from lab.queue()
+    queue = yield from lab.queue(dead_letter_queue.name, max_retries=2)
+    queue.send("to be dead-lettered")
+    message = yield from queue.one()
+    saw["attempts"] = str(message["attempts"])
+    yield SHORT
+    queue.settle(retries=[{"lease_id": message["lease_id"], "delay_seconds": 0}])
+    more, dead = yield from _until_gone(queue, dead_letter_queue, by_retry=True)
+    saw["deliveries-retried"] = _count(more + 1, 2, dead)
+    if dead:
+        saw["dead-letter-id"] = "kept" if dead["id"] == message["id"] else "new"
+        saw["dead-letter-body"] = "kept" if dead["body"] == message["body"] else "changed"
+        saw["dead-letter-timestamp"] = "kept" if dead["timestamp_ms"] == message["timestamp_ms"] else "new"
+        saw["dead-letter-attempts"] = str(dead["attempts"])
+
+
+@probe(
+    Fact(
+        "deliveries-lease-end",
+        "How often a message is delivered whose leases end.",
+        _DEAD,
+        (_DEAD, _DEAD_TOO),
+        "attempts",
+    )
+)
+def left_to_death(lab: Lab, saw: Saw) -> Steps:
+    """Let the leases of a message end until it is dead-lettered."""
+    dead_letter_queue = yield from lab.queue()
+    queue = yield from lab.queue(dead_letter_queue.name, max_retries=2)
+    queue.send("a")
+    deliveries, dead = yield from _until_gone(queue, dead_letter_queue, by_retry=False)
+    saw["deliveries-lease-end"] = _count(deliveries, 2, dead)
+
+
+@probe(
+    Fact(
+        "deliveries-deleted",
+        "How often a message is delivered without a dead-letter queue.",
+        "max_retries + 1 deliveries, then gone",
+        ("max_retries + 1 deliveries, then gone", "max_retries deliveries, then gone"),
+        "attempts",
+    )
+)
+def retried_to_deletion(lab: Lab, saw: Saw) -> Steps:
+    """Retry a message until it is deleted."""
+    queue = yield from lab.queue(max_retries=2)
+    queue.send("a")
+    deliveries, _ = yield from _until_gone(queue, None, by_retry=True)
+    saw["deliveries-deleted"] = _count(deliveries, 2, None)
+
+
+@probe(
+    Fact("last-delivery", "max_retries is raised before the last lease ends.", "saves the message", (), "last-delivery")
+)
+def saved(lab: Lab, saw: Saw) -> Steps:
+    """Raise max_retries while the last lease of a message lasts."""
+    queue = yield from lab.queue(max_retries=0)
+    queue.send("a")
+    yield from queue.one(SHORT + 3)
+    queue.consume(max_retries=9)
+    yield SHORT + 3
+    _, message = yield from queue.arrives(PATIENCE)
+    saw["last-delivery"] = "saves the message" if message else "comes too late"
+
+
+@probe(
+    Fact(
+        "retention", "A retention of 60 seconds, set after a message was sent.", "the message is gone", (), "retention"
+    ),
+    Fact(
+        "retention-leased",
+        "An ack of a message older than the retention, while it is leased.",
+        "not counted",
+        (),
+        "retention",
+    ),
+)
+def retention(lab: Lab, saw: Saw) -> Steps:
+    """Let a message expire."""
+    queue = yield from lab.queue()
+    queue.send("leased", "waits")
+    [leased] = yield from queue.pull(1)
+    answer = queue.call("PATCH", "", {"settings": {"message_retention_period": 60}})
+    if not answer.ok:
+        raise NoOccasion(f"the retention cannot be changed ({said(answer)})")
+    yield 60 + PATIENCE
+    _, message = yield from queue.arrives(PATIENCE / 2)
+    saw["retention"] = "the message is there" if message else "the message is gone"
+    saw["retention-leased"] = taken(queue.settle([leased["lease_id"]]))
+
+
+@probe(
+    Fact(
+        "order",
+        "Which message comes first: one that was retried, or a later one that has waited longer.",
+        "the one that has waited longer",
+        (),
+        "order",
+    )
+)
+def order(lab: Lab, saw: Saw) -> Steps:
+    """Retry the first of two messages, and pull one."""
+    queue = yield from lab.queue()
+    queue.send("first")
+    message = yield from queue.one()
+    queue.send("second")
+    yield 3
+    queue.settle(retries=[{"lease_id": message["lease_id"], "delay_seconds": 0}])
+    yield 3
+    came = yield from queue.one()
+    saw["order"] = {"second": "the one that has waited longer", "first": "the older one"}.get(came["body"], "another")
+
+
+@probe(
+    Fact(
+        "pull-size",
+        "A pull without batch_size, where the consumer's is 2 and 7 messages wait.",
+        "2, that of the consumer",
+        ("5",),
+        "batch-size",
+    )
+)
+def pull_size(lab: Lab, saw: Saw) -> Steps:
+    """Pull without saying how many."""
+    queue = yield from lab.queue(batch_size=2)
+    queue.send(*"abcdefg")
+    yield 3
+    for _ in range(PATIENCE):
+        messages = queue.pull_once(None).result.get("messages", [])
+        if messages:
+            saw["pull-size"] = "2, that of the consumer" if len(messages) == 2 else str(len(messages))
+            return
+        yield 1

@@ -1,0 +1,61 @@
+"""What a probe is: questions about the API with their documented and assumed answers, and a function that looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.emulator.conformance.lab import Lab
+
+Steps = Generator[float, None, None]
+"""A probe at work: it yields seconds to wait for."""
+Saw = dict[str, str]
+"""What was seen, by the name of the fact."""
+Look = Callable[["Lab", Saw], Steps]
+
+
+class NoOccasion(Exception):
+    """The endpoint gives no occasion to see something; the text says why."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """
+    One thing that the client or the emulator relies on.
+
+    :param name: its name in the report.
+    :param question: what is looked at.
+    :param assumed: what the emulator does.
+    :param documented: what Cloudflare's documentation says, in the same words; empty if it says nothing, and more
+        than one where it contradicts itself.
+    :param assumption: the name in ``assumptions`` that it is about.
+    """
+
+    name: str
+    question: str
+    assumed: str
+    documented: tuple[str, ...] = ()
+    assumption: str = ""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Some facts, and the function that sees them together."""
+
+    facts: tuple[Fact, ...]
+    look: Look
+
+
+PROBES: list[Probe] = []
+
+
+def probe(*facts: Fact) -> Callable[[Look], Look]:
+    """Register a function as the one that sees these facts."""
+
+    def register(look: Look) -> Look:
+        PROBES.append(Probe(facts, look))
+        return look
+
+    return register

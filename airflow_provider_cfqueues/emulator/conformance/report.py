@@ -1,0 +1,90 @@
+"""The report of a run, as Markdown and as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.emulator.conformance.run import Outcome, Seen
+
+_FORM = "https://github.com/airflow-provider-cfqueues/airflow-provider-cfqueues/issues/new?template=conformance.yml"
+
+
+def as_json(outcome: Outcome, endpoint: str, day: str) -> str:
+    """
+    Return a run as JSON.
+
+    :param outcome: the run.
+    :param endpoint: what it ran against.
+    :param day: when.
+    """
+    report: dict[str, Any] = {
+        "endpoint": endpoint,
+        "day": day,
+        "requests": outcome.requests,
+        "operations": outcome.operations,
+        "seconds": round(outcome.seconds),
+        "queues_left": outcome.left,
+        "facts": [
+            {
+                "name": item.fact.name,
+                "question": item.fact.question,
+                "documented": list(item.fact.documented),
+                "assumption": item.fact.assumption or None,
+                "assumed": item.fact.assumed,
+                "seen": item.seen,
+                "agrees": item.agrees,
+                "reason": item.reason or None,
+            }
+            for item in outcome.seen
+        ],
+    }
+    return json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_markdown(outcome: Outcome, endpoint: str, day: str) -> str:
+    """
+    Return a run as Markdown.
+
+    :param outcome: the run.
+    :param endpoint: what it ran against.
+    :param day: when.
+    """
+    lines = [
+        f"## Conformance of {endpoint}, {day}",
+        "",
+        summary(outcome),
+        "",
+        "| fact | looked at | documented | assumed | seen | agrees |",
+        "|---|---|---|---|---|---|",
+        *map(_row, outcome.seen),
+        "",
+    ]
+    if outcome.differences:
+        lines += [f"Please report the differences: {_FORM}", ""]
+    return "\n".join(lines)
+
+
+def summary(outcome: Outcome) -> str:
+    """Return what a run saw, in a sentence."""
+    agree = sum(1 for item in outcome.seen if item.agrees)
+    unseen = sum(1 for item in outcome.seen if item.agrees is None)
+    return (
+        f"{_number(agree, 'fact')} as the emulator assumes, {_number(len(outcome.differences), 'difference')}, "
+        f"{unseen} not seen; {_number(outcome.requests, 'request')}, {_number(outcome.operations, 'operation')}, "
+        f"{round(outcome.seconds)} s."
+    )
+
+
+def _number(amount: int, what: str) -> str:
+    return f"{amount} {what}{'' if amount == 1 else 's'}"
+
+
+def _row(item: Seen) -> str:
+    fact = item.fact
+    name = fact.name if fact.assumption in ("", fact.name) else f"{fact.name} ({fact.assumption})"
+    seen = f"not seen: {item.reason}" if item.seen is None else item.seen
+    agrees = {True: "yes", False: "**no**", None: ""}[item.agrees]
+    cells = (name, fact.question, " or ".join(fact.documented) or "-", fact.assumed, seen, agrees)
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

@@ -1,0 +1,203 @@
+"""Let all probes wait at the same time: one thread that always goes on with the probe whose wait ends first."""
+
+from __future__ import annotations
+
+import heapq
+import http.client
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from airflow_provider_cfqueues.emulator.conformance import (  # noqa: F401 -- each registers its probes
+    access,
+    bodies,
+    deliveries,
+    leases,
+    moves,
+    queues,
+    settings,
+)
+from airflow_provider_cfqueues.emulator.conformance.api import Api, StopProbing
+from airflow_provider_cfqueues.emulator.conformance.facts import PROBES, Fact, NoOccasion, Probe, Saw, Steps
+from airflow_provider_cfqueues.emulator.conformance.lab import PREFIX, CannotPrepare, Lab
+
+FACTS: tuple[Fact, ...] = tuple(fact for probe in PROBES for fact in probe.facts)
+MAX_SECONDS = 600
+AT_A_TIME = 12
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What became of a fact: what was seen, or why nothing was."""
+
+    fact: Fact
+    seen: str | None
+    reason: str = ""
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether the endpoint does what the emulator assumes; None if nothing was seen."""
+        return None if self.seen is None else self.seen == self.fact.assumed
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run: what it saw and took, and which of its queues it could not delete."""
+
+    seen: list[Seen]
+    requests: int
+    operations: int
+    seconds: float
+    left: list[str]
+
+    @property
+    def differences(self) -> list[Seen]:
+        """What is not as the emulator assumes."""
+        return [seen for seen in self.seen if seen.agrees is False]
+
+
+class Waiting:
+    """
+    Real time.
+
+    :param api: whose connection is not kept open for long waits.
+    """
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def now(self) -> float:
+        """Return seconds."""
+        return time.monotonic()
+
+    def wait_until(self, due: float) -> None:
+        """Wait."""
+        if due > self.now():
+            self._api.close()
+            time.sleep(due - self.now())
+
+
+class Moving(Waiting):
+    """The clock of an emulator: nobody waits."""
+
+    def __init__(self, api: Api) -> None:
+        super().__init__(api)
+        self.moved = 0.0
+
+    def now(self) -> float:
+        """Return seconds."""
+        return self.moved
+
+    def wait_until(self, due: float) -> None:
+        """Move the clock."""
+        if due > self.moved:
+            seconds = {"advance_seconds": due - self.moved}
+            self._api.call("POST", "/_emulator/clock", seconds, headers={}, raw=True)
+            self._api.requests -= 1
+            self.moved = due
+
+
+def run(api: Api, waiting: Waiting, *, say: Callable[[str], None] = lambda _: None) -> Outcome:
+    """
+    Look at every fact, and delete what was made for that, whatever happens.
+
+    :param api: the endpoint.
+    :param waiting: how time passes.
+    :param say: takes lines about how it goes on.
+    :raises KeyboardInterrupt: after the queues have been deleted.
+    """
+    lab = Lab(api, waiting.now)
+    start = waiting.now()
+    seen: dict[str, Seen] = {}
+    left: list[str] = []
+    try:
+        _look(lab, waiting, seen, say)
+    finally:
+        say(f"Deleting the queues {lab.prefix}-*")
+        left = _clean_up(lab)
+    order = {fact.name: number for number, fact in enumerate(FACTS)}
+    found = sorted(seen.values(), key=lambda item: order[item.fact.name])
+    return Outcome(found, api.requests, api.operations, waiting.now() - start, left)
+
+
+class _Schedule:
+    """
+    Which probe goes on next: the one whose wait has ended for longest, or else one that has not begun.
+
+    Few are under way at a time: a probe that is late cannot tell when a message came.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self._fresh = [(number, probe.look) for number, probe in enumerate(PROBES)]
+        self._lab = lab
+        self._due: list[tuple[float, int, Steps]] = []
+        self.saw: list[Saw] = [Saw() for _ in PROBES]
+
+    def next(self, now: float) -> tuple[float, int, Steps] | None:
+        """Return when to go on with which probe; None when all are done."""
+        begin = self._fresh and len(self._due) < AT_A_TIME
+        if begin and not (self._due and self._due[0][0] <= now):
+            number, look = self._fresh.pop(0)
+            return now, number, look(self._lab, self.saw[number])
+        return heapq.heappop(self._due) if self._due else None
+
+    def put_back(self, due: float, number: int, steps: Steps) -> None:
+        """Go on with a probe later."""
+        heapq.heappush(self._due, (due, number, steps))
+
+
+def _look(lab: Lab, waiting: Waiting, seen: dict[str, Seen], say: Callable[[str], None]) -> None:
+    end = waiting.now() + MAX_SECONDS
+    schedule = _Schedule(lab)
+    stopped = ""
+    while step := schedule.next(waiting.now()):
+        due, number, steps = step
+        if not stopped and due > end:
+            stopped = f"{MAX_SECONDS // 60} minutes are over"
+        again, reason = None, stopped
+        if not stopped:
+            waiting.wait_until(due)
+            try:
+                again, reason = _go_on(steps)
+            except StopProbing as error:
+                reason = stopped = str(error)
+        if again is None:
+            _note(PROBES[number], schedule.saw[number], reason, seen)
+            say(f"{len(seen)} of {len(FACTS)} facts looked at, {lab.api.operations} operations")
+        else:
+            schedule.put_back(waiting.now() + again, number, steps)
+
+
+def _note(probe: Probe, saw: Saw, reason: str, seen: dict[str, Seen]) -> None:
+    for fact in probe.facts:
+        seen[fact.name] = Seen(fact, saw.get(fact.name), "" if fact.name in saw else reason or "no occasion")
+
+
+def _go_on(steps: Steps) -> tuple[float | None, str]:
+    """Let a probe work until it waits again; return for how long, or why it has ended."""
+    try:
+        return next(steps), ""
+    except StopIteration:
+        return None, ""
+    except (NoOccasion, CannotPrepare) as error:
+        return None, str(error)
+    except (OSError, http.client.HTTPException) as error:
+        return None, f"no answer: {type(error).__name__}"
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        # What an endpoint answers is not ours to trust: a shape that nobody expected ends this probe, and no other.
+        return None, f"an answer of another shape: {type(error).__name__}: {error}"
+
+
+def _clean_up(lab: Lab) -> list[str]:
+    lab.api.close()  # an interrupted call may have left half an answer in it
+    lab.api.limited = False
+    try:
+        return lab.clean_up()
+    except BaseException as error:
+        print(
+            f"Not all queues could be deleted ({type(error).__name__}): delete those named {lab.prefix}-* yourself."
+            f" Every queue of a run begins with {PREFIX}.",
+            file=sys.stderr,
+        )
+        raise

@@ -1,0 +1,136 @@
+"""
+What a handler's end says of its messages. Pure: it reads what was returned, and calls nothing of the user's.
+
+The law of this module: a message is done only if its handler ran to its end. What shows that it did not (a generator
+that nobody ran, a future that nobody waited for) is no result, but a fault of the handler.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from functools import partial
+from typing import Any
+
+from airflow_provider_cfqueues.outcomes import Ack, Outcome, Reject, Retry
+from airflow_provider_cfqueues.texts import to_reason
+
+_RESULTS = (type(None), str, int, float, bool, dict, bytes)
+"""What handlers return mostly: none of it can be anything else than a result."""
+
+
+class BrokenHandlerError(TypeError):
+    """A handler returned what shows that it did not do its work, or one of batches not one outcome per message."""
+
+
+def is_async(handler: Callable[..., Any]) -> bool:
+    """
+    Return whether calling a handler gives something to await: what is called decides, not what it wraps.
+
+    :param handler: a function, a partial of one, or an object with ``__call__``.
+    """
+    return _is(inspect.iscoroutinefunction, handler)
+
+
+def why_refused(handler: Any) -> str | None:
+    """
+    Return why something cannot be a handler, None where it can.
+
+    :param handler: what was given as one.
+    """
+    if not callable(handler):
+        return f"a {type(handler).__name__} cannot be called"
+    if type(handler).__module__.startswith("airflow.") and hasattr(handler, "operator_class"):
+        return "it is a task, made by a decorator such as @task: give the function alone"
+    if _is(inspect.isgeneratorfunction, handler) or _is(inspect.isasyncgenfunction, handler):
+        return "it is a generator function: nobody would run its body. Remove the 'yield'"
+    return None
+
+
+def _is(kind: Callable[[Any], bool], handler: Any) -> bool:
+    while isinstance(handler, partial):
+        handler = handler.func
+    return kind(handler) or kind(getattr(type(handler), "__call__", None))  # noqa: B004 - the method, not its presence
+
+
+def read_outcome(returned: Any) -> Outcome | None:
+    """
+    Return the outcome that a handler returned, as an object or by its class; None where it is no outcome.
+
+    :param returned: what a handler returned.
+    """
+    if isinstance(returned, (Ack, Retry, Reject)):
+        return returned
+    if isinstance(returned, type) and issubclass(returned, (Ack, Retry, Reject)):
+        try:
+            return returned()
+        except TypeError:  # a class of the user's own that wants arguments
+            return None
+    return None
+
+
+def read_outcomes(returned: Any, count: int) -> list[Outcome]:
+    """
+    Return the outcomes that a handler of batches returned.
+
+    :param returned: what it returned.
+    :param count: how many messages it got.
+    :raises BrokenHandlerError: it is not one outcome for each of them.
+    """
+    if returned is None:
+        return [Ack()] * count
+    if isinstance(returned, Sequence) and not isinstance(returned, str) and len(returned) == count:
+        outcomes = [read_outcome(each) for each in returned]
+        if None not in outcomes:
+            return outcomes  # type: ignore[return-value]
+    size = f" of {len(returned)}" if isinstance(returned, Sequence) else ""
+    what = why_not_done(returned) or f"a {type(returned).__name__}{size}"
+    raise BrokenHandlerError(
+        f"The handler must return None or a list of one Ack(), Retry() or Reject() for each of its {count} messages, "
+        f"but it returned {what}. The messages are given back"
+    )
+
+
+def check_result(returned: Any) -> None:
+    """
+    Check that what a handler of single messages returned can be the result of work that is done.
+
+    :param returned: what it returned, no outcome.
+    :raises BrokenHandlerError: it shows that the work was not done.
+    """
+    if type(returned) not in _RESULTS and (what := why_not_done(returned)):
+        raise BrokenHandlerError(f"The handler returned {what}. Its message is given back")
+
+
+def why_not_done(returned: Any) -> str | None:
+    """
+    Return what a returned value is, if it shows that the handler did not do its work; else None.
+
+    :param returned: what a handler returned.
+    """
+    if isinstance(returned, (Generator, AsyncGenerator, map, filter)):
+        return f"a {type(returned).__name__}, and nobody runs that: do the work instead"
+    if inspect.isawaitable(returned):
+        if inspect.iscoroutine(returned):
+            returned.close()
+        return "something to await, of something that was awaited already: await it in the handler"
+    if isinstance(returned, BaseException) or (isinstance(returned, type) and issubclass(returned, BaseException)):
+        return f"an exception ({to_reason(returned, 100)}): raise it"
+    if _is_future(returned):
+        return f"a {type(returned).__name__}, and nobody waits for that: wait for its result in the handler"
+    if inspect.isroutine(returned) or isinstance(returned, partial):
+        return "a function that was not called"
+    if isinstance(returned, (list, tuple)) and any(read_outcome(each) is not None for each in returned[:100]):
+        return "a list of outcomes, and only a handler with batch=True may"
+    if type(returned).__module__.startswith("airflow.") and hasattr(returned, "operator"):
+        return f"a {type(returned).__name__}, which is a task of a DAG: nobody runs it here"
+    return None
+
+
+def _is_future(value: Any) -> bool:
+    """Tell the futures of concurrent.futures, dask, multiprocessing, celery and others from results."""
+    kind = type(value)
+    return any(all(callable(getattr(kind, name, None)) for name in names) for names in _FUTURES)
+
+
+_FUTURES = (("result", "done"), ("get", "ready", "wait"))

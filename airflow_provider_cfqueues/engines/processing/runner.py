@@ -1,0 +1,60 @@
+"""Where handlers run: never in the thread or the event loop of the engine, which must settle whatever they do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, TypeVar
+
+from airflow_provider_cfqueues.engines.threads import DaemonThreads, LoopThread
+
+T = TypeVar("T")
+
+
+class Runner:
+    """
+    Runs sync handlers in daemon threads, and async ones in an event loop of its own, in one more.
+
+    :param concurrency: how many sync handlers run at once.
+    """
+
+    def __init__(self, concurrency: int) -> None:
+        self._threads = DaemonThreads(concurrency, "cloudflare-queue-handler")
+        self.on_error: Callable[[BaseException], object] = lambda error: None
+        """Called, in the engine's loop, with what a task that a handler left behind raised to tear its loop down."""
+        self._loop_thread: LoopThread | None = None
+
+    def run_sync(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        """
+        Run a call in a thread.
+
+        :param call: the call.
+        """
+        run = partial(contextvars.copy_context().run, call)
+        return asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+    def run_async(self, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+        """
+        Run a coroutine in the handlers' loop.
+
+        :param work: the coroutine.
+        """
+        if self._loop_thread is None:
+            engine_loop, tell = asyncio.get_running_loop(), self.on_error
+            self._loop_thread = LoopThread(
+                "cloudflare-queue-handlers", lambda error: engine_loop.call_soon_threadsafe(tell, error)
+            )
+        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop_thread.loop))
+
+    async def end(self, timeout: float) -> None:
+        """
+        End what still runs; what does not end in time is left behind.
+
+        :param timeout: seconds that tasks which handlers left behind get to clean up.
+        """
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._loop_thread is not None:
+            self._loop_thread.stop()
+            await asyncio.wait([asyncio.wrap_future(self._loop_thread.ended)], timeout=timeout)

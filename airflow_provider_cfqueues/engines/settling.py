@@ -1,0 +1,193 @@
+"""
+Carry out what the rule of :mod:`~airflow_provider_cfqueues.engines.settlement` decided: copy first, then ack or retry.
+
+A message whose copy was not accepted goes through the rule again. The API calls are a flow, so a sync hook, an async
+engine and a trigger all settle in the same way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cfqueues.client import messages
+from airflow_provider_cfqueues.engines.copies import copy, wrap
+from airflow_provider_cfqueues.engines.sending import Sender
+from airflow_provider_cfqueues.engines.settlement import Kind, Settlement, Situation, choose_settlement, log_settlements
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, InvalidRequestError
+from airflow_provider_cfqueues.models import AckResult, Lease, OutgoingMessage
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.client.flow import Flow
+
+ACKS = (Kind.ACKED, Kind.ACKED_FROM_JOURNAL, Kind.REJECTED, Kind.RENEWED)
+SETTLE_AGAIN_SECONDS = 5.0
+"""How long to wait before a copy that could not be sent is tried again, unless the API asks for more."""
+
+
+def _at_once() -> float:
+    return 0.0
+
+
+class Settling:
+    """
+    Settlements of messages on their way to the API.
+
+    :param settlements: what was decided, of at most 100 messages.
+    :param situation: what it was decided by.
+    :param sender: sends copies.
+    """
+
+    def __init__(
+        self, settlements: Iterable[Settlement], situation: Situation, *, sender: Sender | None = None
+    ) -> None:
+        self._situation = situation
+        self._sender = sender or Sender()
+        self._copied: set[str] = set()
+        self._refused: dict[str, InvalidRequestError] = {}
+        self.open = list(settlements)
+        """What the API was not told yet; in the end, what stays leased."""
+        self.settled: list[tuple[Settlement, bool]] = []
+        """What is settled, and whether the API confirmed it."""
+        self.error: CloudflareQueuesError | None = None
+        """What kept a copy from being sent at the last try, if anything did."""
+
+    def send(self, queue_id: str, dead_letter_queue_id: str | None) -> Flow[AckResult]:
+        """
+        Copy what needs a copy, then ack and retry in one request.
+
+        If this fails, or if something is left open, call it again: no copy that was accepted is sent twice.
+
+        :param queue_id: ID of the queue.
+        :param dead_letter_queue_id: ID of the queue that copies go to.
+        :raises CloudflareQueuesError: the API did not ack and retry.
+        """
+        self.error = None
+        if dead_letter_queue_id is not None:
+            yield from self._copy(dead_letter_queue_id, self._wrapped(queue_id))
+            if self.error is None:
+                yield from self._copy(dead_letter_queue_id, self._bare(Kind.REJECTED))
+            self._choose_again(Kind.REJECTED)
+        yield from self._copy(queue_id, self._bare(Kind.RENEWED))
+        self._choose_again(Kind.RENEWED)
+        acks = [one for one in self.open if one.kind in ACKS]
+        retries = [one for one in self.open if one.kind is Kind.RETRIED]
+        result = yield from messages.ack(
+            queue_id,
+            [Lease(lease_id=one.message.lease_id) for one in acks],
+            [Lease(lease_id=one.message.lease_id, delay_seconds=one.delay_seconds) for one in retries],
+        )
+        unconfirmed = set(result.unconfirmed)
+        expired = [one for one in self.open if one.kind is Kind.EXPIRED]
+        self.settled += [(one, one.message.lease_id not in unconfirmed) for one in (*acks, *retries, *expired)]
+        self.open = [one for one in self.open if one.kind is Kind.UNCONFIRMED]
+        return result
+
+    def try_again(self) -> None:
+        """Let :meth:`send` try once more to copy what is left open."""
+        self.open = [self._choose(one, frozenset()) for one in self.open]
+
+    @property
+    def changed(self) -> list[Settlement]:
+        """The settlements that were not carried out as they were decided, because a copy was not accepted."""
+        return [one for one in (*(one for one, _ in self.settled), *self.open) if one.refused]
+
+    def counts(self) -> Counter[Kind]:
+        """Return how many messages ended how; what the API did not confirm counts as unconfirmed."""
+        return Counter(one.kind if confirmed else Kind.UNCONFIRMED for one, confirmed in self.settled) + Counter(
+            {Kind.UNCONFIRMED: len(self.open)}
+        )
+
+    @property
+    def exhausted(self) -> int:
+        """How many messages Cloudflare may now move to the dead-letter queue or delete."""
+        stays = (Kind.RETRIED, Kind.EXPIRED, Kind.UNCONFIRMED)
+        ended = (*(one for one, _ in self.settled), *self.open)
+        return sum(one.kind in stays and self._situation.is_last(one.message) for one in ended)
+
+    def _to_copy(self, kind: Kind) -> list[Settlement]:
+        return [one for one in self.open if one.kind is kind and one.message.lease_id not in self._copied]
+
+    def _wrapped(self, queue_id: str) -> dict[str, OutgoingMessage]:
+        copies = {
+            one.message.lease_id: wrap(one.message, queue_id, one.copy_reason) for one in self._to_copy(Kind.REJECTED)
+        }
+        return {lease_id: copied for lease_id, copied in copies.items() if messages.fits(copied)}
+
+    def _bare(self, kind: Kind) -> dict[str, OutgoingMessage]:
+        bare: dict[str, OutgoingMessage] = {}
+        for one in self._to_copy(kind):
+            with suppress(ValueError):  # HTTP cannot carry it
+                copied = copy(one.message, unwrapped=False)
+                delay = one.delay_seconds if kind is Kind.RENEWED else None
+                bare[one.message.lease_id] = replace(copied, delay_seconds=delay)
+        return bare
+
+    def _copy(self, target_id: str, copies: dict[str, OutgoingMessage]) -> Flow[None]:
+        try:
+            yield from self._sender.send(target_id, copies, sent=self._copied, refused=self._refused)
+        except CloudflareQueuesError as error:
+            self.error = error
+
+    def _choose_again(self, kind: Kind) -> None:
+        refused = {one.message.lease_id for one in self._to_copy(kind)}
+        self.error = self.error or next(filter(None, map(self._refused.get, refused)), None)
+        self.open = [
+            self._choose(one, one.refused | {kind}) if one.message.lease_id in refused else one for one in self.open
+        ]
+
+    def _choose(self, one: Settlement, refused: frozenset[Kind]) -> Settlement:
+        return choose_settlement(
+            one.message,
+            one.happened,
+            self._situation,
+            reason=one.reason,
+            delay_seconds=one.delay_seconds,
+            is_over=one.is_over,
+            refused=refused,
+        )
+
+
+async def settle_until_leases_end(
+    settle: Callable[[Settling], Awaitable[None]],
+    settling: Settling,
+    *,
+    queue_name: str,
+    now: Callable[[], datetime],
+    rest: Callable[[float], Awaitable[bool]],
+    on_error: Callable[[CloudflareQueuesError], None],
+    log: Any,
+) -> None:
+    """
+    Settle, and keep trying to copy what must not be given back, until that is done or its leases end.
+
+    :param settle: makes the calls of :meth:`Settling.send`.
+    :param settling: the settlements.
+    :param queue_name: what the log calls the queue.
+    :param now: tells the time that leases are compared with.
+    :param rest: waits so many seconds; returns False if there is no time for that.
+    :param on_error: gets what keeps copies from being sent.
+    :param log: where messages go that may be lost.
+    :raises CloudflareQueuesError: the API did not ack and retry.
+    """
+    await settle(settling)
+    log_settlements(log, queue_name, settling.changed)
+    told = 0.0
+    while (error := settling.error) is not None:
+        on_error(error)
+        wait = max(error.retry_after or 0, SETTLE_AGAIN_SECONDS)
+        until = now() + timedelta(seconds=wait)
+        is_in_time = settling.open and all(until < (one.message.lease_expires_at or until) for one in settling.open)
+        if isinstance(error, InvalidRequestError) or not is_in_time:
+            return
+        if wait != told:
+            told = wait
+            log.warning("Queue %s: copying them is tried again in %.0f s: %s", queue_name, wait, error)
+        if not await rest(wait):
+            return
+        settling.try_again()
+        await settle(settling)

@@ -1,0 +1,207 @@
+"""
+Start one run of a DAG for each message: the handler that does it, and a queue that gives no more than may start.
+
+The law of this module: the ID of the run is made of the message's, and Airflow starts no second run with the same ID.
+So whatever is delivered or tried again finds the run of before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cfqueues._compat.runs import ACTIVE_STATES
+from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS
+from airflow_provider_cfqueues.engines.queue import NOT_ASKED, HookQueue
+from airflow_provider_cfqueues.engines.threads import DaemonThreads
+from airflow_provider_cfqueues.engines.waiting import utc_now
+from airflow_provider_cfqueues.outcomes import Reject, Retry
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues._compat.runs import DagRuns
+    from airflow_provider_cfqueues.models import Message, PullResult
+
+ROOM_POLL_SECONDS = 2
+SLICE_SECONDS = 0.5
+"""How soon a handler that waits notices that the task ends."""
+MOST_SECONDS_TO_SETTLE = 10.0
+
+
+def name_run(queue_name: str, message: Message) -> str:
+    """
+    Return the ID of the run of a message: the same at each delivery.
+
+    :param queue_name: name of the queue.
+    :param message: the message.
+    :raises Reject: the message has no ID.
+    """
+    if not message.id:
+        raise Reject("it has no ID, of which the ID of its run could be made")
+    # Airflow takes letters, digits and _.~:+- only. Cloudflare's IDs have no others today.
+    kept = re.sub(r"[^A-Za-z0-9_.:+-]", lambda found: f"~{ord(found[0]):x}~", message.id)
+    return f"cloudflare_queues__{queue_name}__{kept}"
+
+
+class RunStarter:
+    """
+    The handler: starts the run of a message and, if it is to wait, lets the run decide what becomes of the message.
+
+    :param runs: the runs of the DAG.
+    :param queue_name: name of the queue.
+    :param make_conf: makes the run's configuration of a message.
+    :param max_active: start no run while so many are active; None = no limit.
+    :param waits: whether the run's end decides.
+    :param clears: what becomes of a message whose run failed: True = it is given back, and its next delivery clears the
+        run; False = it is rejected.
+    :param poll_interval: seconds between two looks at a run.
+    :param lease_seconds: how long leases last.
+    :param is_stopping: whether the task ends.
+    """
+
+    def __init__(
+        self,
+        runs: DagRuns,
+        *,
+        queue_name: str,
+        make_conf: Callable[[Message], dict[str, Any]],
+        max_active: int | None,
+        waits: bool,
+        clears: bool,
+        poll_interval: float,
+        lease_seconds: float,
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        self._runs = runs
+        self._queue_name = queue_name
+        self._make_conf = make_conf
+        self.max_active = max_active
+        self._waits = waits
+        self._clears = clears
+        self._poll_interval = poll_interval
+        self._lease_seconds = lease_seconds
+        self._is_stopping = is_stopping
+        self._one_at_a_time = threading.Lock()
+        self.started = 0
+        self.existing = 0
+        self.awaited = 0
+        """How many handlers have their run, and wait for its end."""
+
+    def __call__(self, message: Message) -> str:
+        """
+        Start the run of a message.
+
+        :param message: the message.
+        :return: ID of the run.
+        """
+        run_id = name_run(self._queue_name, message)
+        conf = self._make_conf(message)
+        try:
+            is_new = self._begin(message, lambda: self._runs.start(run_id, conf), lambda: self._runs.exists(run_id))
+        except ValueError as error:
+            raise Reject(f"Airflow refuses its conf: {error}") from error
+        with self._one_at_a_time:
+            self.started += is_new
+            self.existing += not is_new
+            self.awaited += self._waits
+        if self._waits:
+            try:
+                self._await_end(message, run_id, conf, may_clear=self._clears and not is_new)
+            finally:
+                with self._one_at_a_time:
+                    self.awaited -= 1
+        return run_id
+
+    def count_room(self) -> int:
+        """Return how many runs may start now, as ``max_active`` has it."""
+        return (self.max_active or 0) - self._runs.count_active()
+
+    def _begin(self, message: Message, begin: Callable[[], bool], is_there: Callable[[], bool]) -> bool:
+        """Begin a run as soon as there is room for it; return False if it is there already."""
+        if self.max_active is None:
+            return begin()
+        while True:
+            with self._one_at_a_time:  # else two handlers would take the same room
+                if self.count_room() > 0:
+                    return begin()
+            if is_there():
+                return False
+            self._pause(message, ROOM_POLL_SECONDS, f"{self.max_active} runs of the DAG (max_active) were active")
+
+    def _await_end(self, message: Message, run_id: str, conf: dict[str, Any], *, may_clear: bool) -> None:
+        """Return once the run has succeeded; whatever else becomes of it is raised."""
+        while True:
+            state = self._runs.get_state(run_id)
+            if state == "success":
+                return
+            if state in ACTIVE_STATES:
+                may_clear = False
+                self._pause(message, self._poll_interval, f"run {run_id} was {state}")
+            elif state is None:
+                raise RuntimeError(f"Run {run_id} was deleted. The next delivery of its message starts it again")
+            elif not self._clears:
+                raise Reject(f"run {run_id} failed")
+            elif not may_clear:
+                raise RuntimeError(f"Run {run_id} failed. The next delivery of its message clears it")
+            else:
+                may_clear = False
+                self._begin(message, partial(self._clear, run_id, conf), lambda: False)
+
+    def _clear(self, run_id: str, conf: dict[str, Any]) -> bool:
+        self._runs.clear(run_id, conf)
+        return True
+
+    def _pause(self, message: Message, seconds: float, why: str) -> None:
+        """
+        Let some time pass.
+
+        :raises Retry: the task ends.
+        :raises RuntimeError: the lease of the message ends.
+        """
+        end = time.monotonic() + seconds
+        margin = timedelta(seconds=min(MOST_SECONDS_TO_SETTLE, self._lease_seconds / 10))
+        while (now := time.monotonic()) < end:
+            if self._is_stopping():
+                raise Retry(0, f"the task ended while {why}")
+            if message.lease_expires_at and utc_now() >= message.lease_expires_at - margin:
+                raise RuntimeError(
+                    f"The lease ended while {why}. Raise visibility_timeout (now {self._lease_seconds:g} s, at most "
+                    f"{MAX_VISIBILITY_SECONDS} s)"
+                )
+            time.sleep(min(SLICE_SECONDS, end - now))
+
+
+class PacedQueue(HookQueue):
+    """
+    A queue that is pulled only for as many messages as runs may start: the others stay in it.
+
+    :param starter: starts the runs.
+    :param count_unhandled: tells how many messages are pulled whose handler has not ended.
+    """
+
+    def __init__(self, *args: Any, starter: RunStarter, count_unhandled: Callable[[], int], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._starter = starter
+        self._count_unhandled = count_unhandled
+        self._one_at_a_time = asyncio.Lock()  # the messages of a pull count from its answer on
+        self._thread = DaemonThreads(1, "cloudflare-queue-room")
+
+    async def pull(self, max_messages: int) -> PullResult:
+        """
+        Lease messages; return NOT_ASKED, after a moment, if no run may start now.
+
+        :param max_messages: 1 to 100.
+        """
+        async with self._one_at_a_time:
+            # Counted before the runs: one that starts in between counts twice, which is better than not at all.
+            coming = self._count_unhandled() - self._starter.awaited
+            room = await asyncio.get_running_loop().run_in_executor(self._thread, self._starter.count_room) - coming
+            if room > 0:
+                return await super().pull(min(max_messages, room))
+            await asyncio.sleep(ROOM_POLL_SECONDS)
+            return NOT_ASKED

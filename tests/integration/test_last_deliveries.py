@@ -1,0 +1,248 @@
+"""What becomes of a message at what may be its last delivery: nothing gives it back that could delete it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from jumping_time import run
+
+from airflow_provider_cfqueues.emulator import Emulator
+from airflow_provider_cfqueues.engines.processing.engine import Engine
+from airflow_provider_cfqueues.engines.processing.options import Options
+from airflow_provider_cfqueues.engines.queue import HookQueue
+from airflow_provider_cfqueues.engines.settlement import Kind
+from airflow_provider_cfqueues.exceptions import OverQuotaError, PermissionDeniedError, ProcessingFailedError
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.models import Consumer
+from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
+from airflow_provider_cfqueues.outcomes import Reject
+
+FULL = {"success": False, "errors": [{"code": 10251, "message": "full"}]}
+
+
+@pytest.fixture
+def cf(connect):
+    with Emulator(queues=["orders", "failed"]) as emulator:
+        connect(emulator)
+        yield emulator
+
+
+@pytest.fixture
+def orders(cf):
+    """ID of a queue whose consumer has no dead-letter queue, and lets a message be delivered once."""
+    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], max_retries=1)
+    return cf.queues["orders"]
+
+
+@pytest.fixture
+def send(orders):
+    return lambda *bodies: CloudflareQueuesHook().send(orders, list(bodies))
+
+
+@pytest.fixture
+def process(orders):
+    def process(handler, **arguments):
+        arguments = {"idle_timeout": 0, "settle_interval": 0.05, "delay_seconds": 0, "fail_on": "none", **arguments}
+        return QueueProcessOperator(task_id="process", queue_id=orders, handler=handler, **arguments).execute({})
+
+    return process
+
+
+def state(cf, name="orders"):
+    return next(queue for queue in cf.state()["queues"] if queue["name"] == name)
+
+
+def fates(report):
+    return {kind.value: report[kind.value] for kind in Kind if report[kind.value]}
+
+
+def copies(cf, name="failed"):
+    return [message.body for message in CloudflareQueuesHook().pull(cf.queues[name], max_messages=100)]
+
+
+def fail(message):
+    raise RuntimeError("no such customer")
+
+
+def reject(message):
+    raise Reject("no such customer")
+
+
+def do_nothing(message):
+    """Succeed."""
+
+
+def test_a_handler_that_fails_costs_the_message_and_the_log_says_it_loudly(send, process, logged):
+    send("a")
+    report = process(fail)
+    assert (fates(report), report["exhausted"]) == ({"retried": 1}, 1)
+    assert "delivered 1 times: Cloudflare DELETES it now, or after its next delivery. Set a dead-letter" in logged()
+
+
+def test_a_message_that_failed_goes_to_the_dead_letter_queue_of_the_task(cf, send, process):
+    send("a")
+    report = process(fail, dead_letter_queue="failed")
+    assert (fates(report), report["exhausted"]) == ({"rejected": 1}, 0)
+    assert [copy["reason"] for copy in copies(cf)] == ["delivered 1 times; RuntimeError: no such customer"]
+
+
+def test_a_message_that_cloudflare_moves_itself_is_left_to_it(orders, send, process, logged):
+    CloudflareQueuesHook().update_pull_consumer(orders, dead_letter_queue="failed")
+    send("a")
+    report = process(fail)
+    assert (fates(report), report["exhausted"]) == ({"retried": 1}, 1)
+    assert "Cloudflare moves it to 'failed' now, or after its next delivery" in logged()
+
+
+def test_a_dry_run_leaves_it_leased_and_names_it(cf, send, process, logged):
+    send("a")
+    report = process(do_nothing, dry_run=True)
+    assert (fates(report), report["exhausted"]) == ({"unconfirmed": 1}, 1)
+    assert state(cf)["states"]["leased"] == 1
+    assert f"Message {state(cf)['messages'][0]['id']} (attempt 1) is left leased until" in logged()
+    assert "a dry run copies nothing: Cloudflare DELETES it when its lease ends" in logged()
+
+
+def test_a_rejected_message_stays_leased_if_no_dead_letter_queue_can_keep_it(cf, send, process, logged):
+    send("a")
+    assert fates(process(reject)) == {"unconfirmed": 1}
+    assert state(cf)["states"]["leased"] == 1
+    assert "no copy of it was accepted: Cloudflare DELETES it when its lease ends" in logged()
+
+
+def test_a_message_whose_copy_is_refused_stays_leased_and_the_run_fails(cf, send, process, logged):
+    send("a")
+    cf.add_fault("batch", status=429, body=FULL, times=100)
+    with pytest.raises(OverQuotaError):
+        process(fail, dead_letter_queue="failed", visibility_timeout=4)
+    assert state(cf)["states"]["leased"] == 1
+    assert "no copy of it was accepted: Cloudflare DELETES it when its lease ends" in logged()
+
+
+class JumpingClock:
+    """Tells leases the time of an event loop that jumps."""
+
+    def __init__(self):
+        self._began, self._zero = datetime.now(timezone.utc), None
+
+    def __call__(self):
+        now = asyncio.get_running_loop().time()
+        self._zero = now if self._zero is None else self._zero
+        return self._began + timedelta(seconds=now - self._zero)
+
+
+def test_a_refused_copy_is_tried_again_until_the_lease_ends(cf, orders, send):
+    send("a")
+    cf.add_fault("batch", status=429, body=FULL, times=7)  # at five seconds each
+    hook = CloudflareQueuesHook()
+    queue = HookQueue(hook, orders, visibility_timeout=60, dead_letter_queue_id=cf.queues["failed"])
+    consumer = Consumer(type="http_pull", max_retries=1)
+
+    async def reject_it(message):
+        reject(message)
+
+    async def processed():
+        engine = Engine(
+            queue, reject_it, Options(idle_timeout=0, consumer=consumer, visibility_timeout=60), now=JumpingClock()
+        )
+        await engine.run()
+        await hook.aclose()
+        return engine
+
+    engine = run(processed())
+    assert engine.report.fates == {Kind.REJECTED: 1}
+    assert isinstance(engine.error, OverQuotaError)
+    assert [copy["reason"] for copy in copies(cf)] == ["no such customer"]
+
+
+@pytest.fixture
+def stop_early(cf, orders):
+    """Run a task that is killed while it handles the first message; all others do not have their turn."""
+
+    def stop_early(raises=ProcessingFailedError, **arguments):
+        handling, blocked = threading.Event(), threading.Event()
+
+        def handle(message):
+            handling.set()
+            blocked.wait(20)
+
+        operator = QueueProcessOperator(
+            task_id="process", queue_id=orders, handler=handle, grace=0, expected_seconds_per_message=0, **arguments
+        )
+
+        def kill():
+            handling.wait(20)
+            operator.on_kill()
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        try:
+            with pytest.raises(raises):
+                operator.execute({})
+        finally:
+            blocked.set()
+            thread.join()
+        return operator._engine.report.to_xcom()
+
+    return stop_early
+
+
+def test_messages_whose_turn_did_not_come_are_sent_to_their_queue_again_and_then_acked(cf, send, stop_early, logged):
+    send("a", "b", "c")
+    before = {message["id"] for message in state(cf)["messages"]}
+    assert fates(stop_early()) == {"renewed": 3}
+    after = state(cf)
+    assert after["states"] == {"ready": 3, "delayed": 0, "leased": 0}
+    assert before.isdisjoint(message["id"] for message in after["messages"])
+    assert {message["attempts"] for message in after["messages"]} == {0}
+    assert sorted(copies(cf, "orders")) == ["a", "b", "c"]
+    assert "3 messages (" in logged()
+    assert "delivered 1 times, so it is sent to its queue again: its ID, age and attempts start again" in logged()
+
+
+def test_messages_whose_turn_did_not_come_go_to_the_dead_letter_queue_that_was_given(cf, send, stop_early):
+    send("a", "b")
+    assert fates(stop_early(dead_letter_queue="failed")) == {"rejected": 2}
+    assert sorted(copy["body"] for copy in copies(cf)) == ["a", "b"]
+    assert {copy["reason"] for copy in copies(cf)} <= {"delivered 1 times; the run ended before its turn"}
+
+
+def test_a_body_that_http_cannot_carry_stays_leased_and_is_named(cf, orders, stop_early, logged):
+    cf.send(orders, "AP8=", content_type="bytes")
+    assert fates(stop_early()) == {"unconfirmed": 1}
+    assert state(cf)["states"]["leased"] == 1
+    assert f"Message {state(cf)['messages'][0]['id']} (attempt 1) is left leased until" in logged()
+
+
+def test_a_dead_letter_queue_that_refuses_does_not_keep_what_had_no_turn_from_being_sent_again(cf, send, stop_early):
+    send("a")
+    cf.add_fault("batch", status=403, body={"success": False, "errors": []})
+    assert fates(stop_early(PermissionDeniedError, dead_letter_queue="failed")) == {"renewed": 1}
+    assert copies(cf, "orders") == ["a"]
+
+
+def test_a_message_whose_lease_is_over_is_not_sent_again(cf, send, process):
+    send("a")
+    cf.add_fault("pull", delay_ms=50)
+    report = process(do_nothing, visibility_timeout=0.001, max_messages=1)
+    assert (report["handled"], fates(report)) == (0, {"expired": 1})
+    assert [request for request in cf.requests() if request["path"].endswith("/batch")][1:] == []
+
+
+def test_a_message_whose_lease_is_over_is_kept_in_the_dead_letter_queue_of_the_task(cf, send, process):
+    send("a")
+    cf.add_fault("pull", delay_ms=50)
+    report = process(do_nothing, visibility_timeout=0.001, dead_letter_queue="failed", max_messages=1)
+    assert (report["handled"], report["expired"]) == (0, 0)
+    assert [copy["reason"] for copy in copies(cf)] == ["delivered 1 times; its lease ended before its turn"]
+
+
+def test_a_consumer_that_cannot_be_read_is_taken_to_delete_after_three_deliveries(cf, orders, send, process):
+    CloudflareQueuesHook().update_pull_consumer(orders, max_retries=100)
+    cf.add_fault("consumers", status=403, body={"success": False, "errors": []}, times=100)
+    send("a")
+    ends = [fates(process(fail, dead_letter_queue="failed")) for _ in range(3)]
+    assert ends == [{"retried": 1}, {"retried": 1}, {"rejected": 1}]

@@ -1,0 +1,313 @@
+"""One run of a DAG for each message: the operator in a real Airflow, through ``dag.test()``."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections import Counter
+from contextlib import suppress
+from datetime import datetime, timezone
+from uuid import uuid4
+
+import pytest
+from airflow import DAG
+from airflow.models import DagModel, DagRun
+from airflow.utils.session import create_session
+from sqlalchemy.exc import OperationalError
+
+from airflow_provider_cfqueues._compat import AIRFLOW_VERSION
+from airflow_provider_cfqueues.emulator import Emulator
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.operators.queues import QueueTriggerDagRunsOperator
+
+try:
+    from airflow.providers.standard.operators.empty import EmptyOperator
+except ImportError:  # Airflow 2
+    from airflow.operators.empty import EmptyOperator
+try:
+    from airflow.sdk import Param
+except ImportError:  # Airflow 2
+    from airflow.models.param import Param
+
+# What Airflow's own modules warn of while a DAG runs is not ours to mend; a warning in ours is still an error.
+pytestmark = [
+    pytest.mark.filterwarnings("default"),
+    pytest.mark.filterwarnings(r"error:::airflow_provider_cfqueues\..*"),
+]
+LEASE_SECONDS = 300
+START = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+@pytest.fixture(scope="module")
+def airflow_db():
+    from airflow.utils.db import initdb
+
+    initdb()
+
+
+@pytest.fixture
+def cf(connect):
+    with Emulator(queues=["orders", "orders-failed"]) as emulator:
+        connect(emulator)
+        yield emulator
+
+
+def store(dag):
+    """Write a DAG into the database, as Airflow's processes do that parse files."""
+    try:
+        from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+    except ImportError:
+        try:
+            from airflow.models.dagbag import DagBag, sync_bag_to_db
+        except ImportError:  # Airflow 2.11 and 3.0
+            return store_in_old_airflow(dag)
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+    DagBundlesManager().sync_bundles_to_db()
+    bag = DagBag(dag_folder=os.devnull)
+    bag.bag_dag(dag)
+    sync_bag_to_db(bag, "dags-folder", None)
+
+
+def store_in_old_airflow(dag):
+    from airflow.models.serialized_dag import SerializedDagModel
+
+    try:
+        from airflow.dag_processing.bundles.manager import DagBundlesManager
+    except ImportError:  # Airflow 2
+        dag.sync_to_db()
+        SerializedDagModel.write_dag(dag)
+    else:
+        DagBundlesManager().sync_bundles_to_db()
+        DAG.bulk_write_to_db("dags-folder", None, [dag])
+        SerializedDagModel.write_dag(dag, bundle_name="dags-folder")
+
+
+@pytest.fixture
+def target(airflow_db):
+    """Make a DAG whose runs nobody runs: a test says how they end."""
+    number = itertools.count()
+
+    def target(**arguments):
+        with DAG(f"target_{next(number)}_{uuid4().hex[:8]}", start_date=START, schedule=None, **arguments) as dag:
+            EmptyOperator(task_id="nothing")
+        store(dag)
+        return dag.dag_id
+
+    return target
+
+
+@pytest.fixture
+def run(airflow_db):
+    """Run the operator in a DAG of its own; return its state and its report."""
+
+    def run(dag_id, **arguments):
+        given = {"queue_name": "orders", "idle_timeout": 0.5, "settle_interval": 0.1, "fail_on": "none", **arguments}
+        with DAG(f"starts_{dag_id}_{uuid4().hex[:8]}", start_date=START, schedule=None) as dag:
+            QueueTriggerDagRunsOperator(task_id="start", trigger_dag_id=dag_id, **given)
+        store(dag)
+        (ti,) = dag.test().get_task_instances()
+        return ti.state, ti.xcom_pull(task_ids="start")
+
+    return run
+
+
+class Scheduler:
+    """
+    Ends the runs of a DAG, as Airflow's scheduler does.
+
+    :param dag_id: the DAG.
+    :param decide: the state of a run by its conf and how often it was started; None = it goes on.
+    """
+
+    def __init__(self, dag_id, decide):
+        self._dag_id = dag_id
+        self._decide = decide
+        self._tries = Counter()
+        self.most_active = 0
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._ends.set()
+        self._thread.join()
+
+    def _work(self):
+        while not self._ends.wait(0.05):
+            with suppress(OperationalError), create_session() as session:
+                active = session.query(DagRun).filter(
+                    DagRun.dag_id == self._dag_id, DagRun.state.in_(["queued", "running"])
+                )
+                active = active.all()
+                self.most_active = max(self.most_active, len(active))
+                for run in active:
+                    state = self._decide(run.conf["body"], self._tries[run.run_id] + 1)
+                    if state is not None:
+                        run.state = state
+                        self._tries[run.run_id] += 1
+
+
+def runs_of(dag_id):
+    with create_session() as session:
+        return {run.run_id: run for run in session.query(DagRun).filter(DagRun.dag_id == dag_id).all()}
+
+
+def send(cf, *bodies):
+    CloudflareQueuesHook().send(cf.queues["orders"], list(bodies))
+
+
+def queue_state(cf, name="orders"):
+    (queue,) = (queue for queue in cf.state()["queues"] if queue["name"] == name)
+    return queue
+
+
+def copies(cf):
+    return [message.body for message in CloudflareQueuesHook().pull(cf.queues["orders-failed"], max_messages=100)]
+
+
+def test_each_message_starts_one_run_however_often_it_is_delivered(cf, run, target):
+    send(cf, *({"n": number} for number in range(5)))
+    dag_id = target()
+    ids = {message["id"] for message in queue_state(cf)["messages"]}
+    cf.add_fault("ack", status=403)
+    state, _ = run(dag_id)
+    assert (state, queue_state(cf)["states"]["leased"] > 0) == ("failed", True)
+    cf.advance(LEASE_SECONDS + 1)
+    state, report = run(dag_id)
+    assert (state, report["runs_existing"] > 0) == ("success", True)
+    runs = runs_of(dag_id)
+    assert set(runs) == {f"cloudflare_queues__orders__{message_id}" for message_id in ids}
+    assert sorted(run.conf["body"]["n"] for run in runs.values()) == list(range(5))
+    assert set(next(iter(runs.values())).conf) == {"id", "body", "attempts", "timestamp", "content_type", "metadata"}
+    assert queue_state(cf)["backlog_count"] == 0
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        lambda message: {"order": message.body["n"], "by": "starts"},
+        {"order": "{{ message.body.n }}", "by": "{{ dag.dag_id[:6] }}"},
+        '{"order": {{ message.body.n | tojson }}, "by": "{{ dag.dag_id[:6] }}"}',
+    ],
+    ids=["function", "templates", "template"],
+)
+def test_a_function_or_a_template_makes_the_conf(cf, run, target, conf):
+    send(cf, {"n": 7})
+    dag_id = target()
+    run(dag_id, conf=conf)
+    (found,) = runs_of(dag_id).values()
+    assert {key: str(value) for key, value in found.conf.items()} == {"order": "7", "by": "starts"}
+
+
+def test_a_conf_that_does_not_fit_the_schema_rejects_its_message(cf, run, target):
+    send(cf, {"n": 1}, {"n": "many"})
+    schema = {"properties": {"body": {"properties": {"n": {"type": "integer"}}}}}
+    dag_id = target()
+    _, report = run(dag_id, conf_schema=schema, dead_letter_queue="orders-failed")
+    assert (report["acked"], report["rejected"], len(runs_of(dag_id))) == (1, 1, 1)
+    (copy,) = copies(cf)
+    assert copy["body"] == {"n": "many"}
+    assert "'many' is not of type 'integer' (at $.body.n)" in copy["reason"]
+
+
+def test_a_conf_that_the_dag_refuses_rejects_its_message_where_airflow_says_so(cf, run, target):
+    send(cf, {"n": 1}, {"n": "many"})
+    dag_id = target(params={"n": Param(0, type="integer")})
+    _, report = run(dag_id, conf=lambda message: message.body, dead_letter_queue="orders-failed", delay_seconds=60)
+    assert (report["acked"], report["failed"], len(runs_of(dag_id))) == (1, 1, 1)
+    if AIRFLOW_VERSION.startswith(("3.0", "3.1", "3.2")):  # it looks like an outage there
+        assert (report["retried"], queue_state(cf)["states"]["delayed"]) == (1, 1)
+    else:
+        (copy,) = copies(cf)
+        assert "'many' is not of type 'integer'" in copy["reason"]
+
+
+def test_messages_that_may_start_no_run_stay_in_the_queue(cf, run, target):
+    send(cf, *({"n": number} for number in range(6)))
+    dag_id = target()
+    _, report = run(dag_id, max_active=2, max_duration=1)
+    assert (len(runs_of(dag_id)), report["pulled"], report["acked"]) == (2, 2, 2)
+    assert [message["attempts"] for message in queue_state(cf)["messages"]] == [0] * 4
+
+
+def test_there_are_never_more_active_runs_than_max_active(cf, run, target):
+    send(cf, *({"n": number} for number in range(12)))
+    dag_id = target()
+    with Scheduler(dag_id, lambda body, tries: "success") as scheduler:
+        run(dag_id, max_active=3, concurrency=4)
+    assert (len(runs_of(dag_id)), queue_state(cf)["backlog_count"]) == (12, 0)
+    assert scheduler.most_active <= 3
+
+
+def test_the_end_of_a_run_decides_what_becomes_of_its_message(cf, run, target):
+    send(cf, "good", "bad")
+    dag_id = target()
+    ends = {"good": "success", "bad": "failed"}
+    with Scheduler(dag_id, lambda body, tries: ends[body]):
+        _, report = run(dag_id, wait_for_completion=True, poll_interval=0.1, dead_letter_queue="orders-failed")
+    assert (report["acked"], report["rejected"]) == (1, 1)
+    (copy,) = copies(cf)
+    (bad,) = (run_id for run_id, found in runs_of(dag_id).items() if found.state == "failed")
+    assert (copy["body"], copy["reason"]) == ("bad", f"run {bad} failed")
+
+
+def test_the_next_delivery_clears_a_run_that_failed(cf, run, target):
+    send(cf, "at the second try")
+    dag_id = target()
+    with Scheduler(dag_id, lambda body, tries: "failed" if tries == 1 else "success") as scheduler:
+        _, report = run(
+            dag_id, wait_for_completion=True, on_failed_run="clear", poll_interval=0.1, delay_seconds=0, max_active=1
+        )
+    assert (report["handled"], report["failed"], report["retried"], report["acked"]) == (2, 1, 1, 1)
+    assert (report["runs_started"], report["runs_existing"]) == (1, 1)
+    assert [found.state for found in runs_of(dag_id).values()] == ["success"]
+
+
+def test_a_message_that_comes_again_while_its_run_still_runs_waits_for_it(cf, run, target):
+    send(cf, "slow")
+    dag_id = target()
+    cf.add_fault("ack", status=403)
+    run(dag_id)
+    cf.advance(LEASE_SECONDS + 1)
+    looks = itertools.count()
+    with Scheduler(dag_id, lambda body, tries: "success" if next(looks) > 10 else "running"):
+        _, report = run(dag_id, wait_for_completion=True, poll_interval=0.1)
+    assert (report["runs_existing"], report["acked"], report["attempts"]) == (1, 1, {"2": 1})
+    assert [found.state for found in runs_of(dag_id).values()] == ["success"]
+    assert next(looks) > 10
+
+
+def test_a_lease_that_is_shorter_than_the_run_is_an_error_that_says_so(cf, run, target, logged):
+    send(cf, "long")
+    dag_id = target()
+    _, report = run(dag_id, wait_for_completion=True, poll_interval=0.1, visibility_timeout=3, delay_seconds=60)
+    assert (report["failed"], report["retried"]) == (1, 1)
+    assert "was queued. Raise visibility_timeout (now 3 s, at most 43200 s)" in logged()
+
+
+def test_a_dag_that_is_not_there_ends_the_task(cf, run, target, logged):
+    send(cf, "for nobody")
+    state, _ = run("no_such_dag")
+    assert state == "failed"
+    assert "no_such_dag" in logged()
+    assert queue_state(cf)["backlog_count"] == 1
+
+
+def test_the_log_warns_of_a_paused_dag(cf, run, target, logged):
+    dag_id = target()
+    with create_session() as session:
+        session.query(DagModel).filter(DagModel.dag_id == dag_id).update({"is_paused": True})
+    run(dag_id)
+    knows = not AIRFLOW_VERSION.startswith(("3.0", "3.1"))
+    assert (f"DAG {dag_id} is paused" in logged()) == knows
+
+
+@pytest.mark.parametrize("argument", ["handler", "batch", "dry_run", "journal", "op_kwargs"])
+def test_arguments_about_a_handler_are_refused(argument):
+    with pytest.raises(TypeError, match=f"takes no {argument}"):
+        QueueTriggerDagRunsOperator(task_id="start", queue_name="orders", trigger_dag_id="x", **{argument: True})

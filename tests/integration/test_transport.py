@@ -1,0 +1,83 @@
+"""What stands between the client and the API: TLS, certificates, proxies, pauses."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from airflow_provider_cfqueues.client import queue_calls
+from airflow_provider_cfqueues.client.flow import Pause, once, patiently
+from airflow_provider_cfqueues.client.settings import parse_settings
+from airflow_provider_cfqueues.client.transport import AsyncClient, Client, RepeatPolicy
+from airflow_provider_cfqueues.exceptions import ConfigurationError, TransportError
+
+ELSEWHERE = "https://api.invalid/client/v4"
+
+
+def settings(host, token="token"):
+    extra = {"account_id": "0" * 32}
+    return parse_settings("cloudflare_default", host=host, login=None, password=token, extra=extra)
+
+
+@pytest.fixture(params=["sync", "async"])
+def run(request):
+    """Drive a flow once, without repeats; return its result and the pauses that it made."""
+
+    async def run_async(flow, host, pauses):
+        async def sleep(seconds):
+            pauses.append(seconds)
+
+        client = AsyncClient(settings(host), policy=RepeatPolicy(max_seconds=0), sleep=sleep)
+        try:
+            return await client.run(flow)
+        finally:
+            await client.aclose()
+
+    def run(flow, host):
+        pauses = []
+        if request.param == "async":
+            return asyncio.run(run_async(flow, host, pauses)), pauses
+        client = Client(settings(host), policy=RepeatPolicy(max_seconds=0), sleep=pauses.append)
+        try:
+            return client.run(flow), pauses
+        finally:
+            client.close()
+
+    return run
+
+
+def list_queues():
+    return once(queue_calls.list_queues(1))
+
+
+def test_a_server_that_speaks_no_tls_is_told_as_such(run, cloudflare_queues):
+    with pytest.raises(TransportError, match=r"(?i)ssl") as caught:
+        run(list_queues(), cloudflare_queues.base_url.replace("http:", "https:"))
+    assert "emulator-token" not in str(caught.value)
+
+
+def test_a_proxy_that_does_not_answer_cannot_have_let_a_request_through(run, monkeypatch):
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(TransportError, match="Could not list") as caught:
+        run(list_queues(), ELSEWHERE)
+    assert not caught.value.maybe_applied
+    assert "is the emulator running" not in str(caught.value)
+
+
+def test_a_bundle_of_certificates_that_is_not_there_is_named(run, monkeypatch):
+    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.setenv(name, "/nowhere/ca.pem")
+    with pytest.raises((ConfigurationError, TransportError), match=r"/nowhere/ca\.pem|No such file"):
+        run(list_queues(), ELSEWHERE)
+
+
+def test_a_patient_flow_pauses_as_it_asked_to(run, cloudflare_queues):
+    def flow():
+        yield Pause(seconds=7)
+        return "done"
+
+    assert run(patiently(flow()), cloudflare_queues.base_url) == ("done", [7])
