@@ -72,6 +72,7 @@ def delete_consumer(queue_id: str, consumer_id: str) -> Call[None]:
     """
     return Call(
         name="delete the pull consumer",
+        operation="delete_consumer",
         method="DELETE",
         path=reading.queue_path(queue_id, f"/consumers/{consumer_id}"),
         queue=queue_id,
