@@ -62,15 +62,19 @@ class _AloneOutcome:
 
 class QueueMessageTrigger(BaseEventTrigger):
     """
-    Watch a queue for an asset: each message becomes one asset event.
+    Watch a queue for an asset: the messages that were pulled become an asset event, which starts a DAG run.
 
     The event's payload has ``queue_id`` and ``queue_name`` as given here, ``pulled_at``, ``backlog_count``, and
-    ``messages``: a list of one message as :class:`~airflow_provider_cfqueues.operators.queues.QueuePullOperator`
-    returns it. It runs for ever: failures are logged once, with what to do, and slow it down.
+    ``messages``: up to 1,000, as :class:`~airflow_provider_cfqueues.operators.queues.QueuePullOperator` returns them.
+    It runs for ever: failures are logged once, with what to do, and slow it down.
 
-    With ``settle="event"`` (Airflow 3.3 and later) a message is acked once Airflow has stored its event, never before.
-    With ``settle="task"`` its lease travels in the event and a DAG settles it:
-    ``QueueAckOperator(lease_ids=event_leases())``. Where the run fails, the lease ends and the message comes back.
+    With ``settle="event"`` (Airflow 3.3 and later) a message is acked once Airflow has stored its event, never before;
+    with ``dag_ids``, once the runs of these DAGs are there. With ``settle="task"`` its lease travels in the event and a
+    DAG settles it: ``QueueAckOperator(lease_ids=event_leases())``. If the run fails, the lease ends and the message
+    comes back.
+
+    Airflow 3.0 to 3.3 skips an event that is stored before the run of the last one was created. So the next event waits
+    for that run. Give ``dag_ids``: then the watcher knows when the run is there. Without, it waits ``run_seconds``.
 
     All watchers of a queue (same connection, and the same ``queue_id`` or ``queue_name``) share one poll, made as the
     first of them says. Only one triggerer may run watchers with different ``match``: Airflow spreads them over all.
@@ -79,10 +83,10 @@ class QueueMessageTrigger(BaseEventTrigger):
     :param queue_name: name of the queue.
     :param cloudflare_conn_id: the Airflow connection, of type ``cloudflare``.
     :param settle: who settles: ``event`` or ``task``.
-    :param batch_size: messages per pull, up to 100.
+    :param batch_size: messages per pull, up to 100. An event holds those of several pulls if more are waiting.
     :param visibility_timeout: seconds that leases last, up to 43,200. None = for ``event`` twice what Airflow and the
-        API may take to store and settle (12 minutes, unless ``[triggerer] shared_stream_ack_timeout`` says otherwise),
-        for ``task`` 1,800.
+        API may take to store, create the run and settle (14 minutes, unless ``[triggerer] shared_stream_ack_timeout``
+        says otherwise), for ``task`` 1,800.
     :param poll_interval: seconds between two pulls. It doubles while the queue is empty, as each pull is billed.
     :param max_poll_interval: where that ends. 60 s make 1,440 pulls a day.
     :param match: which messages are wanted, see :mod:`~airflow_provider_cfqueues.matching`; None = all.
@@ -93,9 +97,13 @@ class QueueMessageTrigger(BaseEventTrigger):
     :param dead_letter_queue: name of the queue that gets copies; None = the consumer's own.
     :param include_body: whether events hold bodies and metadata. Without them and with ``settle="event"``, the body is
         gone once the event is stored.
-    :param max_event_bytes: a message whose event would be larger is dead-lettered, or given back.
+    :param max_event_bytes: how large an event may be, as JSON; the next messages go into another. A message that is too
+        large alone is dead-lettered, or given back.
     :param max_in_flight: pull nothing while so many messages are leased and not settled; for ``task``, not settled and
-        their leases not ended. None = 1,000 for ``event``, 10,000 for ``task``.
+        their leases not ended. None = 10,000.
+    :param dag_ids: IDs of the DAGs that are scheduled on the asset. None = not known.
+    :param run_seconds: without ``dag_ids``, how long Airflow's scheduler may take to create the run of an event. If two
+        events come within three times that, an event without messages follows as soon after the last.
     :raises ValueError: an argument is wrong or does not fit Airflow's settings.
     """
 
