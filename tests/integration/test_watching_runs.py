@@ -13,7 +13,7 @@ from airflow.sdk.execution_time import task_runner
 from jumping_time import run, until
 from watchers import Runs, Triggerer
 
-from airflow_provider_cfqueues._compat import ASSET_MANAGER
+from airflow_provider_cfqueues._compat.events import ASSET_MANAGER
 from airflow_provider_cfqueues.emulator import Emulator
 
 
