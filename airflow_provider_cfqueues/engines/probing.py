@@ -182,8 +182,9 @@ class MessageProbe:
         last = [message.id for message in messages if consumer.is_last_delivery(message.attempts)]
         if last:
             log.warning(
-                "Messages that no sensor wanted were delivered %d times (max_retries): Cloudflare now %s them. A "
-                "queue whose messages are not all for one sensor needs a higher max_retries or a queue of its own: %s",
+                "Messages that no sensor wanted were delivered %d times (max_retries): Cloudflare %s them now, or after "
+                "their next delivery. A queue whose messages are not all for one sensor needs a higher max_retries or a "
+                "queue of its own: %s",
                 DEFAULT_MAX_RETRIES if consumer.max_retries is None else consumer.max_retries,
                 f"moves to {consumer.dead_letter_queue!r}" if consumer.dead_letter_queue else "DELETES",
                 ", ".join(last),
