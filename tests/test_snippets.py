@@ -39,6 +39,7 @@ NOT_CODE = {"", "text", "{toctree}", "{include}", "{eval-rst}"}
 IMPORTED = {
     "operations.md": ["operators.queues", "notifications.queues"],
     "dead-letter-queues.md": ["operators.queues"],
+    "trigger-runs.md": ["operators.queues"],
 }
 NOT_OURS = {"npx", "pip", "curl", "git", "jq", ".", "rm", "bash", "grep"}
 PULLED_IN_DAG = """

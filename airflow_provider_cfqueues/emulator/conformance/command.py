@@ -17,7 +17,7 @@ from airflow_provider_cfqueues.emulator.conformance import report
 from airflow_provider_cfqueues.emulator.conformance.api import CLOUDFLARE, MAX_OPERATIONS, Api, StopProbing
 from airflow_provider_cfqueues.emulator.conformance.lab import PREFIX
 from airflow_provider_cfqueues.emulator.conformance.run import FACTS, MAX_SECONDS, Moving, Waiting, run
-from airflow_provider_cfqueues.emulator.options import ACCOUNT_ID, API_TOKEN
+from airflow_provider_cfqueues.emulator.options import ACCOUNT_ID, API_TOKEN, PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(
-        prog="python -m airflow_provider_cfqueues.emulator conformance",
+        prog=f"{PROGRAM} conformance",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
