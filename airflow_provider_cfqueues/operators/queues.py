@@ -159,6 +159,9 @@ class QueueRetryOperator(_SettlingOperator):
     """
     Give messages back: they are delivered again, now or after a delay.
 
+    It does what you say, even at a message's last delivery: Cloudflare then moves the message to the consumer's
+    dead-letter queue or, if there is none, deletes it.
+
     Returns and pushes the same as :class:`QueueAckOperator`.
 
     :param lease_ids: as for :class:`QueueAckOperator`.
@@ -184,7 +187,8 @@ class QueueSettleOperator(_SettlingOperator):
     """
     Ack some messages and give others back, in as few requests as possible.
 
-    Returns and pushes the same as :class:`QueueAckOperator`. A lease in both lists is retried.
+    Returns and pushes the same as :class:`QueueAckOperator`. A lease in both lists is retried. Retries are made as you
+    say, even at a message's last delivery, as with :class:`QueueRetryOperator`.
 
     :param ack_lease_ids: leases of messages that are done, as for :class:`QueueAckOperator`.
     :param retry_lease_ids: leases of messages to deliver again, likewise.
