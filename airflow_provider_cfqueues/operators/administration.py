@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues._compat import AirflowSkipException
-from airflow_provider_cfqueues.arguments import Seconds
-from airflow_provider_cfqueues.exceptions import AlreadyExistsError, NotFoundError
 from airflow_provider_cfqueues.operators.base import QueueOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.arguments import Seconds
     from airflow_provider_cfqueues.models import Queue
 
 NO_ACCOUNT = 7003
@@ -57,6 +55,10 @@ class QueueCreateOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the queue."""
+
+        from airflow_provider_cfqueues import arguments
+        from airflow_provider_cfqueues.exceptions import AlreadyExistsError
+
         _check_choice("if_exists", self.if_exists, ("ignore", "update", "fail", "skip"))
         if self.queue_id:
             raise ValueError("QueueCreateOperator takes no queue_id: Cloudflare chooses it")
@@ -115,6 +117,9 @@ class QueueDeleteOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Delete the queue."""
+
+        from airflow_provider_cfqueues.exceptions import NotFoundError
+
         _check_choice("if_missing", self.if_missing, ("ignore", "fail", "skip"))
         queue_id = self.queue_id
         try:
@@ -180,6 +185,9 @@ class QueueEnsurePullConsumerOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create or change the consumer where needed, and wait."""
+
+        from airflow_provider_cfqueues import arguments
+
         wanted = arguments.parse_consumer(
             batch_size=self.batch_size,
             max_retries=self.consumer_max_retries,

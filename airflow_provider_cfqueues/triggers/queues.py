@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_cfqueues import arguments
+from airflow_provider_cfqueues import DEFAULT_CONNECTION, arguments
 from airflow_provider_cfqueues._compat import (
     AIRFLOW_VERSION,
     HAS_ASSET_WATCHERS,
@@ -25,7 +25,6 @@ from airflow_provider_cfqueues.engines.watching.options import MAX_BYTES_PER_EVE
 from airflow_provider_cfqueues.engines.watching.source import HookSource
 from airflow_provider_cfqueues.engines.watching.stream import QueueStream
 from airflow_provider_cfqueues.exceptions import MatchFailedError
-from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.matching import Match, Matcher, check_match
 
 REFUSAL_SECONDS = 30
@@ -93,7 +92,7 @@ class QueueMessageTrigger(BaseEventTrigger):
         *,
         queue_id: str | None = None,
         queue_name: str | None = None,
-        cloudflare_conn_id: str = CloudflareQueuesHook.default_conn_name,
+        cloudflare_conn_id: str = DEFAULT_CONNECTION,
         settle: str = "event",
         batch_size: int = 100,
         visibility_timeout: float | None = None,
