@@ -231,7 +231,7 @@ class TransportError(CloudflareQueuesError):
 
 
 class ResponseTooSlowError(TransportError):
-    """The answer arrived in pieces, and was not complete after 40 seconds."""
+    """Some of the answer arrived, but not all of it within 30 seconds."""
 
     remedy = (
         "Check network and proxy between this machine and the API. What the request leased stays leased until its "

@@ -35,6 +35,7 @@ SHARED_BY_ENGINES = [
     "settlement",
     "settlement_log",
     "settling",
+    "unconfirmed",
     "sending",
     "unmatched",
     "copies",

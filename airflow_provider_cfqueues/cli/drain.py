@@ -32,6 +32,7 @@ from airflow_provider_cfqueues.engines.waiting import Idling
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, shorten_lease
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Message, PullResult
+from airflow_provider_cfqueues.texts import to_reason
 
 BATCH = 100
 LOOKS = 5
@@ -86,6 +87,7 @@ class Drain:
         self.fates: Counter[Kind] = Counter()
         self.held: dict[str, str] = {}
         """The leases that are not known to be settled, with the IDs of their messages."""
+        self._texts: dict[str, str] = {}
 
     def run(
         self, max_messages: int | None, *, idle_timeout: float, stop: Event, advance: Callable[[int], None]
@@ -162,7 +164,8 @@ class Drain:
         ]
         log_settlements(self._hook.log, self._hook.name_of(self._queue_id), settlements)
         settling = Settling(settlements, situation)
-        self._hook.run(settling.send(self._queue_id, None))
+        result = self._hook.run(settling.send(self._queue_id, None))
+        self._texts |= {lease_id: to_reason(text) for lease_id, text in result.warnings.items()}
         log_settlements(self._hook.log, self._hook.name_of(self._queue_id), settling.changed)
         for settlement, confirmed in settling.settled:
             if confirmed:
@@ -174,7 +177,12 @@ class Drain:
     def facts(self) -> dict[str, Any]:
         """Return what was done, as plain JSON values."""
         listed = [
-            {"message_id": message_id, "lease": shorten_lease(lease_id)} for lease_id, message_id in self.held.items()
+            {
+                "message_id": message_id,
+                "lease": shorten_lease(lease_id),
+                **({"text": self._texts[lease_id]} if lease_id in self._texts else {}),
+            }
+            for lease_id, message_id in self.held.items()
         ]
         return {
             "queue_id": self._queue_id,
@@ -207,7 +215,10 @@ class Drain:
                 f"{number(len(self.held))} leases are not known to be settled: unless they are, their messages come "
                 f"again when the leases end, within {self._visibility_timeout:g} s, and one delivery of each is used up"
             )
-            lines += [f"  {item['message_id']} (lease {item['lease']})" for item in self.facts()["not_confirmed"]]
+            lines += [
+                f"  {item['message_id']} (lease {item['lease']})" + (f": {item['text']}" if "text" in item else "")
+                for item in self.facts()["not_confirmed"]
+            ]
             if len(self.held) > MAX_LISTED:
                 lines.append(f"  and {number(len(self.held) - MAX_LISTED)} more")
         return "\n".join(lines)

@@ -63,6 +63,23 @@ def replace_consumer(queue_id: str, consumer: Consumer) -> Call[Consumer]:
     )
 
 
+def delete_consumer(queue_id: str, consumer_id: str) -> Call[None]:
+    """
+    Remove a consumer (``queues-delete-consumer``); the messages stay.
+
+    :param queue_id: ID of the queue.
+    :param consumer_id: ID of the consumer.
+    """
+    return Call(
+        name="delete the pull consumer",
+        operation="delete_consumer",
+        method="DELETE",
+        path=reading.queue_path(queue_id, f"/consumers/{consumer_id}"),
+        queue=queue_id,
+        read=lambda envelope: None,
+    )
+
+
 def _consumer_payload(consumer: Consumer) -> dict[str, Any]:
     timeout = consumer.visibility_timeout
     settings = reading.without_none(

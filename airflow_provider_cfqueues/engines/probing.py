@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow_provider_cfqueues.engines.settlement import Happened, Situation, choose_settlement
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
+from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
 from airflow_provider_cfqueues.engines.unmatched import check_unmatched
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MatchFailedError, list_leases
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MatchFailedError
 from airflow_provider_cfqueues.matching import AnyMessage, Match, Matcher
 
 if TYPE_CHECKING:
@@ -182,8 +183,7 @@ class MessageProbe:
             log.warning("%d messages come back only when their leases end: %s", len(messages), error)
             return
         log_settlements(log, queue, settling.changed)
-        if settling.unconfirmed:
-            log.warning("Leases of queue %s not confirmed: %s", queue, list_leases(settling.unconfirmed))
+        Unconfirmed().note(log, queue, settling.unconfirmed("the API was not told of it"))
 
 
 @dataclass(frozen=True, kw_only=True)

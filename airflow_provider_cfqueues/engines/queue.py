@@ -43,6 +43,10 @@ class MessageQueue(Protocol):
     def can_dead_letter(self) -> bool:
         """Whether there is a dead-letter queue."""
 
+    @property
+    def dead_letter_name(self) -> str:
+        """What the log calls the dead-letter queue; empty if there is none."""
+
     async def pull(self, max_messages: int) -> PullResult:
         """Lease at most 100 messages; NOT_ASKED if nobody could do anything with messages now."""
 
@@ -92,6 +96,11 @@ class HookQueue:
     def can_dead_letter(self) -> bool:
         """Whether there is a dead-letter queue."""
         return self._dead_letter_queue_id is not None
+
+    @property
+    def dead_letter_name(self) -> str:
+        """What the log calls the dead-letter queue; empty if there is none."""
+        return "" if self._dead_letter_queue_id is None else self._hook.name_of(self._dead_letter_queue_id)
 
     async def pull(self, max_messages: int) -> PullResult:
         """

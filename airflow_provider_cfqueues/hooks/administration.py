@@ -322,6 +322,19 @@ class AdministrationHook(CloudflareBaseHook):
         wanted = arguments.parse_consumer(**settings)
         return administration.update_pull_consumer(arguments.parse_id(queue_id, "queue_id"), wanted, self._known)
 
+    def delete_pull_consumer(self, queue_id: str) -> None:
+        """
+        Remove a queue's pull consumer. The messages stay in the queue, and cannot be pulled any more.
+
+        :param queue_id: ID of the queue.
+        :raises NotFoundError: the queue has no pull consumer.
+        """
+        self.run(administration.delete_pull_consumer(arguments.parse_id(queue_id, "queue_id"), self._known))
+
+    async def adelete_pull_consumer(self, queue_id: str) -> None:
+        """Async twin of :meth:`delete_pull_consumer`."""
+        await self.arun(administration.delete_pull_consumer(arguments.parse_id(queue_id, "queue_id"), self._known))
+
     def ensure_pull_consumer(self, queue_id: str, **settings: Unpack[ConsumerSettings]) -> EnsuredConsumer:
         """
         Make sure that a queue has a pull consumer with these settings, and wait until it can be pulled from.

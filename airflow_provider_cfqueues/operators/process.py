@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow_provider_cfqueues.delays import DelayRule, ExponentialDelay, is_rule
 from airflow_provider_cfqueues.operators.base import QueueOperator
@@ -83,6 +84,7 @@ class QueueProcessOperator(QueueOperator):
         "dead_letter_queue",
         "fail_on",
     )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"op_args": "py", "op_kwargs": "py"}
     shallow_copy_attrs: Sequence[str] = ("handler",)
 
     def __init__(
@@ -145,6 +147,7 @@ class QueueProcessOperator(QueueOperator):
         from airflow_provider_cfqueues.engines.processing.progress import log_report
         from airflow_provider_cfqueues.engines.processing.running import run_in_thread
         from airflow_provider_cfqueues.engines.waiting import utc_now
+        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, ProcessingFailedError
 
         options = self._options()
         share = parse_fail_on(self.fail_on)
@@ -168,12 +171,25 @@ class QueueProcessOperator(QueueOperator):
         kept = journal.kept(queue, report) if journal is not None else None
         try:
             run_in_thread(self._engine, self.hook, metrics, self.log, during=kept)
+            self._judge(report, share)
+        except CloudflareQueuesError as error:
+            self._push_report(context, report)
+            if report.unconfirmed.count and not isinstance(error, ProcessingFailedError):
+                # The run's own numbers, not those of the request that failed.
+                error.message, error.progress = f"{error.message}. {report.summary()}", None
+            raise
         finally:
             log_report(self.log, report, options)
-        self._judge(report, share)
         if journal is not None:
             journal.delete()
         return report.to_xcom()
+
+    def _push_report(self, context: Context, report: Report) -> None:
+        """Keep the report of a task that fails; one that is killed has no time for it."""
+        ti = context.get("ti")
+        if ti is not None and not self._killed:
+            with suppress(Exception):  # the failure matters more
+                ti.xcom_push(key="report", value=report.to_xcom())
 
     def on_kill(self) -> None:
         """Begin nothing more; ``execute`` settles what is done, gives the rest back and raises."""
@@ -272,21 +288,17 @@ class QueueProcessOperator(QueueOperator):
         return self.hook.get_queue_id(name) if name else None
 
     def _judge(self, report: Report, share: float | None) -> None:
-        from airflow_provider_cfqueues.engines.settlement import Kind
         from airflow_provider_cfqueues.exceptions import ProcessingFailedError
 
+        queue = self.queue_id or self.queue_name
         if self._killed:
-            msg = f"The task was killed: {report.fates[Kind.ACKED]} messages are acked, the others given back"
-            raise ProcessingFailedError(msg, failures=report.failures, conn_id=self.cloudflare_conn_id)
-        bad = report.failed + report.fates[Kind.UNCONFIRMED]
-        total = report.handled
-        if not are_too_many(bad, total, share):
+            msg = f"The task was killed: {report.summary()}"
+        elif are_too_many(report.failed + report.unconfirmed.count, report.handled, share):
+            bad = report.failed + report.unconfirmed.count
+            msg = f"{bad} of {report.handled} messages failed or are not confirmed: {report.reasons()}"
+        else:
             return
-        listed = "; ".join(f"{f.message_id} (attempt {f.attempts}): {f.reason}" for f in report.failures)
-        msg = f"{bad} of {total} messages failed or are not confirmed: {listed}"
-        raise ProcessingFailedError(
-            msg, failures=report.failures, conn_id=self.cloudflare_conn_id, queue=self.queue_id or self.queue_name
-        )
+        raise ProcessingFailedError(msg, failures=report.failures, conn_id=self.cloudflare_conn_id, queue=queue)
 
 
 def _has_signature(handler: Callable[..., Any]) -> bool:

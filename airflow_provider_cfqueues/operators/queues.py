@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_cfqueues.operators.administration import (
     QueueCreateOperator,
     QueueDeleteOperator,
-    QueueEnsurePullConsumerOperator,
     QueuePauseOperator,
     QueueResumeOperator,
 )
 from airflow_provider_cfqueues.operators.base import QueueOperator
+from airflow_provider_cfqueues.operators.consumers import (
+    QueueDeletePullConsumerOperator,
+    QueueEnsurePullConsumerOperator,
+)
 from airflow_provider_cfqueues.operators.leases import warn_of_short_leases
 from airflow_provider_cfqueues.operators.process import QueueProcessOperator
 from airflow_provider_cfqueues.operators.purge import QueuePurgeOperator
@@ -30,6 +33,7 @@ __all__ = [
     "QueueAckOperator",
     "QueueCreateOperator",
     "QueueDeleteOperator",
+    "QueueDeletePullConsumerOperator",
     "QueueEnsurePullConsumerOperator",
     "QueuePauseOperator",
     "QueueProcessOperator",
@@ -144,6 +148,7 @@ class QueueAckOperator(_SettlingOperator):
     """
 
     template_fields: Sequence[str] = (*_SettlingOperator.template_fields, "lease_ids")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"lease_ids": "json"}
 
     def __init__(self, *, lease_ids: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -170,6 +175,7 @@ class QueueRetryOperator(_SettlingOperator):
     """
 
     template_fields: Sequence[str] = (*_SettlingOperator.template_fields, "lease_ids", "delay_seconds")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"lease_ids": "json"}
 
     def __init__(self, *, lease_ids: Any, delay_seconds: Seconds | DelayRule | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -199,6 +205,7 @@ class QueueSettleOperator(_SettlingOperator):
         "retry_lease_ids",
         "delay_seconds",
     )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"ack_lease_ids": "json", "retry_lease_ids": "json"}
 
     def __init__(
         self,
@@ -264,7 +271,8 @@ class QueueSendOperator(QueueOperator):
     """
     Send messages.
 
-    Returns ``{"sent_count", "backlog_count"}``.
+    Returns ``{"sent_count", "backlog_count"}``. The events of assets in ``outlets`` carry the same two as ``extra``: a
+    DAG that such an event starts knows how many messages there are.
 
     :param messages: a list of strings (text), JSON objects or arrays, or mappings with ``body`` and optionally
         ``content_type`` (``text`` or ``json``) and ``delay_seconds``; a string or mapping alone is one message. None
@@ -276,6 +284,7 @@ class QueueSendOperator(QueueOperator):
     """
 
     template_fields: Sequence[str] = (*QueueOperator.template_fields, "messages", "delay_seconds")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"messages": "json"}
 
     def __init__(
         self,
@@ -299,4 +308,15 @@ class QueueSendOperator(QueueOperator):
         sent = self.hook.send(self.find_queue(), messages, repeat_ambiguous=self.repeat_ambiguous) if messages else None
         backlog = sent.backlog.backlog_count if sent and sent.backlog else None
         self.log.info("Sent %d messages", len(messages))
-        return {"sent_count": sent.sent_count if sent else 0, "backlog_count": backlog}
+        counts = {"sent_count": sent.sent_count if sent else 0, "backlog_count": backlog}
+        self._add_to_events(context, counts)
+        return counts
+
+    def _add_to_events(self, context: Context, counts: dict[str, Any]) -> None:
+        """Let the events of the assets in ``outlets`` carry the counts; outside a task there are no events."""
+        from airflow_provider_cfqueues._compat import Asset
+
+        if (events := context.get("outlet_events")) is not None:
+            for outlet in self.outlets:
+                if isinstance(outlet, Asset):
+                    events[outlet].extra.update(counts)

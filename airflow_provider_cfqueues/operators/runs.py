@@ -118,6 +118,7 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
         """Return what starts the run of a message."""
 
         from airflow_provider_cfqueues import arguments
+        from airflow_provider_cfqueues._compat import AirflowFailException
         from airflow_provider_cfqueues._compat.runs import find_dag_runs
         from airflow_provider_cfqueues.engines.triggering import RunStarter
 
@@ -134,6 +135,7 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
             poll_interval=arguments.parse_seconds(self.poll_interval, "poll_interval"),
             lease_seconds=options.visibility_timeout,
             is_stopping=lambda: self._engine is not None and self._engine.stopping,
+            end_task=AirflowFailException,
         )
         return self._starter
 

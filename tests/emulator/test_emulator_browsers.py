@@ -37,6 +37,7 @@ def send(cf, http):
         {"origin": "https://evil.example"},
         {"origin": "http://localhost:3000"},
         {"origin": "null"},
+        {"origin": "http://["},
     ],
     ids=str,
 )
