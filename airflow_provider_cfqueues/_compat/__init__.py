@@ -159,7 +159,7 @@ def has_late_event_gap() -> bool:
 
 def skips_late_events() -> bool:
     """Return whether events are skipped that come between an event and its run; this package's asset manager helps."""
-    from airflow_provider_cfqueues._compat import conf
+    from airflow.configuration import conf
 
     return has_late_event_gap() and conf.get("core", "asset_manager_class", fallback="") != ASSET_MANAGER
 
@@ -196,7 +196,7 @@ def triggerer_setting(name: str, default: float) -> float:
     :param name: the setting.
     :param default: what it is where the running Airflow does not know it.
     """
-    from airflow_provider_cfqueues._compat import conf
+    from airflow.configuration import conf
 
     return float(conf.getfloat("triggerer", name, fallback=default))
 

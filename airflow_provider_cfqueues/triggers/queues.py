@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues import DEFAULT_CONNECTION, arguments
+from airflow_provider_cfqueues import DEFAULT_CONNECTION
 from airflow_provider_cfqueues._compat import (
     AIRFLOW_VERSION,
     HAS_ASSET_WATCHERS,
@@ -18,20 +18,15 @@ from airflow_provider_cfqueues._compat import (
     count_awaited_events,
     triggerer_setting,
 )
-from airflow_provider_cfqueues.engines.watching.deliveries import Batch, Delivery
-from airflow_provider_cfqueues.engines.watching.events import ENVELOPE_BYTES, make_event, size_of
-from airflow_provider_cfqueues.engines.watching.options import (
-    MAX_BYTES_PER_EVENT,
-    RUN_SECONDS,
-    parse_dag_ids,
-    parse_watch_options,
-)
-from airflow_provider_cfqueues.engines.watching.source import HookSource
-from airflow_provider_cfqueues.engines.watching.spacing import Spacer, Spacing
-from airflow_provider_cfqueues.engines.watching.stream import QueueStream
-from airflow_provider_cfqueues.exceptions import MatchFailedError
-from airflow_provider_cfqueues.matching import Match, Matcher, check_match
 
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.engines.watching.deliveries import Batch, Delivery
+    from airflow_provider_cfqueues.engines.watching.stream import QueueStream
+    from airflow_provider_cfqueues.matching import Match, Matcher
+
+MAX_BYTES_PER_EVENT = 1_048_576
+RUN_SECONDS = 10
+"""How long the scheduler of a busy Airflow commonly takes to create the run of an event."""
 REFUSAL_SECONDS = 30
 """A watcher that cannot start waits so long before it fails: Airflow starts it again about every second."""
 _MISSING: dict[Hashable, dict[int, str]] = {}
@@ -119,6 +114,11 @@ class QueueMessageTrigger(BaseEventTrigger):
         dag_ids: Sequence[str] | None = None,
         run_seconds: float = RUN_SECONDS,
     ) -> None:
+        from airflow_provider_cfqueues import arguments
+        from airflow_provider_cfqueues.engines.watching.options import parse_dag_ids, parse_watch_options
+        from airflow_provider_cfqueues.engines.watching.spacing import Spacer
+        from airflow_provider_cfqueues.matching import check_match
+
         super().__init__()  # type: ignore[no-untyped-call]
         _check_airflow(settle)
         self._kwargs: dict[str, Any] = {
@@ -169,6 +169,8 @@ class QueueMessageTrigger(BaseEventTrigger):
         self._was_told_of_differences = False
 
     def _check_queue(self) -> None:
+        from airflow_provider_cfqueues import arguments
+
         queue_id, queue_name = self._kwargs["queue_id"], self._kwargs["queue_name"]
         if bool(queue_id) == bool(queue_name):
             msg = f"Give exactly one of queue_id and queue_name, not {queue_id!r} and {queue_name!r}"
@@ -244,6 +246,9 @@ class QueueMessageTrigger(BaseEventTrigger):
     # -- what both have in common -----------------------------------------------------------------------------------
 
     def _open_stream(self) -> QueueStream:
+        from airflow_provider_cfqueues.engines.watching.source import HookSource
+        from airflow_provider_cfqueues.engines.watching.stream import QueueStream
+
         kwargs = self._kwargs
         source = HookSource(
             kwargs["cloudflare_conn_id"],
@@ -258,6 +263,9 @@ class QueueMessageTrigger(BaseEventTrigger):
 
     def _start_error(self) -> Exception | None:
         """Return why this watcher cannot start, if it cannot: what it matches by is loaded only where it runs."""
+
+        from airflow_provider_cfqueues.matching import Matcher
+
         try:
             Matcher(self._kwargs["match"])
         except Exception as error:  # noqa: BLE001 - importing a module of the user's may raise anything
@@ -280,6 +288,8 @@ class QueueMessageTrigger(BaseEventTrigger):
         raise error
 
     def _begin(self) -> Matcher:
+        from airflow_provider_cfqueues.matching import Matcher
+
         self._spacer.start()
         self.log.info("Watching queue %s with %s", self._queue, self._options)
         match = self._kwargs["match"]
@@ -295,6 +305,10 @@ class QueueMessageTrigger(BaseEventTrigger):
 
     async def _make_event(self, batch: Batch, matcher: Matcher) -> AsyncIterator[TriggerEvent]:
         """Yield the event of a batch, if there is one, and note which of its messages Airflow took over with it."""
+
+        from airflow_provider_cfqueues.engines.watching.events import make_event
+        from airflow_provider_cfqueues.engines.watching.spacing import Spacing
+
         wanted = await self._judge(batch, matcher)
         if not wanted and not self._spacer.is_closing_due():
             return
@@ -317,6 +331,9 @@ class QueueMessageTrigger(BaseEventTrigger):
 
     async def _judge(self, batch: Batch, matcher: Matcher) -> list[Delivery]:
         """Return which messages of a batch are wanted, and count; say why a message is refused."""
+
+        from airflow_provider_cfqueues.exceptions import MatchFailedError
+
         self._tell_differences(batch)
         wanted = []
         for number, delivery in enumerate(batch.deliveries, 1):
@@ -334,6 +351,9 @@ class QueueMessageTrigger(BaseEventTrigger):
 
     def _check_size(self, batch: Batch, delivery: Delivery) -> None:
         """Refuse a message that is too large for any event; one that is not fits with those that it came with."""
+
+        from airflow_provider_cfqueues.engines.watching.events import ENVELOPE_BYTES, size_of
+
         most = batch.options.max_event_bytes
         if ENVELOPE_BYTES + delivery.size <= most:
             return

@@ -12,11 +12,8 @@ SETTLE_SECONDS = 60
 """How long one settling may take: the tries of one call, as ``clients.RepeatPolicy`` has them."""
 TASK_VISIBILITY_SECONDS = 1_800
 """What a DAG run commonly has to be created, run and settle."""
-RUN_SECONDS = 10
-"""How long the scheduler of a busy Airflow commonly takes to create the run of an event."""
 CONFIRM_SECONDS = 60
 """How long the settling of an event waits for the runs of ``dag_ids``."""
-MAX_BYTES_PER_EVENT = 1_048_576
 MAX_MESSAGES_PER_EVENT = 1_000
 """So that a task can map over them: Airflow's ``[core] max_map_length`` is 1,024."""
 
