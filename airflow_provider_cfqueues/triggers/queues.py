@@ -80,9 +80,10 @@ class QueueMessageTrigger(BaseEventTrigger):
     :param poll_interval: seconds between two pulls. It doubles while the queue is empty, as each pull is billed.
     :param max_poll_interval: where that ends. 60 s make 1,440 pulls a day.
     :param match: which messages are wanted, see :mod:`~airflow_provider_cfqueues.matching`; None = all.
-    :param unmatched: what becomes of a message that no watcher of the queue wants: ``retry`` (it comes again after
-        ``delay_seconds``; each time counts as a delivery, so before the last it is copied to the dead-letter queue),
-        ``dead_letter`` or ``ack`` (it is deleted).
+    :param unmatched: what becomes of a message that no watcher of the queue wants: ``ack`` (it is deleted),
+        ``dead_letter`` (copied to the dead-letter queue) or ``retry`` (it comes again after ``delay_seconds``, until
+        Cloudflare deletes it). None = as ``retry``, but nothing is deleted: each delivery counts, and what may be the
+        last ends in a dead-letter queue. So a watcher with ``match`` pulls nothing as long as there is none.
     :param delay_seconds: how long a message waits that is given back, up to 86,400; None = the consumer's.
     :param dead_letter_queue: name of the queue that gets copies; None = the consumer's own.
     :param include_body: whether events hold bodies and metadata. Without them and with ``settle="event"``, the body is
@@ -105,7 +106,7 @@ class QueueMessageTrigger(BaseEventTrigger):
         poll_interval: float = 1,
         max_poll_interval: float = 60,
         match: Match = None,
-        unmatched: str = "retry",
+        unmatched: str | None = None,
         delay_seconds: float | None = 60,
         dead_letter_queue: str | None = None,
         include_body: bool = True,
@@ -149,6 +150,7 @@ class QueueMessageTrigger(BaseEventTrigger):
                 visibility_timeout=visibility_timeout,
                 poll_interval=poll_interval,
                 max_poll_interval=max_poll_interval,
+                has_match=match is not None,
                 unmatched=unmatched,
                 delay_seconds=delay_seconds,
                 dead_letter_queue=dead_letter_queue,
@@ -299,7 +301,7 @@ class QueueMessageTrigger(BaseEventTrigger):
                 "%s what a watcher in another one wants",
                 match,
                 self._queue,
-                {"retry": "gives back", "dead_letter": "dead-letters", "ack": "deletes"}[self._options.unmatched],
+                {"dead_letter": "dead-letters", "ack": "deletes"}.get(str(self._options.unmatched), "gives back"),
             )
         return Matcher(match)
 

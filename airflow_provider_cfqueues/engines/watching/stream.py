@@ -17,12 +17,13 @@ from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from airflow_provider_cfqueues.engines.settlement import Kind, Settlement
+from airflow_provider_cfqueues.engines.settlement import Happened
+from airflow_provider_cfqueues.engines.unmatched import check_unmatched
 from airflow_provider_cfqueues.engines.watching.backoff import Backoff
-from airflow_provider_cfqueues.engines.watching.deliveries import AdvanceOutcome, Batch, Delivery
+from airflow_provider_cfqueues.engines.watching.deliveries import AdvanceOutcome, Batch, Delivery, Verdict
 from airflow_provider_cfqueues.engines.watching.events import ENVELOPE_BYTES, size_of
 from airflow_provider_cfqueues.engines.watching.options import CONFIRM_SECONDS, MAX_MESSAGES_PER_EVENT, WatchOptions
-from airflow_provider_cfqueues.engines.watching.settling import Settling
+from airflow_provider_cfqueues.engines.watching.settling import VerdictSettling
 from airflow_provider_cfqueues.engines.watching.source import OpenQueue, Source
 from airflow_provider_cfqueues.engines.watching.spacing import LAST_RUN_SECONDS
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, list_leases
@@ -94,13 +95,14 @@ class QueueStream:
         self._closing = asyncio.Event()
         self._close_by = 0.0
         self._trouble = ""
+        self._has_told_cost = False
 
     # -- handing on -------------------------------------------------------------------------------------------------
 
     async def batches(self) -> AsyncIterator[Batch]:
         """Yield batches for ever, each once the last one is resolved; failures are logged once and slow it down."""
         try:
-            if self._options.unmatched != "retry":
+            if self._options.unmatched in ("ack", "dead_letter"):
                 await asyncio.sleep(COHORT_SECONDS)
             while True:
                 self._batch = batch = await self._next_batch()
@@ -208,7 +210,13 @@ class QueueStream:
     async def _open(self) -> OpenQueue:
         async with self._opening:
             if self._queue is None:
-                self._queue = await self._source.open()
+                queue = await self._source.open()
+                if self._options.has_match:
+                    cost = check_unmatched(queue.situation(self._options.unmatched), queue.queue_id)
+                    if not self._has_told_cost:
+                        self._log.info("Queue %s: %s", self._name, cost)
+                        self._has_told_cost = True
+                self._queue = queue
             return self._queue
 
     def _take_in(self, result: PullResult, pulled_at: datetime) -> None:
@@ -268,11 +276,11 @@ class QueueStream:
             missing = self._missing()
             decided = [delivery.decide(outcome, self._options, missing) for delivery in batch.deliveries]
             self._left_to_tasks += [delivery for delivery in batch.deliveries if delivery.left_to_task]
-            settlements = [settlement for settlement in decided if settlement is not None]
+            verdicts = [verdict for verdict in decided if verdict is not None]
             if not await self._confirm(batch):
-                settlements = self._leave_acks(settlements)
-            if settlements:
-                settling = self._in_background(self._settle(settlements, batch.leases_end_at))
+                verdicts = self._leave_acks(verdicts)
+            if verdicts:
+                settling = self._in_background(self._settle(verdicts, batch.leases_end_at))
                 await asyncio.wait({settling}, timeout=SETTLE_SECONDS)
         finally:
             batch.resolved.set()
@@ -294,8 +302,8 @@ class QueueStream:
             created.cancel()
             closing.cancel()
 
-    def _leave_acks(self, settlements: Sequence[Settlement]) -> list[Settlement]:
-        left = [one.message.lease_id for one in settlements if one.kind is Kind.ACKED]
+    def _leave_acks(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        left = [one.message.lease_id for one in verdicts if one.happened is Happened.HANDLED]
         if left:
             self._log.warning(
                 "%d messages of queue %s are in an event, but the watcher ends before a run has it: they are delivered "
@@ -304,7 +312,7 @@ class QueueStream:
                 self._name,
                 list_leases(left),
             )
-        return [one for one in settlements if one.kind is not Kind.ACKED]
+        return [one for one in verdicts if one.happened is not Happened.HANDLED]
 
     def _give_back_stale(self) -> None:
         """Give back what waited for half of its lease: what follows needs time as well."""
@@ -318,13 +326,11 @@ class QueueStream:
             self._name,
         )
         self._waiting = deque(delivery for delivery in self._waiting if delivery not in stale)
-        settlements = [delivery.give_back(self._options.delay_seconds) for delivery in stale]
-        self._in_background(self._settle(settlements, min(one.lease_ends_at for one in stale)))
+        verdicts = [delivery.give_back(self._options.delay_seconds) for delivery in stale]
+        self._in_background(self._settle(verdicts, min(one.lease_ends_at for one in stale)))
 
-    async def _settle(self, settlements: Sequence[Settlement], until: datetime) -> None:
-        settling = Settling(
-            settlements, delay_seconds=self._options.delay_seconds, queue_name=self._name, log=self._log
-        )
+    async def _settle(self, verdicts: Sequence[Verdict], until: datetime) -> None:
+        settling = VerdictSettling(verdicts, unmatched=self._options.unmatched, queue_name=self._name, log=self._log)
         trouble = ""
         while (left := (until - self._now()).total_seconds()) > 0:
             try:
@@ -340,14 +346,15 @@ class QueueStream:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), SETTLE_AGAIN_SECONDS)
         self._log.error(
-            "%d messages of queue %s could not be settled before their leases ended, and are delivered again: %s (%s)",
+            "%d messages of queue %s could not be settled before their leases ended. They are delivered again, or deleted "
+            "after their last delivery: %s (%s)",
             len(settling.lease_ids),
             self._name,
             list_leases(settling.lease_ids),
             trouble or "no time was left",
         )
 
-    async def _send(self, settling: Settling) -> None:
+    async def _send(self, settling: VerdictSettling) -> None:
         await settling.send(await self._open())
 
     async def _within(self, seconds: float, sending: Coroutine[Any, Any, None]) -> None:
