@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -93,11 +92,6 @@ if not TYPE_CHECKING:  # a type checker reads the imports above
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-ANSWER_SECONDS = 10
-"""How long the supervisor of a triggerer may take to answer."""
-ASSET_MANAGER = "airflow_provider_cfqueues.assets.manager.PromptAssetManager"
-
-
 def get_xcom(ti_key: Any, key: str) -> Any:
     """
     Return an XCom of a task instance: in Airflow 2 for its web server, in Airflow 3 for the task itself.
@@ -126,67 +120,6 @@ def add_hook_lineage(direction: str, *, context: BaseHook, uri: str) -> None:
     collector = get_hook_lineage_collector()
     add = getattr(collector, f"add_{direction}_asset", None) or getattr(collector, f"add_{direction}_dataset")
     add(context=context, uri=uri)  # a dataset is what Airflow 2 calls an asset
-
-
-def count_awaited_events() -> int | None:
-    """
-    Return how many events of this watcher's Airflow waits for to be stored before it is through with a raw event.
-
-    To be called by a filter of a shared stream before and after it yields an event: while a triggerer ends, Airflow
-    takes events and does not wait. ``SharedStreamManager.stop_all`` forgets the streams before it ends them, gives
-    such events no number to confirm, and counts them as stored. It tells nobody; this looks at what it wrote down.
-    None where that cannot be found, as in an Airflow that keeps its books otherwise.
-    """
-    if not HAS_SHARED_STREAMS:
-        return None
-    from airflow.triggers import shared_stream
-
-    try:
-        context = shared_stream._reject_context.get()
-        if context is None:
-            return None
-        entry = context.group._outstanding.get(context.event_id)
-        binding = entry and entry.bindings.get(context.trigger_id)
-        return len(binding.unconfirmed_seqs) if binding else 0
-    except AttributeError:
-        return None
-
-
-def has_late_event_gap() -> bool:
-    """Return whether the running Airflow's scheduler skips events that come between an event and its run."""
-    return tuple(int(part) for part in AIRFLOW_VERSION.split(".")[:2]) < (3, 4)
-
-
-def skips_late_events() -> bool:
-    """Return whether events are skipped that come between an event and its run; this package's asset manager helps."""
-    from airflow.configuration import conf
-
-    return has_late_event_gap() and conf.get("core", "asset_manager_class", fallback="") != ASSET_MANAGER
-
-
-async def count_dag_runs(dag_id: str, states: list[str] | None = None) -> int:
-    """
-    Return how many runs a DAG has; for triggers, which ask the supervisor of their triggerer.
-
-    :param dag_id: the DAG.
-    :param states: only runs in one of these states; None = all.
-    :raises Exception: there is no supervisor, it does not answer, or Airflow's API refuses.
-    """
-    from airflow.sdk.execution_time import comms, task_runner
-
-    question = comms.GetDRCount(dag_id=dag_id, states=states)
-    # It is never cancelled: before Airflow 3.2, its answer would be taken for that of the next question.
-    asking = asyncio.ensure_future(task_runner.SUPERVISOR_COMMS.asend(question))
-    asking.add_done_callback(lambda done: done.cancelled() or done.exception())
-    await asyncio.wait({asking}, timeout=ANSWER_SECONDS)
-    if not asking.done():
-        msg = f"no answer within {ANSWER_SECONDS} s"
-        raise TimeoutError(msg)
-    if asking.cancelled():
-        msg = "the triggerer's supervisor is gone"
-        raise ConnectionError(msg)
-    answer: Any = asking.result()
-    return int(answer.count)
 
 
 def triggerer_setting(name: str, default: float) -> float:
@@ -228,15 +161,11 @@ __all__ = [
     "TriggerEvent",
     "add_hook_lineage",
     "conf",
-    "count_awaited_events",
-    "count_dag_runs",
     "determine_kwargs",
     "get_hook_lineage_collector",
     "get_xcom",
-    "has_late_event_gap",
     "import_string",
     "mask_secret",
-    "skips_late_events",
     "task_decorator_factory",
     "triggerer_setting",
 ]

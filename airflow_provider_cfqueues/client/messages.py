@@ -157,7 +157,7 @@ def batches(messages: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMessag
 def _wire_size(message: OutgoingMessage, position: int) -> int:
     try:
         body = message.body
-        content = body.encode() if message.content_type == "text" else encode_json(body)
+        content = body.encode(errors="surrogatepass") if message.content_type == "text" else encode_json(body)
         size = len(content) + message_calls.MESSAGE_OVERHEAD_BYTES
     except (TypeError, ValueError, RecursionError) as error:
         msg = f"messages[{position}]: the body cannot be sent as JSON: {error}. Nothing was sent"
