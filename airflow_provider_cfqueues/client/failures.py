@@ -45,5 +45,5 @@ def no_answer(
     if settings.is_loopback and not connected:
         msg += f". Nothing answers at {settings.base_url}: is the emulator running, and is this its port?"
     failed = errors.TransportError(msg, queue=call.queue)
-    failed.maybe_applied = connected
+    failed.add(maybe_applied=connected)
     return failed

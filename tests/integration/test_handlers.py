@@ -259,7 +259,7 @@ def test_what_shows_that_the_work_was_not_done_is_never_acked(cf, send, process,
     assert (after["totals"]["acked"], after["backlog_count"], after["states"]["leased"]) == (0, 2, 0)
 
 
-@pytest.mark.parametrize("returned", [None, False, 0, "", [], {}, "done", ["a"], {"a": 1}, object()], ids=repr)
+@pytest.mark.parametrize("returned", [None, False, 0, "", [], {}, "done", ["a"], {"a": 1}, object], ids=repr)
 def test_any_other_result_is_one(send, process, returned):
     send("a")
     assert process(lambda message: returned)["acked"] == 1

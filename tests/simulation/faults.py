@@ -8,8 +8,7 @@ from random import Random
 
 from airflow_provider_cfqueues.client.repeating import RepeatPolicy
 
-TIMEOUT = RepeatPolicy.answer_timeout
-
+TIMEOUT = RepeatPolicy().answer_timeout
 DEFECT = -1
 """Stands for an exception that is no TransportError: of a library, or of ours."""
 _HTML = b"<!DOCTYPE html><html><body>One moment please</body></html>"
