@@ -61,7 +61,8 @@ def store(dag):
         try:
             from airflow.models.dagbag import DagBag, sync_bag_to_db
         except ImportError:  # Airflow 2.11 and 3.0
-            return store_in_old_airflow(dag)
+            store_in_old_airflow(dag)
+            return
     from airflow.dag_processing.bundles.manager import DagBundlesManager
 
     DagBundlesManager().sync_bundles_to_db()
@@ -259,7 +260,7 @@ def test_the_end_of_a_run_decides_what_becomes_of_its_message(cf, run, target):
 def test_the_next_delivery_clears_a_run_that_failed(cf, run, target):
     send(cf, "at the second try")
     dag_id = target()
-    with Scheduler(dag_id, lambda body, tries: "failed" if tries == 1 else "success") as scheduler:
+    with Scheduler(dag_id, lambda body, tries: "failed" if tries == 1 else "success"):
         _, report = run(
             dag_id, wait_for_completion=True, on_failed_run="clear", poll_interval=0.1, delay_seconds=0, max_active=1
         )
