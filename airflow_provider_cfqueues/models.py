@@ -234,8 +234,12 @@ class Consumer:
 
         :param attempts: how often it was delivered; None = not known.
         """
-        limit = DEFAULT_MAX_RETRIES if self.max_retries is None else self.max_retries
-        return (attempts or 0) >= limit
+        return (attempts or 0) >= self.deliveries
+
+    @property
+    def deliveries(self) -> int:
+        """How often a message is delivered at the least: ``max_retries``, 3 unless set."""
+        return DEFAULT_MAX_RETRIES if self.max_retries is None else self.max_retries
 
     @property
     def takes_away(self) -> str:

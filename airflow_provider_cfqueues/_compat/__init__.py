@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from airflow import __version__ as AIRFLOW_VERSION
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from airflow.sdk.module_loading import import_string  # type: ignore[attr-defined]
     from airflow.sdk.observability.stats import Stats
     from airflow.triggers.base import BaseEventTrigger, TriggerEvent
-    from airflow.triggers.shared_stream import SharedStreamProducer, reject_shared_stream_event
+    from airflow.triggers.shared_stream import SharedStreamProducer
 
     HAS_ASSET_WATCHERS = HAS_SHARED_STREAMS = True
 else:
@@ -76,15 +77,12 @@ else:
 
         HAS_ASSET_WATCHERS = False
     try:
-        from airflow.triggers.shared_stream import SharedStreamProducer, reject_shared_stream_event
+        from airflow.triggers.shared_stream import SharedStreamProducer
 
         HAS_SHARED_STREAMS = True
     except ImportError:  # before 3.3
         SharedStreamProducer = object
         HAS_SHARED_STREAMS = False
-
-        def reject_shared_stream_event():
-            """Do nothing: there is nobody to tell."""
 
     try:
         from airflow.sdk import Asset, BaseSensorOperator, PokeReturnValue
@@ -123,6 +121,10 @@ else:
     except ImportError:  # before 3.3
         RetryDecision, RetryPolicy = None, object
 
+ANSWER_SECONDS = 10
+"""How long the supervisor of a triggerer may take to answer."""
+ASSET_MANAGER = "airflow_provider_cfqueues.assets.manager.PromptAssetManager"
+
 
 def get_xcom(ti_key: Any, key: str) -> Any:
     """
@@ -154,25 +156,63 @@ def add_hook_lineage(direction: str, *, context: BaseHook, uri: str) -> None:
     add(context=context, uri=uri)  # a dataset is what Airflow 2 calls an asset
 
 
-def is_event_awaited() -> bool:
+def count_awaited_events() -> int | None:
     """
-    Return whether Airflow waits until the event is stored that a filter of a shared stream has just yielded.
+    Return how many events of this watcher's Airflow waits for to be stored before it is through with a raw event.
 
-    While a triggerer ends, it does not: ``SharedStreamManager.stop_all`` forgets the streams before it ends them, takes
-    events without a number to confirm, and counts them as stored. It tells nobody; this looks at what it wrote down.
-    True where that cannot be found, as in an Airflow that keeps its books otherwise.
+    To be called by a filter of a shared stream before and after it yields an event: while a triggerer ends, Airflow
+    takes events and does not wait. ``SharedStreamManager.stop_all`` forgets the streams before it ends them, gives
+    such events no number to confirm, and counts them as stored. It tells nobody; this looks at what it wrote down.
+    None where that cannot be found, as in an Airflow that keeps its books otherwise.
     """
+    if not HAS_SHARED_STREAMS:
+        return None
     from airflow.triggers import shared_stream
 
     try:
         context = shared_stream._reject_context.get()
         if context is None:
-            return True
+            return None
         entry = context.group._outstanding.get(context.event_id)
         binding = entry and entry.bindings.get(context.trigger_id)
-        return bool(binding and binding.unconfirmed_seqs)
+        return len(binding.unconfirmed_seqs) if binding else 0
     except AttributeError:
-        return True
+        return None
+
+
+def has_late_event_gap() -> bool:
+    """Return whether the running Airflow's scheduler skips events that come between an event and its run."""
+    return tuple(int(part) for part in AIRFLOW_VERSION.split(".")[:2]) < (3, 4)
+
+
+def skips_late_events() -> bool:
+    """Return whether events are skipped that come between an event and its run; this package's asset manager helps."""
+    return has_late_event_gap() and conf.get("core", "asset_manager_class", fallback="") != ASSET_MANAGER
+
+
+async def count_dag_runs(dag_id: str, states: list[str] | None = None) -> int:
+    """
+    Return how many runs a DAG has; for triggers, which ask the supervisor of their triggerer.
+
+    :param dag_id: the DAG.
+    :param states: only runs in one of these states; None = all.
+    :raises Exception: there is no supervisor, it does not answer, or Airflow's API refuses.
+    """
+    from airflow.sdk.execution_time import comms, task_runner
+
+    question = comms.GetDRCount(dag_id=dag_id, states=states)
+    # It is never cancelled: before Airflow 3.2, its answer would be taken for that of the next question.
+    asking = asyncio.ensure_future(task_runner.SUPERVISOR_COMMS.asend(question))
+    asking.add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.wait({asking}, timeout=ANSWER_SECONDS)
+    if not asking.done():
+        msg = f"no answer within {ANSWER_SECONDS} s"
+        raise TimeoutError(msg)
+    if asking.cancelled():
+        msg = "the triggerer's supervisor is gone"
+        raise ConnectionError(msg)
+    answer: Any = asking.result()
+    return int(answer.count)
 
 
 def triggerer_setting(name: str, default: float) -> float:
@@ -212,13 +252,15 @@ __all__ = [
     "TriggerEvent",
     "add_hook_lineage",
     "conf",
+    "count_awaited_events",
+    "count_dag_runs",
     "determine_kwargs",
     "get_hook_lineage_collector",
     "get_xcom",
+    "has_late_event_gap",
     "import_string",
-    "is_event_awaited",
     "mask_secret",
-    "reject_shared_stream_event",
+    "skips_late_events",
     "task_decorator_factory",
     "triggerer_setting",
 ]

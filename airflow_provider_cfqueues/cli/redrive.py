@@ -71,7 +71,9 @@ def _what_was_moved(facts: dict[str, Any], arguments: Namespace) -> str:
         )
         if facts[name]
     ]
-    return "\n".join([", ".join(parts), *(f"  {item['message_id']}: {item['reason']}" for item in facts["not_moved"])])
+    lines = [f"  {item['message_id']}: {item['reason']}" for item in facts["not_moved"]]
+    lines += [f"  {message_id}: not confirmed" for message_id in facts["unconfirmed_ids"]]
+    return "\n".join([", ".join(parts), *lines])
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -22,8 +24,8 @@ class RepeatPolicy:
     """
     How long a failed call is repeated, and how long to wait in between.
 
-    :param max_seconds: no repeat starts later than this after the first try. A try itself ends when nothing arrives for
-        30 seconds, and at the latest after 40.
+    :param max_seconds: no repeat starts later than this after the first try.
+    :param answer_timeout: seconds after which a try ends, whether nothing arrives or too little.
     :param first_wait: seconds of the first wait; it doubles with each.
     :param max_wait: where the doubling ends.
     :param jitter: up to how many seconds are added to each wait at random.
@@ -32,6 +34,7 @@ class RepeatPolicy:
     """
 
     max_seconds: float = 60
+    answer_timeout: float = 30
     first_wait: float = 0.5
     max_wait: float = 8
     jitter: float = 1
@@ -39,6 +42,29 @@ class RepeatPolicy:
 
 
 T = TypeVar("T")
+
+TELL_SECONDS = 60
+
+
+class Told:
+    """Decides which repeats are worth a line in the log: of failures that are alike, one a minute, with a count."""
+
+    def __init__(self) -> None:
+        self._last: dict[Any, float] = {}
+        self._since: Counter[Any] = Counter()
+
+    def how_often(self, failure: Any, now: float) -> int | None:
+        """
+        Return how many failures were not told of since the last line; None if this one is not told of either.
+
+        :param failure: what tells failures that are alike from others.
+        :param now: the time.
+        """
+        if now < self._last.get(failure, -math.inf) + TELL_SECONDS:
+            self._since[failure] += 1
+            return None
+        self._last[failure] = now
+        return self._since.pop(failure, 0)
 
 
 class Tries(Generic[T]):
@@ -50,12 +76,19 @@ class Tries(Generic[T]):
     :param policy: how long to repeat.
     :param call: the call.
     :param settings: the connection.
+    :param told: which failures of this client are in the log already.
     :param clock: tells the seconds that the policy counts.
     """
 
     def __init__(
-        self, policy: RepeatPolicy, call: Call[T], settings: Settings, clock: Callable[[], float] = time.monotonic
+        self,
+        policy: RepeatPolicy,
+        call: Call[T],
+        settings: Settings,
+        told: Told,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._told = told
         self._ambiguous = False
         self._policy = policy
         self._call = call
@@ -105,22 +138,27 @@ class Tries(Generic[T]):
     def _may_repeat(self, error: BaseException) -> bool:
         if not isinstance(error, CloudflareQueuesError):
             return False
-        error.conn_id = self._settings.conn_id
-        error.hide(self._settings.credentials.secret)
         # A refusal of this try says nothing of an earlier one whose answer was lost.
-        self._ambiguous = error.maybe_applied = self._ambiguous or error.maybe_applied
+        self._ambiguous = self._ambiguous or error.maybe_applied
+        error.add(conn_id=self._settings.conn_id, maybe_applied=self._ambiguous)
+        error.hide(self._settings.credentials.secret)
         return self._call.may_repeat(error) and (error.retry_after or 0) <= self._policy.max_retry_after
 
     def _is_over(self, state: tenacity.RetryCallState) -> bool:
         return self._clock() - self._began + state.upcoming_sleep >= self._policy.max_seconds
 
     def _log(self, state: tenacity.RetryCallState) -> None:
+        error = _error_of(state)
+        before = self._told.how_often((type(error), getattr(error, "status", None)), self._clock())
+        if before is None:
+            return
         log.warning(
-            "Connection %r: trying again in %.1f s (try %d): %s",
+            "Connection %r: trying again in %.1f s (try %d)%s: %s",
             self._settings.conn_id,
             state.upcoming_sleep,
             state.attempt_number + 1,
-            getattr(_error_of(state), "message", ""),
+            f"; {before} more requests failed like this since the last such line" if before else "",
+            getattr(error, "message", ""),
         )
 
 

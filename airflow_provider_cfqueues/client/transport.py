@@ -20,7 +20,7 @@ from airflow_provider_cfqueues.client.async_http import AsyncHttp
 from airflow_provider_cfqueues.client.call import Answer, Call, Exchange
 from airflow_provider_cfqueues.client.environment import Network, read_environment
 from airflow_provider_cfqueues.client.flow import Flow, Pause, once
-from airflow_provider_cfqueues.client.repeating import RepeatPolicy, Tries
+from airflow_provider_cfqueues.client.repeating import RepeatPolicy, Told, Tries
 from airflow_provider_cfqueues.client.settings import Settings
 from airflow_provider_cfqueues.client.sync_http import SyncHttp
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
@@ -66,7 +66,8 @@ class Client:
         self._policy = policy or RepeatPolicy()
         self._sleep = sleep
         self._observe = observe
-        self._http = SyncHttp(settings, network or read_environment(settings))
+        self._told = Told()
+        self._http = SyncHttp(settings, network or read_environment(settings), self._policy.answer_timeout)
 
     def run(self, flow: Flow[T]) -> T:
         """
@@ -87,7 +88,7 @@ class Client:
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except CloudflareQueuesError as error:
-            error.conn_id = self.settings.conn_id
+            error.add(conn_id=self.settings.conn_id)
             raise
 
     def call(self, call: Call[T]) -> T:
@@ -100,7 +101,7 @@ class Client:
         return self.run(once(call))
 
     def _repeat(self, call: Call[T]) -> T:
-        tries = Tries(self._policy, call, self.settings)
+        tries = Tries(self._policy, call, self.settings, self._told)
 
         def one_try() -> T:
             tries.raise_first()
@@ -145,7 +146,8 @@ class AsyncClient:
         self._policy = policy or RepeatPolicy()
         self._sleep = sleep
         self._observe = observe
-        self._http = AsyncHttp(settings, network or read_environment(settings))
+        self._told = Told()
+        self._http = AsyncHttp(settings, network or read_environment(settings), self._policy.answer_timeout)
 
     async def run(self, flow: Flow[T]) -> T:
         """
@@ -166,7 +168,7 @@ class AsyncClient:
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except CloudflareQueuesError as error:
-            error.conn_id = self.settings.conn_id
+            error.add(conn_id=self.settings.conn_id)
             raise
 
     async def call(self, call: Call[T]) -> T:
@@ -195,7 +197,7 @@ class AsyncClient:
         return await tenacity.AsyncRetrying(sleep=self._sleep, **options)(one_try)
 
     def _tries(self, call: Call[T]) -> Tries[T]:
-        return Tries(self._policy, call, self.settings)
+        return Tries(self._policy, call, self.settings, self._told)
 
     async def _carry(self, call: Call[Any]) -> Answer:
         return await self._http.carry(call)

@@ -43,6 +43,10 @@ class MessageQueue(Protocol):
     def can_dead_letter(self) -> bool:
         """Whether there is a dead-letter queue."""
 
+    @property
+    def dead_letter_name(self) -> str:
+        """What the log calls the dead-letter queue; empty if there is none."""
+
     async def pull(self, max_messages: int) -> PullResult:
         """Lease at most 100 messages; NOT_ASKED if nobody could do anything with messages now."""
 
@@ -93,6 +97,11 @@ class HookQueue:
         """Whether there is a dead-letter queue."""
         return self._dead_letter_queue_id is not None
 
+    @property
+    def dead_letter_name(self) -> str:
+        """What the log calls the dead-letter queue; empty if there is none."""
+        return "" if self._dead_letter_queue_id is None else self._hook.name_of(self._dead_letter_queue_id)
+
     async def pull(self, max_messages: int) -> PullResult:
         """
         Lease messages; after an answer that cannot be read, slower and one pull at a time.
@@ -122,7 +131,7 @@ class HookQueue:
         leased = f"Up to {self._may_be_leased} messages may be leased, for up to {self._visibility_timeout:g} s"
         if self._unreadable > len(UNREADABLE_WAITS):
             self._given_up = error
-            error.message = f"{error.message.rstrip('.')}. {self._unreadable} answers in a row were like that. {leased}"
+            error.add(f"{self._unreadable} answers in a row were like that. {leased}")
             raise error
         wait = UNREADABLE_WAITS[self._unreadable - 1]
         log.warning("%s. %s. Pulling one batch at a time, the next in %d s", error.message.rstrip("."), leased, wait)

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_cfqueues.client import messages
 from airflow_provider_cfqueues.engines.copies import copy, wrap
 from airflow_provider_cfqueues.engines.sending import Sender
-from airflow_provider_cfqueues.engines.settlement import Kind, Settlement, Situation, choose_settlement, log_settlements
+from airflow_provider_cfqueues.engines.settlement import Kind, Settlement, Situation, choose_settlement
+from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, InvalidRequestError
-from airflow_provider_cfqueues.models import AckResult, Lease, OutgoingMessage
+from airflow_provider_cfqueues.models import AckResult, Lease, Message, OutgoingMessage
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.client.flow import Flow
@@ -53,6 +54,7 @@ class Settling:
         """What the API was not told yet; in the end, what stays leased."""
         self.settled: list[tuple[Settlement, bool]] = []
         """What is settled, and whether the API confirmed it."""
+        self._texts: dict[str, str] = {}
         self.error: CloudflareQueuesError | None = None
         """What kept a copy from being sent at the last try, if anything did."""
 
@@ -82,6 +84,9 @@ class Settling:
             [Lease(lease_id=one.message.lease_id, delay_seconds=one.delay_seconds) for one in retries],
         )
         unconfirmed = set(result.unconfirmed)
+        unkeyed = [text for key, text in result.warnings.items() if key.startswith("#")]
+        counted = "; ".join(unkeyed) or "the API counted fewer leases than it was sent"
+        self._texts |= {lease_id: result.warnings.get(lease_id) or counted for lease_id in unconfirmed}
         expired = [one for one in self.open if one.kind is Kind.EXPIRED]
         self.settled += [(one, one.message.lease_id not in unconfirmed) for one in (*acks, *retries, *expired)]
         self.open = [one for one in self.open if one.kind is Kind.UNCONFIRMED]
@@ -95,6 +100,17 @@ class Settling:
     def changed(self) -> list[Settlement]:
         """The settlements that were not carried out as they were decided, because a copy was not accepted."""
         return [one for one in (*(one for one, _ in self.settled), *self.open) if one.refused]
+
+    def unconfirmed(self, why_open: str) -> list[tuple[Message, str | None]]:
+        """
+        Return the messages that the API did not confirm, each with why; None = the log says that already.
+
+        :param why_open: why the API was not told of those that are left.
+        """
+        said = [
+            (one.message, self._texts.get(one.message.lease_id, "")) for one, confirmed in self.settled if not confirmed
+        ]
+        return [*said, *((one.message, None if one.kind is Kind.UNCONFIRMED else why_open) for one in self.open)]
 
     def counts(self) -> Counter[Kind]:
         """Return how many messages ended how; what the API did not confirm counts as unconfirmed."""

@@ -104,9 +104,9 @@ class Idling:
         self._not_before = max(self._not_before, moment)
 
     def _end(self) -> float | None:
-        return (
-            None if self._timeout is None or self._since is None else max(self._since + self._timeout, self._not_before)
-        )
+        if self._timeout is None or self._since is None:
+            return None
+        return max(self._since + self._timeout, self._not_before)
 
     def is_over(self, now: float) -> bool:
         """

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues._compat import (
@@ -26,9 +27,8 @@ from airflow_provider_cfqueues.engines.processing.progress import log_report
 from airflow_provider_cfqueues.engines.processing.results import is_async, why_refused
 from airflow_provider_cfqueues.engines.processing.running import run_in_thread
 from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.engines.waiting import utc_now
-from airflow_provider_cfqueues.exceptions import ProcessingFailedError
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, ProcessingFailedError
 from airflow_provider_cfqueues.operators.base import QueueOperator
 
 if TYPE_CHECKING:
@@ -76,13 +76,13 @@ class QueueProcessOperator(QueueOperator):
         :class:`~airflow_provider_cfqueues.delays.ExponentialDelay`.
     :param max_attempts: a message that handlers saw so often is rejected unseen. Keep it below the consumer's
         ``max_retries``, at which Cloudflare takes the message away.
-    :param dead_letter_queue: name of the queue that gets copies of rejected messages, and, where the consumer has none,
-        of failed ones after their last delivery; None = the consumer's own. Where there is none, rejected messages are
-        given back.
+    :param dead_letter_queue: name of the queue that gets copies of rejected messages, and of messages that Cloudflare
+        would delete if they were given back; None = the consumer's own. Without any, rejected messages are given back.
     :param fail_on: when the task fails: ``all`` messages failed (the default), ``any`` did, ``none`` (never), or a
         share between 0 and 1 that may fail at the most.
     :param grace: seconds that running handlers get when the task is killed; Airflow 3 ends the process after 5.
-    :param dry_run: handle and report, then give every message back. Each such run uses up a delivery of each message.
+    :param dry_run: handle and report, then give every message back. Each such run uses up a delivery of each message;
+        one that Cloudflare could delete now stays leased.
     :param keep_results: how many results of handlers the report keeps.
     :param journal: write down, about once a second, which messages are handled and not acked yet; where the task dies,
         its next try acks them instead of handling them again. For handlers that are slow or costly to repeat. Airflow
@@ -100,6 +100,7 @@ class QueueProcessOperator(QueueOperator):
         "dead_letter_queue",
         "fail_on",
     )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"op_args": "py", "op_kwargs": "py"}
     shallow_copy_attrs: Sequence[str] = ("handler",)
 
     def __init__(
@@ -177,12 +178,25 @@ class QueueProcessOperator(QueueOperator):
         kept = journal.kept(queue, report) if journal is not None else None
         try:
             run_in_thread(self._engine, self.hook, metrics, self.log, during=kept)
+            self._judge(report, share)
+        except CloudflareQueuesError as error:
+            self._push_report(context, report)
+            if report.unconfirmed.count and not isinstance(error, ProcessingFailedError):
+                # The run's own numbers, not those of the request that failed.
+                error.message, error.progress = f"{error.message}. {report.summary()}", None
+            raise
         finally:
             log_report(self.log, report, options)
-        self._judge(report, share)
         if journal is not None:
             journal.delete()
         return report.to_xcom()
+
+    def _push_report(self, context: Context, report: Report) -> None:
+        """Keep the report of a task that fails; one that is killed has no time for it."""
+        ti = context.get("ti")
+        if ti is not None and not self._killed:
+            with suppress(Exception):  # the failure matters more
+                ti.xcom_push(key="report", value=report.to_xcom())
 
     def on_kill(self) -> None:
         """Begin nothing more; ``execute`` settles what is done, gives the rest back and raises."""
@@ -267,18 +281,15 @@ class QueueProcessOperator(QueueOperator):
         return self.hook.get_queue_id(name) if name else None
 
     def _judge(self, report: Report, share: float | None) -> None:
+        queue = self.queue_id or self.queue_name
         if self._killed:
-            msg = f"The task was killed: {report.fates[Kind.ACKED]} messages are acked, the others given back"
-            raise ProcessingFailedError(msg, failures=report.failures, conn_id=self.cloudflare_conn_id)
-        bad = report.failed + report.fates[Kind.UNCONFIRMED]
-        total = report.handled
-        if not are_too_many(bad, total, share):
+            msg = f"The task was killed: {report.summary()}"
+        elif are_too_many(report.failed + report.unconfirmed.count, report.handled, share):
+            bad = report.failed + report.unconfirmed.count
+            msg = f"{bad} of {report.handled} messages failed or are not confirmed: {report.reasons()}"
+        else:
             return
-        listed = "; ".join(f"{f.message_id} (attempt {f.attempts}): {f.reason}" for f in report.failures)
-        msg = f"{bad} of {total} messages failed or are not confirmed: {listed}"
-        raise ProcessingFailedError(
-            msg, failures=report.failures, conn_id=self.cloudflare_conn_id, queue=self.queue_id or self.queue_name
-        )
+        raise ProcessingFailedError(msg, failures=report.failures, conn_id=self.cloudflare_conn_id, queue=queue)
 
 
 def _has_signature(handler: Callable[..., Any]) -> bool:

@@ -150,12 +150,15 @@ class QueueRedriveOperator(QueueOperator):
     def _judge(self, report: RedriveReport, share: float | None) -> None:
         queue = self.queue_id or self.queue_name
         if self._killed:
-            msg = f"The task was killed: {report.moved} messages are moved, the others given back"
+            returned = f"{report.fates[Kind.RETRIED]} given back"
+            msg = f"The task was killed: {report.moved} messages are moved, {returned}"
+            msg = ", ".join(filter(None, [msg, str(report.unconfirmed)]))
             raise ProcessingFailedError(msg, conn_id=self.cloudflare_conn_id, queue=queue)
         bad = report.unmovable + report.fates[Kind.UNCONFIRMED] + report.fates[Kind.EXPIRED]
         total = report.moved + bad
         if are_too_many(bad, total, share):
-            listed = "; ".join(f"{item['message_id']}: {item['reason']}" for item in report.listed)
+            reasons = [f"{item['message_id']}: {item['reason']}" for item in report.listed]
+            listed = "; ".join(filter(None, [*reasons, str(report.unconfirmed)]))
             msg = f"{bad} of {total} messages to move cannot be moved or are not confirmed: {listed}"
             raise ProcessingFailedError(msg, conn_id=self.cloudflare_conn_id, queue=queue)
 

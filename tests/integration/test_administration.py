@@ -167,10 +167,25 @@ def test_a_pull_consumer_is_created_listed_and_changed(cf, hook):
         hook.create_pull_consumer(queue)
 
 
-def test_a_consumer_that_is_not_there_cannot_be_changed(hook):
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_pull_consumer_is_deleted_once_and_the_messages_stay(cf, hook, queue, lost):
+    hook.send(queue, ["a"])
+    assert hook.get_pull_consumer(queue) is not None
+    (consumer,) = hook.list_consumers(queue)
+    if lost:
+        cf.add_fault(consumer.consumer_id, drop="after")
+    hook.delete_pull_consumer(queue)
+    assert hook.list_consumers(queue) == []
+    assert hook.get_pull_consumer(queue) is None
+    assert hook.get_metrics(queue).backlog_count == 1
+
+
+def test_a_consumer_that_is_not_there_can_be_neither_changed_nor_deleted(hook):
     queue = hook.create_queue("new").queue_id
     with pytest.raises(NotFoundError, match="no pull consumer"):
         hook.update_pull_consumer(queue, batch_size=20)
+    with pytest.raises(NotFoundError, match="no pull consumer"):
+        hook.delete_pull_consumer(queue)
 
 
 @pytest.mark.parametrize(

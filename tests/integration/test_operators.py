@@ -10,6 +10,7 @@ import pytest
 from airflow_provider_cfqueues.delays import ExponentialDelay
 from airflow_provider_cfqueues.exceptions import ServerError, UnconfirmedLeasesError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.operators import queues
 from airflow_provider_cfqueues.operators.queues import (
     QueueAckOperator,
     QueueCreateOperator,
@@ -268,6 +269,15 @@ def test_every_argument_but_switches_can_be_templated(kind):
         if parameter.kind is parameter.KEYWORD_ONLY
     }
     assert arguments - SWITCHES == set(kind.template_fields)
+
+
+LISTS = {"messages", "lease_ids", "ack_lease_ids", "retry_lease_ids", "op_args", "op_kwargs"}
+
+
+@pytest.mark.parametrize("kind", [getattr(queues, name) for name in queues.__all__])
+def test_a_page_of_a_task_shows_lists_one_item_a_line_and_each_operator_in_our_colours(kind):
+    assert set(kind.template_fields_renderers) == LISTS & set(kind.template_fields)
+    assert (kind.ui_color, kind.ui_fgcolor) == ("#fbad41", "#1d1d1d")
 
 
 def test_the_default_connection_is_the_hooks():

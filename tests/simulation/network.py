@@ -13,7 +13,7 @@ from airflow_provider_cfqueues.client import transport
 from airflow_provider_cfqueues.client.call import Answer, Call
 from airflow_provider_cfqueues.client.environment import Network as Reached
 from airflow_provider_cfqueues.client.failures import no_answer
-from airflow_provider_cfqueues.client.repeating import RepeatPolicy, Tries
+from airflow_provider_cfqueues.client.repeating import RepeatPolicy, Told, Tries
 from airflow_provider_cfqueues.client.settings import ApiToken, Settings
 from airflow_provider_cfqueues.emulator import wire
 from airflow_provider_cfqueues.emulator.api import ROUTES
@@ -86,7 +86,7 @@ class SimulatedClient(transport.AsyncClient):
         self._process = process
 
     def _tries(self, call: Call[T]) -> Tries[T]:
-        return Tries(self._policy, call, self.settings, clock=asyncio.get_running_loop().time)
+        return Tries(self._policy, call, self.settings, Told(), clock=asyncio.get_running_loop().time)
 
     async def _carry(self, call: Call[Any]) -> Answer:
         sent_at: datetime = self._process.now()

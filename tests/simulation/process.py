@@ -50,7 +50,7 @@ class OneLoop(Runner):
 class Quiet:
     """The engine's log: nobody reads it."""
 
-    def warning(self, *_: Any) -> None:
+    def warning(self, *_: Any, **__: Any) -> None:
         pass
 
     error = info = warning

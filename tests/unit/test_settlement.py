@@ -1,4 +1,5 @@
 import asyncio
+import logging
 from datetime import datetime, timezone
 from itertools import product
 
@@ -141,7 +142,7 @@ def test_a_bug_while_settling_is_reported_and_its_messages_count_as_unconfirmed(
             on_error=errors.append,
             now=lambda: datetime.now(timezone.utc),
             rest=None,
-            log=None,
+            log=logging.getLogger(__name__),
         )
         message = Message(id="m", lease_id="l", body=None)
         settler.stage(Settlement(message=message, happened=Happened.HANDLED, kind=Kind.ACKED))

@@ -29,24 +29,24 @@ def test_nothing_is_asked_for_until_half_the_window_is_free():
     window = Window(Options(concurrency=10))
     window.take_in(messages(6))
     assert window.sizes() == []
-    window.open -= 1
+    window.close(1)
     assert window.sizes() == [5]
 
 
 def test_what_is_asked_for_counts_as_open():
     window = Window(Options(concurrency=10))
-    window.requested += 10
+    window.begin(10)
     assert window.sizes() == []
 
 
 def test_no_more_is_asked_for_than_max_messages():
     window = Window(Options(concurrency=10, max_messages=12))
     window.take_in(messages(7))
-    window.open = 0
-    window.requested += 2
+    window.close(7)
+    window.begin(2)
     assert window.sizes() == [3]
     assert not window.is_spent
-    window.requested += 3
+    window.begin(3)
     assert window.is_spent
 
 
@@ -76,9 +76,28 @@ def test_an_empty_queue_is_looked_at_ever_less_often_until_the_time_out():
     assert not idling.is_early(101)
     idling.answered(0, 101)
     assert idling.seconds_left(101) == 2
-    assert idling.seconds_left(104) == 1
-    assert not idling.is_over(104.9)
-    assert idling.is_over(105)
+    idling.answered(0, 103)
+    assert idling.seconds_left(103) == 2  # a last look when the time is up, not after four seconds
+    assert not idling.is_over(105)
+    idling.answered(0, 105.1)
+    assert idling.is_over(105.1)
+
+
+def test_without_a_time_out_an_empty_answer_is_the_last_look():
+    idling = Idling(0, 1)
+    idling.answered(0, 100)
+    assert idling.is_over(100)
+
+
+def test_an_end_can_be_put_off_to_a_look_at_a_moment():
+    idling = Idling(1, 1)
+    idling.not_before(130)
+    for now in (100, 101, 103, 107, 115):
+        idling.answered(0, now)
+        assert not idling.is_over(now)
+    assert idling.seconds_left(115) == 15
+    idling.answered(0, 130)
+    assert idling.is_over(130)
 
 
 def test_a_message_ends_idleness_and_the_waits_begin_anew():

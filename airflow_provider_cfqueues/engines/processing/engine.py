@@ -16,6 +16,7 @@ from datetime import datetime
 from time import monotonic
 from typing import Any
 
+from airflow_provider_cfqueues.engines.processing.failures import FailureLog
 from airflow_provider_cfqueues.engines.processing.handling import Handling
 from airflow_provider_cfqueues.engines.processing.journal import Journal
 from airflow_provider_cfqueues.engines.processing.options import Options
@@ -33,8 +34,8 @@ from airflow_provider_cfqueues.engines.settlement import (
     Settlement,
     Situation,
     choose_settlement,
-    log_settlements,
 )
+from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.waiting import Condition, Idling, utc_now
 from airflow_provider_cfqueues.models import Message, PullResult
 from airflow_provider_cfqueues.texts import to_reason
@@ -82,6 +83,7 @@ class Engine:
         self._situation = Situation(
             consumer=options.consumer, can_dead_letter=queue.can_dead_letter, is_dry_run=options.dry_run
         )
+        self.failures = FailureLog(self._log, self._situation, queue.dead_letter_name)
         self._journal = journal
         self._runner = runner or Runner(options.concurrency)
         self._runner.on_error = self._on_error
@@ -96,7 +98,7 @@ class Engine:
             log=self._log,
         )
         self._buffer: deque[Message] = deque()
-        self._running: dict[str, Message] = {}
+        self._running: dict[int, Message] = {}  # by their identity: a lease may come twice
         self._held: list[Settlement] = []
         self._window = Window(options)
         self._idling = Idling(options.idle_timeout, options.poll_interval)
@@ -180,7 +182,7 @@ class Engine:
             running, self._running = [*self._running.values()], {}
             self._give_back(running)
             self._give_back_waiting()
-            self._window.open += len(self._held)
+            self._window.reopen(len(self._held))
             for settlement in self._held:
                 self._settler.stage(settlement)
             self._settler.flush()
@@ -188,6 +190,7 @@ class Engine:
             await self._settler.give_up()
             self._is_over = True
         finally:
+            self.failures.tell()
             await self._runner.end(CLEAN_UP_SECONDS if self._grace_ends is None else 0)
             self.report.seconds = self._clock() - began
         for end in ends:
@@ -233,14 +236,14 @@ class Engine:
             self._settler.stage(settlement)
 
     def name_what_is_open(self) -> None:
-        """Log and count what nobody settled: nothing, unless the run was given up or torn down before its end."""
+        """Name and count what nobody settled: nothing, unless the run was given up or torn down before its end."""
         if self._is_over:
             return
         held = [settlement.message for settlement in self._held]
-        open_messages = [*self._running.values(), *self._buffer, *held, *self._settler.open_messages()]
-        if open_messages:
-            self.report.fates[Kind.UNCONFIRMED] += len(open_messages)
-            self._log.error("The run was given up before its end: %s", len(open_messages))
+        messages = [*self._running.values(), *self._buffer, *held, *self._settler.open_messages()]
+        self.report.fates[Kind.UNCONFIRMED] += len(messages)
+        why = "the run ended before the API was told of it"
+        self.report.unconfirmed.note(self._log, self._queue.name, [(message, why) for message in messages])
 
     # -- pulling ----------------------------------------------------------------------------------------------------
 
@@ -285,7 +288,7 @@ class Engine:
                 await self._handling.run(messages, lambda: self._stopping, self._settle)
                 self._busy_seconds += self._clock() - began
                 for message in reversed(messages):
-                    if self._running.pop(message.lease_id, None):  # its turn did not come
+                    if self._running.pop(id(message), None):  # its turn did not come
                         self._buffer.appendleft(message)
                 if self._handling.error is not None:
                     self._on_error(self._handling.error)
@@ -303,7 +306,7 @@ class Engine:
                 takes = self._handling.takes(self._pace)
                 takes = takes if self._options.batch_size else min(takes, share)
                 messages = [self._buffer.popleft() for _ in range(min(takes, len(self._buffer)))]
-                self._running.update({message.lease_id: message for message in messages})
+                self._running.update({id(message): message for message in messages})
                 return messages
             if self._pulling_ended:
                 break
@@ -323,20 +326,21 @@ class Engine:
             self.report.add(handled, self._options)
             if self._journal is not None:
                 (self._journal.note if settlement.kind is Kind.ACKED else self._journal.forget)(message)
-        log_settlements(self._log, self._queue.name, [settlement])
+        if settlement.reason or settlement.note:
+            self.failures.note(handled, settlement)
         self._close(message)
         if self._options.dry_run:
             self._held.append(settlement)
-            self._window.open -= 1  # it waits for the end, not for the window
+            self._window.close(1)  # it waits for the end, not for the window
         else:
             self._settler.stage(settlement)
 
     def _close(self, message: Message) -> None:
         self._window.handled(message)
-        self._running.pop(message.lease_id, None)  # two pulls may have brought the same lease
+        del self._running[id(message)]
 
     def _on_settled(self, count: int) -> None:
-        self._window.open -= count
+        self._window.close(count)
         self._condition.notify()
 
     def _on_error(self, error: BaseException) -> None:

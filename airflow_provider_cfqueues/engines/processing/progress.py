@@ -25,7 +25,7 @@ async def tell_while_running(log: Any, engine: Engine, metrics: Metrics) -> Asyn
     :param engine: the engine that runs meanwhile.
     :param metrics: where the numbers go as well.
     """
-    task = asyncio.get_running_loop().create_task(_tell_progress(log, engine.report, metrics))
+    task = asyncio.get_running_loop().create_task(_tell_progress(log, engine, metrics))
     try:
         yield
     finally:
@@ -35,11 +35,12 @@ async def tell_while_running(log: Any, engine: Engine, metrics: Metrics) -> Asyn
         metrics.send(engine.report)
 
 
-async def _tell_progress(log: Any, report: Report, metrics: Metrics) -> None:
-    before = 0
+async def _tell_progress(log: Any, engine: Engine, metrics: Metrics) -> None:
+    report, before = engine.report, 0
     while True:
         await asyncio.sleep(INTERVAL_SECONDS)
         metrics.send(report)
+        engine.failures.tell()
         rate = (report.handled - before) / INTERVAL_SECONDS
         before = report.handled
         left = f", about {report.backlog / rate:.0f} s left" if report.backlog and rate else ""

@@ -11,9 +11,11 @@ from airflow_provider_cfqueues.bodies import why_not_xcom
 from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.settlement import Handled, Kind
 from airflow_provider_cfqueues.engines.settling import Settling
+from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
 from airflow_provider_cfqueues.texts import to_reason
 
 MAX_FAILURES_KEPT = 100
+MAX_REASONS = 10
 MAX_RESULT_SIZE = 64_000
 """Of one result of a handler as JSON: an XCom is a value of Airflow's database."""
 
@@ -39,6 +41,7 @@ class Report:
         ``renewed``, ``expired``, ``unconfirmed`` and ``acked_from_journal``, as
         :class:`~airflow_provider_cfqueues.engines.settlement.Kind` says. The last also counts messages that were not
         pulled, but acked by the lease of an earlier try.
+    :param unconfirmed: names those that the API did not confirm.
     :param exhausted: messages after what may have been their last delivery, which Cloudflare takes away; they count as
         retried, expired or unconfirmed too.
     :param late: messages whose handler outran the lease (they count as acked or retried too).
@@ -53,6 +56,7 @@ class Report:
     handled: int = 0
     failed: int = 0
     fates: Counter[Kind] = field(default_factory=Counter)
+    unconfirmed: Unconfirmed = field(default_factory=Unconfirmed)
     exhausted: int = 0
     late: int = 0
     closest: float = 1.0
@@ -95,6 +99,29 @@ class Report:
         self.fates += settling.counts()
         self.exhausted += settling.exhausted
 
+    def summary(self) -> str:
+        """Return what became of the messages, in a sentence."""
+        acked = self.fates[Kind.ACKED]
+        parts = [f"{acked} {'message is' if acked == 1 else 'messages are'} acked"]
+        words = {Kind.REJECTED: "rejected", Kind.RENEWED: "renewed", Kind.EXPIRED: "expired"}
+        words |= {Kind.RETRIED: "given back", Kind.ACKED_FROM_JOURNAL: "acked from the journal"}
+        parts += [f"{self.fates[kind]} {word}" for kind, word in words.items() if self.fates[kind]]
+        return ", ".join(filter(None, [*parts, str(self.unconfirmed)]))
+
+    def reasons(self) -> str:
+        """Return why messages failed, and which are not confirmed: a part for all that have the same reason."""
+        alike: dict[str, list[Failure]] = {}
+        for failure in self.failures:
+            alike.setdefault(failure.reason, []).append(failure)
+        parts = []
+        for reason, failures in [*alike.items()][:MAX_REASONS]:
+            more = f" and {len(failures) - 1} more" if len(failures) > 1 else ""
+            parts.append(f"{failures[0].message_id} (attempt {failures[0].attempts}){more}: {reason}")
+        told = sum(len(failures) for failures in [*alike.values()][:MAX_REASONS])
+        if self.failed > told:
+            parts.append(f"{self.failed - told} more, see the log")
+        return "; ".join(filter(None, [*parts, str(self.unconfirmed)]))
+
     def to_xcom(self) -> dict[str, Any]:
         """Return the report as plain JSON values; it has no body and no lease."""
         return {
@@ -102,6 +129,7 @@ class Report:
             "handled": self.handled,
             "failed": self.failed,
             **{kind.value: self.fates[kind] for kind in Kind},
+            **self.unconfirmed.to_xcom(),
             "exhausted": self.exhausted,
             "late": self.late,
             "seconds": round(self.seconds, 3),

@@ -101,6 +101,7 @@ class Settler:
 
     async def _send(self, batch: list[Settlement]) -> None:
         settling = Settling(batch, self._situation, sender=self._sender)
+        why_open = "the run ended before the API answered"
         try:
             await settle_until_leases_end(
                 self._queue.settle,
@@ -112,6 +113,7 @@ class Settler:
                 log=self._log,
             )
         except CloudflareQueuesError as error:
+            why_open = error.message
             self._on_error(error)
         finally:  # whatever was raised: no lease goes uncounted
             self._report.count(settling)
@@ -119,6 +121,7 @@ class Settler:
                 if confirmed and self._on_confirmed is not None:
                     self._on_confirmed(settlement.message)
             self._on_settled(len(batch))
+            self._report.unconfirmed.note(self._log, self._queue.name, settling.unconfirmed(why_open))
 
     def _ended(self, request: asyncio.Task[None]) -> None:
         del self.requests[request]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_cfqueues.engines.settlement import Kind
+from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
 from airflow_provider_cfqueues.matching import Match
 
 DEFAULT_VISIBILITY_SECONDS = 600
@@ -59,6 +60,7 @@ class RedriveReport:
     :param pulled: messages leased.
     :param fates: how many of them ended how, each in exactly one way of
         :class:`~airflow_provider_cfqueues.engines.settlement.Kind`: acked ones were moved.
+    :param unconfirmed: names those that the API did not confirm.
     :param unmatched: how many ``match`` did not want.
     :param unmovable: how many could not be moved unaltered, were refused, or failed in ``match``.
     :param listed: the first hundred of these, each with ``message_id`` and ``reason``.
@@ -68,6 +70,7 @@ class RedriveReport:
 
     pulled: int = 0
     fates: Counter[Kind] = field(default_factory=Counter)
+    unconfirmed: Unconfirmed = field(default_factory=Unconfirmed)
     unmatched: int = 0
     unmovable: int = 0
     listed: list[dict[str, str]] = field(default_factory=list)
@@ -100,6 +103,7 @@ class RedriveReport:
         return {
             "pulled": self.pulled,
             **{name: self.fates[kind] for name, kind in FATES.items()},
+            **self.unconfirmed.to_xcom(),
             "unmatched": self.unmatched,
             "unmovable": self.unmovable,
             "seconds": round(self.seconds, 3),

@@ -32,8 +32,8 @@ from airflow_provider_cfqueues.engines.settlement import (
     Settlement,
     Situation,
     choose_settlement,
-    log_settlements,
 )
+from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling, settle_until_leases_end
 from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
 from airflow_provider_cfqueues.engines.waiting import Condition, Idling, utc_now
@@ -240,6 +240,7 @@ class Redrive:
         settlements = [self._choose(message, batch, staying) for message in batch.messages]
         log_settlements(self._log, self._source.name, settlements)
         settling = Settling(settlements, self._situation, sender=self._renewer)
+        why_open = "the run ended before the API answered"
         try:
             await settle_until_leases_end(
                 self._source.settle,
@@ -251,9 +252,11 @@ class Redrive:
                 log=self._log,
             )
         except CloudflareQueuesError as error:
+            why_open = error.message
             self._fail(error)
         counts = settling.counts()
         self.report.fates += counts
+        self.report.unconfirmed.note(self._log, self._source.name, settling.unconfirmed(why_open))
         for name in ("moved", "renewed", "expired"):
             count(name, counts[FATES[name]], queue=self._source_id)
 

@@ -1,0 +1,118 @@
+"""The log of messages that are not acked: where each goes and when, and the traceback of each kind of failure once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import airflow_provider_cfqueues
+from airflow_provider_cfqueues.engines.settlement import Handled, Kind, Settlement, Situation
+from airflow_provider_cfqueues.models import DEFAULT_MAX_RETRIES
+
+MAX_LISTED = 100
+MAX_KINDS = 1_000
+"""Beyond so many kinds of failures (reasons that are all different), each message has its own line."""
+OURS = str(Path(airflow_provider_cfqueues.__file__).parent)
+
+
+@dataclass
+class Repeats:
+    """Messages that failed like one before, and were not told of yet."""
+
+    first: str
+    count: int = 0
+    message_ids: list[str] = field(default_factory=list)
+    last: str = ""
+
+
+class FailureLog:
+    """
+    Logs the messages that a handler did not finish.
+
+    :param log: where to.
+    :param situation: the queue's consumer.
+    :param dead_letter_queue: what the log calls the queue that copies go to.
+    """
+
+    def __init__(self, log: Any, situation: Situation, dead_letter_queue: str) -> None:
+        self._log = log
+        self._situation = situation
+        self._dead_letter_queue = dead_letter_queue
+        self._kinds: dict[tuple[Any, ...], Repeats] = {}
+
+    def note(self, handled: Handled, settlement: Settlement) -> None:
+        """
+        Log a message that is not acked, or count it if one before failed like it.
+
+        :param handled: what came of it.
+        :param settlement: what becomes of it.
+        """
+        why = "; ".join(filter(None, (settlement.reason, settlement.note)))
+        if not why:
+            return
+        message, error = settlement.message, handled.error
+        place = _place(error.__traceback__) if error is not None else None
+        kind = (settlement.kind, settlement.note, settlement.reason if place is None else (type(error), place))
+        text = f"is {self._fate(settlement)}: {why}"
+        repeats = self._kinds.get(kind)
+        if repeats is not None:
+            repeats.count += 1
+            repeats.last = text
+            if len(repeats.message_ids) < MAX_LISTED:
+                repeats.message_ids.append(message.id)
+            return
+        if len(self._kinds) < MAX_KINDS:
+            self._kinds[kind] = Repeats(message.id)
+        log = self._log.error if settlement.kind is Kind.UNCONFIRMED else self._log.warning
+        info = None if error is None else (type(error), error, _without_ours(error.__traceback__))
+        log("Message %s (delivery %s of %s) %s", message.id, message.attempts, self._deliveries, text, exc_info=info)
+
+    def tell(self) -> None:
+        """Log what was only counted so far: a line for all that failed alike."""
+        for kind, repeats in self._kinds.items():
+            if repeats.count:
+                more = repeats.count - len(repeats.message_ids)
+                self._log.warning(
+                    "%d more like message %s; the last one %s: %s%s",
+                    repeats.count,
+                    repeats.first,
+                    repeats.last,
+                    ", ".join(repeats.message_ids),
+                    f" and {more} more" if more else "",
+                )
+                self._kinds[kind] = Repeats(repeats.first)
+
+    @property
+    def _deliveries(self) -> int:
+        limit = self._situation.known.max_retries
+        return DEFAULT_MAX_RETRIES if limit is None else limit
+
+    def _fate(self, settlement: Settlement) -> str:
+        """Return where a message goes, and when."""
+        kind, delay = settlement.kind, settlement.delay_seconds
+        if kind is Kind.REJECTED:
+            return f"moved to {self._dead_letter_queue!r}"
+        if kind is Kind.UNCONFIRMED:
+            ends = settlement.message.lease_expires_at
+            return f"left leased{f' until {ends:%H:%M:%S} UTC' if ends else ''}"
+        if kind is not Kind.RETRIED:
+            return str(kind.value)
+        if delay is None:
+            delay = self._situation.known.retry_delay  # type: ignore[assignment]
+        return "retried after the consumer's retry_delay" if delay is None else f"retried in {delay:g} s"
+
+
+def _place(traceback: TracebackType | None) -> tuple[str, int] | None:
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback and (traceback.tb_frame.f_code.co_filename, traceback.tb_lineno)
+
+
+def _without_ours(traceback: TracebackType | None) -> TracebackType | None:
+    """Return a traceback from where the handler begins; the frames before are the same in all."""
+    begin = traceback
+    while begin is not None and begin.tb_frame.f_code.co_filename.startswith(OURS):
+        begin = begin.tb_next
+    return begin or traceback

@@ -1,0 +1,74 @@
+"""Names for what the API did not confirm: a number alone helps nobody who looks for a message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_cfqueues.exceptions import shorten_lease
+from airflow_provider_cfqueues.models import Message
+from airflow_provider_cfqueues.texts import to_reason
+
+MAX_LISTED = 100
+
+
+@dataclass
+class Unconfirmed:
+    """
+    The messages of a run whose settlement the API did not confirm.
+
+    :param count: how many they are.
+    :param message_ids: the IDs of the first hundred.
+    """
+
+    count: int = 0
+    message_ids: list[str] = field(default_factory=list)
+
+    def note(self, log: Any, queue: str, messages: Iterable[tuple[Message, str | None]]) -> None:
+        """
+        Name messages in the log, a line for all that have the same reason, and keep their IDs.
+
+        :param log: where to.
+        :param queue: name or ID of the queue.
+        :param messages: the messages, each with why; None = the log says that already.
+        """
+        alike: dict[str, list[Message]] = {}
+        for message, why in messages:
+            self.count += 1
+            if len(self.message_ids) < MAX_LISTED:
+                self.message_ids.append(message.id)
+            if why is not None:
+                alike.setdefault(to_reason(why), []).append(message)
+        for why, unnamed in alike.items():
+            for start in range(0, len(unnamed), MAX_LISTED):
+                _log(log, queue, unnamed[start : start + MAX_LISTED], why)
+
+    @property
+    def rest(self) -> int:
+        """How many there are beside those that are listed."""
+        return self.count - len(self.message_ids)
+
+    def __str__(self) -> str:
+        more = f" and {self.rest} more" if self.rest else ""
+        return f"{_number(self.count)} not confirmed ({', '.join(self.message_ids)}{more})" if self.count else ""
+
+    def to_xcom(self) -> dict[str, Any]:
+        """Return them as plain JSON values."""
+        return {"unconfirmed_ids": list(self.message_ids), "unconfirmed_more": self.rest}
+
+
+def _log(log: Any, queue: str, messages: list[Message], why: str) -> None:
+    ends = max((message.lease_expires_at for message in messages if message.lease_expires_at), default=None)
+    log.warning(
+        "Queue %s: %s not confirmed: %s. Unless it was carried out, each comes again when its lease ends%s: %s",
+        queue,
+        _number(len(messages)),
+        why,
+        f", at {ends:%H:%M:%S} UTC at the latest" if ends else "",
+        ", ".join(f"{message.id} (lease {shorten_lease(message.lease_id)})" for message in messages),
+    )
+
+
+def _number(count: int) -> str:
+    return "1 message is" if count == 1 else f"{count} messages are"

@@ -1,0 +1,191 @@
+"""What the log, XCom and the error of QueueProcessOperator say: names for what is open, and no line twice."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from airflow_provider_cfqueues.client.repeating import Told
+from airflow_provider_cfqueues.emulator import Emulator
+from airflow_provider_cfqueues.exceptions import AuthenticationError, ProcessingFailedError
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, QueueRedriveOperator
+from airflow_provider_cfqueues.outcomes import Reject, Retry
+
+UNAUTHORIZED = {"success": False, "errors": [{"code": 10000, "message": "Authentication error"}]}
+
+
+@pytest.fixture(scope="module")
+def emulator():
+    with Emulator(queues=["orders", "failed"]) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def cf(emulator, connect):
+    emulator.reset()
+    connect(emulator)
+    return emulator
+
+
+@pytest.fixture
+def send(cf):
+    return lambda *bodies: CloudflareQueuesHook().send(cf.queues["orders"], list(bodies))
+
+
+@pytest.fixture
+def process(cf):
+    def process(handler, context=None, **arguments):
+        arguments = {"idle_timeout": 0, "settle_interval": 0.05, "delay_seconds": 60, **arguments}
+        operator = QueueProcessOperator(task_id="process", queue_name="orders", handler=handler, **arguments)
+        return operator.execute(context or {})
+
+    return process
+
+
+class TaskInstance:
+    """Keeps what is pushed."""
+
+    def __init__(self):
+        self.pushed = {}
+
+    def xcom_push(self, key, value):
+        self.pushed[key] = value
+
+
+def fail(message):
+    raise RuntimeError(f"out of stock: {message.body}")
+
+
+def counts(acks):
+    return {"success": True, "errors": [], "messages": [], "result": {"ackCount": acks, "retryCount": 0}}
+
+
+def test_a_message_that_the_api_does_not_confirm_is_named_with_lease_and_the_apis_text(cf, process, logged):
+    lease = "lease-id" + "x" * 80 + "the-end-of-it"
+    item = {"id": "i", "lease_id": lease, "attempts": 1, "body": "x", "metadata": {"CF-Content-Type": "text"}}
+    cf.add_fault(path="pull", status=200, body={"success": True, "result": {"messages": [item]}})
+    report = process(lambda message: None, fail_on="none")
+    assert (report["unconfirmed"], report["unconfirmed_ids"], report["unconfirmed_more"]) == (1, ["i"], 0)
+    (warning,) = [line for line in logged().splitlines() if "Queue orders: 1 message is not confirmed: " in line]
+    assert "i (lease lease-id…he-end-of-it)" in warning
+    assert "lease" in warning.partition("not confirmed: ")[2].partition(".")[0]  # what the API said
+    assert lease not in logged()
+
+
+def test_many_that_are_not_confirmed_are_bounded_and_the_rest_is_counted(cf, send, process):
+    for _ in range(2):
+        send(*["x"] * 60)
+    cf.add_fault("ack", status=200, body=counts(0), times=10)
+    context = {"ti": TaskInstance()}
+    with pytest.raises(ProcessingFailedError, match=r"120 of 120 .*120 messages are not confirmed .* and 20 more"):
+        process(lambda message: None, context, fail_on="any", settle_interval=5)
+    report = context["ti"].pushed["report"]
+    assert (report["unconfirmed"], len(report["unconfirmed_ids"]), report["unconfirmed_more"]) == (120, 100, 20)
+
+
+def test_after_an_outage_table_xcom_and_error_have_the_same_numbers(cf, send, process, logged):
+    send("a", "b", "c")
+    cf.add_fault("ack", status=401, body=UNAUTHORIZED, times=100)
+    context = {"ti": TaskInstance()}
+    with pytest.raises(AuthenticationError) as caught:
+        process(lambda message: None, context, settle_interval=0)
+    report = context["ti"].pushed["report"]
+    count = report["unconfirmed"]
+    assert count == report["pulled"] >= 1
+    assert re.search(rf"  not confirmed +{count}\n", logged())
+    assert f"0 messages are acked, {count} message" in str(caught.value)
+    for message_id in report["unconfirmed_ids"]:
+        assert message_id in str(caught.value)
+        assert f"{message_id} (lease " in logged()
+
+
+def test_a_redrive_names_what_is_not_confirmed(cf, send, logged):
+    send("a", "b")
+    cf.add_fault("ack", status=200, body=counts(0))
+    operator = QueueRedriveOperator(
+        task_id="r", queue_name="orders", target_queue_name="failed", idle_timeout=0, fail_on="any"
+    )
+    with pytest.raises(ProcessingFailedError, match="2 messages are not confirmed"):
+        operator.execute({})
+    assert "Queue orders: 2 messages are not confirmed: the API counted fewer leases than it was sent" in logged()
+
+
+def test_the_first_traceback_of_each_failure_is_logged_and_repeats_are_one_line_with_a_count(send, process, logged):
+    send(*[str(number) for number in range(20)], "other")
+
+    def handle(message):
+        if message.body == "other":
+            raise KeyError("customer")
+        fail(message)
+
+    process(handle, fail_on="none")
+    log = logged()
+    assert log.count("raise RuntimeError(") == 1
+    assert log.count('raise KeyError("customer")') == 1
+    assert "handling.py" not in log.replace("loc=", "")
+    assert "(delivery 1 of 3) is retried in 60 s: RuntimeError: out of stock: " in log
+    assert re.search(r"19 more like message \w+; the last one is retried in 60 s: RuntimeError: out of stock: ", log)
+
+
+def test_failures_in_different_places_are_different(send, process, logged):
+    send("a", "b")
+
+    def handle(message):
+        if message.body == "a":
+            raise RuntimeError("one")
+        raise RuntimeError("another")
+
+    process(handle, fail_on="none")
+    assert "more like message" not in logged()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "arguments", "text"),
+    [
+        (Reject("no"), {"dead_letter_queue": "failed"}, "(delivery 1 of 3) is moved to 'failed': no"),
+        (Retry(7), {}, "(delivery 1 of 3) is retried in 7 s: asked for a retry"),
+        (Retry(), {"delay_seconds": None}, "(delivery 1 of 3) is retried in 0 s: asked for a retry"),
+    ],
+    ids=["reject", "delay", "no delay"],
+)
+def test_the_line_of_a_message_says_where_it_goes_and_when(send, process, logged, outcome, arguments, text):
+    send("a")
+    process(lambda message: outcome, fail_on="none", **arguments)
+    assert text in logged()
+
+
+def test_a_retry_that_is_worth_no_line_has_none(send, process, logged):
+    send("a")
+    process(lambda message: Retry(reason=None))
+    assert "is retried in" not in logged()
+
+
+def test_the_error_of_a_task_groups_what_failed_alike(send, process):
+    send(*["x"] * 30, *[str(number) for number in range(30)])
+    with pytest.raises(ProcessingFailedError, match="60 of 60 messages failed") as caught:
+        process(fail)
+    assert " and 29 more: RuntimeError: out of stock: x" in str(caught.value)
+    assert "more, see the log" in str(caught.value)
+    assert len(str(caught.value)) < 2_000
+
+
+def test_requests_have_no_lines_of_their_own_in_the_log(send, process, caplog):
+    caplog.set_level("INFO")
+    send("a")
+    process(lambda message: None)
+    assert {record.name.partition(".")[0] for record in caplog.records} & {
+        "httpx",
+        "httpcore",
+        "h11",
+        "urllib3",
+    } == set()
+
+
+def test_requests_that_fail_alike_are_one_line_a_minute_with_a_count():
+    told = Told()
+    assert [told.how_often("503", now) for now in (0, 1, 30, 59.9)] == [0, None, None, None]
+    assert told.how_often("refused", 30) == 0
+    assert [told.how_often("503", now) for now in (60, 61)] == [3, None]
+    assert told.how_often("503", 200) == 1
