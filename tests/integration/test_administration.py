@@ -281,7 +281,7 @@ def test_a_wanted_consumer_that_is_there_is_left_alone_and_nothing_is_pulled(cf,
 
 def test_a_consumer_with_other_settings_is_changed(hook, queue):
     ensured = hook.ensure_pull_consumer(queue, max_retries=9)
-    assert (ensured.action, ensured.consumer.max_retries, ensured.consumer.batch_size) == ("updated", 9, 5)
+    assert (ensured.action, ensured.consumer.max_retries, ensured.consumer.batch_size) == ("updated", 9, 10)
 
 
 def test_a_consumer_that_somebody_else_made_meanwhile_is_taken(cf, hook, queue):
