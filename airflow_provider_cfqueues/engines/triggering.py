@@ -111,6 +111,8 @@ class RunStarter:
             raise Reject(f"Airflow refuses its conf: {error}") from error
         except LookupError as error:
             raise self._end_task(str(error)) from error
+        if is_new is None:
+            raise NotStarted(0, self._no_room)
         with self._one_at_a_time:
             self.started += is_new
             self.existing += not is_new
@@ -123,12 +125,16 @@ class RunStarter:
                     self.awaited -= 1
         return run_id
 
+    @property
+    def _no_room(self) -> str:
+        return f"max_active={self.max_active} runs of the DAG were active until its time was up"
+
     def count_room(self) -> int:
         """Return how many runs may start now, as ``max_active`` has it."""
         return (self.max_active or 0) - self._runs.count_active()
 
-    def _begin(self, message: Message, begin: Callable[[], bool], is_there: Callable[[], bool]) -> bool:
-        """Begin a run as soon as there is room for it; return False if it is there already."""
+    def _begin(self, message: Message, begin: Callable[[], bool], is_there: Callable[[], bool]) -> bool | None:
+        """Begin a run once there is room; return False if it is there already, None if there was no room in time."""
         if self.max_active is None:
             return begin()
         while True:
@@ -138,7 +144,7 @@ class RunStarter:
             if is_there():
                 return False
             if not self._pause(message, ROOM_POLL_SECONDS):
-                raise NotStarted(0, f"max_active={self.max_active} runs of the DAG were active until its time was up")
+                return None
 
     def _await_end(self, message: Message, run_id: str, conf: dict[str, Any], *, may_clear: bool) -> None:
         """Return once the run has succeeded; whatever else becomes of it is raised."""
@@ -158,7 +164,8 @@ class RunStarter:
                 raise RuntimeError(f"Run {run_id} failed. The next delivery of its message clears it")
             else:
                 may_clear = False
-                self._begin(message, partial(self._clear, run_id, conf), lambda: False)
+                if self._begin(message, partial(self._clear, run_id, conf), lambda: False) is None:
+                    raise Retry(0, self._no_room)
 
     def _clear(self, run_id: str, conf: dict[str, Any]) -> bool:
         self._runs.clear(run_id, conf)

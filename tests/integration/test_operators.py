@@ -82,7 +82,7 @@ def test_pulled_messages_are_plain_json(run, pulled):
 
 def test_only_what_could_not_be_decoded_has_a_raw_body(cf, run):
     bad = {"id": "i", "lease_id": "l", "body": "/w8=", "metadata": {"CF-Content-Type": "v8"}}
-    good = {"id": "i", "lease_id": "l", "body": "AP8=", "metadata": {"CF-Content-Type": "bytes"}}
+    good = {"id": "j", "lease_id": "m", "body": "AP8=", "metadata": {"CF-Content-Type": "bytes"}}
     cf.add_fault(path="pull", status=200, body={"success": True, "result": {"messages": [bad, good]}})
     first, second = json.loads(json.dumps(run(QueuePullOperator)))
     assert (first["body"], first["raw_body"]) == (None, "/w8=")
@@ -169,7 +169,7 @@ def test_a_count_that_falls_short_makes_every_lease_suspect(cf, run):
 
 
 def test_a_count_that_is_not_reported_is_none(cf, run):
-    cf.add_fault(path="ack", status=200, body={"success": True, "result": None})
+    cf.add_fault(path="ack", status=200, body={"success": True, "result": {"warnings": {}}})
     assert run(QueueAckOperator, lease_ids=["first"]) == {"ack_count": None, "retry_count": None, "warnings": {}}
 
 

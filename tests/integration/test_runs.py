@@ -202,7 +202,7 @@ def test_a_conf_that_the_dag_refuses_rejects_its_message_where_airflow_says_so(c
 def test_messages_that_may_start_no_run_stay_in_the_queue(cf, run, target):
     send(cf, *({"n": number} for number in range(6)))
     dag_id = target()
-    _, report = run(dag_id, max_active=2, max_duration=1)
+    _, report = run(dag_id, max_active=2, concurrency=2, max_duration=1)
     assert (len(runs_of(dag_id)), report["pulled"], report["acked"]) == (2, 2, 2)
     assert [message["attempts"] for message in queue_state(cf)["messages"]] == [0] * 4
 

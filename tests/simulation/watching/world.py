@@ -15,7 +15,7 @@ from airflow.jobs import triggerer_job_runner
 from airflow.sdk.execution_time import task_runner
 from airflow.triggers import shared_stream
 
-from airflow_provider_cfqueues.client import message_calls, transport
+from airflow_provider_cfqueues.client import message_calls
 from airflow_provider_cfqueues.emulator.model import Outgoing
 from airflow_provider_cfqueues.emulator.service import Service
 from airflow_provider_cfqueues.engines.watching.stream import QueueStream
@@ -243,7 +243,7 @@ class World(Stage):
 
         def settle() -> None:
             call = message_calls.ack(QUEUE_ID, [lease_id], [])
-            _, document = self.network.server.apply(call, transport._content(call) or b"")
+            _, document = self.network.server.apply(call, call.content() or b"")
             self.truth.note(None, "a DAG settles message %d", self.truth.deliveries[lease_id].number)
             self.truth.honoured(call.payload, document["result"])
 
