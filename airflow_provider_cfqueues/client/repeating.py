@@ -5,12 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-<<<<<<< HEAD
-from collections.abc import Callable, Generator
-=======
 from collections import Counter
-from collections.abc import Callable
->>>>>>> main
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
