@@ -97,7 +97,7 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
         """Start the runs."""
         counts = {"runs_started": 0, "runs_existing": 0}
         try:
-            report = super().execute(context)
+            report = self._process(context)
         finally:
             if self._starter is not None:
                 counts = {"runs_started": self._starter.started, "runs_existing": self._starter.existing}
