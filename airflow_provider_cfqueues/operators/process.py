@@ -159,7 +159,7 @@ class QueueProcessOperator(QueueOperator):
         return self._process(context)
 
     def _process(self, context: Context) -> dict[str, Any]:
-        """Process the queue; for ``execute`` of subclasses, as Airflow 2 warns of one ``execute`` that calls another."""
+        """Process the queue. Not in ``execute``: Airflow 2 warns if that of a subclass calls it."""
         options = self._options()
         share = parse_fail_on(self.fail_on)
         handler = self._bind_handler(context, options)
