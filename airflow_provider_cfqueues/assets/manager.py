@@ -21,7 +21,7 @@ from airflow.assets.manager import AssetManager
 from airflow.models.asset import AssetDagRunQueue
 from sqlalchemy import case
 
-from airflow_provider_cfqueues._compat import has_late_event_gap
+from airflow_provider_cfqueues._compat.events import has_late_event_gap
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -97,14 +97,14 @@ class Tries(Generic[T]):
         self._began = clock()
         self._first_failure: CloudflareQueuesError | None = None
 
-    def read(self, answer: Answer) -> T:
+    def reading(self, answer: Answer) -> Generator[None, None, T]:
         """
-        Return the result that an answer holds.
+        Read the result that an answer holds; yield wherever an event loop that waits may do something else.
 
         :param answer: the answer.
         :raises ApiError: it holds none.
         """
-        return self._call.read_answer(answer, repeated=self._ambiguous, secret=self._settings.credentials.secret)
+        return self._call.reading(answer, repeated=self._ambiguous, secret=self._settings.credentials.secret)
 
     def failed(self, error: CloudflareQueuesError) -> dict[str, Any]:
         """

@@ -25,7 +25,8 @@ class ConsumerSettings(TypedDict, total=False):
 
     :param batch_size: messages per pull unless the pull says otherwise, 1 to 100.
     :param max_retries: deliveries after which a message leaves the queue, 0 to 100.
-    :param retry_delay: seconds that a retry waits unless it says otherwise, 0 to 86,400.
+    :param retry_delay: seconds until a message comes again that was retried without a delay, or whose lease ended, 0
+        to 86,400.
     :param visibility_timeout: seconds that a lease lasts unless the pull says otherwise, up to 43,200.
     :param dead_letter_queue: NAME of the queue for messages that were delivered too often.
     """
@@ -404,7 +405,8 @@ class AdministrationHook(CloudflareBaseHook):
         elif consumer.dead_letter_queue is None:
             self.log.warning(
                 "Queue %s has no dead-letter queue: Cloudflare DELETES a message that was delivered %s times without "
-                "an ack (max_retries). Set a dead-letter queue on its HTTP pull consumer",
+                "an ack (max_retries), or once more: its documentation says both. Set a dead-letter queue on its HTTP "
+                "pull consumer",
                 queue,
                 consumer.deliveries,
             )

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues import arguments
-from airflow_provider_cfqueues._compat import AirflowSkipException
-from airflow_provider_cfqueues.arguments import Seconds
-from airflow_provider_cfqueues.exceptions import NotFoundError
 from airflow_provider_cfqueues.operators.base import QueueOperator, check_choice
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.arguments import Seconds
 
 
 class QueueEnsurePullConsumerOperator(QueueOperator):
@@ -30,7 +27,8 @@ class QueueEnsurePullConsumerOperator(QueueOperator):
 
     :param batch_size: messages per pull unless the pull says otherwise, 1 to 100.
     :param consumer_max_retries: deliveries after which a message leaves the queue, 0 to 100.
-    :param consumer_retry_delay: seconds that a retry waits unless it says otherwise, 0 to 86,400.
+    :param consumer_retry_delay: seconds until a message comes again that was retried without a delay, or whose lease
+        ended, 0 to 86,400.
     :param visibility_timeout: seconds that a lease lasts unless the pull says otherwise, up to 43,200.
     :param dead_letter_queue: NAME of the queue for messages that were delivered too often; Cloudflare creates it if it
         is not there. Without one, such messages are deleted.
@@ -64,6 +62,9 @@ class QueueEnsurePullConsumerOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create or change the consumer where needed, and wait."""
+
+        from airflow_provider_cfqueues import arguments
+
         wanted = arguments.parse_consumer(
             batch_size=self.batch_size,
             max_retries=self.consumer_max_retries,
@@ -114,6 +115,10 @@ class QueueDeletePullConsumerOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Remove the consumer."""
+
+        from airflow_provider_cfqueues._compat import AirflowSkipException
+        from airflow_provider_cfqueues.exceptions import NotFoundError
+
         check_choice("if_missing", self.if_missing, ("ignore", "fail", "skip"))
         queue_id = self.find_queue()
         name = self.queue_name or queue_id

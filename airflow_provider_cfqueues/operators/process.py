@@ -9,31 +9,15 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from airflow_provider_cfqueues import arguments
-from airflow_provider_cfqueues._compat import (
-    AIRFLOW_VERSION,
-    AirflowFailException,
-    AirflowSkipException,
-    determine_kwargs,
-    import_string,
-)
-from airflow_provider_cfqueues.arguments import Seconds
 from airflow_provider_cfqueues.delays import DelayRule, ExponentialDelay, is_rule
-from airflow_provider_cfqueues.engines.processing.engine import Engine
-from airflow_provider_cfqueues.engines.processing.journal import Journal
-from airflow_provider_cfqueues.engines.processing.metrics import Metrics
-from airflow_provider_cfqueues.engines.processing.options import Options, choose_visibility_timeout
-from airflow_provider_cfqueues.engines.processing.progress import log_report
-from airflow_provider_cfqueues.engines.processing.results import is_async, why_refused
-from airflow_provider_cfqueues.engines.processing.running import run_in_thread
-from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.waiting import utc_now
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, ProcessingFailedError
 from airflow_provider_cfqueues.operators.base import QueueOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.arguments import Seconds
+    from airflow_provider_cfqueues.engines.processing.engine import Engine
     from airflow_provider_cfqueues.engines.processing.journal import Store
+    from airflow_provider_cfqueues.engines.processing.options import Options
     from airflow_provider_cfqueues.engines.processing.report import Report
     from airflow_provider_cfqueues.engines.queue import MessageQueue
     from airflow_provider_cfqueues.models import Consumer
@@ -160,6 +144,14 @@ class QueueProcessOperator(QueueOperator):
 
     def _process(self, context: Context) -> dict[str, Any]:
         """Process the queue. Not in ``execute``: Airflow 2 warns if that of a subclass calls it."""
+        from airflow_provider_cfqueues.engines.processing.engine import Engine
+        from airflow_provider_cfqueues.engines.processing.journal import Journal
+        from airflow_provider_cfqueues.engines.processing.metrics import Metrics
+        from airflow_provider_cfqueues.engines.processing.progress import log_report
+        from airflow_provider_cfqueues.engines.processing.running import run_in_thread
+        from airflow_provider_cfqueues.engines.waiting import utc_now
+        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, ProcessingFailedError
+
         options = self._options()
         share = parse_fail_on(self.fail_on)
         handler = self._bind_handler(context, options)
@@ -209,6 +201,10 @@ class QueueProcessOperator(QueueOperator):
             self._engine.stop(killed=True)
 
     def _options(self) -> Options:
+        from airflow_provider_cfqueues import arguments
+        from airflow_provider_cfqueues._compat import AirflowFailException, AirflowSkipException
+        from airflow_provider_cfqueues.engines.processing.options import Options, choose_visibility_timeout
+
         if self.until not in ("empty", "forever"):
             msg = f"until must be 'empty' or 'forever', not {self.until!r}"
             raise ValueError(msg)
@@ -242,10 +238,17 @@ class QueueProcessOperator(QueueOperator):
 
     def _open_queue(self, *args: Any, **kwargs: Any) -> MessageQueue:
         """Return the queue to process; a subclass may have one of its own."""
+
+        from airflow_provider_cfqueues.engines.queue import HookQueue
+
         return HookQueue(*args, **kwargs)
 
     def _bind_handler(self, context: Context, options: Options) -> Callable[[Any], Any]:
         """Return the handler as a function of the message alone; a subclass may have one of its own."""
+
+        from airflow_provider_cfqueues._compat import determine_kwargs, import_string
+        from airflow_provider_cfqueues.engines.processing.results import is_async
+
         handler = _check_handler(import_string(self.handler) if isinstance(self.handler, str) else self.handler)
         # A view, not a copy: Airflow 2 warns of each deprecated key that is looked at.
         known: Mapping[str, Any] = ChainMap(dict(self.op_kwargs), cast("dict[str, Any]", context))
@@ -261,6 +264,9 @@ class QueueProcessOperator(QueueOperator):
 
     def _find_store(self, context: Context) -> Store | None:
         """Return where the journal goes, None where there is none: a dry run acks nothing."""
+
+        from airflow_provider_cfqueues._compat import AIRFLOW_VERSION
+
         if not self.journal or self.is_dry_run:
             return None
         store = context.get("task_state_store")
@@ -285,6 +291,8 @@ class QueueProcessOperator(QueueOperator):
         return self.hook.get_queue_id(name) if name else None
 
     def _judge(self, report: Report, share: float | None) -> None:
+        from airflow_provider_cfqueues.exceptions import ProcessingFailedError
+
         queue = self.queue_id or self.queue_name
         if self._killed:
             msg = f"The task was killed: {report.summary()}"
@@ -307,6 +315,9 @@ def _has_signature(handler: Callable[..., Any]) -> bool:
 
 def _check_handler(handler: Any) -> Callable[..., Any]:
     """Return a handler; raise for what cannot be one, so that a DAG with it is an import error."""
+
+    from airflow_provider_cfqueues.engines.processing.results import why_refused
+
     if (why := why_refused(handler)) is not None:
         msg = f"handler must be a function of a message: {why}"
         raise TypeError(msg)
@@ -320,6 +331,9 @@ def parse_fail_on(value: Any) -> float | None:
     :param value: ``any``, ``all``, ``none`` or a number from 0 to 1.
     :raises ValueError: it is something else.
     """
+
+    from airflow_provider_cfqueues import arguments
+
     named = {"any": 0.0, "all": 1.0, "none": None}
     if value in named:
         return named[value]

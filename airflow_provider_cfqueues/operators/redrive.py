@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues import arguments
-from airflow_provider_cfqueues.arguments import Seconds
-from airflow_provider_cfqueues.engines.redriving.options import RedriveOptions, RedriveReport
-from airflow_provider_cfqueues.engines.redriving.redrive import Redrive
-from airflow_provider_cfqueues.engines.settlement import Kind
-from airflow_provider_cfqueues.exceptions import ProcessingFailedError
-from airflow_provider_cfqueues.matching import check_match
 from airflow_provider_cfqueues.operators.base import QueueOperator
 from airflow_provider_cfqueues.operators.process import are_too_many, parse_fail_on
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.arguments import Seconds
+    from airflow_provider_cfqueues.engines.redriving.options import RedriveOptions, RedriveReport
+    from airflow_provider_cfqueues.engines.redriving.redrive import Redrive
     from airflow_provider_cfqueues.matching import Match
 
 
@@ -90,6 +86,8 @@ class QueueRedriveOperator(QueueOperator):
         grace: float = 3,
         **kwargs: Any,
     ) -> None:
+        from airflow_provider_cfqueues.matching import check_match
+
         super().__init__(**kwargs)
         if not _is_template(match):
             check_match(match)  # what is wrong in it is wrong now
@@ -110,6 +108,10 @@ class QueueRedriveOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Move the messages."""
+
+        from airflow_provider_cfqueues import arguments
+        from airflow_provider_cfqueues.engines.redriving.redrive import Redrive
+
         options = self._options()
         share = parse_fail_on(self.fail_on)
         arguments.require_one(target_queue_id=self.target_queue_id, target_queue_name=self.target_queue_name)
@@ -131,6 +133,9 @@ class QueueRedriveOperator(QueueOperator):
             self._redrive.stop(killed=True)
 
     def _options(self) -> RedriveOptions:
+        from airflow_provider_cfqueues import arguments
+        from airflow_provider_cfqueues.engines.redriving.options import RedriveOptions
+
         rate = arguments.parse_optional(arguments.parse_number, self.messages_per_second, "messages_per_second")
         if rate is not None and rate <= 0:
             msg = f"messages_per_second must be above 0, not {self.messages_per_second!r}"
@@ -148,6 +153,9 @@ class QueueRedriveOperator(QueueOperator):
         )
 
     def _judge(self, report: RedriveReport, share: float | None) -> None:
+        from airflow_provider_cfqueues.engines.settlement import Kind
+        from airflow_provider_cfqueues.exceptions import ProcessingFailedError
+
         queue = self.queue_id or self.queue_name
         if self._killed:
             returned = f"{report.fates[Kind.RETRIED]} given back"

@@ -8,18 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_provider_cfqueues import arguments
-from airflow_provider_cfqueues._compat import AirflowFailException
-from airflow_provider_cfqueues._compat.runs import find_dag_runs
-from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS, Seconds
-from airflow_provider_cfqueues.engines.triggering import PacedQueue, RunStarter
 from airflow_provider_cfqueues.operators.process import QueueProcessOperator
-from airflow_provider_cfqueues.outcomes import Reject
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.arguments import Seconds
     from airflow_provider_cfqueues.engines.processing.options import Options
     from airflow_provider_cfqueues.engines.queue import MessageQueue
+    from airflow_provider_cfqueues.engines.triggering import RunStarter
     from airflow_provider_cfqueues.models import Message
 
 LEASE_KEYS = ("lease_id", "lease_expires_at")
@@ -79,7 +75,7 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
         if refused := [name for name in REFUSED if name in kwargs]:
             raise TypeError(f"QueueTriggerDagRunsOperator takes no {refused[0]}: it starts runs, and needs none")
         super().__init__(
-            handler=f"{RunStarter.__module__}.{RunStarter.__name__}",
+            handler="airflow_provider_cfqueues.engines.triggering.RunStarter",  # made when the task runs
             concurrency=concurrency,  # type: ignore[arg-type] # chosen when the task runs
             visibility_timeout=visibility_timeout,
             **kwargs,
@@ -105,6 +101,9 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
         return report | counts
 
     def _options(self) -> Options:
+        from airflow_provider_cfqueues import arguments
+        from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS
+
         if self.on_failed_run not in ("reject", "clear"):
             raise ValueError(f"on_failed_run must be 'reject' or 'clear', not {self.on_failed_run!r}")
         self.max_active = arguments.parse_optional(arguments.parse_count, self.max_active, "max_active")
@@ -117,6 +116,11 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
 
     def _bind_handler(self, context: Context, options: Options) -> RunStarter:
         """Return what starts the run of a message."""
+        from airflow_provider_cfqueues import arguments
+        from airflow_provider_cfqueues._compat import AirflowFailException
+        from airflow_provider_cfqueues._compat.runs import find_dag_runs
+        from airflow_provider_cfqueues.engines.triggering import RunStarter
+
         runs = find_dag_runs(self.trigger_dag_id)
         if runs.is_paused():
             self.log.warning("DAG %s is paused: its runs stay queued until somebody unpauses it", self.trigger_dag_id)
@@ -135,6 +139,8 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
         return self._starter
 
     def _open_queue(self, *args: Any, **kwargs: Any) -> MessageQueue:
+        from airflow_provider_cfqueues.engines.triggering import PacedQueue
+
         if self._starter is None or not self._starter.is_limited:
             return super()._open_queue(*args, **kwargs)
         return PacedQueue(*args, starter=self._starter, count_unhandled=self._count_unhandled, **kwargs)
@@ -177,6 +183,8 @@ def _bind_schema(schema: Mapping[str, Any] | None) -> Callable[[Mapping[str, Any
     from jsonschema import Draft202012Validator, FormatChecker, SchemaError
     from jsonschema.exceptions import best_match
     from jsonschema.validators import validator_for
+
+    from airflow_provider_cfqueues.outcomes import Reject
 
     kind = validator_for(schema, default=Draft202012Validator)
     try:

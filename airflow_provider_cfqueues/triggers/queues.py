@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues import arguments
+from airflow_provider_cfqueues import DEFAULT_CONNECTION
 from airflow_provider_cfqueues._compat import (
     AIRFLOW_VERSION,
     HAS_ASSET_WATCHERS,
@@ -15,32 +15,22 @@ from airflow_provider_cfqueues._compat import (
     BaseEventTrigger,
     SharedStreamProducer,
     TriggerEvent,
-    count_awaited_events,
     triggerer_setting,
 )
-from airflow_provider_cfqueues.engines.watching.deliveries import Batch, Delivery
-from airflow_provider_cfqueues.engines.watching.events import ENVELOPE_BYTES, make_event, size_of
-from airflow_provider_cfqueues.engines.watching.options import (
-    MAX_BYTES_PER_EVENT,
-    RUN_SECONDS,
-    parse_dag_ids,
-    parse_watch_options,
-)
-from airflow_provider_cfqueues.engines.watching.source import HookSource
-from airflow_provider_cfqueues.engines.watching.spacing import Spacer, Spacing
-from airflow_provider_cfqueues.engines.watching.stream import QueueStream
-from airflow_provider_cfqueues.exceptions import MatchFailedError
-from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
-from airflow_provider_cfqueues.matching import Match, Matcher, check_match
 
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.engines.watching.deliveries import Batch
+    from airflow_provider_cfqueues.engines.watching.judging import Judge
+    from airflow_provider_cfqueues.engines.watching.stream import QueueStream
+    from airflow_provider_cfqueues.matching import Match
+
+MAX_BYTES_PER_EVENT = 1_048_576
+RUN_SECONDS = 10
+"""How long the scheduler of a busy Airflow commonly takes to create the run of an event."""
 REFUSAL_SECONDS = 30
 """A watcher that cannot start waits so long before it fails: Airflow starts it again about every second."""
-_MISSING: dict[Hashable, dict[int, str]] = {}
-"""By stream: why watchers of it cannot start. What they might want is not to be deleted for that."""
-
-
-class EventTooLargeError(ValueError):
-    """An event would be larger than it may be."""
+_MISSING: dict[tuple[Hashable, asyncio.AbstractEventLoop], dict[int, str]] = {}
+"""By stream of an event loop: why watchers of it cannot start. What they might want is not to be deleted for that."""
 
 
 class WrongTriggerArgumentError(ValueError, TypeError):
@@ -62,15 +52,19 @@ class _AloneOutcome:
 
 class QueueMessageTrigger(BaseEventTrigger):
     """
-    Watch a queue for an asset: each message becomes one asset event.
+    Watch a queue for an asset: the messages that were pulled become an asset event, which starts a DAG run.
 
     The event's payload has ``queue_id`` and ``queue_name`` as given here, ``pulled_at``, ``backlog_count``, and
-    ``messages``: a list of one message as :class:`~airflow_provider_cfqueues.operators.queues.QueuePullOperator`
-    returns it. It runs for ever: failures are logged once, with what to do, and slow it down.
+    ``messages``: up to 1,000, as :class:`~airflow_provider_cfqueues.operators.queues.QueuePullOperator` returns them.
+    It runs for ever: failures are logged once, with what to do, and slow it down.
 
-    With ``settle="event"`` (Airflow 3.3 and later) a message is acked once Airflow has stored its event, never before.
-    With ``settle="task"`` its lease travels in the event and a DAG settles it:
-    ``QueueAckOperator(lease_ids=event_leases())``. Where the run fails, the lease ends and the message comes back.
+    With ``settle="event"`` (Airflow 3.3 and later) a message is acked once Airflow has stored its event, never before;
+    with ``dag_ids``, once the runs of these DAGs are there. With ``settle="task"`` its lease travels in the event and a
+    DAG settles it: ``QueueAckOperator(lease_ids=event_leases())``. If the run fails, the lease ends and the message
+    comes back.
+
+    Airflow 3.0 to 3.3 skips an event that is stored before the run of the last one was created. So the next event waits
+    for that run. Give ``dag_ids``: then the watcher knows when the run is there. Without, it waits ``run_seconds``.
 
     All watchers of a queue (same connection, and the same ``queue_id`` or ``queue_name``) share one poll, made as the
     first of them says. Only one triggerer may run watchers with different ``match``: Airflow spreads them over all.
@@ -79,23 +73,28 @@ class QueueMessageTrigger(BaseEventTrigger):
     :param queue_name: name of the queue.
     :param cloudflare_conn_id: the Airflow connection, of type ``cloudflare``.
     :param settle: who settles: ``event`` or ``task``.
-    :param batch_size: messages per pull, up to 100.
+    :param batch_size: messages per pull, up to 100. An event holds those of several pulls if more are waiting.
     :param visibility_timeout: seconds that leases last, up to 43,200. None = for ``event`` twice what Airflow and the
-        API may take to store and settle (12 minutes, unless ``[triggerer] shared_stream_ack_timeout`` says otherwise),
-        for ``task`` 1,800.
+        API may take to store, create the run and settle (14 minutes, unless ``[triggerer] shared_stream_ack_timeout``
+        says otherwise), for ``task`` 1,800.
     :param poll_interval: seconds between two pulls. It doubles while the queue is empty, as each pull is billed.
     :param max_poll_interval: where that ends. 60 s make 1,440 pulls a day.
     :param match: which messages are wanted, see :mod:`~airflow_provider_cfqueues.matching`; None = all.
-    :param unmatched: what becomes of a message that no watcher of the queue wants: ``retry`` (it comes again after
-        ``delay_seconds``; each time counts as a delivery, so before the last it is copied to the dead-letter queue),
-        ``dead_letter`` or ``ack`` (it is deleted).
+    :param unmatched: what becomes of a message that no watcher of the queue wants: ``ack`` (it is deleted),
+        ``dead_letter`` (copied to the dead-letter queue) or ``retry`` (it comes again after ``delay_seconds``, until
+        Cloudflare deletes it). None = as ``retry``, but nothing is deleted: each delivery counts, and what may be the
+        last ends in a dead-letter queue. So a watcher with ``match`` pulls nothing as long as there is none.
     :param delay_seconds: how long a message waits that is given back, up to 86,400; None = the consumer's.
     :param dead_letter_queue: name of the queue that gets copies; None = the consumer's own.
     :param include_body: whether events hold bodies and metadata. Without them and with ``settle="event"``, the body is
         gone once the event is stored.
-    :param max_event_bytes: a message whose event would be larger is dead-lettered, or given back.
+    :param max_event_bytes: how large an event may be, as JSON; the next messages go into another. A message that is too
+        large alone is dead-lettered, or given back.
     :param max_in_flight: pull nothing while so many messages are leased and not settled; for ``task``, not settled and
-        their leases not ended. None = 1,000 for ``event``, 10,000 for ``task``.
+        their leases not ended. None = 10,000.
+    :param dag_ids: IDs of the DAGs that are scheduled on the asset. None = not known.
+    :param run_seconds: without ``dag_ids``, how long Airflow's scheduler may take to create the run of an event. If two
+        events come within three times that, an event without messages follows as soon after the last.
     :raises ValueError: an argument is wrong or does not fit Airflow's settings.
     """
 
@@ -104,14 +103,14 @@ class QueueMessageTrigger(BaseEventTrigger):
         *,
         queue_id: str | None = None,
         queue_name: str | None = None,
-        cloudflare_conn_id: str = CloudflareQueuesHook.default_conn_name,
+        cloudflare_conn_id: str = DEFAULT_CONNECTION,
         settle: str = "event",
         batch_size: int = 100,
         visibility_timeout: float | None = None,
         poll_interval: float = 1,
         max_poll_interval: float = 60,
         match: Match = None,
-        unmatched: str = "retry",
+        unmatched: str | None = None,
         delay_seconds: float | None = 60,
         dead_letter_queue: str | None = None,
         include_body: bool = True,
@@ -120,6 +119,11 @@ class QueueMessageTrigger(BaseEventTrigger):
         dag_ids: Sequence[str] | None = None,
         run_seconds: float = RUN_SECONDS,
     ) -> None:
+        from airflow_provider_cfqueues import arguments
+        from airflow_provider_cfqueues.engines.watching.options import parse_dag_ids, parse_watch_options
+        from airflow_provider_cfqueues.engines.watching.spacing import Spacer
+        from airflow_provider_cfqueues.matching import check_match
+
         super().__init__()  # type: ignore[no-untyped-call]
         _check_airflow(settle)
         self._kwargs: dict[str, Any] = {
@@ -150,6 +154,7 @@ class QueueMessageTrigger(BaseEventTrigger):
                 visibility_timeout=visibility_timeout,
                 poll_interval=poll_interval,
                 max_poll_interval=max_poll_interval,
+                has_match=match is not None,
                 unmatched=unmatched,
                 delay_seconds=delay_seconds,
                 dead_letter_queue=dead_letter_queue,
@@ -167,9 +172,10 @@ class QueueMessageTrigger(BaseEventTrigger):
         self._include_body = include_body
         self._queue = str(queue_name or queue_id)
         self._stream: QueueStream | None = None
-        self._was_told_of_differences = False
 
     def _check_queue(self) -> None:
+        from airflow_provider_cfqueues import arguments
+
         queue_id, queue_name = self._kwargs["queue_id"], self._kwargs["queue_name"]
         if bool(queue_id) == bool(queue_name):
             msg = f"Give exactly one of queue_id and queue_name, not {queue_id!r} and {queue_name!r}"
@@ -213,10 +219,10 @@ class QueueMessageTrigger(BaseEventTrigger):
 
         :param shared_stream: the messages of the queue.
         """
-        matcher = self._begin()
+        judge = self._begin()
         try:
             async for batch in shared_stream:
-                async for event in self._make_event(batch, matcher):
+                async for event in self._make_event(batch, judge):
                     yield event
         finally:
             self._spacer.stop()
@@ -230,10 +236,10 @@ class QueueMessageTrigger(BaseEventTrigger):
         if self._options.settle == "event":
             msg = "settle='event' works only where Airflow runs the watcher in a shared stream"
             raise RuntimeError(msg)
-        matcher = self._begin()
+        judge = self._begin()
         self._stream = self._open_stream()
         async for batch in self._stream.batches():
-            async for event in self._make_event(batch, matcher):
+            async for event in self._make_event(batch, judge):
                 yield event
             self._stream.resolve(batch, _AloneOutcome())
 
@@ -245,6 +251,9 @@ class QueueMessageTrigger(BaseEventTrigger):
     # -- what both have in common -----------------------------------------------------------------------------------
 
     def _open_stream(self) -> QueueStream:
+        from airflow_provider_cfqueues.engines.watching.source import HookSource
+        from airflow_provider_cfqueues.engines.watching.stream import QueueStream
+
         kwargs = self._kwargs
         source = HookSource(
             kwargs["cloudflare_conn_id"],
@@ -255,10 +264,13 @@ class QueueMessageTrigger(BaseEventTrigger):
         return QueueStream(self._options, source, name=self._queue, missing=self._find_missing, log=self.log)
 
     def _find_missing(self) -> str:
-        return next(iter(_MISSING.get(self._key, {}).values()), "")
+        return next(iter(_MISSING.get((self._key, asyncio.get_running_loop()), {}).values()), "")
 
     def _start_error(self) -> Exception | None:
         """Return why this watcher cannot start, if it cannot: what it matches by is loaded only where it runs."""
+
+        from airflow_provider_cfqueues.matching import Matcher
+
         try:
             Matcher(self._kwargs["match"])
         except Exception as error:  # noqa: BLE001 - importing a module of the user's may raise anything
@@ -271,7 +283,7 @@ class QueueMessageTrigger(BaseEventTrigger):
         if error is None:
             return
         self.log.error("Watching queue %s cannot start, and nothing is pulled for it: %s", self._queue, error)
-        missing = _MISSING.setdefault(self._key, {})
+        missing = _MISSING.setdefault((self._key, asyncio.get_running_loop()), {})
         missing[id(self)] = f"a watcher of the queue cannot start: {error}"
         try:
             await asyncio.sleep(REFUSAL_SECONDS)
@@ -280,7 +292,10 @@ class QueueMessageTrigger(BaseEventTrigger):
             asyncio.get_running_loop().call_later(REFUSAL_SECONDS / 2, missing.pop, id(self), None)
         raise error
 
-    def _begin(self) -> Matcher:
+    def _begin(self) -> Judge:
+        from airflow_provider_cfqueues.engines.watching.judging import Judge
+        from airflow_provider_cfqueues.matching import Matcher
+
         self._spacer.start()
         self.log.info("Watching queue %s with %s", self._queue, self._options)
         match = self._kwargs["match"]
@@ -290,13 +305,20 @@ class QueueMessageTrigger(BaseEventTrigger):
                 "%s what a watcher in another one wants",
                 match,
                 self._queue,
-                {"retry": "gives back", "dead_letter": "dead-letters", "ack": "deletes"}[self._options.unmatched],
+                {"dead_letter": "dead-letters", "ack": "deletes"}.get(str(self._options.unmatched), "gives back"),
             )
-        return Matcher(match)
+        return Judge(
+            Matcher(match), self._options, queue_name=self._queue, include_body=self._include_body, log=self.log
+        )
 
-    async def _make_event(self, batch: Batch, matcher: Matcher) -> AsyncIterator[TriggerEvent]:
+    async def _make_event(self, batch: Batch, judge: Judge) -> AsyncIterator[TriggerEvent]:
         """Yield the event of a batch, if there is one, and note which of its messages Airflow took over with it."""
-        wanted = await self._judge(batch, matcher)
+
+        from airflow_provider_cfqueues._compat.events import count_awaited_events
+        from airflow_provider_cfqueues.engines.watching.events import make_event
+        from airflow_provider_cfqueues.engines.watching.spacing import Spacing
+
+        wanted = await judge.choose(batch)
         if not wanted and not self._spacer.is_closing_due():
             return
         spacing = await self._spacer.before_event() if wanted else Spacing()
@@ -315,44 +337,6 @@ class QueueMessageTrigger(BaseEventTrigger):
         if is_left_to_task or before is None or after is None or after > before:
             batch.take(wanted, spacing, left_to_task=is_left_to_task)
             self._spacer.after_event(spacing)
-
-    async def _judge(self, batch: Batch, matcher: Matcher) -> list[Delivery]:
-        """Return which messages of a batch are wanted, and count; say why a message is refused."""
-        self._tell_differences(batch)
-        wanted = []
-        for number, delivery in enumerate(batch.deliveries, 1):
-            delivery.judged += 1
-            try:
-                if matcher.wants(delivery.message):
-                    self._check_size(batch, delivery)
-                    wanted.append(delivery)
-                    delivery.offered += 1
-            except (MatchFailedError, EventTooLargeError) as error:
-                delivery.refusals.append(str(error))
-            if not number % 100:
-                await asyncio.sleep(0)  # other triggers want their turn
-        return wanted
-
-    def _check_size(self, batch: Batch, delivery: Delivery) -> None:
-        """Refuse a message that is too large for any event; one that is not fits with those that it came with."""
-        most = batch.options.max_event_bytes
-        if ENVELOPE_BYTES + delivery.size <= most:
-            return
-        size = ENVELOPE_BYTES + size_of(delivery.message, include_body=self._include_body)
-        if size > most:
-            msg = f"its event would have {size} bytes (max_event_bytes={most})"
-            raise EventTooLargeError(msg)
-
-    def _tell_differences(self, batch: Batch) -> None:
-        if self._was_told_of_differences or batch.options is self._options:
-            return
-        self._was_told_of_differences = True
-        if differences := self._options.differences(batch.options):
-            self.log.warning(
-                "Queue %s is polled as another watcher of it says; these settings of this one have no effect: %s",
-                self._queue,
-                ", ".join(differences),
-            )
 
 
 class QueueMessageProducer(SharedStreamProducer):

@@ -6,7 +6,8 @@ from datetime import datetime, timezone
 
 import pytest
 
-from airflow_provider_cfqueues._compat import ASSET_MANAGER, HAS_ASSET_WATCHERS, import_string, skips_late_events
+from airflow_provider_cfqueues._compat import HAS_ASSET_WATCHERS, import_string
+from airflow_provider_cfqueues._compat.events import ASSET_MANAGER, skips_late_events
 
 pytestmark = [
     pytest.mark.skipif(not HAS_ASSET_WATCHERS, reason="asset events came with Airflow 3.0"),

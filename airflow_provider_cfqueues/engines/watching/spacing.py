@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
-from airflow_provider_cfqueues._compat import count_dag_runs, skips_late_events
+from airflow_provider_cfqueues._compat.events import count_dag_runs, skips_late_events
 
 ASK_SECONDS = 1
 """Between two questions for the number of runs."""

@@ -12,30 +12,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from airflow_provider_cfqueues.engines.settlement import Kind, Settlement
+from airflow_provider_cfqueues.engines.unmatched import check_unmatched
 from airflow_provider_cfqueues.engines.watching.backoff import Backoff
 from airflow_provider_cfqueues.engines.watching.deliveries import AdvanceOutcome, Batch, Delivery
 from airflow_provider_cfqueues.engines.watching.events import ENVELOPE_BYTES, size_of
-from airflow_provider_cfqueues.engines.watching.options import CONFIRM_SECONDS, MAX_MESSAGES_PER_EVENT, WatchOptions
-from airflow_provider_cfqueues.engines.watching.settling import Settling
+from airflow_provider_cfqueues.engines.watching.finishing import CLOSE_SECONDS, Finishing
+from airflow_provider_cfqueues.engines.watching.options import MAX_MESSAGES_PER_EVENT, WatchOptions
 from airflow_provider_cfqueues.engines.watching.source import OpenQueue, Source
-from airflow_provider_cfqueues.engines.watching.spacing import LAST_RUN_SECONDS
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, list_leases
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import PullResult
 
-CLOSE_SECONDS = 5
-"""How long an end waits for an answer: triggerers are killed soon after they are told to end."""
 LOOK_AGAIN_SECONDS = 10
 """Between two looks at the leases of messages that wait."""
-SETTLE_SECONDS = 5
-"""How long settling a batch may hold up the next one."""
-SETTLE_AGAIN_SECONDS = 5
-"""Between two tries to settle, each of which is what a client makes of one call."""
 GATHER_SECONDS = 3
 """How long full pulls are gathered for one batch."""
 COHORT_SECONDS = 10
@@ -90,17 +82,16 @@ class QueueStream:
         self._waiting: deque[Delivery] = deque()
         self._batch: Batch | None = None
         self._left_to_tasks: list[Delivery] = []
-        self._settling: set[asyncio.Task[None]] = set()
-        self._closing = asyncio.Event()
-        self._close_by = 0.0
+        self._finishing = Finishing(options, self._open, name=name, now=now, log=self._log)
         self._trouble = ""
+        self._has_told_cost = False
 
     # -- handing on -------------------------------------------------------------------------------------------------
 
     async def batches(self) -> AsyncIterator[Batch]:
         """Yield batches for ever, each once the last one is resolved; failures are logged once and slow it down."""
         try:
-            if self._options.unmatched != "retry":
+            if self._options.unmatched in ("ack", "dead_letter"):
                 await asyncio.sleep(COHORT_SECONDS)
             while True:
                 self._batch = batch = await self._next_batch()
@@ -108,7 +99,7 @@ class QueueStream:
                 await self._wait_for(batch.resolved.wait())
                 await self._wait_for(self._keep_apart(batch))
         finally:
-            self._begin_closing()
+            self._finishing.begin_closing()
 
     async def _wait_for(self, waiting: Coroutine[Any, Any, Any]) -> None:
         """Wait, and give back meanwhile what has waited for too long."""
@@ -208,7 +199,13 @@ class QueueStream:
     async def _open(self) -> OpenQueue:
         async with self._opening:
             if self._queue is None:
-                self._queue = await self._source.open()
+                queue = await self._source.open()
+                if self._options.has_match:
+                    cost = check_unmatched(queue.situation(self._options.unmatched), queue.queue_id)
+                    if not self._has_told_cost:
+                        self._log.info("Queue %s: %s", self._name, cost)
+                        self._has_told_cost = True
+                self._queue = queue
             return self._queue
 
     def _take_in(self, result: PullResult, pulled_at: datetime) -> None:
@@ -248,63 +245,14 @@ class QueueStream:
         """
         Settle the messages of a batch that the watchers are through with, in the background.
 
-        It repeats until the leases end, raises nothing for a failure of the API, and logs what it could not settle.
-        What takes longer than a few seconds does not hold up the next batch.
-
         :param batch: the batch.
         :param outcome: how the watchers left it.
         """
-        self._in_background(self._finish(batch, outcome))
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._settling.add(task)
-        task.add_done_callback(self._settling.discard)
-        return task
-
-    async def _finish(self, batch: Batch, outcome: AdvanceOutcome) -> None:
-        try:
-            batch.has_failed = bool(outcome.failed)
-            missing = self._missing()
-            decided = [delivery.decide(outcome, self._options, missing) for delivery in batch.deliveries]
-            self._left_to_tasks += [delivery for delivery in batch.deliveries if delivery.left_to_task]
-            settlements = [settlement for settlement in decided if settlement is not None]
-            if not await self._confirm(batch):
-                settlements = self._leave_acks(settlements)
-            if settlements:
-                settling = self._in_background(self._settle(settlements, batch.leases_end_at))
-                await asyncio.wait({settling}, timeout=SETTLE_SECONDS)
-        finally:
-            batch.resolved.set()
-
-    async def _confirm(self, batch: Batch) -> bool:
-        """Wait for the runs of an event for a while; return False where a watcher ends before they are there."""
-        if not batch.expected_runs:
-            return True
-        created: asyncio.Future[Any] = asyncio.ensure_future(batch.creation())
-        closing: asyncio.Future[Any] = asyncio.ensure_future(self._closing.wait())
-        try:
-            await asyncio.wait({created, closing}, timeout=CONFIRM_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            if self._closing.is_set():
-                await asyncio.wait({created}, timeout=LAST_RUN_SECONDS)
-                self._begin_closing()
-            is_abandoned = any(runs.is_abandoned for runs in batch.expected_runs)
-            return not is_abandoned and (created.done() or not self._closing.is_set())
-        finally:
-            created.cancel()
-            closing.cancel()
-
-    def _leave_acks(self, settlements: Sequence[Settlement]) -> list[Settlement]:
-        left = [one.message.lease_id for one in settlements if one.kind is Kind.ACKED]
-        if left:
-            self._log.warning(
-                "%d messages of queue %s are in an event, but the watcher ends before a run has it: they are delivered "
-                "again when their leases end: %s",
-                len(left),
-                self._name,
-                list_leases(left),
-            )
-        return [one for one in settlements if one.kind is not Kind.ACKED]
+        batch.has_failed = bool(outcome.failed)
+        missing = self._missing()
+        decided = [delivery.decide(outcome, self._options, missing) for delivery in batch.deliveries]
+        self._left_to_tasks += [delivery for delivery in batch.deliveries if delivery.left_to_task]
+        self._finishing.finish(batch, [verdict for verdict in decided if verdict is not None])
 
     def _give_back_stale(self) -> None:
         """Give back what waited for half of its lease: what follows needs time as well."""
@@ -318,56 +266,10 @@ class QueueStream:
             self._name,
         )
         self._waiting = deque(delivery for delivery in self._waiting if delivery not in stale)
-        settlements = [delivery.give_back(self._options.delay_seconds) for delivery in stale]
-        self._in_background(self._settle(settlements, min(one.lease_ends_at for one in stale)))
-
-    async def _settle(self, settlements: Sequence[Settlement], until: datetime) -> None:
-        settling = Settling(
-            settlements, delay_seconds=self._options.delay_seconds, queue_name=self._name, log=self._log
-        )
-        trouble = ""
-        while (left := (until - self._now()).total_seconds()) > 0:
-            try:
-                await self._within(left, self._send(settling))
-            except Exception as failed:  # noqa: BLE001 - raising it would end every watcher of the queue
-                said, trouble = bool(trouble), str(failed) or "no answer in time"
-                if not said:
-                    self._log.warning("Settling messages of queue %s is tried again: %s", self._name, trouble)
-            else:
-                return
-            if self._closing.is_set():
-                break
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), SETTLE_AGAIN_SECONDS)
-        self._log.error(
-            "%d messages of queue %s could not be settled before their leases ended, and are delivered again: %s (%s)",
-            len(settling.lease_ids),
-            self._name,
-            list_leases(settling.lease_ids),
-            trouble or "no time was left",
-        )
-
-    async def _send(self, settling: Settling) -> None:
-        await settling.send(await self._open())
-
-    async def _within(self, seconds: float, sending: Coroutine[Any, Any, None]) -> None:
-        """Wait so long for a request, or a few seconds once the stream is being closed."""
-        task = asyncio.ensure_future(sending)
-        closing = asyncio.ensure_future(self._closing.wait())
-        try:
-            if not self._closing.is_set():
-                await asyncio.wait({task, closing}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            left = self._close_by - asyncio.get_running_loop().time() if self._closing.is_set() else 0
-            await asyncio.wait_for(task, max(left, 0.001))
-        finally:
-            closing.cancel()
-            task.cancel()
+        verdicts = [delivery.give_back(self._options.delay_seconds) for delivery in stale]
+        self._finishing.settle(verdicts, min(one.lease_ends_at for one in stale))
 
     # -- ending -----------------------------------------------------------------------------------------------------
-
-    def _begin_closing(self) -> None:
-        self._closing.set()
-        self._close_by = asyncio.get_running_loop().time() + CLOSE_SECONDS
 
     async def aclose(self) -> None:
         """
@@ -384,19 +286,15 @@ class QueueStream:
             raise
 
     async def _close(self) -> None:
-        self._begin_closing()
+        self._finishing.begin_closing()
         try:
             await self._take_in_late()
-            self._begin_closing()
+            self._finishing.begin_closing()
             if self._waiting:
                 unseen = [delivery.give_back(0) for delivery in self._waiting]
-                self._in_background(self._settle(unseen, min(one.lease_ends_at for one in self._waiting)))
+                self._finishing.settle(unseen, min(one.lease_ends_at for one in self._waiting))
                 self._waiting.clear()
-            while self._settling:
-                # With the exceptions returned it waits for all of them even where it is cancelled itself.
-                for end in await asyncio.gather(*self._settling, return_exceptions=True):
-                    if isinstance(end, Exception):
-                        raise end
+            await self._finishing.aclose()
         finally:
             for runs in self._batch.expected_runs if self._batch else ():
                 runs.give_up()

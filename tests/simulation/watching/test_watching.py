@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("airflow.triggers.shared_stream", reason="shared streams came with Airflow 3.3")
 
+from airflow_provider_cfqueues.engines.watching.finishing import Finishing
 from airflow_provider_cfqueues.engines.watching.stream import QueueStream
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger, _AloneOutcome
 from simulation.watching.run import play
@@ -32,21 +33,21 @@ def test_a_seed_gives_the_same_run_whatever_ran_before_it():
 class MarksFirst(QueueMessageTrigger):
     """Counts an event as taken before it is yielded: Airflow may drop it, and say that its watcher is through."""
 
-    async def _make_event(self, batch, matcher):
-        wanted = await self._judge(batch, matcher)
+    async def _make_event(self, batch, judge):
+        wanted = await judge.choose(batch)
         if wanted:
             batch.take(wanted, await self._spacer.before_event(), left_to_task=self._options.settle == "task")
             for delivery in wanted:
                 delivery.offered -= 1
-            async for event in super()._make_event(batch, matcher):
+            async for event in super()._make_event(batch, judge):
                 yield event
 
 
 class SettlesWhatADagSettles(QueueMessageTrigger):
     """Forgets that a DAG holds the lease."""
 
-    async def _make_event(self, batch, matcher):
-        async for event in super()._make_event(batch, matcher):
+    async def _make_event(self, batch, judge):
+        async for event in super()._make_event(batch, judge):
             yield event
         for delivery in batch.deliveries:
             delivery.left_to_task = False
@@ -55,9 +56,9 @@ class SettlesWhatADagSettles(QueueMessageTrigger):
 class TrustsAnEndingTriggerer(QueueMessageTrigger):
     """Takes it that Airflow waits for every event that it takes."""
 
-    async def _make_event(self, batch, matcher):
+    async def _make_event(self, batch, judge):
         taken = [delivery.taken for delivery in batch.deliveries]
-        async for event in super()._make_event(batch, matcher):
+        async for event in super()._make_event(batch, judge):
             yield event
             for delivery, before in zip(batch.deliveries, taken, strict=True):
                 delivery.offered -= delivery.offered > before
@@ -76,9 +77,9 @@ class StartsAtOnce(QueueMessageTrigger):
     """Forgets that another triggerer may have made an event a moment ago."""
 
     def _begin(self):
-        matcher = super()._begin()
+        judge = super()._begin()
         self._spacer._may_begin_at = 0
-        return matcher
+        return judge
 
 
 class NeverCloses(QueueMessageTrigger):
@@ -127,6 +128,12 @@ class AcksUnmatched(QueueStream):
 class SettlesOneByOne(QueueStream):
     """Makes a request for each message."""
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._finishing = OneByOne(args[0], self._open, name="orders", now=self._now, log=self._log)
+
+
+class OneByOne(Finishing):
     async def _settle(self, settlements, until):
         for settlement in settlements:
             await super()._settle([settlement], until)
