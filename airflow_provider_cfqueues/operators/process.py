@@ -140,7 +140,10 @@ class QueueProcessOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Process the queue."""
+        return self._process(context)
 
+    def _process(self, context: Context) -> dict[str, Any]:
+        """Process the queue. Not in ``execute``: Airflow 2 warns if that of a subclass calls it."""
         from airflow_provider_cfqueues.engines.processing.engine import Engine
         from airflow_provider_cfqueues.engines.processing.journal import Journal
         from airflow_provider_cfqueues.engines.processing.metrics import Metrics
