@@ -126,7 +126,7 @@ class Engine:
             now=now,
             rest=lambda seconds: self._condition.rest(seconds, lambda: self._killed),
             log=self._log,
-            on_confirmed=None if journal is None else journal.forget,
+            on_confirmed=None if journal is None else self._forget,
         )
 
     @property
@@ -171,6 +171,7 @@ class Engine:
         began = self._clock()
         if self._options.max_duration is not None:
             self._loop.call_later(self._options.max_duration, self._pull_no_more)
+        self._await_earlier_leases()
         pulling = self._loop.create_task(self._puller.run(lambda: self._stopping or self._pulls_no_more))
         workers = [self._loop.create_task(self._work()) for _ in range(self._options.concurrency)]
         try:
@@ -265,6 +266,12 @@ class Engine:
         self._buffer.extend(message for message in pulled if not self._ack_again(message))
         self._idling.answered(len(pulled), self._clock())
 
+    def _await_earlier_leases(self) -> None:
+        """Put off the end by ``idle_timeout`` while messages that an earlier try handled may still be leased."""
+        if self._journal is not None:
+            seconds = self._journal.seconds_leased(self._options.visibility_timeout)
+            self._idling.not_before(self._clock() + seconds if seconds else 0)
+
     def _ack_again(self, message: Message) -> bool:
         """Ack a message that was handled under an earlier lease; return whether it was."""
         if self._journal is None or message not in self._journal:
@@ -342,6 +349,11 @@ class Engine:
     def _on_settled(self, count: int) -> None:
         self._window.open -= count
         self._condition.notify()
+
+    def _forget(self, message: Message) -> None:
+        if self._journal is not None:
+            self._journal.forget(message)
+            self._await_earlier_leases()
 
     def _on_error(self, error: BaseException) -> None:
         if not isinstance(error, Exception):  # of a task that a handler left behind: no verdict on a message
