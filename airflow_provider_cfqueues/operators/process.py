@@ -51,9 +51,10 @@ class QueueProcessOperator(QueueOperator):
     accepted, the message is acked. Messages are pulled ahead, handled ``concurrency`` at once and settled meanwhile;
     whatever kills the task, what was not settled is delivered again.
 
-    Returns a report: ``pulled``, ``handled``, ``failed``, ``acked``, ``retried``, ``rejected``, ``expired``,
-    ``unconfirmed``, ``acked_from_journal``, ``exhausted``, ``late``, ``seconds``, ``rate``, ``attempts`` and
-    ``results``.
+    Returns a report: ``pulled``, ``handled``, ``failed``, ``acked``, ``acked_from_journal``, ``retried``,
+    ``rejected``, ``renewed``, ``expired``, ``unconfirmed``, ``unconfirmed_ids`` (the first hundred),
+    ``unconfirmed_more``, ``exhausted``, ``late``, ``seconds``, ``rate``, ``attempts`` and ``results``. A task that
+    fails pushes it as the XCom ``report``.
 
     :param handler: a callable, sync or async, or the dotted path of one. Its first argument is the message (or, with
         ``batch``, a list of messages); further ones are taken from ``op_kwargs`` and the context, as in ``@task``.
@@ -181,8 +182,7 @@ class QueueProcessOperator(QueueOperator):
         except CloudflareQueuesError as error:
             self._push_report(context, report)
             if report.unconfirmed.count and not isinstance(error, ProcessingFailedError):
-                # The run's own numbers, not those of the request that failed.
-                error.message, error.progress = f"{error.message}. {report.summary()}", None
+                error.message = f"{error.message}. {report.summary()}"
             raise
         finally:
             log_report(self.log, report, options)

@@ -37,6 +37,7 @@ from airflow_provider_cfqueues.engines.settlement import (
     log_settlements,
 )
 from airflow_provider_cfqueues.engines.waiting import Condition, Idling, utc_now
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import Message, PullResult
 from airflow_provider_cfqueues.texts import to_reason
 
@@ -132,6 +133,10 @@ class Engine:
         """When the run is over at the latest, by ``time.monotonic``; None as long as it is not killed."""
         return self._ending.by
 
+    def count_unsettled(self) -> int:
+        """Return how many messages are handled whose outcome the API was not told, or did not answer yet."""
+        return len(self._settler.open_messages())
+
     def count_unhandled(self) -> int:
         """Return how many messages are pulled whose handler has not come to its end."""
         return len(self._holding)
@@ -187,6 +192,12 @@ class Engine:
         """Wait for tasks as long as they need; once killed, until the grace has passed, and some time more."""
         while not all(task.done() for task in tasks):
             if self._ending.notice(now := self._clock()):
+                self._log.warning(
+                    "The task is killed: %d messages that wait are given back, %d that are being handled get %g s",
+                    len(self._holding.waiting),
+                    len(self._holding) - len(self._holding.waiting),
+                    self._options.grace,
+                )
                 self._give_back(self._holding.give_up_waiting())
                 self._settler.flush()  # now, as the API may need the time
             left = self._ending.seconds_left(now, beyond_grace)
@@ -327,6 +338,8 @@ class Engine:
     def _on_error(self, error: BaseException) -> None:
         if not isinstance(error, Exception):  # of a task that a handler left behind: no verdict on a message
             error = RuntimeError(f"Something was raised beside the handlers, not by one: {to_reason(error)}")
+        if isinstance(error, CloudflareQueuesError):
+            error.progress = None  # of one request; the run names what is open itself
         if self.error is None:
             self.error = error
             self._log.error("Processing stops: %s", to_reason(error, MAX_ERROR))
