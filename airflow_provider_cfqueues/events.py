@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_cfqueues.arguments import parse_count
+
 
 @dataclass(frozen=True, kw_only=True)
 class EventMessages:
@@ -63,3 +65,34 @@ def event_messages(*, queue_id: str | None = None, queue_name: str | None = None
     :param queue_name: likewise with this ``queue_name``.
     """
     return event_leases(queue_id=queue_id, queue_name=queue_name)
+
+
+def event_batches(
+    *,
+    size: int = 100,
+    queue_id: str | None = None,
+    queue_name: str | None = None,
+    task_id: str = "event_batches",
+) -> Any:
+    """
+    Create a task that returns the messages that started the run in lists, and return its output to map over.
+
+    ``ship.expand(messages=event_batches(size=100))`` runs one ``ship`` for each hundred messages. To be called inside
+    a DAG. A run without messages skips what is mapped. Airflow maps over at most ``[core] max_map_length`` (1,024)
+    lists.
+
+    :param size: messages per list, at the most.
+    :param queue_id: only those of watchers with this ``queue_id``, where a DAG waits for several queues.
+    :param queue_name: likewise with this ``queue_name``.
+    :param task_id: ID of the task.
+    :raises ValueError: the size is not a whole number above 0.
+    """
+    from airflow.sdk import task
+
+    size = parse_count(size, "size")
+
+    @task(task_id=task_id)
+    def batch(messages: Any) -> list[list[dict[str, Any]]]:
+        return [messages[start : start + size] for start in range(0, len(messages), size)]
+
+    return batch(event_messages(queue_id=queue_id, queue_name=queue_name))

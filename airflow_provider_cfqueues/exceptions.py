@@ -127,10 +127,28 @@ class CloudflareQueuesError(Exception):
         self.progress = progress
 
     def __str__(self) -> str:
+        return self.brief() if self.progress is None else f"{self.brief()} {self.progress}"
+
+    def brief(self) -> str:
+        """Return the text without ``progress``, which may list many items."""
         facts = f" ({', '.join(self._facts())})" if self._facts() else ""
-        progress = "" if self.progress is None else f" {self.progress}"
         remedy = self.remedy.replace("QUEUE_NAME", self.queue_name) if self.queue_name else self.remedy
-        return f"{self.message.rstrip('.')}{facts}. {remedy}{progress}"
+        return f"{self.message.rstrip('.')}{facts}. {remedy}"
+
+    def add(self, more: str = "", /, **facts: Any) -> None:
+        """
+        Add what was not known where the error was made. Nothing else changes an error.
+
+        :param more: a further sentence about what failed.
+        :param facts: attributes by name, such as ``conn_id`` or ``progress``.
+        """
+        if unknown := [name for name in facts if not hasattr(self, name)]:
+            msg = f"A {type(self).__name__} has no {', '.join(unknown)}"
+            raise AttributeError(msg)
+        if more:
+            facts["message"] = f"{self.message.rstrip('.')}. {more}"
+        vars(self).update(facts)
+        self.args = (self.message,)
 
     def hide(self, secret: str) -> None:
         """
@@ -213,7 +231,7 @@ class TransportError(CloudflareQueuesError):
 
 
 class ResponseTooSlowError(TransportError):
-    """The answer arrived in pieces, and was not complete after 40 seconds."""
+    """Some of the answer arrived, but not all of it within 30 seconds."""
 
     remedy = (
         "Check network and proxy between this machine and the API. What the request leased stays leased until its "
@@ -405,3 +423,13 @@ class MatchFailedError(CloudflareQueuesError):
     def __init__(self, message: str, *, message_id: str | None = None, **facts: Any) -> None:
         super().__init__(message, **facts)
         self.message_id = message_id
+
+
+class LossyMatchError(CloudflareQueuesError, ValueError):
+    """A ``match`` would let Cloudflare delete the messages that it does not want, so nothing was pulled."""
+
+    remedy = (
+        "Set a dead-letter queue on the queue's consumer, or give dead_letter_queue=. Or choose: unmatched='ack' "
+        "discards them, unmatched='retry' accepts that Cloudflare may delete them."
+    )
+    worth_another_try = False

@@ -209,7 +209,7 @@ class Consumer:
     :param dead_letter_queue: name of its dead-letter queue; None = messages are deleted after ``max_retries``.
     :param max_retries: deliveries after which a message leaves the queue.
     :param visibility_timeout: seconds that a lease lasts unless the pull says otherwise.
-    :param retry_delay: seconds that a retry waits unless it says otherwise.
+    :param retry_delay: seconds until a message comes again that was retried without a delay, or whose lease ended.
     :param batch_size: messages per pull unless the pull says otherwise.
     :param script_name: the Worker, of a ``worker`` consumer.
     :param created_on: when it was made (UTC).
@@ -229,13 +229,17 @@ class Consumer:
         """
         Return whether a message that was delivered so often might not come again.
 
-        Cloudflare takes it away at ``max_retries`` (3 unless set, documentation). Whether the first delivery counts is
-        not documented; here it does, which is the earlier of both.
+        The documentation contradicts itself: Cloudflare takes it away at ``max_retries`` deliveries (page on pull
+        consumers) or after one more (page on prices). Here it is the earlier of both. ``max_retries`` is 3 unless set.
 
         :param attempts: how often it was delivered; None = not known.
         """
-        limit = DEFAULT_MAX_RETRIES if self.max_retries is None else self.max_retries
-        return (attempts or 0) >= limit
+        return (attempts or 0) >= self.deliveries
+
+    @property
+    def deliveries(self) -> int:
+        """How often a message is delivered at the least: ``max_retries``, 3 unless set."""
+        return DEFAULT_MAX_RETRIES if self.max_retries is None else self.max_retries
 
     @property
     def takes_away(self) -> str:

@@ -30,19 +30,34 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [
             {
                 "integration-name": "Cloudflare Queues",
-                "python-modules": ["airflow_provider_cfqueues.hooks.queues"],
+                "python-modules": [
+                    "airflow_provider_cfqueues.hooks.administration",
+                    "airflow_provider_cfqueues.hooks.base",
+                    "airflow_provider_cfqueues.hooks.queues",
+                ],
             }
         ],
         "operators": [
             {
                 "integration-name": "Cloudflare Queues",
-                "python-modules": ["airflow_provider_cfqueues.operators.queues"],
+                "python-modules": [
+                    "airflow_provider_cfqueues.operators.administration",
+                    "airflow_provider_cfqueues.operators.base",
+                    "airflow_provider_cfqueues.operators.consumers",
+                    "airflow_provider_cfqueues.operators.process",
+                    "airflow_provider_cfqueues.operators.purge",
+                    "airflow_provider_cfqueues.operators.queues",
+                    "airflow_provider_cfqueues.operators.redrive",
+                    "airflow_provider_cfqueues.operators.runs",
+                ],
             }
         ],
         "sensors": [
             {
                 "integration-name": "Cloudflare Queues",
-                "python-modules": ["airflow_provider_cfqueues.sensors.queues"],
+                "python-modules": [
+                    "airflow_provider_cfqueues.sensors.queues",
+                ],
             }
         ],
         "triggers": [

@@ -13,7 +13,12 @@ from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
 
 orders = Asset(
     "orders",
-    watchers=[AssetWatcher(name="orders", trigger=QueueMessageTrigger(queue_name="orders", settle="event"))],
+    watchers=[
+        AssetWatcher(
+            name="orders",
+            trigger=QueueMessageTrigger(queue_name="orders", settle="event", dag_ids=["cloudflare_queues_watch_event"]),
+        )
+    ],
 )
 
 

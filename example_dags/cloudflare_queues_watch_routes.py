@@ -19,6 +19,7 @@ def asset_of(event_type):
         match=f'jsonpath:$.type == "{event_type}"',
         unmatched="dead_letter",
         dead_letter_queue="shop-failed",
+        dag_ids=[f"cloudflare_queues_watch_{event_type}"],
     )
     return Asset(event_type, watchers=[AssetWatcher(name=event_type, trigger=trigger)])
 

@@ -18,7 +18,12 @@ refunds = Asset(
     watchers=[
         AssetWatcher(
             name="refunds",
-            trigger=QueueMessageTrigger(queue_name="refunds", settle="task", visibility_timeout=900),
+            trigger=QueueMessageTrigger(
+                queue_name="refunds",
+                settle="task",
+                visibility_timeout=900,
+                dag_ids=["cloudflare_queues_watch_task"],
+            ),
         )
     ],
 )

@@ -12,10 +12,12 @@ from harness import errors_table
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "airflow_provider_cfqueues"
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+NO_MODULES = {"ack", "body_error", "execute", "fail_on", "lease_ids", "match", "pull", "raw_body"}
+"""What the map of CONTRIBUTING.md names that is no module."""
 IMAGES = sorted((ROOT / "docs" / "images").glob("*"))
 # The inside of the package: not in the reference, and free to change.
 NOT_PUBLIC = {"__main__", "bodies", "flows", "provider_info", "texts"}
-NOT_PUBLIC_PACKAGES = {"arguments", "cli", "client", "engines", "telemetry"}
+NOT_PUBLIC_PACKAGES = {"arguments", "cli", "_compat", "client", "engines", "telemetry"}
 PUBLIC_OF_EMULATOR = {"emulator", "emulator.broker", "emulator.clock", "emulator.pytest_plugin", "emulator.server"}
 
 
@@ -71,7 +73,7 @@ def test_each_public_module_is_in_the_reference():
     told_by_another = {
         *("hooks.base", "hooks.form", "hooks.administration", "hooks.consumers"),  # inherited members of the hook
         *("operators.base", "operators.leases", "operators.process"),  # operators.queues has them
-        *("operators.administration", "operators.purge", "operators.redrive"),
+        *("operators.administration", "operators.consumers", "operators.purge", "operators.redrive", "operators.runs"),
         *("triggers.purging", "triggers.sensing"),  # made by operators and sensors alone
     }
     assert referenced - PUBLIC_OF_EMULATOR == public - told_by_another
@@ -83,3 +85,13 @@ def test_each_public_module_is_in_the_reference():
 def test_each_example_is_used_by_a_test():
     tests = "\n".join(path.read_text() for path in (ROOT / "tests" / "integration").glob("*.py"))
     assert [path.stem for path in (ROOT / "example_dags").glob("*.py") if path.stem not in tests] == []
+
+
+def test_what_the_map_of_contributing_names_is_there():
+    the_map = (ROOT / "CONTRIBUTING.md").read_text().partition("## The map")[2].partition("## House rules")[0]
+    files = [path for path in ROOT.glob("[!.]*/**/*") if path.is_file()]
+    modules = [path.relative_to(ROOT).with_suffix("").as_posix() for path in files]
+    names = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)*)(?:\.\w+)?/?`", the_map))
+    assert len(names) > 80
+    for name in names - NO_MODULES:
+        assert any(f"/{name}/" in f"/{module}/" for module in modules), name

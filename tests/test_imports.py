@@ -30,7 +30,18 @@ LAYERS = {
 }
 """A folder or module may import from its own row and those above; each row says why it is a layer of its own."""
 FREE = {"__version__", "_compat", "provider_info"}
-SHARED_BY_ENGINES = ["queue", "settlement", "settling", "sending", "copies", "waiting", "threads", "unconfirmed"]
+SHARED_BY_ENGINES = [
+    "queue",
+    "settlement",
+    "settlement_log",
+    "settling",
+    "unconfirmed",
+    "sending",
+    "unmatched",
+    "copies",
+    "waiting",
+    "threads",
+]
 
 EMULATOR_OPTIONS = "emulator.options"
 """What the command line may know of the emulator, to start it with any of its options."""

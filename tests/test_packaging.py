@@ -152,6 +152,18 @@ def test_installed_package_introduces_itself_to_airflow(installed: Path, tmp_pat
     assert told["project_urls"]["Documentation"].startswith("https://")
 
 
+@pytest.mark.parametrize("kind", ["hooks", "operators", "sensors", "triggers"])
+def test_airflow_is_told_of_every_module_that_has_a_class(kind: str) -> None:
+    info = __import__(f"{PACKAGE}.provider_info", fromlist=["get_provider_info"]).get_provider_info()
+    (row,) = info[kind]
+    modules = {
+        f"{PACKAGE}.{kind}.{path.stem}"
+        for path in (ROOT / PACKAGE / kind).glob("*.py")
+        if re.search(r"^class [A-Z]", path.read_text(), re.MULTILINE)
+    }
+    assert set(row["python-modules"]) == modules
+
+
 def test_the_readme_on_pypi_has_no_link_into_the_checkout(built: Built) -> None:
     readme = distribution_at(built.wheel).read_text("METADATA")
     targets = re.findall(r"\]\(([^)]+)\)", readme)

@@ -34,11 +34,12 @@ FENCE = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 # No directive that includes code: GitHub shows none.
-NOT_CODE = {"", "text", "{toctree}", "{include}", "{eval-rst}"}
+NOT_CODE = {"", "text", "dockerfile", "{toctree}", "{include}", "{eval-rst}"}
 # What a page has told its reader to import in an earlier snippet.
 IMPORTED = {
     "operations.md": ["operators.queues", "notifications.queues"],
     "dead-letter-queues.md": ["operators.queues"],
+    "trigger-runs.md": ["operators.queues"],
 }
 NOT_OURS = {"npx", "pip", "curl", "git", "jq", ".", "rm", "bash", "grep"}
 PULLED_IN_DAG = """
@@ -122,7 +123,7 @@ def test_python_runs(snippet, cf, request):
     if is_of_an_example(snippet.code) or is_a_dag(snippet):
         return  # test_dags.py runs it, or the next test
     code = snippet.code
-    if "create_queue(" not in code:
+    if "create_queue(name)" not in code:
         cf.create_queue("orders")
     names = {"process_orders": process_orders}
     for module in IMPORTED.get(snippet.page.name, ()):
@@ -166,10 +167,11 @@ def airflow_db():
     [each for each in in_language("python") if is_a_dag(each) and not is_of_an_example(each.code)],
     ids=str,
 )
-def test_a_whole_dag_runs_and_settles_what_it_pulled(snippet, cf, airflow_db, tmp_path):
+def test_a_whole_dag_runs_and_settles_what_it_pulled(snippet, cf, airflow_db, tmp_path, monkeypatch):
     if "AssetWatcher" in snippet.code and not HAS_SHARED_STREAMS:
         pytest.skip("a watcher settles by itself from Airflow 3.3 on")
     hook = CloudflareQueuesHook()
+    monkeypatch.setenv("ORDERS_DATABASE", str(tmp_path / "orders.db"))
     for queue in ("orders", "orders-failed", "reminders"):
         cf.create_queue(queue)
     hook.send(hook.get_queue_id("orders"), [{"type": "order", "quantity": quantity} for quantity in (1, 0, 3)])
@@ -218,11 +220,8 @@ def airflow_imports(*names):
 
 
 @pytest.mark.filterwarnings("default")
-def test_the_tests_that_a_page_shows_pass(tmp_path, monkeypatch):
-    shown = {
-        snippet.mark: snippet.code for snippet in in_language("python") if snippet.mark.startswith(("pass", "conf"))
-    }
-    assert len(shown) == 3
+def test_the_tests_that_the_page_on_testing_shows_pass(tmp_path, monkeypatch):
+    shown = {snippet.mark: snippet.code for snippet in in_language("python") if snippet.page.name == "testing.md"}
     for name, mark in {
         "conftest.py": "conftest.py of the next",
         "test_operators_of_the_page.py": "passes as a test",  # no name of ours: it would be taken from sys.modules
@@ -231,28 +230,34 @@ def test_the_tests_that_a_page_shows_pass(tmp_path, monkeypatch):
         (tmp_path / name).write_text(shown[mark])
     (tmp_path / "example_dags").mkdir()
     shutil.copy(ROOT / "example_dags" / "cloudflare_queues_ack_retry.py", tmp_path / "example_dags")
-    for name in [name for name in os.environ if name.startswith("AIRFLOW")]:
-        monkeypatch.setenv(name, os.environ[name])  # and so back to it after what the page's conftest.py sets
-    monkeypatch.chdir(tmp_path)
-    # In this process: another would spend ten seconds on Airflow before it came to the point.
-    options = [
-        "--rootdir",
-        str(tmp_path),
-        "--import-mode=importlib",
-        "-c",
-        os.devnull,
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-    ]
-    result = Results()
-    assert pytest.main([*options, "-q", "-W", "ignore", str(tmp_path)], plugins=[result]) == 0
-    assert result.passed == [
+    assert passed_in(tmp_path, monkeypatch) == [
         "test_orders_that_cannot_be_shipped_are_given_back",
         "test_what_is_not_acked_comes_back",
         "test_an_ack_survives_a_bad_moment_of_the_api",
     ]
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_test_of_the_production_dag_passes(tmp_path, monkeypatch):
+    dag, test = [snippet.code for snippet in in_language("python") if snippet.page.name == "production-dag.md"]
+    (tmp_path / "store_orders.py").write_text(for_this_airflow(dag))
+    (tmp_path / "test_store_orders.py").write_text(test)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert passed_in(tmp_path, monkeypatch) == [
+        "test_an_order_that_is_delivered_twice_is_stored_once",
+        "test_an_order_without_a_quantity_is_dead_lettered",
+    ]
+
+
+def passed_in(folder, monkeypatch):
+    """Run the tests of a folder in this process, as another would spend ten seconds on Airflow; return what passed."""
+    for name in [name for name in os.environ if name.startswith("AIRFLOW")]:
+        monkeypatch.setenv(name, os.environ[name])  # and so back to it after what the page's conftest.py sets
+    monkeypatch.chdir(folder)
+    options = ["--rootdir", str(folder), "--import-mode=importlib", "-c", os.devnull, "-q", "-W", "ignore"]
+    result = Results()
+    assert pytest.main([*options, "-p", "no:cacheprovider", "-p", "no:xdist", str(folder)], plugins=[result]) == 0
+    return result.passed
 
 
 class Results:
@@ -301,7 +306,9 @@ def test_commands_are_ones_that_exist(snippet, airflow_parser):
             parser = importlib.import_module("airflow_provider_cfqueues.__main__").parser()
             parser.parse_args(words[2:] if words[0] == "airflow" else arguments)
         elif program == "airflow_provider_cfqueues.emulator":
-            importlib.import_module("airflow_provider_cfqueues.emulator.__main__").parser().parse_args(arguments)
+            checks = arguments[:1] == ["conformance"]
+            module = importlib.import_module(f"{program}.{'conformance.command' if checks else '__main__'}")
+            module.parser().parse_args(arguments[checks:])
         elif program == "airflow":
             airflow_parser.parse_args(arguments)
         elif program.startswith("./scripts/"):

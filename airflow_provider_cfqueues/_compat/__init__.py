@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from airflow.sdk.module_loading import import_string  # type: ignore[attr-defined]
     from airflow.sdk.observability.stats import Stats
     from airflow.triggers.base import BaseEventTrigger, TriggerEvent
-    from airflow.triggers.shared_stream import SharedStreamProducer, reject_shared_stream_event
+    from airflow.triggers.shared_stream import SharedStreamProducer
 
     HAS_ASSET_WATCHERS = HAS_SHARED_STREAMS = True
 else:
@@ -76,15 +76,12 @@ else:
 
         HAS_ASSET_WATCHERS = False
     try:
-        from airflow.triggers.shared_stream import SharedStreamProducer, reject_shared_stream_event
+        from airflow.triggers.shared_stream import SharedStreamProducer
 
         HAS_SHARED_STREAMS = True
     except ImportError:  # before 3.3
         SharedStreamProducer = object
         HAS_SHARED_STREAMS = False
-
-        def reject_shared_stream_event():
-            """Do nothing: there is nobody to tell."""
 
     try:
         from airflow.sdk import Asset, BaseSensorOperator, PokeReturnValue
@@ -154,27 +151,6 @@ def add_hook_lineage(direction: str, *, context: BaseHook, uri: str) -> None:
     add(context=context, uri=uri)  # a dataset is what Airflow 2 calls an asset
 
 
-def is_event_awaited() -> bool:
-    """
-    Return whether Airflow waits until the event is stored that a filter of a shared stream has just yielded.
-
-    While a triggerer ends, it does not: ``SharedStreamManager.stop_all`` forgets the streams before it ends them, takes
-    events without a number to confirm, and counts them as stored. It tells nobody; this looks at what it wrote down.
-    True where that cannot be found, as in an Airflow that keeps its books otherwise.
-    """
-    from airflow.triggers import shared_stream
-
-    try:
-        context = shared_stream._reject_context.get()
-        if context is None:
-            return True
-        entry = context.group._outstanding.get(context.event_id)
-        binding = entry and entry.bindings.get(context.trigger_id)
-        return bool(binding and binding.unconfirmed_seqs)
-    except AttributeError:
-        return True
-
-
 def triggerer_setting(name: str, default: float) -> float:
     """
     Return a number from Airflow's ``[triggerer]`` settings.
@@ -216,9 +192,7 @@ __all__ = [
     "get_hook_lineage_collector",
     "get_xcom",
     "import_string",
-    "is_event_awaited",
     "mask_secret",
-    "reject_shared_stream_event",
     "task_decorator_factory",
     "triggerer_setting",
 ]

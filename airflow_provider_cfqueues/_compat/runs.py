@@ -7,15 +7,17 @@ API: there, a task uses the database.
 
 from __future__ import annotations
 
-import threading
 from datetime import datetime, timezone
 from typing import Any, Protocol
+
+from airflow import __version__ as AIRFLOW_VERSION
+
+from airflow_provider_cfqueues._compat.supervisor import share_supervisor
 
 ACTIVE_STATES = ("queued", "running")
 _NOT_FOUND = 404
 _BAD_REQUEST = 400
 _TRIES = 3
-_SUPERVISOR_LOCK = threading.Lock()  # one socket for a process, and Airflow 3.0 and 3.1 have no lock of their own
 
 
 class DagRuns(Protocol):
@@ -71,11 +73,9 @@ def find_dag_runs(dag_id: str) -> DagRuns:
     :param dag_id: ID of the DAG.
     :raises RuntimeError: this is Airflow 3, and no task runs here.
     """
-    try:
-        from airflow.sdk.execution_time import task_runner
-    except ImportError:  # Airflow 2
+    if AIRFLOW_VERSION.startswith("2."):
         return _DatabaseRuns(dag_id)
-    supervisor = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    supervisor = share_supervisor()
     if supervisor is None:
         msg = f"Cannot start runs of DAG {dag_id!r}: Airflow 3 lets only a running task do that. Use dag.test()"
         raise RuntimeError(msg)
@@ -152,8 +152,7 @@ class _SupervisorRuns:
         from airflow.sdk.exceptions import AirflowRuntimeError
 
         try:
-            with _SUPERVISOR_LOCK:
-                return self._supervisor.send(message)
+            return self._supervisor.send(message)
         except AirflowRuntimeError as error:
             detail = error.error.detail or {}
             raise _RefusedError(detail.get("status_code"), detail.get("detail"), str(error)) from error

@@ -37,7 +37,8 @@ def parse_consumer(
 
     :param batch_size: messages per pull unless the pull says otherwise, 1 to 100.
     :param max_retries: deliveries after which a message leaves the queue, 0 to 100.
-    :param retry_delay: seconds that a retry waits unless it says otherwise, 0 to 86,400.
+    :param retry_delay: seconds until a message comes again that was retried without a delay, or whose lease ended, 0
+        to 86,400.
     :param visibility_timeout: seconds that a lease lasts unless the pull says otherwise, up to 43,200.
     :param dead_letter_queue: name of the queue for messages that were delivered too often.
     :param prefix: what stands before ``max_retries`` and ``retry_delay`` where an operator calls them otherwise, for

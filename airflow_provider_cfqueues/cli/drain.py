@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Callable, Sequence
 from threading import Event
 from typing import Any
@@ -19,10 +20,18 @@ from airflow_provider_cfqueues.cli.lookup import find_queue
 from airflow_provider_cfqueues.cli.running import FAILED, INTERRUPTED, command, describe, told_to_stop
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.cli.sink import Sink, open_sink
+from airflow_provider_cfqueues.engines.settlement import (
+    Happened,
+    Kind,
+    Situation,
+    choose_settlement,
+)
+from airflow_provider_cfqueues.engines.settlement_log import log_settlements
+from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.waiting import Idling
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, shorten_lease
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
-from airflow_provider_cfqueues.models import Lease, Message, PullResult
+from airflow_provider_cfqueues.models import Message, PullResult
 from airflow_provider_cfqueues.texts import to_reason
 
 BATCH = 100
@@ -74,7 +83,8 @@ class Drain:
         self._sink = sink
         self._visibility_timeout = visibility_timeout
         self._backlog: int | None = None
-        self.written = self.acked = self.given_back = 0
+        self.written = 0
+        self.fates: Counter[Kind] = Counter()
         self.held: dict[str, str] = {}
         """The leases that are not known to be settled, with the IDs of their messages."""
         self._texts: dict[str, str] = {}
@@ -114,9 +124,9 @@ class Drain:
     def _move(self, pulled: PullResult) -> int:
         self.held |= {message.lease_id: message.id for message in pulled}
         written, failure = self._write(pulled)
-        self.written += len(written)
+        self.written += written
         try:
-            acked = self._settle(written, pulled[len(written) :])
+            acked = self._settle(pulled, written)
         except CloudflareQueuesError as error:
             if failure is None:
                 raise
@@ -125,8 +135,8 @@ class Drain:
             raise failure
         return acked
 
-    def _write(self, messages: Sequence[Message]) -> tuple[Sequence[Message], OSError | None]:
-        """Return the messages that are on the disk, and what kept the others from it."""
+    def _write(self, messages: Sequence[Message]) -> tuple[int, OSError | None]:
+        """Return how many messages are on the disk, and what kept the others from it."""
         count, failure = 0, None
         try:
             while count < len(messages):
@@ -137,21 +147,32 @@ class Drain:
         try:
             self._sink.sync()
         except OSError as error:
-            return (), failure or error
-        return messages[:count], failure
+            return 0, failure or error
+        return count, failure
 
-    def _settle(self, done: Sequence[Message], rest: Sequence[Message]) -> int:
-        back = [Lease(lease_id=message.lease_id, delay_seconds=0) for message in rest]
-        result = self._hook.ack(self._queue_id, acks=done, retries=back)
-        unconfirmed = {*result.unconfirmed}
+    def _settle(self, pulled: PullResult, written: int) -> int:
+        situation = Situation(consumer=pulled.consumer, can_dead_letter=False)
+        settlements = [
+            choose_settlement(
+                message,
+                Happened.HANDLED if position < written else Happened.NOT_STARTED,
+                situation,
+                reason="it could not be written",
+                delay_seconds=0,
+            )
+            for position, message in enumerate(pulled)
+        ]
+        log_settlements(self._hook.log, self._hook.name_of(self._queue_id), settlements)
+        settling = Settling(settlements, situation)
+        result = self._hook.run(settling.send(self._queue_id, None))
         self._texts |= {lease_id: to_reason(text) for lease_id, text in result.warnings.items()}
-        for message in (*done, *rest):
-            if message.lease_id not in unconfirmed:
-                self.held.pop(message.lease_id, None)
-        acked = sum(message.lease_id not in unconfirmed for message in done)
-        self.acked += acked
-        self.given_back += sum(message.lease_id not in unconfirmed for message in rest)
-        return acked
+        log_settlements(self._hook.log, self._hook.name_of(self._queue_id), settling.changed)
+        for settlement, confirmed in settling.settled:
+            if confirmed:
+                self.held.pop(settlement.message.lease_id, None)
+        counts = settling.counts()
+        self.fates += counts
+        return counts[Kind.ACKED]
 
     def facts(self) -> dict[str, Any]:
         """Return what was done, as plain JSON values."""
@@ -166,8 +187,9 @@ class Drain:
         return {
             "queue_id": self._queue_id,
             "written": self.written,
-            "acked": self.acked,
-            "given_back": self.given_back,
+            "acked": self.fates[Kind.ACKED],
+            "given_back": self.fates[Kind.RETRIED],
+            "renewed": self.fates[Kind.RENEWED],
             "unconfirmed": len(self.held),
             "not_confirmed": listed[:MAX_LISTED],
             "backlog_count": self._backlog,
@@ -179,9 +201,12 @@ class Drain:
 
         :param queue: the queue, as it was given.
         """
-        parts = [f"Wrote {number(self.written)} messages of {queue} to {self._sink.name}, acked {number(self.acked)}"]
-        if self.given_back:
-            parts.append(f"gave {number(self.given_back)} back, which used up one delivery of each")
+        acked, given_back, renewed = (number(self.fates[kind]) for kind in (Kind.ACKED, Kind.RETRIED, Kind.RENEWED))
+        parts = [f"Wrote {number(self.written)} messages of {queue} to {self._sink.name}, acked {acked}"]
+        if self.fates[Kind.RETRIED]:
+            parts.append(f"gave {given_back} back, which used up one delivery of each")
+        if self.fates[Kind.RENEWED]:
+            parts.append(f"sent {renewed} to their queue again, because that may have been their last delivery")
         if self._backlog and not self.held:
             parts.append(f"its backlog is {number(self._backlog)}")
         lines = [", ".join(parts)]

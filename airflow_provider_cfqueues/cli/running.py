@@ -61,10 +61,10 @@ def describe(error: Exception) -> str:
     """
     if not isinstance(error, CloudflareQueuesError) or error.progress is None:
         return str(error)
-    progress, error.progress = error.progress, None
+    progress = error.progress
     done = len(progress.done)
     total = done + len(progress.unconfirmed) + len(progress.unknown) + len(progress.not_done)
-    return f"{error} {done} of {total} {progress.kind} were done before, {len(progress.unknown)} may be."
+    return f"{error.brief()} {done} of {total} {progress.kind} were done before, {len(progress.unknown)} may be."
 
 
 def _fail(text: str, code: int) -> int:

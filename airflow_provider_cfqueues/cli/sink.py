@@ -18,7 +18,6 @@ from airflow_provider_cfqueues.models import Message
 
 BEGINNING = b'{"id": '
 """How each line begins."""
-BLOCK = 65_536
 LONGEST_LINE = 2_000_000
 """More than any message takes: the API carries 128 KB, and JSON writes a byte as six at the most."""
 
@@ -60,11 +59,14 @@ class Sink:
 
         :raises OSError: what was written since the last time may be lost.
         """
-        if self._keeps:
-            try:
-                os.fsync(self._descriptor)
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, self.name) from None
+        if not self._keeps:
+            return
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.name) from None
+        if self._is_file and not os.fstat(self._descriptor).st_nlink:
+            raise OSError(errno.ENOENT, "Somebody deleted the file, and what was written to it", self.name)
 
     def prepare(self, tell: Callable[[str], None]) -> None:
         """
@@ -100,7 +102,11 @@ class Sink:
     def _end_last_line(self, tell: Callable[[str], None]) -> None:
         """Cut the half line of a run that was killed while it wrote; end a whole one whose line end is missing."""
         size = os.fstat(self._descriptor).st_size
-        rest = _after_last_line_end(Path(self.name), size) if size else b""
+        if not size:
+            return
+        with Path(self.name).open("rb") as file:
+            file.seek(max(0, size - LONGEST_LINE - 1))
+            rest = file.read().rpartition(b"\n")[2]
         if not rest:
             return
         if _is_object(rest):
@@ -151,21 +157,6 @@ def open_sink(path: str, stdout: TextIO, tell: Callable[[str], None]) -> Iterato
         yield sink
     finally:
         os.close(descriptor)
-
-
-def _after_last_line_end(path: Path, size: int) -> bytes:
-    """Return what follows the last line end, no more than shows that it is too long for a line."""
-    rest = b""
-    with path.open("rb") as file:
-        while size and len(rest) <= LONGEST_LINE:
-            start = max(0, size - BLOCK)
-            file.seek(start)
-            _, found, after = file.read(size - start).rpartition(b"\n")
-            rest = after + rest
-            if found:
-                break
-            size = start
-    return rest
 
 
 def _is_object(text: bytes) -> bool:

@@ -114,6 +114,27 @@ def update_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[
     return consumer
 
 
+def delete_pull_consumer(queue_id: str, known: Known) -> Flow[None]:
+    """
+    Remove a queue's pull consumer.
+
+    :param queue_id: ID of the queue.
+    :param known: what was looked up before; the consumer is taken out of it.
+    :raises NotFoundError: the queue has no pull consumer.
+    """
+    known.consumers.pop(queue_id, None)
+    consumers: list[Consumer] = yield queue_calls.list_consumers(queue_id)
+    consumer_id = next((consumer.consumer_id for consumer in consumers if consumer.type == "http_pull"), None)
+    if consumer_id is None:
+        msg = "The queue has no pull consumer"
+        raise NotFoundError(msg, queue=queue_id)
+    try:
+        yield queue_calls.delete_consumer(queue_id, consumer_id)
+    except NotFoundError as error:
+        if not error.maybe_applied:
+            raise
+
+
 def ensure_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[EnsuredConsumer]:
     """
     See to it that a queue has a pull consumer with the wanted settings, and that it lets itself be pulled.

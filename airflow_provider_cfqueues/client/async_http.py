@@ -15,9 +15,7 @@ import h11
 from airflow_provider_cfqueues.client.call import MAX_ANSWER_BYTES, Answer, Call
 from airflow_provider_cfqueues.client.environment import Network
 from airflow_provider_cfqueues.client.failures import (
-    ANSWER_TIMEOUT_SECONDS,
     CONNECT_TIMEOUT_SECONDS,
-    READ_TIMEOUT_SECONDS,
     TooLarge,
     TooSlow,
     no_answer,
@@ -44,11 +42,13 @@ class AsyncHttp:
 
     :param settings: the checked connection.
     :param network: how the API is reached.
+    :param timeout: seconds that an answer may take.
     """
 
-    def __init__(self, settings: Settings, network: Network) -> None:
+    def __init__(self, settings: Settings, network: Network, timeout: float) -> None:
         self._settings = settings
         self._network = network
+        self._timeout = timeout
         self._url = urlsplit(settings.base_url)
         self._tls = network.tls if self._url.scheme == "https" else None
         self._headers = [("Host", self._url.netloc), *settings.headers().items()]
@@ -67,7 +67,7 @@ class AsyncHttp:
             connection = await self._take(call)
             sent_at = datetime.now(timezone.utc)
             try:
-                response = await connection.exchange(*self._request(call))
+                response = await connection.exchange(*self._request(call), timeout=self._timeout)
             except (TooLarge, TooSlow, h11.ProtocolError, OSError, ValueError) as error:
                 raise no_answer(call, self._settings, self._network, error, connected=True) from error
             finally:
@@ -155,8 +155,7 @@ class Connection(asyncio.Protocol):
         self._response: h11.Response | None = None
         self._pieces: list[bytes] = []
         self._size = 0
-        self._heard_at = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._has_heard = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note the transport."""
@@ -175,20 +174,20 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def exchange(self, request: h11.Request, content: bytes = b"") -> Response:
+    async def exchange(self, request: h11.Request, content: bytes = b"", *, timeout: float) -> Response:
         """
         Send a request and return what comes back.
 
         :param request: its method, target and headers.
         :param content: its body.
+        :param timeout: seconds that the answer may take.
         :raises TooLarge: more came than the API sends.
         :raises TooSlow: it was not complete in time.
-        :raises OSError: the connection broke, or nothing arrived for too long.
+        :raises OSError: the connection broke, or nothing came in time.
         """
         self._answer = self._loop.create_future()
-        self._response, self._pieces, self._size = None, [], 0
-        self._heard_at = self._loop.time()
-        self._check_time(self._heard_at + ANSWER_TIMEOUT_SECONDS)
+        self._response, self._pieces, self._size, self._has_heard = None, [], 0, False
+        timer = self._loop.call_later(timeout, self._time_out)
         try:
             parts = (self._http.send(event) for event in (request, h11.Data(data=content), h11.EndOfMessage()))
             self._transport.write(b"".join(part for part in parts if part))
@@ -198,8 +197,7 @@ class Connection(asyncio.Protocol):
             raise
         finally:
             self._answer = None
-            if self._timer is not None:
-                self._timer.cancel()
+            timer.cancel()
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
         return response
@@ -213,7 +211,8 @@ class Connection(asyncio.Protocol):
         :raises OSError: it refuses.
         """
         response = await self.exchange(
-            h11.Request(method="CONNECT", target=target, headers=[("Host", target), *headers])
+            h11.Request(method="CONNECT", target=target, headers=[("Host", target), *headers]),
+            timeout=CONNECT_TIMEOUT_SECONDS,
         )
         if not 200 <= response.status < 300:
             raise ConnectionRefusedError(f"the proxy answers HTTP {response.status}")
@@ -232,7 +231,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take in what arrived."""
-        self._heard_at = self._loop.time()
+        self._has_heard = True
         self._take_in(data)
 
     def eof_received(self) -> None:
@@ -251,43 +250,35 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._http.receive_data(data)
-            while (event := self._http.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
-                self._take_event(event)
+            while (event := self._http.next_event()) is not h11.NEED_DATA:
+                if isinstance(event, h11.Response):
+                    self._response = event
+                elif isinstance(event, h11.Data):
+                    self._take_piece(event.data)
+                elif isinstance(event, h11.EndOfMessage) or event is h11.PAUSED:  # a proxy lets us through: no body
+                    self._answer.set_result(self._finished())
+                    break
         except (h11.ProtocolError, TooLarge) as error:
             self._fail(error)
-        else:
-            if event is h11.PAUSED and not self._answer.done():  # the answer of a proxy that lets us through
-                self._finish()
 
-    def _take_event(self, event: Any) -> None:
-        if isinstance(event, h11.Response):
-            self._response = event
-        elif isinstance(event, h11.Data):
-            self._size += len(event.data)
-            if self._size > MAX_ANSWER_BYTES:
-                raise TooLarge
-            self._pieces.append(event.data)
-        elif isinstance(event, h11.EndOfMessage):
-            self._finish()
+    def _take_piece(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > MAX_ANSWER_BYTES:
+            raise TooLarge
+        self._pieces.append(piece)
 
-    def _finish(self) -> None:
-        if self._answer is not None and self._response is not None:
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self._response.headers}
-            self._answer.set_result(Response(self._response.status_code, headers, b"".join(self._pieces)))
+    def _finished(self) -> Response:
+        head = self._response
+        assert head is not None  # noqa: S101 - h11 gives it before any other event
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+        return Response(head.status_code, headers, b"".join(self._pieces))
 
     def _fail(self, error: Exception) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
 
-    def _check_time(self, ends_at: float) -> None:
-        now = self._loop.time()
-        silent_until = self._heard_at + READ_TIMEOUT_SECONDS
-        if now >= ends_at:
-            self._fail(TooSlow())
-        elif now >= silent_until:
-            self._fail(TimeoutError(f"nothing arrived for {READ_TIMEOUT_SECONDS} s"))
-        else:
-            self._timer = self._loop.call_at(min(ends_at, silent_until), self._check_time, ends_at)
+    def _time_out(self) -> None:
+        self._fail(TooSlow() if self._has_heard else TimeoutError("nothing arrived in time"))
 
 
 def _http() -> h11.Connection:

@@ -67,6 +67,7 @@ class Call(Generic[T]):
     """
     One REST call.
 
+    :param operation: what it does in one word, for metrics and traces.
     :param name: what it does, for errors and logs.
     :param method: the HTTP method.
     :param path: below the base URL; ``{account_id}`` is filled in by the client.
@@ -79,6 +80,7 @@ class Call(Generic[T]):
     :param repeat_also: errors that pass in this call, though not in others.
     """
 
+    operation: str
     name: str
     method: str
     path: str
@@ -93,13 +95,6 @@ class Call(Generic[T]):
     def content(self) -> bytes | None:
         """Return the body of the request."""
         return None if self.payload is None else encode_json(self.payload)
-
-    @property
-    def operation(self) -> str:
-        """What it does in one word, for metrics and traces: by its method and the last known part of its path."""
-        known = (_OPERATIONS.get((self.method, part)) for part in reversed(self.path.split("/")))
-        operation = next(filter(None, known), "other")
-        return "get_queue" if operation == "list_queues" and self.queue else operation
 
     def read_answer(self, answer: Answer, *, repeated: bool = False, secret: str = "") -> T:
         """
@@ -182,24 +177,6 @@ class Call(Generic[T]):
 
 _BY_HEADER = 32
 """For zlib: whether it is gzip or deflate is known by its first bytes."""
-
-_OPERATIONS = {
-    ("POST", "pull"): "pull",
-    ("POST", "ack"): "ack",
-    ("POST", "batch"): "send",
-    ("POST", "peek"): "peek",
-    ("GET", "metrics"): "get_metrics",
-    ("POST", "purge"): "purge",
-    ("GET", "purge"): "get_purge",
-    ("GET", "consumers"): "list_consumers",
-    ("POST", "consumers"): "create_consumer",
-    ("PUT", "consumers"): "update_consumer",
-    ("GET", "queues"): "list_queues",
-    ("POST", "queues"): "create_queue",
-    ("PATCH", "queues"): "update_queue",
-    ("DELETE", "queues"): "delete_queue",
-    ("GET", "verify"): "verify",
-}
 
 _BY_CODE: dict[int, type[errors.ApiError]] = {
     6003: errors.AuthenticationError,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -95,6 +96,8 @@ def _proxy(environ: Mapping[str, str]) -> tuple[str, SplitResult | None]:
         usable = proxy.scheme in ("http", "https") and proxy.hostname and proxy.port != 0
     except ValueError:
         usable = None
+    if usable and proxy.scheme == "https" and sys.version_info < (3, 11):
+        raise ValueError(f"{name} names an https:// proxy, which asyncio can use from Python 3.11 on: use http://")
     if not usable:  # the value may hold a password, so it is not shown
         raise ValueError(f"{name} is not the URL of an HTTP proxy such as http://proxy.example.com:3128")
     return name, proxy

@@ -10,10 +10,6 @@ from airflow_provider_cfqueues.client.environment import Network
 from airflow_provider_cfqueues.client.settings import Settings
 
 CONNECT_TIMEOUT_SECONDS = 5
-READ_TIMEOUT_SECONDS = 30
-"""A try ends when nothing arrives for so long."""
-ANSWER_TIMEOUT_SECONDS = 40
-"""A try ends after so long even if something arrives all the time."""
 
 
 class TooLarge(Exception):
@@ -21,7 +17,7 @@ class TooLarge(Exception):
 
 
 class TooSlow(Exception):
-    """The answer was not complete in time."""
+    """Some of the answer came, but not all of it in time."""
 
 
 def no_answer(
@@ -40,7 +36,7 @@ def no_answer(
         msg = f"Could not {call.name}: the answer is larger than {MAX_ANSWER_BYTES // 1_000_000} MB"
         return errors.ResponseTooLargeError(msg, queue=call.queue)
     if isinstance(error, TooSlow):
-        msg = f"Could not {call.name}: the answer was not complete after {ANSWER_TIMEOUT_SECONDS} s"
+        msg = f"Could not {call.name}: its answer began, but was not complete in time"
         return errors.ResponseTooSlowError(msg, queue=call.queue)
     cause = getattr(error.args[0] if error.args else None, "reason", error)  # of requests' nest, the innermost
     msg = f"Could not {call.name}: {type(cause).__name__}: {cause}"
@@ -49,5 +45,5 @@ def no_answer(
     if settings.is_loopback and not connected:
         msg += f". Nothing answers at {settings.base_url}: is the emulator running, and is this its port?"
     failed = errors.TransportError(msg, queue=call.queue)
-    failed.maybe_applied = connected
+    failed.add(maybe_applied=connected)
     return failed

@@ -106,7 +106,7 @@ def test_connection(credentials: Credentials) -> Flow[str]:
     try:
         queues, more = yield queue_calls.list_queues(1)
     except (AuthenticationError, PermissionDeniedError) as error:
-        error.message = f"{may_not} list the account's queues ('Queues Read' is missing): {error.message}"
+        error.add(message=f"{may_not} list the account's queues ('Queues Read' is missing): {error.message}")
         raise
     count = f"{len(queues)}{' or more' if more else ''}"
     return (

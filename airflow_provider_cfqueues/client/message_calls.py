@@ -63,6 +63,7 @@ def ack(queue_id: str, acks: Sequence[str], retries: Sequence[Lease]) -> Call[Ac
         )
 
     return Call(
+        operation="ack",
         name="settle leases",
         method="POST",
         path=reading.messages_path(queue_id, "/ack"),
@@ -134,6 +135,7 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
 
     milliseconds = None if visibility_timeout is None else max(1, round(visibility_timeout * 1000))
     return Call(
+        operation="pull",
         name="pull messages",
         method="POST",
         path=reading.messages_path(queue_id, "/pull"),
@@ -200,6 +202,7 @@ def peek(queue_id: str, max_messages: int) -> Call[list[PeekedMessage]]:
         return [PeekedMessage(ref=item.get("ref"), **_content(item)) for item in items if isinstance(item, Mapping)]
 
     return Call(
+        operation="peek",
         name="peek at messages",
         method="POST",
         path=reading.messages_path(queue_id, "/peek"),
@@ -220,6 +223,7 @@ def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous
     :param repeat_ambiguous: repeat also where the messages may have been accepted.
     """
     return Call(
+        operation="send",
         name="send messages",
         method="POST",
         path=reading.messages_path(queue_id, "/batch"),
@@ -248,6 +252,7 @@ def get_metrics(queue_id: str) -> Call[QueueMetrics]:
     :param queue_id: ID of the queue.
     """
     return Call(
+        operation="get_metrics",
         name="read the metrics",
         method="GET",
         path=reading.queue_path(queue_id, "/metrics"),

@@ -8,11 +8,11 @@ from typing import Any
 
 from airflow_provider_cfqueues.bodies import encode_json
 from airflow_provider_cfqueues.client import message_calls
-from airflow_provider_cfqueues.client.flow import API_VISIBILITY_SECONDS, Flow, Known
-from airflow_provider_cfqueues.client.lookup import get_pull_consumer
+from airflow_provider_cfqueues.client.flow import API_VISIBILITY_SECONDS, Flow
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, Progress
 from airflow_provider_cfqueues.models import (
     AckResult,
+    Consumer,
     Lease,
     OutgoingMessage,
     PullResult,
@@ -50,29 +50,28 @@ def ack(queue_id: str, acks: Sequence[Lease], retries: Sequence[Lease]) -> Flow[
             )
         except CloudflareQueuesError as error:
             lease_ids = [lease if isinstance(lease, str) else lease.lease_id for lease in leases]
-            error.progress = _progress("leases", lease_ids, start, len(batch), error, result, result.unconfirmed)
+            progress = _progress("leases", lease_ids, start, len(batch), error, result, result.unconfirmed)
+            error.add(progress=progress)
             raise
         result = result.merge(part)
     return result
 
 
-def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, known: Known) -> Flow[PullResult]:
+def pull(
+    queue_id: str, max_messages: int, visibility_timeout: float | None, consumer: Consumer | None
+) -> Flow[PullResult]:
     """
     Lease messages: one request for each 100 asked for, until an answer is empty.
 
     An answer may hold fewer messages than asked for though more are waiting; a further request would be billed.
 
-    The first pull of a queue looks at its consumer, once, so that the end of each lease and the lack of a dead-letter
-    queue are known. That look is never repeated, and its failure fails nothing.
-
     :param queue_id: ID of the queue.
     :param max_messages: how many messages at the most.
     :param visibility_timeout: seconds that the leases last; None = the consumer's setting.
-    :param known: what was looked up before; the consumer is added to it.
+    :param consumer: the queue's pull consumer, where it could be read: says how long leases last.
     :raises CloudflareQueuesError: the first request failed for good. A later failure is the result's ``error``: the
         messages leased before it are not hidden behind it.
     """
-    consumer = yield from get_pull_consumer(queue_id, known)
     lease_seconds = visibility_timeout
     if lease_seconds is None and consumer is not None:
         lease_seconds = consumer.visibility_timeout
@@ -115,7 +114,7 @@ def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous
         try:
             part: SendResult = yield message_calls.send(queue_id, batch, repeat_ambiguous=repeat_ambiguous)
         except CloudflareQueuesError as error:
-            error.progress = _progress("messages", range(len(messages)), start, len(batch), error, result)
+            error.add(progress=_progress("messages", range(len(messages)), start, len(batch), error, result))
             raise
         start += len(batch)
         result = SendResult(sent_count=start, backlog=part.backlog)
@@ -158,7 +157,7 @@ def batches(messages: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMessag
 def _wire_size(message: OutgoingMessage, position: int) -> int:
     try:
         body = message.body
-        content = body.encode() if message.content_type == "text" else encode_json(body)
+        content = body.encode(errors="surrogatepass") if message.content_type == "text" else encode_json(body)
         size = len(content) + message_calls.MESSAGE_OVERHEAD_BYTES
     except (TypeError, ValueError, RecursionError) as error:
         msg = f"messages[{position}]: the body cannot be sent as JSON: {error}. Nothing was sent"

@@ -18,6 +18,7 @@ def list_consumers(queue_id: str) -> Call[list[Consumer]]:
     :param queue_id: ID of the queue.
     """
     return Call(
+        operation="list_consumers",
         name="read the consumers",
         method="GET",
         path=reading.queue_path(queue_id, "/consumers"),
@@ -34,6 +35,7 @@ def create_consumer(queue_id: str, consumer: Consumer) -> Call[Consumer]:
     :param consumer: its settings; what is None is left to the API.
     """
     return Call(
+        operation="create_consumer",
         name="create the pull consumer",
         method="POST",
         path=reading.queue_path(queue_id, "/consumers"),
@@ -51,12 +53,30 @@ def replace_consumer(queue_id: str, consumer: Consumer) -> Call[Consumer]:
     :param consumer: all of its settings, with its ID.
     """
     return Call(
+        operation="update_consumer",
         name="update the pull consumer",
         method="PUT",
         path=reading.queue_path(queue_id, f"/consumers/{consumer.consumer_id}"),
         queue=queue_id,
         payload=_consumer_payload(consumer),
         read=lambda envelope: reading.read_consumer(envelope.result),
+    )
+
+
+def delete_consumer(queue_id: str, consumer_id: str) -> Call[None]:
+    """
+    Remove a consumer (``queues-delete-consumer``); the messages stay.
+
+    :param queue_id: ID of the queue.
+    :param consumer_id: ID of the consumer.
+    """
+    return Call(
+        name="delete the pull consumer",
+        operation="delete_consumer",
+        method="DELETE",
+        path=reading.queue_path(queue_id, f"/consumers/{consumer_id}"),
+        queue=queue_id,
+        read=lambda envelope: None,
     )
 
 
@@ -81,6 +101,7 @@ def get_queue(queue_id: str) -> Call[Queue]:
     :param queue_id: ID of the queue.
     """
     return Call(
+        operation="get_queue",
         name="read the queue",
         method="GET",
         path=reading.queue_path(queue_id, ""),
@@ -99,6 +120,7 @@ def create_queue(name: str, settings: Mapping[str, Any]) -> Call[Queue]:
     :param settings: the queue's settings that are wanted.
     """
     return Call(
+        operation="create_queue",
         name="create the queue",
         method="POST",
         path="/accounts/{account_id}/queues",
@@ -116,6 +138,7 @@ def update_queue(queue_id: str, settings: Mapping[str, Any]) -> Call[Queue]:
     :param settings: the settings to change.
     """
     return Call(
+        operation="update_queue",
         name="change the settings of the queue",
         method="PATCH",
         path=reading.queue_path(queue_id, ""),
@@ -132,6 +155,7 @@ def delete_queue(queue_id: str) -> Call[None]:
     :param queue_id: ID of the queue.
     """
     return Call(
+        operation="delete_queue",
         name="delete the queue",
         method="DELETE",
         path=reading.queue_path(queue_id, ""),
@@ -147,6 +171,7 @@ def purge(queue_id: str) -> Call[None]:
     :param queue_id: ID of the queue.
     """
     return Call(
+        operation="purge",
         name="purge the queue",
         method="POST",
         path=reading.queue_path(queue_id, "/purge"),
@@ -176,6 +201,7 @@ def get_purge_status(queue_id: str) -> Call[PurgeStatus]:
         )
 
     return Call(
+        operation="get_purge",
         name="read the purge status",
         method="GET",
         path=reading.queue_path(queue_id, "/purge"),
@@ -199,6 +225,7 @@ def list_queues(page: int, name: str | None = None) -> Call[tuple[list[Queue], b
         return queues, bool(queues) and page < _pages(envelope.result_info)
 
     return Call(
+        operation="list_queues",
         name="list the queues",
         method="GET",
         path="/accounts/{account_id}/queues",
@@ -220,6 +247,7 @@ def verify_token(*, account_owned: bool) -> Call[str]:
         endpoint of its own and gets 401 on the other.
     """
     return Call(
+        operation="verify",
         name="verify the API token",
         method="GET",
         path=("/accounts/{account_id}" if account_owned else "/user") + "/tokens/verify",

@@ -24,8 +24,8 @@ class RepeatPolicy:
     """
     How long a failed call is repeated, and how long to wait in between.
 
-    :param max_seconds: no repeat starts later than this after the first try. A try itself ends when nothing arrives for
-        30 seconds, and at the latest after 40.
+    :param max_seconds: no repeat starts later than this after the first try.
+    :param answer_timeout: seconds after which a try ends, whether nothing arrives or too little.
     :param first_wait: seconds of the first wait; it doubles with each.
     :param max_wait: where the doubling ends.
     :param jitter: up to how many seconds are added to each wait at random.
@@ -34,6 +34,7 @@ class RepeatPolicy:
     """
 
     max_seconds: float = 60
+    answer_timeout: float = 30
     first_wait: float = 0.5
     max_wait: float = 8
     jitter: float = 1
@@ -137,10 +138,10 @@ class Tries(Generic[T]):
     def _may_repeat(self, error: BaseException) -> bool:
         if not isinstance(error, CloudflareQueuesError):
             return False
-        error.conn_id = self._settings.conn_id
-        error.hide(self._settings.credentials.secret)
         # A refusal of this try says nothing of an earlier one whose answer was lost.
-        self._ambiguous = error.maybe_applied = self._ambiguous or error.maybe_applied
+        self._ambiguous = self._ambiguous or error.maybe_applied
+        error.add(conn_id=self._settings.conn_id, maybe_applied=self._ambiguous)
+        error.hide(self._settings.credentials.secret)
         return self._call.may_repeat(error) and (error.retry_after or 0) <= self._policy.max_retry_after
 
     def _is_over(self, state: tenacity.RetryCallState) -> bool:

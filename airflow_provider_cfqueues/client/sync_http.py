@@ -18,9 +18,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationValueErro
 from airflow_provider_cfqueues.client.call import MAX_ANSWER_BYTES, Answer, Call
 from airflow_provider_cfqueues.client.environment import Network
 from airflow_provider_cfqueues.client.failures import (
-    ANSWER_TIMEOUT_SECONDS,
     CONNECT_TIMEOUT_SECONDS,
-    READ_TIMEOUT_SECONDS,
     TooLarge,
     TooSlow,
     no_answer,
@@ -36,11 +34,13 @@ class SyncHttp:
 
     :param settings: the checked connection.
     :param network: how the API is reached.
+    :param timeout: seconds that an answer may take.
     """
 
-    def __init__(self, settings: Settings, network: Network) -> None:
+    def __init__(self, settings: Settings, network: Network, timeout: float) -> None:
         self._settings = settings
         self._network = network
+        self._timeout = timeout
         self._session = _Session()
         self._session.trust_env = False  # the environment is read for both clients, in one place
         self._session.headers.update(settings.headers())
@@ -58,24 +58,22 @@ class SyncHttp:
         :raises CloudflareQueuesError: no answer came that can be used.
         """
         sent_at = datetime.now(timezone.utc)
-        began = time.monotonic()
         try:
             with self._session.request(
                 call.method,
                 self._settings.url(call.path),
                 params=dict(call.params),
                 data=call.content(),
-                timeout=(CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS),
+                timeout=(CONNECT_TIMEOUT_SECONDS, self._timeout),
                 allow_redirects=False,
                 stream=True,
             ) as response:
                 content = _read(response.raw)
-        except (requests.RequestException, HTTPError, TooLarge, OSError, ValueError) as error:
+        except (requests.RequestException, HTTPError, TooLarge, TooSlow, OSError, ValueError) as error:
             if isinstance(error, requests.RequestException):
                 error.request = None  # its headers hold the credentials
-            failure = TooSlow() if time.monotonic() - began >= ANSWER_TIMEOUT_SECONDS else error
             connected = not _never_connected(error)
-            raise no_answer(call, self._settings, self._network, failure, connected=connected) from error
+            raise no_answer(call, self._settings, self._network, error, connected=connected) from error
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Answer(status=response.status_code, headers=headers, content=content, sent_at=sent_at)
 
@@ -112,25 +110,30 @@ class _Session(requests.Session):
         return None
 
 
-# A time-out of requests is one of each read. An answer that trickles would never end, so the reader below, which the
-# standard library's client is given, has an end of its own.
+# A time-out of requests is one of each read, so an answer that trickles would never end. The reader below, which the
+# standard library's client gets its bytes from, has one for the whole answer.
 
 
 class _TimedReader(io.RawIOBase):
     def __init__(self, raw: io.RawIOBase, connection: socket.socket) -> None:
         self._raw = raw
         self._connection = connection
-        self._ends_at = time.monotonic() + ANSWER_TIMEOUT_SECONDS
+        self._ends_at = time.monotonic() + (connection.gettimeout() or 0)
+        self._has_read = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        left = self._ends_at - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._connection.settimeout(min(READ_TIMEOUT_SECONDS, left))
-        return self._raw.readinto(buffer)
+        self._connection.settimeout(max(0.001, self._ends_at - time.monotonic()))
+        try:
+            size = self._raw.readinto(buffer)
+        except TimeoutError:
+            if self._has_read:
+                raise TooSlow from None
+            raise
+        self._has_read = True
+        return size
 
     def close(self) -> None:
         self._raw.close()

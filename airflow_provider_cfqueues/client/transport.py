@@ -67,7 +67,7 @@ class Client:
         self._sleep = sleep
         self._observe = observe
         self._told = Told()
-        self._http = SyncHttp(settings, network or read_environment(settings))
+        self._http = SyncHttp(settings, network or read_environment(settings), self._policy.answer_timeout)
 
     def run(self, flow: Flow[T]) -> T:
         """
@@ -88,7 +88,7 @@ class Client:
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except CloudflareQueuesError as error:
-            error.conn_id = self.settings.conn_id
+            error.add(conn_id=self.settings.conn_id)
             raise
 
     def call(self, call: Call[T]) -> T:
@@ -147,7 +147,7 @@ class AsyncClient:
         self._sleep = sleep
         self._observe = observe
         self._told = Told()
-        self._http = AsyncHttp(settings, network or read_environment(settings))
+        self._http = AsyncHttp(settings, network or read_environment(settings), self._policy.answer_timeout)
 
     async def run(self, flow: Flow[T]) -> T:
         """
@@ -168,7 +168,7 @@ class AsyncClient:
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except CloudflareQueuesError as error:
-            error.conn_id = self.settings.conn_id
+            error.add(conn_id=self.settings.conn_id)
             raise
 
     async def call(self, call: Call[T]) -> T:

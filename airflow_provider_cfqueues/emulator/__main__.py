@@ -8,19 +8,16 @@ import logging
 import signal
 import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues import emulator
 from airflow_provider_cfqueues.emulator import start
 from airflow_provider_cfqueues.emulator.model import BrokerError
-from airflow_provider_cfqueues.emulator.options import OPTIONS
+from airflow_provider_cfqueues.emulator.options import OPTIONS, PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ONE_FILE = Path(sys.argv[0])
-"""What was started, if it is the file that ``scripts/emulator_file`` builds."""
 EPILOG = """\
 With "conformance" as the first argument it checks whether an endpoint behaves as this emulator: conformance --help
 
@@ -32,7 +29,7 @@ and queues (NAME: ID). Logs go to stderr. Stop it with Ctrl-C or SIGTERM.
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(
-        prog=f"python {ONE_FILE.name}" if ONE_FILE.suffix == ".pyz" else "python -m airflow_provider_cfqueues.emulator",
+        prog=PROGRAM,
         description="Run a local Cloudflare Queues that speaks the same HTTP.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -55,7 +55,7 @@ class BrowserGuard:
                 f"the emulator does not know itself as {name!r}. If that is its name in a network of containers, or "
                 "in a hosts file, start it with --allow-host and that name"
             )
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and origin.partition("://")[2].lower() != host.lower():
             return f"a page of {origin!r} sent this, and only pages of the emulator itself may use it from a browser"
         return None
 

@@ -6,8 +6,13 @@ Every ``airflow`` command loads this module, so it imports next to nothing.
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
+PROGRAM = "python -m airflow_provider_cfqueues.emulator"
+if sys.argv[0].endswith(".pyz"):  # the file that scripts/emulator_file builds
+    PROGRAM = f"python {os.path.basename(sys.argv[0])}"
 ACCOUNT_ID = "0" * 31 + "1"
 API_TOKEN = "emulator-token"  # noqa: S105 -- opens nothing but an emulator
 JSON_ENCODINGS = ("base64", "plain")

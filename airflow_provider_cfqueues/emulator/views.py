@@ -69,23 +69,30 @@ def metrics(db: sqlite3.Connection, queue: Queue) -> Metrics:
 def report(db: sqlite3.Connection, queue: Queue, now: int, limit: int) -> Report:
     """Return all there is to know of a queue, with its oldest messages."""
     totals = db.execute("SELECT * FROM queues WHERE number = ?", (queue.number,)).fetchone()
-    states = {"ready": 0, "delayed": 0, "leased": 0}
-    for row in db.execute(
-        "SELECT leased, visible_ms > ? AS later, count(*) AS amount FROM messages WHERE queue = ? GROUP BY 1, 2",
-        (now, queue.number),
-    ):
-        states[_state(row["leased"], row["later"])] += row["amount"]
+    backlog = metrics(db, queue)
+    states = _states(db, queue, now, backlog.backlog_count)
     rows = db.execute(
-        f"SELECT {_COLUMNS} FROM messages WHERE queue = ? ORDER BY number LIMIT ?",  # noqa: S608 -- of this module
+        f"SELECT {_COLUMNS} FROM messages WHERE queue = ? ORDER BY expires_ms, number LIMIT ?",  # noqa: S608 -- of this module
         (queue.number, limit),
     )
     return Report(
         queue=queue,
-        metrics=metrics(db, queue),
+        metrics=backlog,
         states=states,
         totals={name: totals[name] for name in COUNTERS},
         messages=[message(row, _state(row["leased"], row["visible_ms"] > now)) for row in rows],
     )
+
+
+def _states(db: sqlite3.Connection, queue: Queue, now: int, backlog: int) -> dict[str, int]:
+    """Count by state, without a look at those that are ready: they may be many."""
+    [leased] = db.execute(
+        "SELECT count(*) FROM messages INDEXED BY messages_leased WHERE leased AND queue = ?", (queue.number,)
+    ).fetchone()
+    [delayed] = db.execute(
+        "SELECT count(*) FROM messages WHERE queue = ? AND NOT leased AND visible_ms > ?", (queue.number, now)
+    ).fetchone()
+    return {"ready": backlog - leased - delayed, "delayed": delayed, "leased": leased}
 
 
 def _state(leased: int, later: int) -> str:

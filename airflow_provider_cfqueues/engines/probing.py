@@ -1,32 +1,38 @@
 """
 What a sensor waits for: a probe, asked at each poke, by a worker or by the triggerer.
 
-A probe asks in a generator: it yields the name of a call of the hook and its arguments, and is sent what the call
-returned or raised. So each decision stands here once, for the sync and the async call.
+A probe asks in a flow, which ``hook.run`` and ``hook.arun`` drive. So each decision stands here once, for the sync and
+the async call.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
+from airflow_provider_cfqueues.engines.settlement import Happened, Situation, choose_settlement
+from airflow_provider_cfqueues.engines.settlement_log import log_settlements
+from airflow_provider_cfqueues.engines.settling import Settling
+from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
+from airflow_provider_cfqueues.engines.unmatched import check_unmatched
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MatchFailedError
 from airflow_provider_cfqueues.matching import AnyMessage, Match, Matcher
-from airflow_provider_cfqueues.models import DEFAULT_MAX_RETRIES
 
 if TYPE_CHECKING:
+    from airflow_provider_cfqueues.client.flow import Flow
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
-    from airflow_provider_cfqueues.models import Consumer, Message, PeekedMessage, PullResult, QueueMetrics
-
-T = TypeVar("T")
-Asking: TypeAlias = Generator[tuple[str, dict[str, Any]], Any, T]
+    from airflow_provider_cfqueues.models import Message, PeekedMessage, PullResult, QueueMetrics
 
 PEEKED_AT_ONCE = 100
 """The most that the API shows of a queue."""
+REASONS = {
+    Happened.NOT_WANTED: "the sensor does not want it",
+    Happened.NOT_STARTED: "the sensor could not hand it over",
+}
 
 log = logging.getLogger(__name__)
 
@@ -34,50 +40,14 @@ log = logging.getLogger(__name__)
 class Probe(Protocol):
     """Asks a queue whether what a sensor waits for is there. A dataclass of plain values: a trigger stores it."""
 
-    def ask(self) -> Asking[Any]:
-        """Return what was found as plain JSON values, or None: not yet."""
+    def ask(self, hook: CloudflareQueuesHook) -> Flow[Any]:
+        """Return what was found, or None: not yet."""
 
-    def give_back(self, found: Any) -> Asking[None]:
-        """
-        Undo a find that cannot be handed over.
+    def to_xcom(self, found: Any) -> Any:
+        """Return what was found as plain JSON values."""
 
-        :param found: what ``ask`` returned.
-        """
-
-
-def run(hook: CloudflareQueuesHook, asking: Asking[T]) -> T:
-    """
-    Make the calls that a probe asks for.
-
-    :param hook: makes them.
-    :param asking: asks for them.
-    """
-    answer = error = None
-    while True:
-        try:
-            call, arguments = asking.send(answer) if error is None else asking.throw(error)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        answer = error = None
-        try:
-            answer = getattr(hook, call)(**arguments)
-        except CloudflareQueuesError as failed:
-            error = failed
-
-
-async def arun(hook: CloudflareQueuesHook, asking: Asking[T]) -> T:
-    """Async twin of :func:`run`."""
-    answer = error = None
-    while True:
-        try:
-            call, arguments = asking.send(answer) if error is None else asking.throw(error)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        answer = error = None
-        try:
-            answer = await getattr(hook, f"a{call}")(**arguments)
-        except CloudflareQueuesError as failed:
-            error = failed
+    def give_back(self, hook: CloudflareQueuesHook, found: Any) -> Flow[None]:
+        """Undo a find that cannot be handed over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +56,16 @@ class MessageProbe:
     Looks for messages that match, and leases them.
 
     With a ``match``, it peeks before it leases anything: a delivery in vain would cost each message one of its
-    ``max_retries``. What is leased along with a message that matches is given back.
+    ``max_retries``. What is leased along with a message that matches is settled by the one rule.
 
     :param queue_id: ID of the queue.
     :param lease: whether to lease the messages, or only to look at them.
     :param max_messages: how many at the most.
     :param visibility_timeout: seconds that the leases last; None = the consumer's setting.
     :param match: which messages are wanted.
+    :param unmatched: what becomes of a message that is not wanted: ``ack``, ``dead_letter``, ``retry``, or None.
     :param unmatched_delay_seconds: how long a message that is not wanted stays away.
+    :param dead_letter_queue: name of the queue that gets copies; None = the consumer's own.
     """
 
     queue_id: str
@@ -101,93 +73,117 @@ class MessageProbe:
     max_messages: int
     visibility_timeout: float | None
     match: Match
+    unmatched: str | None
     unmatched_delay_seconds: int
+    dead_letter_queue: str | None
 
     @cached_property
     def matcher(self) -> Matcher:
         """The loaded ``match``."""
         return Matcher(self.match)
 
-    def ask(self) -> Asking[list[dict[str, Any]] | None]:
+    def ask(self, hook: CloudflareQueuesHook) -> Flow[Sequence[AnyMessage] | None]:
         """
-        Return the messages that match as plain JSON values, or None.
+        Return the messages that match, or None.
 
+        :param hook: makes the calls.
+        :raises LossyMatchError: Cloudflare would delete what ``match`` does not want; nothing was leased.
         :raises MatchFailedError: ``match`` failed for a message; nothing stays leased.
         """
         if not self.lease:
-            wanted = yield from self._look()
-        elif (yield from self._is_worth_a_pull()):
-            wanted = yield from self._pull()
-        else:
-            return None
-        return [message.to_xcom() for message in wanted] or None
+            return (yield from self._look(hook)) or None
+        if (yield from self._is_worth_a_pull(hook)):
+            return (yield from self._pull(hook)) or None
+        return None
 
-    def give_back(self, found: list[dict[str, Any]]) -> Asking[None]:
+    def to_xcom(self, found: Sequence[AnyMessage]) -> list[dict[str, Any]]:
         """
-        Give leased messages back, to be delivered at once.
+        Return the messages as plain JSON values.
 
         :param found: the messages.
         """
-        yield from self._retry([(message["lease_id"], 0) for message in found if "lease_id" in message])
+        return [message.to_xcom() for message in found]
 
-    def _look(self) -> Asking[Sequence[AnyMessage]]:
+    def give_back(self, hook: CloudflareQueuesHook, found: Sequence[Message]) -> Flow[None]:
+        """
+        Give leased messages back, to be delivered at once.
+
+        :param hook: makes the calls.
+        :param found: the messages.
+        """
+        if self.lease:
+            yield from self._settle(hook, [(message, Happened.NOT_STARTED, 0) for message in found])
+
+    def _look(self, hook: CloudflareQueuesHook) -> Flow[Sequence[AnyMessage]]:
         size = PEEKED_AT_ONCE if self.match else min(self.max_messages, PEEKED_AT_ONCE)
-        peeked: list[PeekedMessage] = yield "peek", {"queue_id": self.queue_id, "max_messages": size}
+        peeked: list[PeekedMessage] = yield from hook.peek_flow(self.queue_id, size)
         return [message for message in peeked if self.matcher.wants(message)][: self.max_messages]
 
-    def _is_worth_a_pull(self) -> Asking[bool]:
+    def _is_worth_a_pull(self, hook: CloudflareQueuesHook) -> Flow[bool]:
         """Peek first; where that fails, or shows the head of a long queue without a match, only a pull can tell."""
         matcher = self.matcher  # what cannot be loaded must fail before anything is leased
         if self.match is None:
             return True
+        situation, _ = yield from self._find_situation(hook)
+        cost = check_unmatched(situation, self.queue_id)
+        hook.log_once("match", f"Queue {hook.name_of(self.queue_id)}: {cost}")
         try:
-            peeked: list[PeekedMessage] = yield "peek", {"queue_id": self.queue_id, "max_messages": PEEKED_AT_ONCE}
+            peeked: list[PeekedMessage] = yield from hook.peek_flow(self.queue_id, PEEKED_AT_ONCE)
         except CloudflareQueuesError as error:
             log.info("The pull decides, since a peek was not possible: %s", error)
             return True
         return any(matcher.wants(message) for message in peeked) or len(peeked) == PEEKED_AT_ONCE
 
-    def _pull(self) -> Asking[Sequence[AnyMessage]]:
-        arguments = {"max_messages": self.max_messages, "visibility_timeout": self.visibility_timeout}
-        pulled: PullResult = yield "pull", {"queue_id": self.queue_id, **arguments}
+    def _pull(self, hook: CloudflareQueuesHook) -> Flow[Sequence[Message]]:
+        pulled: PullResult = yield from hook.pull_flow(self.queue_id, self.max_messages, self.visibility_timeout)
         wanted: list[Message] = []
-        unwanted: list[Message] = []
+        others: list[tuple[Message, Happened, int]] = []
         failed = None
         for message in pulled:
             try:
-                (wanted if self.matcher.wants(message) else unwanted).append(message)
+                if self.matcher.wants(message):
+                    wanted.append(message)
+                else:
+                    others.append((message, Happened.NOT_WANTED, self.unmatched_delay_seconds))
             except MatchFailedError as error:
                 failed = failed or error
-                unwanted.append(message)
-        self._warn_of_last_deliveries(unwanted, pulled.consumer)
-        returned = [(message.lease_id, self.unmatched_delay_seconds) for message in unwanted]
+                others.append((message, Happened.NOT_STARTED, self.unmatched_delay_seconds))
         if failed is not None:
-            yield from self._retry(returned + [(message.lease_id, 0) for message in wanted])
+            others += [(message, Happened.NOT_STARTED, 0) for message in wanted]
+        yield from self._settle(hook, others)
+        if failed is not None:
             raise failed
-        yield from self._retry(returned)
         return wanted
 
-    def _retry(self, leases: list[tuple[str, int]]) -> Asking[None]:
-        """Give leases back; where that fails, they end by themselves, and what was found is not lost over it."""
-        if not leases:
-            return
-        try:
-            yield "ack", {"queue_id": self.queue_id, "retries": leases}
-        except CloudflareQueuesError as error:
-            log.warning("%d messages come back only when their leases end: %s", len(leases), error)
+    def _find_situation(self, hook: CloudflareQueuesHook) -> Flow[tuple[Situation, str | None]]:
+        consumer = yield from hook.get_pull_consumer_flow(self.queue_id, required=True)
+        name = self.dead_letter_queue or (consumer and consumer.dead_letter_queue)
+        needs_it = self.dead_letter_queue is not None or self.unmatched == "dead_letter"
+        dead_letter_queue_id = (yield from hook.get_queue_id_flow(name)) if name and needs_it else None
+        situation = Situation(
+            consumer=consumer, can_dead_letter=dead_letter_queue_id is not None, unmatched=self.unmatched
+        )
+        return situation, dead_letter_queue_id
 
-    def _warn_of_last_deliveries(self, messages: list[Message], consumer: Consumer | None) -> None:
-        if consumer is None:
+    def _settle(self, hook: CloudflareQueuesHook, messages: list[tuple[Message, Happened, int]]) -> Flow[None]:
+        """Settle what is not handed over; where that fails, leases end by themselves, and no find is lost over it."""
+        if not messages:
             return
-        last = [message.id for message in messages if consumer.is_last_delivery(message.attempts)]
-        if last:
-            log.warning(
-                "Messages that no sensor wanted were delivered %d times (max_retries): Cloudflare now %s them. A "
-                "queue whose messages are not all for one sensor needs a higher max_retries or a queue of its own: %s",
-                DEFAULT_MAX_RETRIES if consumer.max_retries is None else consumer.max_retries,
-                f"moves to {consumer.dead_letter_queue!r}" if consumer.dead_letter_queue else "DELETES",
-                ", ".join(last),
-            )
+        queue = hook.name_of(self.queue_id)
+        try:
+            situation, dead_letter_queue_id = yield from self._find_situation(hook)
+            settlements = [
+                choose_settlement(message, happened, situation, reason=REASONS[happened], delay_seconds=delay)
+                for message, happened, delay in messages
+            ]
+            log_settlements(log, queue, settlements)
+            settling = Settling(settlements, situation)
+            yield from settling.send(self.queue_id, dead_letter_queue_id)
+        except CloudflareQueuesError as error:
+            log.warning("%d messages come back only when their leases end: %s", len(messages), error)
+            return
+        log_settlements(log, queue, settling.changed)
+        Unconfirmed().note(log, queue, settling.unconfirmed("the API was not told of it"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,9 +202,13 @@ class BacklogProbe:
     at_most: float | None
     older_than: float | None
 
-    def ask(self) -> Asking[dict[str, Any] | None]:
-        """Return the metrics when a condition holds, or None."""
-        metrics: QueueMetrics = yield "get_metrics", {"queue_id": self.queue_id}
+    def ask(self, hook: CloudflareQueuesHook) -> Flow[dict[str, Any] | None]:
+        """
+        Return the metrics when a condition holds, or None.
+
+        :param hook: makes the call.
+        """
+        metrics: QueueMetrics = yield from hook.get_metrics_flow(self.queue_id)
         oldest = metrics.oldest_message_timestamp
         age = None if oldest is None else (datetime.now(timezone.utc) - oldest).total_seconds()
         log.info(
@@ -228,10 +228,19 @@ class BacklogProbe:
             "oldest_message_timestamp": oldest and oldest.isoformat(),
         }
 
-    def give_back(self, found: dict[str, Any]) -> Asking[None]:
+    def to_xcom(self, found: dict[str, Any]) -> dict[str, Any]:
+        """
+        Return the metrics: they are plain JSON values.
+
+        :param found: the metrics.
+        """
+        return found
+
+    def give_back(self, hook: CloudflareQueuesHook, found: dict[str, Any]) -> Flow[None]:
         """
         Do nothing: nothing was leased.
 
+        :param hook: makes no call.
         :param found: the metrics.
         """
         yield from ()

@@ -131,7 +131,7 @@ class HookQueue:
         leased = f"Up to {self._may_be_leased} messages may be leased, for up to {self._visibility_timeout:g} s"
         if self._unreadable > len(UNREADABLE_WAITS):
             self._given_up = error
-            error.message = f"{error.message.rstrip('.')}. {self._unreadable} answers in a row were like that. {leased}"
+            error.add(f"{self._unreadable} answers in a row were like that. {leased}")
             raise error
         wait = UNREADABLE_WAITS[self._unreadable - 1]
         log.warning("%s. %s. Pulling one batch at a time, the next in %d s", error.message.rstrip("."), leased, wait)

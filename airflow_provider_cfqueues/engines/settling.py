@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_cfqueues.client import messages
 from airflow_provider_cfqueues.engines.copies import copy, wrap
 from airflow_provider_cfqueues.engines.sending import Sender
-from airflow_provider_cfqueues.engines.settlement import Kind, Settlement, Situation, choose_settlement, log_settlements
+from airflow_provider_cfqueues.engines.settlement import Kind, Settlement, Situation, choose_settlement
+from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, InvalidRequestError
 from airflow_provider_cfqueues.models import AckResult, Lease, Message, OutgoingMessage
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues._compat.runs import ACTIVE_STATES
 from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS
+from airflow_provider_cfqueues.engines.processing.verdict import NotStarted
 from airflow_provider_cfqueues.engines.queue import NOT_ASKED, HookQueue
 from airflow_provider_cfqueues.engines.threads import DaemonThreads
 from airflow_provider_cfqueues.engines.waiting import utc_now
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat.runs import DagRuns
     from airflow_provider_cfqueues.models import Message, PullResult
 
-ROOM_POLL_SECONDS = 2
+ROOM_POLL_SECONDS = 1
 SLICE_SECONDS = 0.5
 """How soon a handler that waits notices that the task ends."""
 MOST_SECONDS_TO_SETTLE = 10.0
@@ -62,6 +63,7 @@ class RunStarter:
     :param poll_interval: seconds between two looks at a run.
     :param lease_seconds: how long leases last.
     :param is_stopping: whether the task ends.
+    :param end_task: makes the exception that ends the task.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class RunStarter:
         poll_interval: float,
         lease_seconds: float,
         is_stopping: Callable[[], bool],
+        end_task: Callable[[str], Exception],
     ) -> None:
         self._runs = runs
         self._queue_name = queue_name
@@ -86,6 +89,7 @@ class RunStarter:
         self._poll_interval = poll_interval
         self._lease_seconds = lease_seconds
         self._is_stopping = is_stopping
+        self._end_task = end_task
         self._one_at_a_time = threading.Lock()
         self.started = 0
         self.existing = 0
@@ -105,6 +109,10 @@ class RunStarter:
             is_new = self._begin(message, lambda: self._runs.start(run_id, conf), lambda: self._runs.exists(run_id))
         except ValueError as error:
             raise Reject(f"Airflow refuses its conf: {error}") from error
+        except LookupError as error:
+            raise self._end_task(str(error)) from error
+        if is_new is None:
+            raise NotStarted(0, self._no_room)
         with self._one_at_a_time:
             self.started += is_new
             self.existing += not is_new
@@ -117,12 +125,16 @@ class RunStarter:
                     self.awaited -= 1
         return run_id
 
+    @property
+    def _no_room(self) -> str:
+        return f"max_active={self.max_active} runs of the DAG were active until its time was up"
+
     def count_room(self) -> int:
         """Return how many runs may start now, as ``max_active`` has it."""
         return (self.max_active or 0) - self._runs.count_active()
 
-    def _begin(self, message: Message, begin: Callable[[], bool], is_there: Callable[[], bool]) -> bool:
-        """Begin a run as soon as there is room for it; return False if it is there already."""
+    def _begin(self, message: Message, begin: Callable[[], bool], is_there: Callable[[], bool]) -> bool | None:
+        """Begin a run once there is room; return False if it is there already, None if there was no room in time."""
         if self.max_active is None:
             return begin()
         while True:
@@ -131,7 +143,8 @@ class RunStarter:
                     return begin()
             if is_there():
                 return False
-            self._pause(message, ROOM_POLL_SECONDS, f"{self.max_active} runs of the DAG (max_active) were active")
+            if not self._pause(message, ROOM_POLL_SECONDS):
+                return None
 
     def _await_end(self, message: Message, run_id: str, conf: dict[str, Any], *, may_clear: bool) -> None:
         """Return once the run has succeeded; whatever else becomes of it is raised."""
@@ -141,7 +154,8 @@ class RunStarter:
                 return
             if state in ACTIVE_STATES:
                 may_clear = False
-                self._pause(message, self._poll_interval, f"run {run_id} was {state}")
+                if not self._pause(message, self._poll_interval):
+                    raise self._still_active(run_id, state)
             elif state is None:
                 raise RuntimeError(f"Run {run_id} was deleted. The next delivery of its message starts it again")
             elif not self._clears:
@@ -150,30 +164,31 @@ class RunStarter:
                 raise RuntimeError(f"Run {run_id} failed. The next delivery of its message clears it")
             else:
                 may_clear = False
-                self._begin(message, partial(self._clear, run_id, conf), lambda: False)
+                if self._begin(message, partial(self._clear, run_id, conf), lambda: False) is None:
+                    raise Retry(0, self._no_room)
 
     def _clear(self, run_id: str, conf: dict[str, Any]) -> bool:
         self._runs.clear(run_id, conf)
         return True
 
-    def _pause(self, message: Message, seconds: float, why: str) -> None:
-        """
-        Let some time pass.
+    def _still_active(self, run_id: str, state: str) -> Exception:
+        if self._is_stopping():
+            return Retry(0, f"the task ended while run {run_id} was {state}")
+        return RuntimeError(
+            f"The lease ended while run {run_id} was {state}. Raise visibility_timeout (now {self._lease_seconds:g} s, "
+            f"at most {MAX_VISIBILITY_SECONDS} s)"
+        )
 
-        :raises Retry: the task ends.
-        :raises RuntimeError: the lease of the message ends.
-        """
+    def _pause(self, message: Message, seconds: float) -> bool:
+        """Let some time pass; return False as soon as the task or the lease of the message ends."""
         end = time.monotonic() + seconds
         margin = timedelta(seconds=min(MOST_SECONDS_TO_SETTLE, self._lease_seconds / 10))
+        lease_ends = message.lease_expires_at and message.lease_expires_at - margin
         while (now := time.monotonic()) < end:
-            if self._is_stopping():
-                raise Retry(0, f"the task ended while {why}")
-            if message.lease_expires_at and utc_now() >= message.lease_expires_at - margin:
-                raise RuntimeError(
-                    f"The lease ended while {why}. Raise visibility_timeout (now {self._lease_seconds:g} s, at most "
-                    f"{MAX_VISIBILITY_SECONDS} s)"
-                )
+            if self._is_stopping() or (lease_ends and utc_now() >= lease_ends):
+                return False
             time.sleep(min(SLICE_SECONDS, end - now))
+        return True
 
 
 class PacedQueue(HookQueue):

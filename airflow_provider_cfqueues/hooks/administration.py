@@ -9,6 +9,7 @@ from airflow_provider_cfqueues.arguments import Seconds
 from airflow_provider_cfqueues.client import administration, lookup, purging, queue_calls
 from airflow_provider_cfqueues.client.flow import API_VISIBILITY_SECONDS, once
 from airflow_provider_cfqueues.hooks.base import CloudflareBaseHook
+from airflow_provider_cfqueues.models import UNKNOWN_CONSUMER
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -24,7 +25,8 @@ class ConsumerSettings(TypedDict, total=False):
 
     :param batch_size: messages per pull unless the pull says otherwise, 1 to 100.
     :param max_retries: deliveries after which a message leaves the queue, 0 to 100.
-    :param retry_delay: seconds that a retry waits unless it says otherwise, 0 to 86,400.
+    :param retry_delay: seconds until a message comes again that was retried without a delay, or whose lease ended, 0
+        to 86,400.
     :param visibility_timeout: seconds that a lease lasts unless the pull says otherwise, up to 43,200.
     :param dead_letter_queue: NAME of the queue for messages that were delivered too often.
     """
@@ -46,11 +48,19 @@ class AdministrationHook(CloudflareBaseHook):
         :param name: the queue's name.
         :raises NotFoundError: the account has no such queue.
         """
-        return self.run(lookup.get_queue_id(arguments.parse_name(name), self._known))
+        return self.run(self.get_queue_id_flow(name))
 
     async def aget_queue_id(self, name: str) -> str:
         """Async twin of :meth:`get_queue_id`."""
-        return await self.arun(lookup.get_queue_id(arguments.parse_name(name), self._known))
+        return await self.arun(self.get_queue_id_flow(name))
+
+    def get_queue_id_flow(self, name: str) -> Flow[str]:
+        """
+        Return the calls of :meth:`get_queue_id`, as a part of another flow.
+
+        :param name: the queue's name.
+        """
+        return (yield from lookup.get_queue_id(arguments.parse_name(name), self._known))
 
     def list_queues(self) -> list[Queue]:
         """Return all queues of the account, over all pages of the list."""
@@ -117,11 +127,14 @@ class AdministrationHook(CloudflareBaseHook):
         :param queue_id: ID of the queue.
         :raises NotFoundError: there is no such queue.
         """
-        self.run(administration.delete_queue(arguments.parse_id(queue_id, "queue_id"), self._known))
+        self.run(self._delete_queue(queue_id))
 
     async def adelete_queue(self, queue_id: str) -> None:
         """Async twin of :meth:`delete_queue`."""
-        await self.arun(administration.delete_queue(arguments.parse_id(queue_id, "queue_id"), self._known))
+        await self.arun(self._delete_queue(queue_id))
+
+    def _delete_queue(self, queue_id: str) -> Flow[None]:
+        return administration.delete_queue(arguments.parse_id(queue_id, "queue_id"), self._known)
 
     def pause_delivery(self, queue_id: str) -> Queue:
         """
@@ -197,11 +210,14 @@ class AdministrationHook(CloudflareBaseHook):
         :param queue_id: ID of the queue.
         :raises CloudflareQueuesError: it failed; ``maybe_applied`` says whether it may have begun.
         """
-        self.run(once(queue_calls.purge(arguments.parse_id(queue_id, "queue_id"))))
+        self.run(self._purge(queue_id))
 
     async def apurge(self, queue_id: str) -> None:
         """Async twin of :meth:`purge`."""
-        await self.arun(once(queue_calls.purge(arguments.parse_id(queue_id, "queue_id"))))
+        await self.arun(self._purge(queue_id))
+
+    def _purge(self, queue_id: str) -> Flow[None]:
+        return once(queue_calls.purge(arguments.parse_id(queue_id, "queue_id")))
 
     def prepare_purge(self, queue_id: str) -> Purge:
         """
@@ -209,11 +225,14 @@ class AdministrationHook(CloudflareBaseHook):
 
         :param queue_id: ID of the queue.
         """
-        return self.run(purging.prepare_purge(arguments.parse_id(queue_id, "queue_id")))
+        return self.run(self._prepare_purge(queue_id))
 
     async def aprepare_purge(self, queue_id: str) -> Purge:
         """Async twin of :meth:`prepare_purge`."""
-        return await self.arun(purging.prepare_purge(arguments.parse_id(queue_id, "queue_id")))
+        return await self.arun(self._prepare_purge(queue_id))
+
+    def _prepare_purge(self, queue_id: str) -> Flow[Purge]:
+        return purging.prepare_purge(arguments.parse_id(queue_id, "queue_id"))
 
     def finish_purge(self, purge: Purge, *, poll_interval: float = 5, end: float) -> PurgeStatus:
         """
@@ -243,11 +262,14 @@ class AdministrationHook(CloudflareBaseHook):
 
         :param queue_id: ID of the queue.
         """
-        return self.run(once(queue_calls.get_purge_status(arguments.parse_id(queue_id, "queue_id"))))
+        return self.run(self._get_purge_status(queue_id))
 
     async def aget_purge_status(self, queue_id: str) -> PurgeStatus:
         """Async twin of :meth:`get_purge_status`."""
-        return await self.arun(once(queue_calls.get_purge_status(arguments.parse_id(queue_id, "queue_id"))))
+        return await self.arun(self._get_purge_status(queue_id))
+
+    def _get_purge_status(self, queue_id: str) -> Flow[PurgeStatus]:
+        return once(queue_calls.get_purge_status(arguments.parse_id(queue_id, "queue_id")))
 
     def list_consumers(self, queue_id: str) -> list[Consumer]:
         """
@@ -255,11 +277,14 @@ class AdministrationHook(CloudflareBaseHook):
 
         :param queue_id: ID of the queue.
         """
-        return self.run(once(queue_calls.list_consumers(arguments.parse_id(queue_id, "queue_id"))))
+        return self.run(self._list_consumers(queue_id))
 
     async def alist_consumers(self, queue_id: str) -> list[Consumer]:
         """Async twin of :meth:`list_consumers`."""
-        return await self.arun(once(queue_calls.list_consumers(arguments.parse_id(queue_id, "queue_id"))))
+        return await self.arun(self._list_consumers(queue_id))
+
+    def _list_consumers(self, queue_id: str) -> Flow[list[Consumer]]:
+        return once(queue_calls.list_consumers(arguments.parse_id(queue_id, "queue_id")))
 
     def create_pull_consumer(self, queue_id: str, **settings: Unpack[ConsumerSettings]) -> Consumer:
         """
@@ -297,6 +322,19 @@ class AdministrationHook(CloudflareBaseHook):
     def _update_pull_consumer(self, queue_id: str, settings: ConsumerSettings) -> Flow[Consumer]:
         wanted = arguments.parse_consumer(**settings)
         return administration.update_pull_consumer(arguments.parse_id(queue_id, "queue_id"), wanted, self._known)
+
+    def delete_pull_consumer(self, queue_id: str) -> None:
+        """
+        Remove a queue's pull consumer. The messages stay in the queue, and cannot be pulled any more.
+
+        :param queue_id: ID of the queue.
+        :raises NotFoundError: the queue has no pull consumer.
+        """
+        self.run(administration.delete_pull_consumer(arguments.parse_id(queue_id, "queue_id"), self._known))
+
+    async def adelete_pull_consumer(self, queue_id: str) -> None:
+        """Async twin of :meth:`delete_pull_consumer`."""
+        await self.arun(administration.delete_pull_consumer(arguments.parse_id(queue_id, "queue_id"), self._known))
 
     def ensure_pull_consumer(self, queue_id: str, **settings: Unpack[ConsumerSettings]) -> EnsuredConsumer:
         """
@@ -336,13 +374,20 @@ class AdministrationHook(CloudflareBaseHook):
         :return: None where there is none, or where the token may not look at it.
         :raises CloudflareQueuesError: it could not be looked at.
         """
-        return self.run(self._get_pull_consumer(arguments.parse_id(queue_id, "queue_id"), required=True))
+        return self.run(self.get_pull_consumer_flow(queue_id, required=True))
 
     async def aget_pull_consumer(self, queue_id: str) -> Consumer | None:
         """Async twin of :meth:`get_pull_consumer`."""
-        return await self.arun(self._get_pull_consumer(arguments.parse_id(queue_id, "queue_id"), required=True))
+        return await self.arun(self.get_pull_consumer_flow(queue_id, required=True))
 
-    def _get_pull_consumer(self, queue_id: str, *, required: bool = False) -> Flow[Consumer | None]:
+    def get_pull_consumer_flow(self, queue_id: str, *, required: bool = False) -> Flow[Consumer | None]:
+        """
+        Return the call of :meth:`get_pull_consumer`, as a part of another flow.
+
+        :param queue_id: ID of the queue.
+        :param required: raise what the look fails with, unless it is not allowed.
+        """
+        queue_id = arguments.parse_id(queue_id, "queue_id")
         consumer = yield from lookup.get_pull_consumer(queue_id, self._known, required=required)
         if queue_id in self.warned_of:
             return consumer
@@ -351,16 +396,18 @@ class AdministrationHook(CloudflareBaseHook):
         if consumer is None:
             self.log.warning(
                 "No pull consumer of queue %s could be looked at (there is none, or the token may not read it): "
-                "whether it has a dead-letter queue is not known, and without a visibility_timeout its leases are "
-                "taken to last %d s",
+                "it is taken to have no dead-letter queue and max_retries=%d, and without a visibility_timeout its "
+                "leases are taken to last %d s",
                 queue,
+                UNKNOWN_CONSUMER.deliveries,
                 API_VISIBILITY_SECONDS,
             )
         elif consumer.dead_letter_queue is None:
             self.log.warning(
                 "Queue %s has no dead-letter queue: Cloudflare DELETES a message that was delivered %s times without "
-                "an ack (max_retries). Set a dead-letter queue on its HTTP pull consumer",
+                "an ack (max_retries), or once more: its documentation says both. Set a dead-letter queue on its HTTP "
+                "pull consumer",
                 queue,
-                "max_retries" if consumer.max_retries is None else consumer.max_retries,
+                consumer.deliveries,
             )
         return consumer

@@ -140,7 +140,7 @@ class CloudflareBaseHook(BaseHook):
             with closing(client):
                 return True, client.run(lookup.test_connection(settings.credentials))
         except CloudflareQueuesError as error:
-            error.conn_id = None  # a form tests a copy of the connection, under an ID that means nothing to its reader
+            error.add(conn_id=None)  # a form tests a copy of the connection, whose ID means nothing to its reader
             return False, str(error)
 
     def run(self, flow: Flow[T]) -> T:
@@ -166,10 +166,21 @@ class CloudflareBaseHook(BaseHook):
         """
         return self._known.name_of(queue_id) or queue_id
 
+    def log_once(self, about: str, text: str) -> None:
+        """
+        Log something in the hook's life once.
+
+        :param about: what it is about; what was logged of the same before is not logged again.
+        :param text: what to log.
+        """
+        if about not in self.warned_of:
+            self.warned_of.add(about)
+            self.log.info("%s", text)
+
     @contextmanager
     def _naming_queues(self) -> Iterator[None]:
         try:
             yield
         except CloudflareQueuesError as error:
-            error.queue_name = self._known.name_of(error.queue)
+            error.add(queue_name=self._known.name_of(error.queue))
             raise

@@ -111,20 +111,21 @@ class CloudflareQueuesHook(AdministrationHook):
         :raises CloudflareQueuesError: no message could be pulled. If only a later request fails, the messages pulled
             before it are returned, with the failure as ``error`` and in the log.
         """
-        return self.run(self._pull(queue_id, max_messages, visibility_timeout))
+        return self.run(self.pull_flow(queue_id, max_messages, visibility_timeout))
 
     async def apull(
         self, queue_id: str, *, max_messages: int | str, visibility_timeout: Seconds | None = None
     ) -> PullResult:
         """Async twin of :meth:`pull`."""
-        return await self.arun(self._pull(queue_id, max_messages, visibility_timeout))
+        return await self.arun(self.pull_flow(queue_id, max_messages, visibility_timeout))
 
-    def _pull(self, queue_id: str, max_messages: Any, visibility_timeout: Any) -> Flow[PullResult]:
+    def pull_flow(self, queue_id: str, max_messages: Any, visibility_timeout: Any) -> Flow[PullResult]:
+        """Return the calls of :meth:`pull`, as a part of another flow."""
         queue_id = arguments.parse_id(queue_id, "queue_id")
         size = arguments.parse_count(max_messages, "max_messages")
         timeout = arguments.parse_visibility_timeout(visibility_timeout)
-        yield from self._get_pull_consumer(queue_id)
-        result = yield from message_flows.pull(queue_id, size, timeout, self._known)
+        consumer = yield from self.get_pull_consumer_flow(queue_id)
+        result = yield from message_flows.pull(queue_id, size, timeout, consumer)
         for message in result:
             if message.body_error is not None:
                 self.log.warning("Message %s (its raw body is kept): %s", message.id, message.body_error)
@@ -205,13 +206,14 @@ class CloudflareQueuesHook(AdministrationHook):
         :param queue_id: ID of the queue.
         :param max_messages: how many messages at the most, 1 to 100.
         """
-        return self.run(self._peek(queue_id, max_messages))
+        return self.run(self.peek_flow(queue_id, max_messages))
 
     async def apeek(self, queue_id: str, *, max_messages: int | str = 10) -> list[PeekedMessage]:
         """Async twin of :meth:`peek`."""
-        return await self.arun(self._peek(queue_id, max_messages))
+        return await self.arun(self.peek_flow(queue_id, max_messages))
 
-    def _peek(self, queue_id: str, max_messages: Any) -> Flow[list[PeekedMessage]]:
+    def peek_flow(self, queue_id: str, max_messages: Any) -> Flow[list[PeekedMessage]]:
+        """Return the call of :meth:`peek`, as a part of another flow."""
         size = arguments.parse_batch_size(max_messages, "max_messages")
         return once(message_calls.peek(arguments.parse_id(queue_id, "queue_id"), size))
 
@@ -221,11 +223,12 @@ class CloudflareQueuesHook(AdministrationHook):
 
         :param queue_id: ID of the queue.
         """
-        return self.run(self._get_metrics(queue_id))
+        return self.run(self.get_metrics_flow(queue_id))
 
     async def aget_metrics(self, queue_id: str) -> QueueMetrics:
         """Async twin of :meth:`get_metrics`."""
-        return await self.arun(self._get_metrics(queue_id))
+        return await self.arun(self.get_metrics_flow(queue_id))
 
-    def _get_metrics(self, queue_id: str) -> Flow[QueueMetrics]:
+    def get_metrics_flow(self, queue_id: str) -> Flow[QueueMetrics]:
+        """Return the call of :meth:`get_metrics`, as a part of another flow."""
         return once(message_calls.get_metrics(arguments.parse_id(queue_id, "queue_id")))

@@ -1,4 +1,4 @@
-"""Operators that manage queues: create, delete, pause, resume, and make a queue one that can be pulled."""
+"""Operators that create, delete, pause and resume queues."""
 
 from __future__ import annotations
 
@@ -9,11 +9,20 @@ from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues._compat import AirflowSkipException
 from airflow_provider_cfqueues.arguments import Seconds
 from airflow_provider_cfqueues.exceptions import AlreadyExistsError, NotFoundError
-from airflow_provider_cfqueues.operators.base import QueueOperator
+from airflow_provider_cfqueues.operators.base import QueueOperator, check_choice
+from airflow_provider_cfqueues.operators.consumers import QueueEnsurePullConsumerOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
     from airflow_provider_cfqueues.models import Queue
+
+__all__ = [
+    "QueueCreateOperator",
+    "QueueDeleteOperator",
+    "QueueEnsurePullConsumerOperator",
+    "QueuePauseOperator",
+    "QueueResumeOperator",
+]
 
 NO_ACCOUNT = 7003
 """The code of a path whose account does not exist: that says nothing about the queue."""
@@ -57,7 +66,7 @@ class QueueCreateOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the queue."""
-        _check_choice("if_exists", self.if_exists, ("ignore", "update", "fail", "skip"))
+        check_choice("if_exists", self.if_exists, ("ignore", "update", "fail", "skip"))
         if self.queue_id:
             raise ValueError("QueueCreateOperator takes no queue_id: Cloudflare chooses it")
         name = arguments.parse_name(self.queue_name)
@@ -115,7 +124,7 @@ class QueueDeleteOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Delete the queue."""
-        _check_choice("if_missing", self.if_missing, ("ignore", "fail", "skip"))
+        check_choice("if_missing", self.if_missing, ("ignore", "fail", "skip"))
         queue_id = self.queue_id
         try:
             queue_id = self.find_queue()
@@ -129,87 +138,6 @@ class QueueDeleteOperator(QueueOperator):
             return {"queue_id": queue_id, "deleted": False}
         self.log.info("Deleted queue %s", self.queue_name or queue_id)
         return {"queue_id": queue_id, "deleted": True}
-
-
-class QueueEnsurePullConsumerOperator(QueueOperator):
-    """
-    See to it that a queue has an HTTP pull consumer with the wanted settings, and wait until it can be pulled.
-
-    A consumer that is not there is created, one with other settings is changed; what is None stays as it is, or is
-    left to the API. A new consumer is tried out by pulling: one message may be leased and given back at once, which
-    counts as one of its deliveries. Where that could be its last, the consumer is given 30 seconds instead; where
-    delivery is paused, nothing is waited for. A Worker consumer is not replaced: the task fails.
-
-    Returns ``{"queue_id", "consumer_id", "action", "untried", "batch_size", "consumer_max_retries",
-    "consumer_retry_delay", "visibility_timeout", "dead_letter_queue"}``; ``action`` is ``created``, ``updated`` or
-    ``unchanged``, and ``untried`` says why a new consumer could not be tried out, else it is None.
-
-    :param batch_size: messages per pull unless the pull says otherwise, 1 to 100.
-    :param consumer_max_retries: deliveries after which a message leaves the queue, 0 to 100.
-    :param consumer_retry_delay: seconds that a retry waits unless it says otherwise, 0 to 86,400.
-    :param visibility_timeout: seconds that a lease lasts unless the pull says otherwise, up to 43,200.
-    :param dead_letter_queue: NAME of the queue for messages that were delivered too often; Cloudflare creates it if it
-        is not there. Without one, such messages are deleted.
-    """
-
-    template_fields: Sequence[str] = (
-        *QueueOperator.template_fields,
-        "batch_size",
-        "consumer_max_retries",
-        "consumer_retry_delay",
-        "visibility_timeout",
-        "dead_letter_queue",
-    )
-
-    def __init__(
-        self,
-        *,
-        batch_size: int | str | None = None,
-        consumer_max_retries: int | str | None = None,
-        consumer_retry_delay: Seconds | None = None,
-        visibility_timeout: Seconds | None = None,
-        dead_letter_queue: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.batch_size = batch_size
-        self.consumer_max_retries = consumer_max_retries
-        self.consumer_retry_delay = consumer_retry_delay
-        self.visibility_timeout = visibility_timeout
-        self.dead_letter_queue = dead_letter_queue
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Create or change the consumer where needed, and wait."""
-        wanted = arguments.parse_consumer(
-            batch_size=self.batch_size,
-            max_retries=self.consumer_max_retries,
-            retry_delay=self.consumer_retry_delay,
-            visibility_timeout=self.visibility_timeout,
-            dead_letter_queue=self.dead_letter_queue,
-            prefix="consumer_",
-        )
-        queue_id = self.find_queue()
-        ensured = self.hook.ensure_pull_consumer(
-            queue_id,
-            batch_size=wanted.batch_size,
-            max_retries=wanted.max_retries,
-            retry_delay=wanted.retry_delay,
-            visibility_timeout=wanted.visibility_timeout,
-            dead_letter_queue=wanted.dead_letter_queue,
-        )
-        consumer = ensured.consumer
-        self.log.info("The pull consumer of queue %s: %s", self.queue_name or queue_id, ensured.action)
-        return {
-            "queue_id": queue_id,
-            "consumer_id": consumer.consumer_id,
-            "action": ensured.action,
-            "untried": ensured.untried,
-            "batch_size": consumer.batch_size,
-            "consumer_max_retries": consumer.max_retries,
-            "consumer_retry_delay": consumer.retry_delay,
-            "visibility_timeout": consumer.visibility_timeout,
-            "dead_letter_queue": consumer.dead_letter_queue,
-        }
 
 
 class QueuePauseOperator(QueueOperator):
@@ -242,9 +170,3 @@ def _describe_delivery(queue: Queue) -> dict[str, Any]:
         "queue_name": queue.queue_name,
         "delivery_paused": bool(queue.settings.get("delivery_paused")),
     }
-
-
-def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in choices:
-        *others, last = map(repr, choices)
-        raise ValueError(f"{name} must be {', '.join(others)} or {last}, not {value!r}")

@@ -29,6 +29,7 @@ class QueueOperator(BaseOperator):
     template_fields: Sequence[str] = ("queue_id", "queue_name", "cloudflare_conn_id")
     operator_extra_links = (CloudflareQueueLink(),)
     ui_color = "#fbad41"
+    ui_fgcolor = "#1d1d1d"
     _task_instance: Any = None
     _shown_queue: str | None = None
     queue_url: str | None = None
@@ -83,3 +84,17 @@ class QueueOperator(BaseOperator):
         :param task_instance: the task instance, which is not looked at.
         """
         return self.hook.traffic.to_openlineage()
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """
+    Check an argument that takes one of a few words.
+
+    :param name: its name.
+    :param value: what was given.
+    :param choices: the words.
+    :raises ValueError: it is none of them.
+    """
+    if value not in choices:
+        *others, last = map(repr, choices)
+        raise ValueError(f"{name} must be {', '.join(others)} or {last}, not {value!r}")

@@ -7,7 +7,7 @@ from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues._compat import (
@@ -17,6 +17,7 @@ from airflow_provider_cfqueues._compat import (
     determine_kwargs,
     import_string,
 )
+from airflow_provider_cfqueues._compat.supervisor import share_supervisor
 from airflow_provider_cfqueues.arguments import Seconds
 from airflow_provider_cfqueues.delays import DelayRule, ExponentialDelay, is_rule
 from airflow_provider_cfqueues.engines.processing.engine import Engine
@@ -77,13 +78,13 @@ class QueueProcessOperator(QueueOperator):
         :class:`~airflow_provider_cfqueues.delays.ExponentialDelay`.
     :param max_attempts: a message that handlers saw so often is rejected unseen. Keep it below the consumer's
         ``max_retries``, at which Cloudflare takes the message away.
-    :param dead_letter_queue: name of the queue that gets copies of rejected messages, and, where the consumer has none,
-        of failed ones after their last delivery; None = the consumer's own. Where there is none, rejected messages are
-        given back.
+    :param dead_letter_queue: name of the queue that gets copies of rejected messages, and of messages that Cloudflare
+        would delete if they were given back; None = the consumer's own. Without any, rejected messages are given back.
     :param fail_on: when the task fails: ``all`` messages failed (the default), ``any`` did, ``none`` (never), or a
         share between 0 and 1 that may fail at the most.
     :param grace: seconds that running handlers get when the task is killed; Airflow 3 ends the process after 5.
-    :param dry_run: handle and report, then give every message back. Each such run uses up a delivery of each message.
+    :param dry_run: handle and report, then give every message back. Each such run uses up a delivery of each message;
+        one that Cloudflare could delete now stays leased.
     :param keep_results: how many results of handlers the report keeps.
     :param journal: write down, about once a second, which messages are handled and not acked yet; where the task dies,
         its next try acks them instead of handling them again. For handlers that are slow or costly to repeat. Airflow
@@ -101,6 +102,7 @@ class QueueProcessOperator(QueueOperator):
         "dead_letter_queue",
         "fail_on",
     )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"op_args": "py", "op_kwargs": "py"}
     shallow_copy_attrs: Sequence[str] = ("handler",)
 
     def __init__(
@@ -156,6 +158,7 @@ class QueueProcessOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Process the queue."""
+        share_supervisor()  # handlers have threads of their own
         options = self._options()
         share = parse_fail_on(self.fail_on)
         handler = self._bind_handler(context, options)

@@ -154,7 +154,7 @@ class QueuePurgeOperator(QueueOperator):
     def _explain(self, context: Context, error: CloudflareQueuesError) -> None:
         """Say what another try would do, where nobody remembers this one."""
         if context.get("task_state_store") is None:
-            error.message = f"{error.message.rstrip('.')}. {FORGETFUL}"
+            error.add(FORGETFUL)
 
 
 def _remember(store: Store | None, queue_id: str) -> Purge | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues.arguments import Seconds
@@ -13,11 +13,14 @@ from airflow_provider_cfqueues.models import AckResult
 from airflow_provider_cfqueues.operators.administration import (
     QueueCreateOperator,
     QueueDeleteOperator,
-    QueueEnsurePullConsumerOperator,
     QueuePauseOperator,
     QueueResumeOperator,
 )
 from airflow_provider_cfqueues.operators.base import QueueOperator
+from airflow_provider_cfqueues.operators.consumers import (
+    QueueDeletePullConsumerOperator,
+    QueueEnsurePullConsumerOperator,
+)
 from airflow_provider_cfqueues.operators.leases import warn_of_short_leases
 from airflow_provider_cfqueues.operators.process import QueueProcessOperator
 from airflow_provider_cfqueues.operators.purge import QueuePurgeOperator
@@ -33,6 +36,7 @@ __all__ = [
     "QueueAckOperator",
     "QueueCreateOperator",
     "QueueDeleteOperator",
+    "QueueDeletePullConsumerOperator",
     "QueueEnsurePullConsumerOperator",
     "QueuePauseOperator",
     "QueueProcessOperator",
@@ -140,6 +144,7 @@ class QueueAckOperator(_SettlingOperator):
     """
 
     template_fields: Sequence[str] = (*_SettlingOperator.template_fields, "lease_ids")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"lease_ids": "json"}
 
     def __init__(self, *, lease_ids: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -154,6 +159,9 @@ class QueueRetryOperator(_SettlingOperator):
     """
     Give messages back: they are delivered again, now or after a delay.
 
+    It does what you say, even at a message's last delivery: Cloudflare then moves the message to the consumer's
+    dead-letter queue or, if there is none, deletes it.
+
     Returns and pushes the same as :class:`QueueAckOperator`.
 
     :param lease_ids: as for :class:`QueueAckOperator`.
@@ -163,6 +171,7 @@ class QueueRetryOperator(_SettlingOperator):
     """
 
     template_fields: Sequence[str] = (*_SettlingOperator.template_fields, "lease_ids", "delay_seconds")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"lease_ids": "json"}
 
     def __init__(self, *, lease_ids: Any, delay_seconds: Seconds | DelayRule | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -178,7 +187,8 @@ class QueueSettleOperator(_SettlingOperator):
     """
     Ack some messages and give others back, in as few requests as possible.
 
-    Returns and pushes the same as :class:`QueueAckOperator`. A lease in both lists is retried.
+    Returns and pushes the same as :class:`QueueAckOperator`. A lease in both lists is retried. Retries are made as you
+    say, even at a message's last delivery, as with :class:`QueueRetryOperator`.
 
     :param ack_lease_ids: leases of messages that are done, as for :class:`QueueAckOperator`.
     :param retry_lease_ids: leases of messages to deliver again, likewise.
@@ -191,6 +201,7 @@ class QueueSettleOperator(_SettlingOperator):
         "retry_lease_ids",
         "delay_seconds",
     )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"ack_lease_ids": "json", "retry_lease_ids": "json"}
 
     def __init__(
         self,
@@ -256,7 +267,8 @@ class QueueSendOperator(QueueOperator):
     """
     Send messages.
 
-    Returns ``{"sent_count", "backlog_count"}``.
+    Returns ``{"sent_count", "backlog_count"}``. The events of assets in ``outlets`` carry the same two as ``extra``: a
+    DAG that such an event starts knows how many messages there are.
 
     :param messages: a list of strings (text), JSON objects or arrays, or mappings with ``body`` and optionally
         ``content_type`` (``text`` or ``json``) and ``delay_seconds``; a string or mapping alone is one message. None
@@ -268,6 +280,7 @@ class QueueSendOperator(QueueOperator):
     """
 
     template_fields: Sequence[str] = (*QueueOperator.template_fields, "messages", "delay_seconds")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"messages": "json"}
 
     def __init__(
         self,
@@ -288,4 +301,15 @@ class QueueSendOperator(QueueOperator):
         sent = self.hook.send(self.find_queue(), messages, repeat_ambiguous=self.repeat_ambiguous) if messages else None
         backlog = sent.backlog.backlog_count if sent and sent.backlog else None
         self.log.info("Sent %d messages", len(messages))
-        return {"sent_count": sent.sent_count if sent else 0, "backlog_count": backlog}
+        counts = {"sent_count": sent.sent_count if sent else 0, "backlog_count": backlog}
+        self._add_to_events(context, counts)
+        return counts
+
+    def _add_to_events(self, context: Context, counts: dict[str, Any]) -> None:
+        """Let the events of the assets in ``outlets`` carry the counts; outside a task there are no events."""
+        from airflow_provider_cfqueues._compat import Asset
+
+        if (events := context.get("outlet_events")) is not None:
+            for outlet in self.outlets:
+                if isinstance(outlet, Asset):
+                    events[outlet].extra.update(counts)

@@ -35,8 +35,9 @@ class QueueRedriveOperator(QueueOperator):
     consumer high (100). Where giving it back could let Cloudflare delete it, it is sent anew to its own queue.
 
     Returns ``{"pulled", "moved", "renewed", "returned", "expired", "unconfirmed", "unconfirmed_ids",
-    "unconfirmed_more", "unmatched", "unmovable", "seconds", "rate", "not_moved"}``: ``pulled`` is the sum of the five counts after it, ``unmatched`` and ``unmovable`` are why
-    messages were not moved, ``unconfirmed_ids`` names the first hundred of these, and ``not_moved`` has the first hundred unmovable ones as ``{"message_id", "reason"}``.
+    "unconfirmed_more", "unmatched", "unmovable", "seconds", "rate", "not_moved"}``: ``pulled`` is the sum of the five
+    counts after it, ``unconfirmed_ids`` are the first hundred of these, ``unmatched`` and ``unmovable`` are why
+    messages were not moved, and ``not_moved`` has the first hundred unmovable ones as ``{"message_id", "reason"}``.
 
     :param target_queue_id: ID of the queue that gets the messages; exactly one of it and its name is given.
     :param target_queue_name: name of that queue.

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_cfqueues import arguments
+from airflow_provider_cfqueues._compat import AirflowFailException
 from airflow_provider_cfqueues._compat.runs import find_dag_runs
 from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS, Seconds
 from airflow_provider_cfqueues.engines.triggering import PacedQueue, RunStarter
@@ -127,6 +128,7 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
             poll_interval=arguments.parse_seconds(self.poll_interval, "poll_interval"),
             lease_seconds=options.visibility_timeout,
             is_stopping=lambda: self._engine is not None and self._engine.stopping,
+            end_task=AirflowFailException,
         )
         return self._starter
 

@@ -19,6 +19,7 @@ from airflow_provider_cfqueues._compat import (
 )
 from airflow_provider_cfqueues.arguments import Seconds
 from airflow_provider_cfqueues.engines import probing
+from airflow_provider_cfqueues.engines.unmatched import parse_unmatched
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.matching import Match, check_match
 from airflow_provider_cfqueues.operators.base import QueueOperator
@@ -64,10 +65,11 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Ask once."""
-        found = probing.run(self.hook, self._probe().ask())
+        probe = self._probe()
+        found = self.hook.run(probe.ask(self.hook))
         if found is None:
             return PokeReturnValue(is_done=False)
-        return PokeReturnValue(is_done=True, xcom_value=self._result(found, context))
+        return PokeReturnValue(is_done=True, xcom_value=self._result(probe.to_xcom(found), context))
 
     def execute(self, context: Context) -> Any:
         """Wait, here or in the triggerer."""
@@ -132,7 +134,8 @@ class QueueMessageSensor(_QueueSensor):
 
     With ``match``, the sensor peeks first and leases nothing while nothing matches. Messages that it then leases along
     with those that match are given back; that counts as a delivery, of which the consumer's ``max_retries`` allows a
-    few only.
+    few only. After the last one, Cloudflare moves a message to the consumer's dead-letter queue or, if there is none,
+    deletes it: without a dead-letter queue, a sensor with ``match`` that leases fails before it pulls anything.
 
     :param lease: lease the messages; False = wait until a peek, which shows the first 100 messages of the queue, finds
         some, and leave them for a later task such as ``QueueProcessOperator``.
@@ -142,8 +145,13 @@ class QueueMessageSensor(_QueueSensor):
         (30 s unless changed).
     :param match: which messages are wanted, such as ``jsonpath:$.type == "order"``; see
         :mod:`~airflow_provider_cfqueues.matching`.
+    :param unmatched: what becomes of a message that was leased and does not match: ``ack`` (it is deleted),
+        ``dead_letter`` (copied to the dead-letter queue) or ``retry`` (given back, even if Cloudflare then deletes it).
+        None = given back; at what may be its last delivery it is copied to ``dead_letter_queue``, or left to the
+        consumer's own.
     :param unmatched_delay_seconds: how long a message that was leased and does not match stays away, in seconds, up to
         86,400.
+    :param dead_letter_queue: name of the queue that gets copies; None = the consumer's own.
     :param messages_callback: called with the messages and the context, on a worker; what it returns is the XCom.
     """
 
@@ -152,6 +160,7 @@ class QueueMessageSensor(_QueueSensor):
         "max_messages",
         "visibility_timeout",
         "unmatched_delay_seconds",
+        "dead_letter_queue",
     )
     shallow_copy_attrs: Sequence[str] = ("messages_callback",)
 
@@ -162,7 +171,9 @@ class QueueMessageSensor(_QueueSensor):
         max_messages: int | str = 100,
         visibility_timeout: Seconds | None = None,
         match: Match = None,
+        unmatched: str | None = None,
         unmatched_delay_seconds: Seconds = 300,
+        dead_letter_queue: str | None = None,
         messages_callback: Callable[[list[dict[str, Any]], Context], Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -172,7 +183,9 @@ class QueueMessageSensor(_QueueSensor):
         self.max_messages = max_messages
         self.visibility_timeout = visibility_timeout
         self.match = match
+        self.unmatched = unmatched
         self.unmatched_delay_seconds = unmatched_delay_seconds
+        self.dead_letter_queue = dead_letter_queue
         self.messages_callback = messages_callback
 
     def _probe(self) -> probing.MessageProbe:
@@ -182,7 +195,11 @@ class QueueMessageSensor(_QueueSensor):
             max_messages=arguments.parse_count(self.max_messages, "max_messages"),
             visibility_timeout=arguments.parse_visibility_timeout(self.visibility_timeout),
             match=self.match,
+            unmatched=parse_unmatched(self.unmatched),
             unmatched_delay_seconds=arguments.parse_delay(self.unmatched_delay_seconds, "unmatched_delay_seconds") or 0,
+            dead_letter_queue=arguments.parse_optional(
+                arguments.parse_name, self.dead_letter_queue, "dead_letter_queue"
+            ),
         )
 
     def _trigger_class(self) -> type[SensingTrigger]:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from airflow_provider_cfqueues._compat import Stats
 from airflow_provider_cfqueues.client.call import Call, Exchange
 from airflow_provider_cfqueues.client.settings import Settings
 from airflow_provider_cfqueues.models import AckResult, PullResult, QueueMetrics, SendResult
+from airflow_provider_cfqueues.telemetry.rate import RequestRate
 
 PREFIX = "cloudflare_queues"
 TRACER = "airflow_provider_cfqueues.telemetry"
@@ -46,10 +47,12 @@ class Telemetry:
 
     :param settings: the connection.
     :param moved: gets the ID of a queue and how many messages of it a request pulled, sent or settled.
+    :param rate: warns of too many requests.
     """
 
     settings: Settings
     moved: Callable[[str, Mapping[str, int]], None]
+    rate: RequestRate = field(default_factory=RequestRate)
 
     @contextmanager
     def request(self, call: Call[Any]) -> Iterator[Exchange]:
@@ -58,6 +61,7 @@ class Telemetry:
 
         :param call: what is asked.
         """
+        self.rate.count(self.settings.conn_id)
         exchange = Exchange()
         tags = {"call": call.operation, **({"queue": call.queue} if call.queue else {})}
         began = time.monotonic()

@@ -15,21 +15,28 @@ from airflow_provider_cfqueues._compat import (
     BaseEventTrigger,
     SharedStreamProducer,
     TriggerEvent,
-    is_event_awaited,
-    reject_shared_stream_event,
     triggerer_setting,
 )
-from airflow_provider_cfqueues.engines.watching.deliveries import Delivery
-from airflow_provider_cfqueues.engines.watching.events import EventTooLargeError, make_event
-from airflow_provider_cfqueues.engines.watching.options import MAX_BYTES_PER_EVENT, parse_watch_options
+from airflow_provider_cfqueues._compat.events import count_awaited_events
+from airflow_provider_cfqueues.engines.watching.deliveries import Batch
+from airflow_provider_cfqueues.engines.watching.events import make_event
+from airflow_provider_cfqueues.engines.watching.judging import Judge
+from airflow_provider_cfqueues.engines.watching.options import (
+    MAX_BYTES_PER_EVENT,
+    RUN_SECONDS,
+    parse_dag_ids,
+    parse_watch_options,
+)
 from airflow_provider_cfqueues.engines.watching.source import HookSource
+from airflow_provider_cfqueues.engines.watching.spacing import Spacer, Spacing
 from airflow_provider_cfqueues.engines.watching.stream import QueueStream
-from airflow_provider_cfqueues.exceptions import MatchFailedError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.matching import Match, Matcher, check_match
 
 REFUSAL_SECONDS = 30
-"""A watcher that cannot begin waits so long before it says so: Airflow begins it again about every second."""
+"""A watcher that cannot start waits so long before it fails: Airflow starts it again about every second."""
+_MISSING: dict[tuple[Hashable, asyncio.AbstractEventLoop], dict[int, str]] = {}
+"""By stream of an event loop: why watchers of it cannot start. What they might want is not to be deleted for that."""
 
 
 class WrongTriggerArgumentError(ValueError, TypeError):
@@ -51,15 +58,19 @@ class _AloneOutcome:
 
 class QueueMessageTrigger(BaseEventTrigger):
     """
-    Watch a queue for an asset: each message becomes one asset event.
+    Watch a queue for an asset: the messages that were pulled become an asset event, which starts a DAG run.
 
     The event's payload has ``queue_id`` and ``queue_name`` as given here, ``pulled_at``, ``backlog_count``, and
-    ``messages``: a list of one message as :class:`~airflow_provider_cfqueues.operators.queues.QueuePullOperator`
-    returns it. It runs for ever: failures are logged once, with what to do, and slow it down.
+    ``messages``: up to 1,000, as :class:`~airflow_provider_cfqueues.operators.queues.QueuePullOperator` returns them.
+    It runs for ever: failures are logged once, with what to do, and slow it down.
 
-    With ``settle="event"`` (Airflow 3.3 and later) a message is acked once Airflow has stored its event, never before.
-    With ``settle="task"`` its lease travels in the event and a DAG settles it:
-    ``QueueAckOperator(lease_ids=event_leases())``. Where the run fails, the lease ends and the message comes back.
+    With ``settle="event"`` (Airflow 3.3 and later) a message is acked once Airflow has stored its event, never before;
+    with ``dag_ids``, once the runs of these DAGs are there. With ``settle="task"`` its lease travels in the event and a
+    DAG settles it: ``QueueAckOperator(lease_ids=event_leases())``. If the run fails, the lease ends and the message
+    comes back.
+
+    Airflow 3.0 to 3.3 skips an event that is stored before the run of the last one was created. So the next event waits
+    for that run. Give ``dag_ids``: then the watcher knows when the run is there. Without, it waits ``run_seconds``.
 
     All watchers of a queue (same connection, and the same ``queue_id`` or ``queue_name``) share one poll, made as the
     first of them says. Only one triggerer may run watchers with different ``match``: Airflow spreads them over all.
@@ -68,10 +79,10 @@ class QueueMessageTrigger(BaseEventTrigger):
     :param queue_name: name of the queue.
     :param cloudflare_conn_id: the Airflow connection, of type ``cloudflare``.
     :param settle: who settles: ``event`` or ``task``.
-    :param batch_size: messages per pull, up to 100.
+    :param batch_size: messages per pull, up to 100. An event holds those of several pulls if more are waiting.
     :param visibility_timeout: seconds that leases last, up to 43,200. None = for ``event`` twice what Airflow and the
-        API may take to store and settle (12 minutes, unless ``[triggerer] shared_stream_ack_timeout`` says otherwise),
-        for ``task`` 1,800.
+        API may take to store, create the run and settle (14 minutes, unless ``[triggerer] shared_stream_ack_timeout``
+        says otherwise), for ``task`` 1,800.
     :param poll_interval: seconds between two pulls. It doubles while the queue is empty, as each pull is billed.
     :param max_poll_interval: where that ends. 60 s make 1,440 pulls a day.
     :param match: which messages are wanted, see :mod:`~airflow_provider_cfqueues.matching`; None = all.
@@ -82,9 +93,13 @@ class QueueMessageTrigger(BaseEventTrigger):
     :param dead_letter_queue: name of the queue that gets copies; None = the consumer's own.
     :param include_body: whether events hold bodies and metadata. Without them and with ``settle="event"``, the body is
         gone once the event is stored.
-    :param max_event_bytes: a message whose event would be larger is dead-lettered, or given back.
+    :param max_event_bytes: how large an event may be, as JSON; the next messages go into another. A message that is too
+        large alone is dead-lettered, or given back.
     :param max_in_flight: pull nothing while so many messages are leased and not settled; for ``task``, not settled and
-        their leases not ended. None = 1,000 for ``event``, 10,000 for ``task``.
+        their leases not ended. None = 10,000.
+    :param dag_ids: IDs of the DAGs that are scheduled on the asset. None = not known.
+    :param run_seconds: without ``dag_ids``, how long Airflow's scheduler may take to create the run of an event. If two
+        events come within three times that, an event without messages follows as soon after the last.
     :raises ValueError: an argument is wrong or does not fit Airflow's settings.
     """
 
@@ -106,6 +121,8 @@ class QueueMessageTrigger(BaseEventTrigger):
         include_body: bool = True,
         max_event_bytes: int = MAX_BYTES_PER_EVENT,
         max_in_flight: int | None = None,
+        dag_ids: Sequence[str] | None = None,
+        run_seconds: float = RUN_SECONDS,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         _check_airflow(settle)
@@ -125,11 +142,12 @@ class QueueMessageTrigger(BaseEventTrigger):
             "include_body": include_body,
             "max_event_bytes": max_event_bytes,
             "max_in_flight": max_in_flight,
+            "dag_ids": [dag_ids] if isinstance(dag_ids, str) else dag_ids and list(dag_ids),
+            "run_seconds": run_seconds,
         }
         try:
             self._check_queue()
             check_match(match)
-            self._max_event_bytes = arguments.parse_count(max_event_bytes, "max_event_bytes")
             self._options = parse_watch_options(
                 settle=settle,
                 batch_size=batch_size,
@@ -139,16 +157,20 @@ class QueueMessageTrigger(BaseEventTrigger):
                 unmatched=unmatched,
                 delay_seconds=delay_seconds,
                 dead_letter_queue=dead_letter_queue,
+                max_event_bytes=max_event_bytes,
                 max_in_flight=max_in_flight,
                 ack_timeout=triggerer_setting("shared_stream_ack_timeout", 300),
-                subscriber_queue_size=int(triggerer_setting("shared_stream_subscriber_queue_size", 1024)),
+            )
+            self._spacer = Spacer(
+                dag_ids=parse_dag_ids(self._kwargs["dag_ids"]),
+                run_seconds=arguments.parse_seconds(run_seconds, "run_seconds"),
+                log=self.log,
             )
         except (TypeError, ValueError) as error:
             raise WrongTriggerArgumentError(*error.args) from error
         self._include_body = include_body
         self._queue = str(queue_name or queue_id)
         self._stream: QueueStream | None = None
-        self._was_told_of_differences = False
 
     def _check_queue(self) -> None:
         queue_id, queue_name = self._kwargs["queue_id"], self._kwargs["queue_name"]
@@ -167,7 +189,15 @@ class QueueMessageTrigger(BaseEventTrigger):
     # -- Airflow 3.3 and later: one stream for all watchers of a queue ----------------------------------------------
 
     def shared_stream_key(self) -> Hashable:
-        """Return what watchers of the same queue have in common: the connection and the queue."""
+        """
+        Return what watchers of the same queue have in common: the connection and the queue.
+
+        None where this watcher cannot start: then Airflow calls ``run``, which says so, and it shares no stream.
+        """
+        return None if self._start_error() else self._key
+
+    @property
+    def _key(self) -> Hashable:
         kwargs = self._kwargs
         return ("cloudflare-queues", kwargs["cloudflare_conn_id"], kwargs["queue_id"], kwargs["queue_name"])
 
@@ -180,40 +210,35 @@ class QueueMessageTrigger(BaseEventTrigger):
         """
         return QueueMessageProducer(cls(**kwargs)._open_stream())
 
-    async def filter_shared_stream(self, shared_stream: AsyncIterator[Delivery]) -> AsyncIterator[TriggerEvent]:
+    async def filter_shared_stream(self, shared_stream: AsyncIterator[Batch]) -> AsyncIterator[TriggerEvent]:
         """
-        Yield an event for each message that this watcher wants.
+        Yield an event for each batch that holds messages that this watcher wants.
 
         :param shared_stream: the messages of the queue.
         """
-        matcher = await self._begin()
-        async for delivery in shared_stream:
-            event = self._judge(delivery, matcher)
-            if event is not None:
-                yield event
-                # Not before: Airflow may drop an event that was yielded, and yet say that its watcher is through.
-                if self._options.settle == "task":
-                    delivery.take(left_to_task=True)
-                elif is_event_awaited():
-                    delivery.take(left_to_task=False)
-            elif delivery.refusals:
-                reject_shared_stream_event()
+        judge = self._begin()
+        try:
+            async for batch in shared_stream:
+                async for event in self._make_event(batch, judge):
+                    yield event
+        finally:
+            self._spacer.stop()
 
     # -- before Airflow 3.3: a stream of its own --------------------------------------------------------------------
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield an event for each message that this watcher wants."""
+        """Yield an event for each batch that holds messages that this watcher wants."""
+        if self._start_error() is not None:
+            await self._refuse_to_start()
         if self._options.settle == "event":
             msg = "settle='event' works only where Airflow runs the watcher in a shared stream"
             raise RuntimeError(msg)
-        matcher = await self._begin()
+        judge = self._begin()
         self._stream = self._open_stream()
-        async for delivery in self._stream.deliveries():
-            event = self._judge(delivery, matcher)
-            if event is not None:
+        async for batch in self._stream.batches():
+            async for event in self._make_event(batch, judge):
                 yield event
-                delivery.take(left_to_task=True)
-            await self._stream.settle([(delivery, _AloneOutcome())])
+            self._stream.resolve(batch, _AloneOutcome())
 
     async def cleanup(self) -> None:
         """Give back what did not get into an event; what did is left to the DAG."""
@@ -230,9 +255,36 @@ class QueueMessageTrigger(BaseEventTrigger):
             queue_name=kwargs["queue_name"],
             options=self._options,
         )
-        return QueueStream(self._options, source, name=self._queue, log=self.log)
+        return QueueStream(self._options, source, name=self._queue, missing=self._find_missing, log=self.log)
 
-    async def _begin(self) -> Matcher:
+    def _find_missing(self) -> str:
+        return next(iter(_MISSING.get((self._key, asyncio.get_running_loop()), {}).values()), "")
+
+    def _start_error(self) -> Exception | None:
+        """Return why this watcher cannot start, if it cannot: what it matches by is loaded only where it runs."""
+        try:
+            Matcher(self._kwargs["match"])
+        except Exception as error:  # noqa: BLE001 - importing a module of the user's may raise anything
+            return error
+        return None
+
+    async def _refuse_to_start(self) -> None:
+        """Say why, wait a while, and raise; until then, other watchers keep what nobody else wants."""
+        error = self._start_error()
+        if error is None:
+            return
+        self.log.error("Watching queue %s cannot start, and nothing is pulled for it: %s", self._queue, error)
+        missing = _MISSING.setdefault((self._key, asyncio.get_running_loop()), {})
+        missing[id(self)] = f"a watcher of the queue cannot start: {error}"
+        try:
+            await asyncio.sleep(REFUSAL_SECONDS)
+        finally:
+            # Airflow starts it again a second later: until then, it is still missing.
+            asyncio.get_running_loop().call_later(REFUSAL_SECONDS / 2, missing.pop, id(self), None)
+        raise error
+
+    def _begin(self) -> Judge:
+        self._spacer.start()
         self.log.info("Watching queue %s with %s", self._queue, self._options)
         match = self._kwargs["match"]
         if match is not None:
@@ -243,43 +295,31 @@ class QueueMessageTrigger(BaseEventTrigger):
                 self._queue,
                 {"retry": "gives back", "dead_letter": "dead-letters", "ack": "deletes"}[self._options.unmatched],
             )
-        try:
-            return Matcher(match)
-        except Exception as error:
-            self.log.error("Watching queue %s cannot begin: %s", self._queue, error)  # noqa: TRY400 - it is raised
-            await asyncio.sleep(REFUSAL_SECONDS)
-            raise
+        return Judge(
+            Matcher(match), self._options, queue_name=self._queue, include_body=self._include_body, log=self.log
+        )
 
-    def _judge(self, delivery: Delivery, matcher: Matcher) -> TriggerEvent | None:
-        """Return the event of a message that is wanted, and count; say why it is refused."""
-        self._tell_differences(delivery)
-        delivery.judged += 1
-        try:
-            if not matcher.wants(delivery.message):
-                return None
-            event = make_event(
-                delivery,
-                queue_id=self._kwargs["queue_id"],
-                queue_name=self._kwargs["queue_name"],
-                include_body=self._include_body,
-                max_bytes=self._max_event_bytes,
-            )
-        except (MatchFailedError, EventTooLargeError) as error:
-            delivery.refusals.append(str(error))
-            return None
-        delivery.offered += 1
-        return event
-
-    def _tell_differences(self, delivery: Delivery) -> None:
-        if self._was_told_of_differences or delivery.options is self._options:
+    async def _make_event(self, batch: Batch, judge: Judge) -> AsyncIterator[TriggerEvent]:
+        """Yield the event of a batch, if there is one, and note which of its messages Airflow took over with it."""
+        wanted = await judge.choose(batch)
+        if not wanted and not self._spacer.is_closing_due():
             return
-        self._was_told_of_differences = True
-        if differences := self._options.differences(delivery.options):
-            self.log.warning(
-                "Queue %s is polled as another watcher of it says; these settings of this one have no effect: %s",
-                self._queue,
-                ", ".join(differences),
-            )
+        spacing = await self._spacer.before_event() if wanted else Spacing()
+        event = make_event(
+            batch,
+            wanted,
+            queue_id=self._kwargs["queue_id"],
+            queue_name=self._kwargs["queue_name"],
+            include_body=self._include_body,
+        )
+        before = count_awaited_events()
+        yield event
+        # Not before: Airflow may drop an event that was yielded, and yet say that its watcher is through.
+        is_left_to_task = self._options.settle == "task"
+        after = count_awaited_events()
+        if is_left_to_task or before is None or after is None or after > before:
+            batch.take(wanted, spacing, left_to_task=is_left_to_task)
+            self._spacer.after_event(spacing)
 
 
 class QueueMessageProducer(SharedStreamProducer):
@@ -292,26 +332,19 @@ class QueueMessageProducer(SharedStreamProducer):
     def __init__(self, stream: QueueStream) -> None:
         self._stream = stream
 
-    async def open_stream(self) -> AsyncIterator[tuple[Delivery, Delivery]]:
-        """Yield each message, as what the watchers see and as what ``advance`` gets back."""
-        async for delivery in self._stream.deliveries():
-            yield delivery, delivery
-
-    def get_advance_lane(self, broker_payload: Delivery) -> Hashable:
-        """
-        Return the pull of a message: what came together is settled together.
-
-        :param broker_payload: the message.
-        """
-        return broker_payload.pull
+    async def open_stream(self) -> AsyncIterator[tuple[Batch, Batch]]:
+        """Yield each batch, as what the watchers see and as what ``advance`` gets back."""
+        async for batch in self._stream.batches():
+            yield batch, batch
 
     async def advance(self, batch: Sequence[Any]) -> None:
         """
-        Settle messages that all watchers are through with.
+        Settle what all watchers are through with.
 
         :param batch: items with ``broker_payload`` and ``outcome``.
         """
-        await self._stream.settle([(item.broker_payload, item.outcome) for item in batch])
+        for item in batch:
+            self._stream.resolve(item.broker_payload, item.outcome)
 
     async def aclose(self) -> None:
         """Give back what no watcher got to see, and close the connections."""

@@ -88,20 +88,20 @@ class SensingTrigger(BaseTrigger):
                 self.log.error("Sensor poke failed: %s", error)  # noqa: TRY400 - the text says what is needed
             else:
                 if found is not None:
-                    return {"found": found}
+                    return {"found": self.probe.to_xcom(found)}
             if time.time() >= self.end:
                 return {"timed_out": True}
             interval = min(2 * interval, self.max_poke_interval)
 
     async def _ask(self, hook: CloudflareQueuesHook) -> Any:
-        asking = asyncio.ensure_future(probing.arun(hook, self.probe.ask()))
+        asking = asyncio.ensure_future(hook.arun(self.probe.ask(hook)))
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:
             with suppress(CloudflareQueuesError, TimeoutError, asyncio.TimeoutError):
                 found = await asyncio.wait_for(asking, SECONDS_TO_GIVE_BACK)
                 if found is not None:
-                    await probing.arun(hook, self.probe.give_back(found))
+                    await hook.arun(self.probe.give_back(hook, found))
             raise
 
 

@@ -47,7 +47,7 @@ SCENARIOS = {
     "logs": logs,  # the last: it reads what the others left
 }
 SHORT = ("latency", "burst", "bursts", "kill", "examples", "runs", "logs")
-ASSET_MANAGER = "airflow_provider_cfqueues.assets.manager.QueueRefreshingAssetManager"
+ASSET_MANAGER = "airflow_provider_cfqueues.assets.manager.PromptAssetManager"
 
 
 def run(names: list[str], given: argparse.Namespace, seed: int) -> dict[str, Verdict]:

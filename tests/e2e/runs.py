@@ -15,7 +15,7 @@ import psutil
 
 from e2e.world import World
 from harness.audit import Verdict, account, check_queue
-from harness.chaos import faults
+from harness.chaos import OFTEN, faults
 from harness.cloudflare import Queue
 from harness.local_airflow import IS_AIRFLOW_2
 
@@ -99,7 +99,7 @@ def can_refuse() -> bool:
 
 
 def runs(world: World) -> Verdict:
-    """Start a run for each message, while requests fail and the worker is killed: none twice, never too many active."""
+    """Start one run for each message, none twice and never too many at once, while requests fail and workers die."""
     messages, kills = (60, 1) if world.is_short else (world.messages, 5)
     campaign = Campaign(world, messages, kills)
     campaign.queue.send([*({"n": n} for n in range(messages)), {"n": POISON}])
@@ -132,6 +132,8 @@ def check(verdict: Verdict, campaign: Campaign) -> None:
         "most active, seen": campaign.most_active,
         "most active, by the runs' own times": most,
         "deliveries": queue.totals["delivered"],
+        "requests": campaign.world.cloudflare.calls(),
+        "requests that failed": sum(OFTEN - rule["times"] for rule in campaign.world.cloudflare.faults()),
     }
     verdict.none_of("messages without a run", found.lost)
     verdict.none_of("runs of no message", found.strange)

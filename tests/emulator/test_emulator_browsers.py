@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import stat
 
@@ -37,6 +38,7 @@ def send(cf, http):
         {"origin": "https://evil.example"},
         {"origin": "http://localhost:3000"},
         {"origin": "null"},
+        {"origin": "http://["},
     ],
     ids=str,
 )
@@ -67,17 +69,16 @@ def test_other_names_have_to_be_allowed(http):
     assert found == {"queues:8787": 200, "queues.test": 200, "other.test": 403, "localhost": 200}
 
 
-def test_a_refusal_is_logged_with_what_to_do_about_it(send, caplog):
-    send("/_emulator/state%0Afake", host="queues")
-    assert "--allow-host" in caplog.messages[-1]
-    assert "'queues'" in caplog.messages[-1]
-    assert "\n" not in caplog.messages[-1]
-
-
-def test_what_a_terminal_would_obey_stays_encoded_in_the_log(api, caplog):
-    caplog.set_level("INFO", logger="airflow_provider_cfqueues.emulator")
-    api.call("GET", "/nowhere%1B%5B2J%0D")
-    assert caplog.messages[-1] == "GET /client/v4/nowhere%1B%5B2J%0D -> 404"
+def test_the_log_says_why_a_request_was_refused_and_obeys_no_path(start, http):
+    running = start("--port", "0")
+    root = json.loads(running.first_line)["base_url"].removesuffix("/client/v4")
+    http.get(f"{root}/_emulator/state%1B%5B2J%0D", headers={"host": "queues"})
+    http.get(f"{root}/nowhere%1B%5B2J%0D")
+    _, _, log = running.end(signal.SIGTERM)
+    [refused] = [line for line in log.splitlines() if " -> 403" in line]
+    assert "GET /_emulator/state%1B%5B2J%0D -> 403: the emulator does not know itself as 'queues'" in refused
+    assert "--allow-host" in refused
+    assert "GET /nowhere%1B%5B2J%0D -> 404\n" in log
 
 
 def test_the_command_line_allows_hosts_too(start, http):

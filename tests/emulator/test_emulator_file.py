@@ -9,6 +9,8 @@ import zipfile
 import httpx
 import pytest
 
+from airflow_provider_cfqueues.emulator import Emulator
+
 
 @pytest.mark.parametrize("version", ["3.10", "3.13"])
 def test_one_file_serves_queues_where_only_python_is_installed(one_file, interpreter, version):
@@ -32,6 +34,14 @@ def test_one_file_serves_queues_where_only_python_is_installed(one_file, interpr
 def test_one_file_says_how_it_is_called(one_file, interpreter):
     done = subprocess.run([interpreter("3.10"), "-I", "-S", one_file, "--help"], capture_output=True, text=True)
     assert done.stdout.startswith("usage: python cfqueues-emulator.pyz [-h]")
+
+
+def test_one_file_checks_endpoints_and_its_exit_code_says_whether_they_differ(one_file, interpreter):
+    with Emulator(assume={"attempts": "max-retries"}) as cf:
+        command = [interpreter("3.10"), "-I", "-S", one_file, "conformance", "--base-url", cf.base_url]
+        done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "differences" in done.stderr
 
 
 def test_one_file_holds_the_license_of_all_that_is_in_it(one_file):

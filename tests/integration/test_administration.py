@@ -167,10 +167,25 @@ def test_a_pull_consumer_is_created_listed_and_changed(cf, hook):
         hook.create_pull_consumer(queue)
 
 
-def test_a_consumer_that_is_not_there_cannot_be_changed(hook):
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_pull_consumer_is_deleted_once_and_the_messages_stay(cf, hook, queue, lost):
+    hook.send(queue, ["a"])
+    assert hook.get_pull_consumer(queue) is not None
+    (consumer,) = hook.list_consumers(queue)
+    if lost:
+        cf.add_fault(consumer.consumer_id, drop="after")
+    hook.delete_pull_consumer(queue)
+    assert hook.list_consumers(queue) == []
+    assert hook.get_pull_consumer(queue) is None
+    assert hook.get_metrics(queue).backlog_count == 1
+
+
+def test_a_consumer_that_is_not_there_can_be_neither_changed_nor_deleted(hook):
     queue = hook.create_queue("new").queue_id
     with pytest.raises(NotFoundError, match="no pull consumer"):
         hook.update_pull_consumer(queue, batch_size=20)
+    with pytest.raises(NotFoundError, match="no pull consumer"):
+        hook.delete_pull_consumer(queue)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +281,7 @@ def test_a_wanted_consumer_that_is_there_is_left_alone_and_nothing_is_pulled(cf,
 
 def test_a_consumer_with_other_settings_is_changed(hook, queue):
     ensured = hook.ensure_pull_consumer(queue, max_retries=9)
-    assert (ensured.action, ensured.consumer.max_retries, ensured.consumer.batch_size) == ("updated", 9, 5)
+    assert (ensured.action, ensured.consumer.max_retries, ensured.consumer.batch_size) == ("updated", 9, 10)
 
 
 def test_a_consumer_that_somebody_else_made_meanwhile_is_taken(cf, hook, queue):

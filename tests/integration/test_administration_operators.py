@@ -11,6 +11,7 @@ from airflow_provider_cfqueues.exceptions import AlreadyExistsError, NotFoundErr
 from airflow_provider_cfqueues.operators.queues import (
     QueueCreateOperator,
     QueueDeleteOperator,
+    QueueDeletePullConsumerOperator,
     QueueEnsurePullConsumerOperator,
     QueuePauseOperator,
     QueueResumeOperator,
@@ -120,6 +121,20 @@ def test_a_queue_becomes_one_that_can_be_pulled(cf):
     again = run(QueueEnsurePullConsumerOperator, queue_name="new", **wanted)
     assert again == {"consumer_id": consumer_id, **ensured, "action": "unchanged"}
     assert "failed" in cf.queues
+
+
+def test_the_pull_consumer_of_a_queue_is_deleted_once(cf, queue):
+    cf.send(queue, "stays")
+    name = {"queue_name": "my-queue"}
+    assert run(QueueDeletePullConsumerOperator, **name) == {"queue_id": queue, "deleted": True}
+    assert run(QueueDeletePullConsumerOperator, queue_id=queue) == {"queue_id": queue, "deleted": False}
+    assert cf.state()["queues"][0]["backlog_count"] == 1
+    with pytest.raises(NotFoundError, match="no pull consumer"):
+        run(QueueDeletePullConsumerOperator, **name, if_missing="fail")
+    with pytest.raises(AirflowSkipException):
+        run(QueueDeletePullConsumerOperator, **name, if_missing="skip")
+    with pytest.raises(NotFoundError, match="no queue named 'other'"):
+        run(QueueDeletePullConsumerOperator, queue_name="other")
 
 
 def test_delivery_is_paused_and_resumed(queue):

@@ -12,19 +12,24 @@ from pathlib import Path
 
 import pytest
 from airflow import DAG
+from airflow.utils.session import create_session
+from stored_dags import store
 
 from airflow_provider_cfqueues._compat import HAS_SHARED_STREAMS
+from airflow_provider_cfqueues.assets.queues import create_asset
 from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators import queues as operators
 from airflow_provider_cfqueues.operators.base import QueueOperator
 from airflow_provider_cfqueues.operators.queues import (
     QueueAckOperator,
+    QueueDeletePullConsumerOperator,
     QueueProcessOperator,
     QueuePullOperator,
     QueueRetryOperator,
     QueueSendOperator,
     QueueSettleOperator,
+    QueueTriggerDagRunsOperator,
 )
 from airflow_provider_cfqueues.outcomes import Reject
 from airflow_provider_cfqueues.sensors.queues import QueueBacklogSensor, QueueMessageSensor
@@ -33,6 +38,11 @@ try:
     from airflow.sdk import task
 except ImportError:  # Airflow 2
     from airflow.decorators import task
+
+try:
+    from airflow.models.asset import AssetEvent
+except ImportError:  # Airflow 2
+    from airflow.models.dataset import DatasetEvent as AssetEvent
 
 # What Airflow's own modules warn of while a DAG runs is not ours to mend; a warning in ours is still an error.
 pytestmark = [
@@ -146,6 +156,27 @@ def test_the_example_of_sending_sends_now_and_later(cf, run_dag):
     assert run_dag(example_dag("cloudflare_queues_send"))("send")["sent_count"] == 2
     (queue,) = (queue for queue in cf.state()["queues"] if queue["id"] == reminders)
     assert queue["states"] == {"ready": 1, "delayed": 1, "leased": 0}
+
+
+def test_the_example_of_runs_starts_one_for_each_message(cf, run_dag):
+    CloudflareQueuesHook().send(cf.queues["orders"], [{"quantity": 1}, {"quantity": 2}])
+    example = runpy.run_path(str(EXAMPLES / "cloudflare_queues_trigger_runs.py"))
+    store(shipping := example["cloudflare_queues_ship_order"]())
+    report = run_dag(example["cloudflare_queues_trigger_runs"]())("start_runs")
+    assert (report["runs_started"], report["acked"], in_queue(cf, "ready", "leased")) == (2, 2, [])
+    dag_run = shipping.test(run_conf={"id": "one", "body": {"quantity": 1}})
+    assert dag_run.state == "success"
+
+
+def test_the_event_of_an_outlet_carries_the_counts_of_a_send(cf, run_dag):
+    queue = create_asset(account_id=cf.account_id, queue_name="orders")
+    with DAG("outlet", start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), schedule=None) as dag:
+        QueueSendOperator(task_id="send", queue_name="orders", messages=["a", "b"], outlets=[queue])
+    store(dag)
+    run_dag(dag)
+    with create_session() as session:
+        (extra,) = [event.extra for event in session.query(AssetEvent) if event.source_dag_id == "outlet"]
+    assert {key: extra[key] for key in ("sent_count", "backlog_count")} == {"sent_count": 2, "backlog_count": 2}
 
 
 def test_the_example_of_batches_settles_each_message_by_its_outcome(cf, run_dag):
@@ -332,17 +363,20 @@ def test_a_dag_that_uses_every_operator_once_runs_green(cf, run_dag, monkeypatch
         settle = QueueSettleOperator(task_id="settle", ack_lease_ids=lease % 2, **queue)
         messages = QueueMessageSensor(task_id="messages", max_messages=1, visibility_timeout=600, **queue)
         process = QueueProcessOperator(task_id="process", handler=print, idle_timeout=0, **queue)
+        starts = QueueTriggerDagRunsOperator(task_id="starts", trigger_dag_id=dag.dag_id, idle_timeout=0, **queue)
+        remove = QueueDeletePullConsumerOperator(task_id="remove", **queue)
         FindQueue(task_id="find", queue_id="abc", cloudflare_conn_id="cloudflare_itself")
         [dag.get_task("redrive"), dag.get_task("delete")] >> send >> backlog >> pull
-        pull >> [ack, retry, settle] >> messages >> process
+        pull >> [ack, retry, settle] >> messages >> process >> starts >> remove
     used = {type(task).__name__ for task in dag.tasks}
     assert used >= set(operators.__all__) | {"QueueMessageSensor", "QueueBacklogSensor"}
+    store(dag)
     xcom = run_dag(dag)
     assert [xcom("ensure")["action"], xcom("ensure_failed")["action"]] == ["updated", "updated"]
     assert (xcom("redrive")["moved"], xcom("purge")["backlog_count"]) == (2, 2)
     assert xcom("purge")["started_at"] == "2026-11-22T00:00:00Z"
     assert [xcom(task_id)["delivery_paused"] for task_id in ("pause", "resume")] == [True, False]
-    assert xcom("delete")["deleted"]
+    assert (xcom("delete")["deleted"], xcom("remove")["deleted"], xcom("starts")["runs_started"]) == (True, True, 0)
     assert (len(xcom("messages")), xcom("process")["acked"]) == (1, 3)
     assert [message["id"] for message in in_queue(cf, "delayed")] == [xcom("pull")[1]["id"]]
     for task_id in ("create", "ensure", "pause", "purge", "backlog", "pull", "ack", "process"):

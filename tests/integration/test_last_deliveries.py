@@ -17,7 +17,7 @@ from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.exceptions import OverQuotaError, PermissionDeniedError, ProcessingFailedError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Consumer
-from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
+from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, QueuePullOperator, QueueRetryOperator
 from airflow_provider_cfqueues.outcomes import Reject
 
 FULL = {"success": False, "errors": [{"code": 10251, "message": "full"}]}
@@ -102,7 +102,7 @@ def test_a_dry_run_leaves_it_leased_and_names_it(cf, send, process, logged):
     report = process(do_nothing, dry_run=True)
     assert (fates(report), report["exhausted"]) == ({"unconfirmed": 1}, 1)
     assert state(cf)["states"]["leased"] == 1
-    assert f"Message {state(cf)['messages'][0]['id']} (attempt 1) is left leased until" in logged()
+    assert f"Message {state(cf)['messages'][0]['id']} (delivery 1 of 1) is left leased until" in logged()
     assert "a dry run copies nothing: Cloudflare DELETES it when its lease ends" in logged()
 
 
@@ -159,41 +159,44 @@ def test_a_refused_copy_is_tried_again_until_the_lease_ends(cf, orders, send):
 
 
 @pytest.fixture
-def stop_early(cf, orders):
-    """Run a task that is killed while it handles the first message; all others do not have their turn."""
+def stop_early(orders):
+    """Run a task that is killed while it handles its first message; the others do not have their turn."""
 
-    def stop_early(raises=ProcessingFailedError, **arguments):
-        handling, blocked = threading.Event(), threading.Event()
+    def stop_early(count, raises=ProcessingFailedError, **arguments):
+        handling, killed = threading.Event(), threading.Event()
 
         def handle(message):
             handling.set()
-            blocked.wait(20)
-
-        operator = QueueProcessOperator(
-            task_id="process", queue_id=orders, handler=handle, grace=0, expected_seconds_per_message=0, **arguments
-        )
+            killed.wait(20)
 
         def kill():
             handling.wait(20)
             operator.on_kill()
+            killed.set()
 
+        operator = QueueProcessOperator(
+            task_id="process",
+            queue_id=orders,
+            handler=handle,
+            expected_seconds_per_message=0,
+            max_messages=count,
+            grace=20,
+            **arguments,
+        )
         thread = threading.Thread(target=kill)
         thread.start()
-        try:
-            with pytest.raises(raises):
-                operator.execute({})
-        finally:
-            blocked.set()
-            thread.join()
-        return operator._engine.report.to_xcom()
+        with pytest.raises(raises):
+            operator.execute({})
+        thread.join()
+        return fates(operator._engine.report.to_xcom())
 
     return stop_early
 
 
 def test_messages_whose_turn_did_not_come_are_sent_to_their_queue_again_and_then_acked(cf, send, stop_early, logged):
-    send("a", "b", "c")
+    send("first", "a", "b", "c")
     before = {message["id"] for message in state(cf)["messages"]}
-    assert fates(stop_early()) == {"renewed": 3}
+    assert stop_early(4) == {"acked": 1, "renewed": 3}
     after = state(cf)
     assert after["states"] == {"ready": 3, "delayed": 0, "leased": 0}
     assert before.isdisjoint(message["id"] for message in after["messages"])
@@ -204,23 +207,25 @@ def test_messages_whose_turn_did_not_come_are_sent_to_their_queue_again_and_then
 
 
 def test_messages_whose_turn_did_not_come_go_to_the_dead_letter_queue_that_was_given(cf, send, stop_early):
-    send("a", "b")
-    assert fates(stop_early(dead_letter_queue="failed")) == {"rejected": 2}
-    assert sorted(copy["body"] for copy in copies(cf)) == ["a", "b"]
-    assert {copy["reason"] for copy in copies(cf)} <= {"delivered 1 times; the run ended before its turn"}
+    send("first", "a", "b")
+    assert stop_early(3, dead_letter_queue="failed") == {"acked": 1, "rejected": 2}
+    kept = copies(cf)
+    assert sorted(copy["body"] for copy in kept) == ["a", "b"]
+    assert {copy["reason"] for copy in kept} == {"delivered 1 times; the run ended before its turn"}
 
 
 def test_a_body_that_http_cannot_carry_stays_leased_and_is_named(cf, orders, stop_early, logged):
+    cf.send(orders, "first", content_type="text")
     cf.send(orders, "AP8=", content_type="bytes")
-    assert fates(stop_early()) == {"unconfirmed": 1}
+    assert stop_early(2) == {"acked": 1, "unconfirmed": 1}
     assert state(cf)["states"]["leased"] == 1
     assert f"Message {state(cf)['messages'][0]['id']} (attempt 1) is left leased until" in logged()
 
 
 def test_a_dead_letter_queue_that_refuses_does_not_keep_what_had_no_turn_from_being_sent_again(cf, send, stop_early):
-    send("a")
+    send("first", "a")
     cf.add_fault("batch", status=403, body={"success": False, "errors": []})
-    assert fates(stop_early(PermissionDeniedError, dead_letter_queue="failed")) == {"renewed": 1}
+    assert stop_early(2, PermissionDeniedError, dead_letter_queue="failed") == {"acked": 1, "renewed": 1}
     assert copies(cf, "orders") == ["a"]
 
 
@@ -246,3 +251,10 @@ def test_a_consumer_that_cannot_be_read_is_taken_to_delete_after_three_deliverie
     send("a")
     ends = [fates(process(fail, dead_letter_queue="failed")) for _ in range(3)]
     assert ends == [{"retried": 1}, {"retried": 1}, {"rejected": 1}]
+
+
+def test_a_retry_of_yours_is_a_retry_even_at_the_last_delivery(cf, orders, send):
+    send("a")
+    leased = QueuePullOperator(task_id="pull", queue_id=orders, max_messages=1).execute({})
+    QueueRetryOperator(task_id="retry", queue_id=orders, lease_ids=leased, delay_seconds=0).execute({})
+    assert (state(cf)["totals"]["retried"], state(cf)["totals"]["acked"]) == (1, 0)

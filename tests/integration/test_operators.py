@@ -10,6 +10,7 @@ import pytest
 from airflow_provider_cfqueues.delays import ExponentialDelay
 from airflow_provider_cfqueues.exceptions import ServerError, UnconfirmedLeasesError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.operators import queues
 from airflow_provider_cfqueues.operators.queues import (
     QueueAckOperator,
     QueueCreateOperator,
@@ -81,7 +82,7 @@ def test_pulled_messages_are_plain_json(run, pulled):
 
 def test_only_what_could_not_be_decoded_has_a_raw_body(cf, run):
     bad = {"id": "i", "lease_id": "l", "body": "/w8=", "metadata": {"CF-Content-Type": "v8"}}
-    good = {"id": "i", "lease_id": "l", "body": "AP8=", "metadata": {"CF-Content-Type": "bytes"}}
+    good = {"id": "j", "lease_id": "m", "body": "AP8=", "metadata": {"CF-Content-Type": "bytes"}}
     cf.add_fault(path="pull", status=200, body={"success": True, "result": {"messages": [bad, good]}})
     first, second = json.loads(json.dumps(run(QueuePullOperator)))
     assert (first["body"], first["raw_body"]) == (None, "/w8=")
@@ -168,7 +169,7 @@ def test_a_count_that_falls_short_makes_every_lease_suspect(cf, run):
 
 
 def test_a_count_that_is_not_reported_is_none(cf, run):
-    cf.add_fault(path="ack", status=200, body={"success": True, "result": None})
+    cf.add_fault(path="ack", status=200, body={"success": True, "result": {"warnings": {}}})
     assert run(QueueAckOperator, lease_ids=["first"]) == {"ack_count": None, "retry_count": None, "warnings": {}}
 
 
@@ -268,6 +269,15 @@ def test_every_argument_but_switches_can_be_templated(kind):
         if parameter.kind is parameter.KEYWORD_ONLY
     }
     assert arguments - SWITCHES == set(kind.template_fields)
+
+
+LISTS = {"messages", "lease_ids", "ack_lease_ids", "retry_lease_ids", "op_args", "op_kwargs"}
+
+
+@pytest.mark.parametrize("kind", [getattr(queues, name) for name in queues.__all__])
+def test_a_page_of_a_task_shows_lists_one_item_a_line_and_each_operator_in_our_colours(kind):
+    assert set(kind.template_fields_renderers) == LISTS & set(kind.template_fields)
+    assert (kind.ui_color, kind.ui_fgcolor) == ("#fbad41", "#1d1d1d")
 
 
 def test_the_default_connection_is_the_hooks():

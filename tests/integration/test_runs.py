@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 from collections import Counter
 from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from uuid import uuid4
 
 import pytest
@@ -15,6 +14,7 @@ from airflow import DAG
 from airflow.models import DagModel, DagRun
 from airflow.utils.session import create_session
 from sqlalchemy.exc import OperationalError
+from stored_dags import store
 
 from airflow_provider_cfqueues._compat import AIRFLOW_VERSION
 from airflow_provider_cfqueues.emulator import Emulator
@@ -51,37 +51,6 @@ def cf(connect):
     with Emulator(queues=["orders", "orders-failed"]) as emulator:
         connect(emulator)
         yield emulator
-
-
-def store(dag):
-    """Write a DAG into the database, as Airflow's processes do that parse files."""
-    try:
-        from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
-    except ImportError:
-        try:
-            from airflow.models.dagbag import DagBag, sync_bag_to_db
-        except ImportError:  # Airflow 2.11 and 3.0
-            return store_in_old_airflow(dag)
-    from airflow.dag_processing.bundles.manager import DagBundlesManager
-
-    DagBundlesManager().sync_bundles_to_db()
-    bag = DagBag(dag_folder=os.devnull)
-    bag.bag_dag(dag)
-    sync_bag_to_db(bag, "dags-folder", None)
-
-
-def store_in_old_airflow(dag):
-    from airflow.models.serialized_dag import SerializedDagModel
-
-    try:
-        from airflow.dag_processing.bundles.manager import DagBundlesManager
-    except ImportError:  # Airflow 2
-        dag.sync_to_db()
-        SerializedDagModel.write_dag(dag)
-    else:
-        DagBundlesManager().sync_bundles_to_db()
-        DAG.bulk_write_to_db("dags-folder", None, [dag])
-        SerializedDagModel.write_dag(dag, bundle_name="dags-folder")
 
 
 @pytest.fixture
@@ -147,8 +116,11 @@ class Scheduler:
                 self.most_active = max(self.most_active, len(active))
                 for run in active:
                     state = self._decide(run.conf["body"], self._tries[run.run_id] + 1)
-                    if state is not None:
+                    if state == "deleted":
+                        session.delete(run)
+                    elif state is not None:
                         run.state = state
+                    if state is not None:
                         self._tries[run.run_id] += 1
 
 
@@ -230,7 +202,7 @@ def test_a_conf_that_the_dag_refuses_rejects_its_message_where_airflow_says_so(c
 def test_messages_that_may_start_no_run_stay_in_the_queue(cf, run, target):
     send(cf, *({"n": number} for number in range(6)))
     dag_id = target()
-    _, report = run(dag_id, max_active=2, max_duration=1)
+    _, report = run(dag_id, max_active=2, concurrency=2, max_duration=1)
     assert (len(runs_of(dag_id)), report["pulled"], report["acked"]) == (2, 2, 2)
     assert [message["attempts"] for message in queue_state(cf)["messages"]] == [0] * 4
 
@@ -259,7 +231,7 @@ def test_the_end_of_a_run_decides_what_becomes_of_its_message(cf, run, target):
 def test_the_next_delivery_clears_a_run_that_failed(cf, run, target):
     send(cf, "at the second try")
     dag_id = target()
-    with Scheduler(dag_id, lambda body, tries: "failed" if tries == 1 else "success") as scheduler:
+    with Scheduler(dag_id, lambda body, tries: "failed" if tries == 1 else "success"):
         _, report = run(
             dag_id, wait_for_completion=True, on_failed_run="clear", poll_interval=0.1, delay_seconds=0, max_active=1
         )
@@ -280,6 +252,25 @@ def test_a_message_that_comes_again_while_its_run_still_runs_waits_for_it(cf, ru
     assert (report["runs_existing"], report["acked"], report["attempts"]) == (1, 1, {"2": 1})
     assert [found.state for found in runs_of(dag_id).values()] == ["success"]
     assert next(looks) > 10
+
+
+def test_a_task_that_is_killed_gives_back_the_messages_of_runs_that_go_on(cf, run, target):
+    send(cf, "one", "two")
+    dag_id = target()
+    ended = timedelta(seconds=2)
+    state, _ = run(dag_id, wait_for_completion=True, poll_interval=0.1, concurrency=2, execution_timeout=ended)
+    assert (state, queue_state(cf)["states"]["ready"], len(runs_of(dag_id))) == ("failed", 2, 2)
+    with Scheduler(dag_id, lambda body, tries: "success"):
+        _, report = run(dag_id, wait_for_completion=True, poll_interval=0.1)
+    assert (report["runs_existing"], report["acked"], len(runs_of(dag_id))) == (2, 2, 2)
+
+
+def test_a_run_that_was_deleted_is_started_again(cf, run, target):
+    send(cf, "deleted")
+    dag_id = target()
+    with Scheduler(dag_id, lambda body, tries: "deleted" if tries == 1 else "success"):
+        _, report = run(dag_id, wait_for_completion=True, poll_interval=0.1, delay_seconds=0)
+    assert (report["runs_started"], report["failed"], report["acked"]) == (2, 1, 1)
 
 
 def test_a_lease_that_is_shorter_than_the_run_is_an_error_that_says_so(cf, run, target, logged):

@@ -17,7 +17,8 @@ from airflow_provider_cfqueues._compat import (
     BaseSensorOperator,
     import_string,
 )
-from airflow_provider_cfqueues.exceptions import MatchFailedError, PermissionDeniedError
+from airflow_provider_cfqueues.emulator import Emulator
+from airflow_provider_cfqueues.exceptions import LossyMatchError, MatchFailedError, PermissionDeniedError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.sensors.queues import QueueBacklogSensor, QueueMessageSensor
 
@@ -29,6 +30,20 @@ except ImportError:  # before 3.2
 SENSORS = [QueueMessageSensor, QueueBacklogSensor]
 ORDER = 'jsonpath:$.type == "order"'
 FORBIDDEN = {"status": 403, "body": {"success": False, "errors": [{"code": 10000, "message": "no"}]}}
+
+
+@pytest.fixture
+def cf(connect):
+    """An emulator with a queue whose consumer has a dead-letter queue, and one whose consumer has none."""
+    with Emulator(queues=["dead", "bare"]) as emulator:
+        emulator.create_queue("my-queue", dead_letter_queue="dead")
+        connect(emulator)
+        yield emulator
+
+
+@pytest.fixture
+def queue(cf):
+    return cf.queues["my-queue"]
 
 
 @pytest.fixture
@@ -80,9 +95,12 @@ def calls(cf, name):
     return [request["body"] for request in cf.requests() if request["path"].endswith(name)]
 
 
-def states(cf):
-    (queue,) = cf.state()["queues"]
-    return sorted(message["state"] for message in queue["messages"])
+def messages_of(cf, name="my-queue"):
+    return next(queue for queue in cf.state()["queues"] if queue["name"] == name)["messages"]
+
+
+def states(cf, name="my-queue"):
+    return sorted(message["state"] for message in messages_of(cf, name))
 
 
 def fails_on_text(message):
@@ -149,14 +167,78 @@ def test_where_a_peek_is_not_possible_the_pull_decides(cf, wait, send):
     assert message["body"] == {"type": "order"}
 
 
-def test_the_last_delivery_of_what_does_not_match_is_warned_of(cf, wait, send, logged):
+WANTS_ORDERS = {"match": ORDER, "unmatched_delay_seconds": 0, "visibility_timeout": 600}
+
+
+def test_what_a_match_costs_the_queues_other_readers_is_said_once_at_the_start(wait, send, logged):
+    send({"type": "refund"}, {"type": "order"})
+    wait(QueueMessageSensor, **WANTS_ORDERS)
+    assert logged().count("loses one of its 3 deliveries (max_retries) each time it is pulled") == 1
+
+
+def test_what_does_not_match_goes_to_the_consumers_dead_letter_queue_after_its_last_delivery(cf, wait, send, logged):
     send({"type": "refund"})
-    (message_id,) = [message["id"] for message in cf.state()["queues"][0]["messages"]]
+    (message,) = messages_of(cf)
     for _ in range(3):
         send({"type": "order"})
-        wait(QueueMessageSensor, match=ORDER, unmatched_delay_seconds=0, visibility_timeout=600)
-    assert message_id in logged()
-    assert "Cloudflare now DELETES them" in logged()
+        wait(QueueMessageSensor, **WANTS_ORDERS)
+    assert message["id"] in logged()
+    assert "delivered 3 times: Cloudflare moves it to 'dead' now, or after its next delivery" in logged()
+
+
+@pytest.mark.parametrize("can_be_peeked", [True, False])
+def test_a_match_does_not_start_on_a_queue_that_would_delete_what_it_does_not_want(cf, wait, can_be_peeked):
+    bare = cf.queues["bare"]
+    CloudflareQueuesHook().send(bare, [{"type": "refund"}] * 3)
+    if not can_be_peeked:
+        cf.add_fault("peek", times=100, **FORBIDDEN)
+    with pytest.raises(LossyMatchError, match=r"dead-letter queue.*dead_letter_queue=.*unmatched='ack'"):
+        wait(QueueMessageSensor, queue_id=bare, **WANTS_ORDERS)
+    assert calls(cf, "pull") == []
+
+
+def test_a_match_does_not_start_if_the_consumer_cannot_be_read_and_the_log_says_what_is_assumed(cf, wait, logged):
+    cf.add_fault("consumers", times=100, **FORBIDDEN)
+    with pytest.raises(LossyMatchError, match="the queue's consumer could not be read"):
+        wait(QueueMessageSensor, **WANTS_ORDERS)
+    assert "taken to have no dead-letter queue and max_retries=3" in logged()
+    assert calls(cf, "pull") == []
+
+
+def wait_for_orders(cf, wait, name, times, **arguments):
+    """Wait so often for an order, beside a refund that nobody wants."""
+    hook = CloudflareQueuesHook()
+    hook.send(cf.queues[name], [{"type": "refund"}])
+    for _ in range(times):
+        hook.send(cf.queues[name], [{"type": "order"}])
+        found = wait(QueueMessageSensor, queue_id=cf.queues[name], **WANTS_ORDERS, **arguments)
+        assert [message["body"] for message in found] == [{"type": "order"}]
+        hook.ack(cf.queues[name], acks=found)
+
+
+def test_a_sensor_with_a_dead_letter_queue_of_its_own_copies_what_it_does_not_want_at_its_last_delivery(cf, wait):
+    wait_for_orders(cf, wait, "bare", 3, dead_letter_queue="dead")
+    assert states(cf, "bare") == []
+    (copy,) = CloudflareQueuesHook().pull(cf.queues["dead"], max_messages=1)
+    assert copy.body["body"] == {"type": "refund"}
+    assert copy.body["reason"] == "delivered 3 times; the sensor does not want it"
+
+
+@pytest.mark.parametrize(("unmatched", "left", "dead"), [("ack", 0, 0), ("retry", 1, 0), ("dead_letter", 0, 1)])
+def test_what_becomes_of_messages_that_nobody_wants_can_be_chosen(cf, wait, unmatched, left, dead):
+    name = "my-queue" if unmatched == "dead_letter" else "bare"
+    wait_for_orders(cf, wait, name, 1, unmatched=unmatched)
+    assert (len(states(cf, name)), len(states(cf, "dead"))) == (left, dead)
+
+
+def test_a_wrong_choice_is_an_error(wait):
+    with pytest.raises(ValueError, match="unmatched must be 'ack', 'dead_letter', 'retry' or None, not 'delete'"):
+        wait(QueueMessageSensor, match=ORDER, unmatched="delete")
+
+
+def test_a_match_that_only_looks_starts_on_any_queue(cf, wait):
+    CloudflareQueuesHook().send(cf.queues["bare"], [{"type": "order"}])
+    assert len(wait(QueueMessageSensor, queue_id=cf.queues["bare"], lease=False, match=ORDER)) == 1
 
 
 @pytest.mark.parametrize("peek", [True, False])
@@ -288,22 +370,41 @@ def test_sensors_wait_in_the_triggerer_where_airflow_is_configured_so(monkeypatc
     assert kind(task_id="wait", queue_name="my-queue").deferrable
 
 
-def test_a_cancelled_trigger_gives_back_what_its_pull_in_flight_leased(cf, queue, send):
-    async def cancel_while_pulling():
+@pytest.fixture
+def cancel_while_pulling(cf):
+    """Cancel a deferred sensor while its trigger pulls."""
+
+    def cancel_while_pulling(queue, *bodies):
+        trigger = defer(QueueMessageSensor, queue_id=queue, poke_interval=0).trigger
+        CloudflareQueuesHook().send(queue, list(bodies))
+        cf.add_fault(path="pull", delay_ms=200)
+        asyncio.run(cancel(trigger))
+
+    async def cancel(trigger):
+        looks = len(calls(cf, "consumers"))
         task = asyncio.ensure_future(fire(revive(trigger)))
-        while len(calls(cf, "consumers")) == 1:  # noqa: ASYNC110 - the look before its first pull
+        while len(calls(cf, "consumers")) == looks:  # noqa: ASYNC110 - the look before its first pull
             await asyncio.sleep(0.01)
         assert not task.done()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    trigger = defer(QueueMessageSensor, queue_id=queue, poke_interval=0).trigger
-    send("a", "b")
-    cf.add_fault(path="pull", delay_ms=200)
-    asyncio.run(cancel_while_pulling())
+    return cancel_while_pulling
+
+
+def test_a_cancelled_trigger_gives_back_what_its_pull_in_flight_leased(cf, queue, cancel_while_pulling):
+    cancel_while_pulling(queue, "a", "b")
     assert states(cf) == ["ready", "ready"]
     assert [len(body["retries"]) for body in calls(cf, "ack")] == [2]
+
+
+def test_a_cancelled_trigger_sends_again_what_may_not_be_delivered_again(cf, cancel_while_pulling):
+    bare = cf.queues["bare"]
+    CloudflareQueuesHook().update_pull_consumer(bare, max_retries=1)
+    cancel_while_pulling(bare, "a")
+    assert [message["attempts"] for message in messages_of(cf, "bare")] == [0]
+    assert [len(body["acks"]) for body in calls(cf, "ack")] == [1]
 
 
 @pytest.mark.parametrize("kind", SENSORS)

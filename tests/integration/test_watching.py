@@ -68,7 +68,7 @@ def test_a_message_is_acked_once_its_event_is_stored_and_never_before(cf, queue)
         triggerer = Triggerer()
         triggerer.stores = False
         watcher = triggerer.watch(queue_name="orders")
-        await until(lambda: len(triggerer._unconfirmed) == 3)
+        await until(lambda: triggerer._unconfirmed)
         await asyncio.sleep(60)
         assert calls(cf, "ack") == []
         triggerer.stores = True
@@ -197,7 +197,7 @@ def test_a_watcher_cancelled_before_airflow_took_its_event_over_acks_nothing(cf,
         watcher = triggerer.watch(queue_name="orders")
         other = triggerer.watch(queue_name="orders", match="literal:other")
         await until(lambda: calls(cf, "pull"))
-        await asyncio.sleep(1)
+        await asyncio.sleep(15)
         await triggerer.cancel(watcher)
         await until(lambda: calls(cf, "ack"))
         await triggerer.stop()
@@ -216,7 +216,7 @@ def test_an_event_that_airflow_takes_while_it_ends_and_does_not_wait_for_acks_no
         triggerer.takes.clear()
         triggerer.watch(queue_name="orders")
         await until(lambda: calls(cf, "pull"))
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(15)
         ending = asyncio.create_task(triggerer.stop())
         triggerer.takes.set()
         await ending
@@ -234,7 +234,7 @@ def test_a_stream_that_has_room_again_as_its_last_watcher_is_cancelled_ends(cf, 
         triggerer.takes.clear()
         watcher = triggerer.watch(queue_name="orders", max_in_flight=1)
         await until(lambda: calls(cf, "pull"))
-        await asyncio.sleep(1)
+        await asyncio.sleep(15)
         ending = asyncio.create_task(triggerer.cancel(watcher))
         await asyncio.sleep(30)
         return ending.done()
@@ -342,7 +342,7 @@ def test_no_more_than_max_in_flight_are_leased(cf, queue, settle):
         triggerer = Triggerer()
         triggerer.stores = False
         triggerer.watch(queue_name="orders", settle=settle, max_in_flight=5, batch_size=3)
-        await until(lambda: len(triggerer._unconfirmed) == 5)
+        await until(lambda: triggerer._unconfirmed)
         await asyncio.sleep(250)
         await triggerer.stop()
 

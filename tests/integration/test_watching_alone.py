@@ -12,6 +12,7 @@ from jumping_time import run, until
 from airflow_provider_cfqueues._compat import HAS_ASSET_WATCHERS, HAS_SHARED_STREAMS
 from airflow_provider_cfqueues.engines.watching.options import parse_watch_options
 from airflow_provider_cfqueues.engines.watching.source import HookSource
+from airflow_provider_cfqueues.engines.watching.spacing import Spacing
 from airflow_provider_cfqueues.engines.watching.stream import QueueStream
 from airflow_provider_cfqueues.exceptions import shorten_lease
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
@@ -43,9 +44,9 @@ def stream_of(queue, *, now=lambda: datetime.now(timezone.utc), **settings):
             "unmatched": "retry",
             "delay_seconds": 60,
             "dead_letter_queue": None,
+            "max_event_bytes": 1_000_000,
             "max_in_flight": None,
             "ack_timeout": 300,
-            "subscriber_queue_size": 1024,
             **settings,
         }
     )
@@ -59,6 +60,13 @@ class Alone:
     acked, failed, rejected = 1, 0, 0
 
 
+def go_through(batch, *, left_to_task=False):
+    """Do what a watcher does that wants every message of a batch, and whose event Airflow takes."""
+    for delivery in batch.deliveries:
+        delivery.judged = delivery.offered = 1
+    batch.take(batch.deliveries, Spacing(), left_to_task=left_to_task)
+
+
 def loop_clock():
     began = datetime.now(timezone.utc) - timedelta(seconds=asyncio.get_running_loop().time())
     return lambda: began + timedelta(seconds=asyncio.get_running_loop().time())
@@ -67,15 +75,15 @@ def loop_clock():
 def test_settling_ends_with_the_leases_and_the_log_names_them(cf, queue, logged):
     async def scenario():
         stream = stream_of(queue, now=loop_clock())
-        deliveries = stream.deliveries()
-        delivery = await deliveries.__anext__()
-        delivery.judged = delivery.offered = delivery.taken = 1
+        batches = stream.batches()
+        batch = await batches.__anext__()
+        go_through(batch)
         began = asyncio.get_running_loop().time()
-        await stream.settle([(delivery, Alone())])
+        stream.resolve(batch, Alone())
         await until(lambda: "could not be settled before their leases ended" in logged())
         seconds = asyncio.get_running_loop().time() - began
         await stream.aclose()
-        return delivery.message.lease_id, seconds
+        return batch.deliveries[0].message.lease_id, seconds
 
     cf.send(queue, {"n": 1})
     cf.add_fault("ack", status=401, times=1_000)
@@ -88,13 +96,13 @@ def test_settling_ends_with_the_leases_and_the_log_names_them(cf, queue, logged)
 
 def test_a_pull_that_cannot_be_settled_does_not_hold_up_the_next(cf, queue):
     async def scenario():
-        stream = stream_of(queue, now=loop_clock(), batch_size=1)
+        stream = stream_of(queue, now=loop_clock(), max_in_flight=1)
         began = asyncio.get_running_loop().time()
-        deliveries = stream.deliveries()
+        batches = stream.batches()
         for _ in range(2):
-            delivery = await deliveries.__anext__()
-            delivery.judged = delivery.offered = delivery.taken = 1
-            await stream.settle([(delivery, Alone())])
+            batch = await batches.__anext__()
+            go_through(batch)
+            stream.resolve(batch, Alone())
         seconds = asyncio.get_running_loop().time() - began
         await stream.aclose()
         return seconds
@@ -112,11 +120,10 @@ def test_a_lease_that_a_dag_settles_counts_until_it_ends(cf, queue):
         stream = stream_of(queue, now=loop_clock(), max_in_flight=2)
 
         async def watch():
-            async for delivery in stream.deliveries():
-                delivery.judged = delivery.offered = 1
-                delivery.take(left_to_task=True)
-                seen.append(asyncio.get_running_loop().time())
-                await stream.settle([(delivery, Alone())])
+            async for batch in stream.batches():
+                go_through(batch, left_to_task=True)
+                seen.extend(asyncio.get_running_loop().time() for _ in batch.deliveries)
+                stream.resolve(batch, Alone())
 
         watching = asyncio.create_task(watch())
         await until(lambda: len(seen) == 4)
@@ -137,14 +144,13 @@ def test_a_lease_that_a_dag_settles_counts_until_it_ends(cf, queue):
 def test_an_end_waits_only_seconds_for_an_api_that_does_not_answer(cf, queue):
     async def scenario():
         stream = stream_of(queue, now=loop_clock())
-        deliveries = stream.deliveries()
-        first = await deliveries.__anext__()
-        first.judged = 1
-        settling = asyncio.create_task(stream.settle([(first, Alone())]))
+        batches = stream.batches()
+        batch = await batches.__anext__()
+        batch.deliveries[0].judged = 1
+        stream.resolve(batch, Alone())
         await until(lambda: calls(cf, "ack"))
         began = asyncio.get_running_loop().time()
         await stream.aclose()
-        await settling
         return asyncio.get_running_loop().time() - began
 
     cf.send(queue, {"n": 1})
@@ -163,7 +169,7 @@ def test_without_a_shared_stream_leases_travel_to_the_dag_and_the_rest_is_given_
                 payloads.append(event.payload)
 
         watching = asyncio.create_task(watch())
-        await until(lambda: len(payloads) == 2 and calls(cf, "ack"))
+        await until(lambda: payloads and calls(cf, "ack"))
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching
@@ -173,7 +179,7 @@ def test_without_a_shared_stream_leases_travel_to_the_dag_and_the_rest_is_given_
     for number in range(4):
         cf.send(queue, {"n": number})
     payloads = run(scenario())
-    assert [payload["messages"][0]["body"] for payload in payloads] == [{"n": 0}, {"n": 2}]
+    assert [[message["body"] for message in payload["messages"]] for payload in payloads] == [[{"n": 0}, {"n": 2}]]
     assert [(len(ack["acks"]), len(ack["retries"])) for ack in calls(cf, "ack")] == [(0, 2)]
     assert states(cf) == ["delayed", "delayed", "leased", "leased"]
 
@@ -181,7 +187,7 @@ def test_without_a_shared_stream_leases_travel_to_the_dag_and_the_rest_is_given_
 @watchers_exist
 def test_what_did_not_get_into_an_event_is_given_back_by_cleanup(cf, queue):
     async def scenario():
-        trigger = QueueMessageTrigger(queue_id=queue, settle="task")
+        trigger = QueueMessageTrigger(queue_id=queue, settle="task", max_event_bytes=1_500)
         events = trigger.run()
         await events.__anext__()
         await trigger.cleanup()
@@ -206,6 +212,10 @@ def test_what_did_not_get_into_an_event_is_given_back_by_cleanup(cf, queue):
         ({"queue_name": "orders", "match": "order"}, "must begin with 'literal:'"),
         ({"queue_name": "orders", "batch_size": 0}, "batch_size must be"),
         ({"queue_name": "orders", "delay_seconds": -1}, "delay_seconds must be"),
+        ({"queue_name": "orders", "dag_ids": []}, "dag_ids is an empty list"),
+        ({"queue_name": "orders", "dag_ids": [1]}, "dag_ids must be a list of the IDs"),
+        ({"queue_name": "orders", "run_seconds": -1}, "run_seconds must be"),
+        ({"queue_name": "orders", "match": "jsonpath:$.["}, "is no JSONPath"),
     ],
 )
 def test_what_cannot_work_is_refused_in_a_way_that_a_triggerer_survives(arguments, text):
@@ -218,8 +228,6 @@ def test_what_cannot_work_is_refused_in_a_way_that_a_triggerer_survives(argument
 def test_a_lease_that_ends_before_airflow_gives_up_storing_is_refused():
     with pytest.raises(ValueError, match=r"visibility_timeout \(300 s\) .* shared_stream_ack_timeout \(300 s\)"):
         QueueMessageTrigger(queue_name="orders", visibility_timeout=300)
-    with pytest.raises(ValueError, match=r"max_in_flight \(1024\) .* shared_stream_subscriber_queue_size \(1024\)"):
-        QueueMessageTrigger(queue_name="orders", max_in_flight=1_024)
 
 
 @pytest.mark.skipif(HAS_SHARED_STREAMS or not HAS_ASSET_WATCHERS, reason="for Airflow 3.0 to 3.2")

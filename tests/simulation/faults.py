@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
-from airflow_provider_cfqueues.client.failures import READ_TIMEOUT_SECONDS as TIMEOUT
+from airflow_provider_cfqueues.client.repeating import RepeatPolicy
 
+TIMEOUT = RepeatPolicy().answer_timeout
 DEFECT = -1
 """Stands for an exception that is no TransportError: of a library, or of ours."""
 _HTML = b"<!DOCTYPE html><html><body>One moment please</body></html>"

@@ -5,7 +5,7 @@ import pytest
 from airflow_provider_cfqueues.client.call import Answer, Call
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, RateLimitedError
 
-CALL = Call(name="do it", method="GET", path="/x", read=lambda envelope: envelope.result)
+CALL = Call(operation="do", name="do it", method="GET", path="/x", read=lambda envelope: envelope.result)
 
 
 def read(status, content=b"{}", **headers):

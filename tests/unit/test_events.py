@@ -65,3 +65,41 @@ def test_an_operator_settles_the_leases_that_its_run_was_started_with(cf, queue)
     context = {"triggering_asset_events": {"asset": events}}
     ack.render_template_fields(context)
     assert ack.execute(context)["ack_count"] == 2
+
+
+def event_batches_in(dag_id, **arguments):
+    """Return the task that a DAG has of event_batches, and the one that is mapped over it."""
+    from airflow.sdk import dag, task
+
+    from airflow_provider_cfqueues.events import event_batches
+
+    @task
+    def ship(messages):
+        return len(messages)
+
+    @dag(dag_id=dag_id, schedule=None)
+    def build():
+        ship.expand(messages=event_batches(**arguments))
+
+    built = build()
+    return built.get_task("event_batches"), built.get_task("ship")
+
+
+@pytest.mark.skipif(not HAS_ASSET_WATCHERS, reason="asset events came with Airflow 3.0")
+@pytest.mark.filterwarnings("default")
+def test_five_thousand_messages_come_in_fifty_batches_to_map_over():
+    batches, ship = event_batches_in("batches", size=100)
+    assert batches.downstream_task_ids == {"ship"}
+    assert ship.is_mapped
+    of_five = [event(start, *({"lease_id": f"{start}-{n}"} for n in range(1_000))) for start in range(5)]
+    context = {"triggering_asset_events": {"orders": of_five}, "ti": None}
+    batches.render_template_fields(context)
+    result = batches.execute(context)
+    assert [len(batch) for batch in result] == [100] * 50
+    assert len({message["lease_id"] for batch in result for message in batch}) == 5_000
+
+
+@pytest.mark.skipif(not HAS_ASSET_WATCHERS, reason="asset events came with Airflow 3.0")
+def test_a_size_of_batches_that_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="size must be"):
+        event_batches_in("batches", size=0)

@@ -29,24 +29,24 @@ def test_nothing_is_asked_for_until_half_the_window_is_free():
     window = Window(Options(concurrency=10))
     window.take_in(messages(6))
     assert window.sizes() == []
-    window.open -= 1
+    window.close(1)
     assert window.sizes() == [5]
 
 
 def test_what_is_asked_for_counts_as_open():
     window = Window(Options(concurrency=10))
-    window.requested += 10
+    window.begin(10)
     assert window.sizes() == []
 
 
 def test_no_more_is_asked_for_than_max_messages():
     window = Window(Options(concurrency=10, max_messages=12))
     window.take_in(messages(7))
-    window.open = 0
-    window.requested += 2
+    window.close(7)
+    window.begin(2)
     assert window.sizes() == [3]
     assert not window.is_spent
-    window.requested += 3
+    window.begin(3)
     assert window.is_spent
 
 

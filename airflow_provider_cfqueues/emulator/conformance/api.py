@@ -38,6 +38,11 @@ class Answer:
         return self.body.get("result") or {}
 
     @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The messages of a pull, peek or preview."""
+        return self.result.get("messages") or []
+
+    @property
     def code(self) -> Any:
         """Cloudflare's code of the first error."""
         errors = self.body.get("errors")

@@ -151,15 +151,22 @@ def shapes(lab: Lab, saw: Saw) -> Steps:
     message, answer = yield from _pulled(queue)
     saw["pull-answer"] = ", ".join(sorted(answer.result))
     saw["message-keys"] = ", ".join(sorted(message))
-    header, *rest = message["lease_id"].split(".")
-    kind = json.loads(base64.urlsafe_b64decode(header + "==")) if len(rest) == 4 else {}
-    saw["lease-shape"] = f"compact JWE, {kind.get('alg')}, {kind.get('enc')}" if kind else "something else"
+    saw["lease-shape"] = _shape(message["lease_id"])
+
+
+def _shape(lease: str) -> str:
+    header, *rest = lease.split(".")
+    try:
+        kind = json.loads(base64.urlsafe_b64decode(header + "=="))
+        return f"compact JWE, {kind['alg']}, {kind['enc']}" if len(rest) == 4 else "something else"
+    except (ValueError, LookupError, TypeError):
+        return "something else"
 
 
 def _pulled(queue: Queue) -> Wait[tuple[dict[str, Any], Answer]]:
     for _ in range(PATIENCE):
         answer = queue.pull_once()
-        if answer.result.get("messages"):
-            return answer.result["messages"][0], answer
+        if answer.messages:
+            return answer.messages[0], answer
         yield 1
     raise CannotPrepare("a message was sent, and could not be pulled")

@@ -8,6 +8,7 @@ import signal
 import sys
 from contextlib import ExitStack
 from datetime import datetime, timezone
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ from airflow_provider_cfqueues.emulator.conformance import report
 from airflow_provider_cfqueues.emulator.conformance.api import CLOUDFLARE, MAX_OPERATIONS, Api, StopProbing
 from airflow_provider_cfqueues.emulator.conformance.lab import PREFIX
 from airflow_provider_cfqueues.emulator.conformance.run import FACTS, MAX_SECONDS, Moving, Waiting, run
-from airflow_provider_cfqueues.emulator.options import ACCOUNT_ID, API_TOKEN
+from airflow_provider_cfqueues.emulator.options import ACCOUNT_ID, API_TOKEN, PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         try:
             api, moved = _endpoint(options, stack)
             _check(api)
-        except (ValueError, OSError, StopProbing) as error:
+        except (ValueError, OSError, HTTPException, StopProbing) as error:
             made.error(str(error))
         _say(
             f"{len(FACTS)} facts about {api.host}: about {OPERATIONS} operations (at most {MAX_OPERATIONS:,}) and "
@@ -63,6 +64,9 @@ def main(arguments: Sequence[str]) -> int:
             outcome = run(api, Moving(api) if moved else Waiting(api), say=_say)
         except KeyboardInterrupt:
             _say("Stopped.")
+            return 2
+        except (OSError, HTTPException) as error:
+            _say(f"{api.host} does not answer any more: {type(error).__name__}")
             return 2
         day = f"{datetime.now(timezone.utc):%Y-%m-%d}"
         endpoint = "this emulator" if not (options.base_url or options.cloudflare) else api.host
@@ -78,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(
-        prog="python -m airflow_provider_cfqueues.emulator conformance",
+        prog=f"{PROGRAM} conformance",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

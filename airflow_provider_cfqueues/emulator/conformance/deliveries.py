@@ -262,7 +262,7 @@ def pull_size(lab: Lab, saw: Saw) -> Steps:
     queue.send(*"abcdefg")
     yield 3
     for _ in range(PATIENCE):
-        messages = queue.pull_once(None).result.get("messages", [])
+        messages = queue.pull_once(None).messages
         if messages:
             saw["pull-size"] = "2, that of the consumer" if len(messages) == 2 else str(len(messages))
             return

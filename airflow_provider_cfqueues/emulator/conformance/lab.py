@@ -84,7 +84,7 @@ class Queue:
             body["visibility_timeout_ms"] = round(seconds * 1000)
         answer = self.call("POST", "/messages/pull", body)
         if answer.ok:
-            sizes = [len(str(message.get("body"))) for message in answer.result.get("messages", [])]
+            sizes = [len(str(message.get("body"))) for message in answer.messages]
             self.api.charge(*(sizes or [0]))
         return answer
 
@@ -92,7 +92,7 @@ class Queue:
         """Pull until there are so many, or patience is over."""
         found: list[dict[str, Any]] = []
         for _ in range(PATIENCE):
-            found += self.pull_once(count - len(found), seconds).result.get("messages", [])
+            found += self.pull_once(count - len(found), seconds).messages
             if len(found) == count:
                 return found
             yield 1
@@ -108,7 +108,7 @@ class Queue:
         start = self._now()
         while True:
             waited = self._now() - start
-            messages = self.pull_once(1, seconds).result.get("messages", [])
+            messages = self.pull_once(1, seconds).messages
             if messages or waited >= within:
                 return waited, messages[0] if messages else {}
             yield every
@@ -177,22 +177,33 @@ class Lab:
         found: dict[str, str] = {}
         for start in range(0, len(names), NAMES_A_CALL):
             query = "&".join(f"name={name}" for name in names[start : start + NAMES_A_CALL])
-            listed = self.api.call("GET", f"/queues?{query}").body.get("result") or []
-            found |= {item["queue_name"]: item["queue_id"] for item in listed if item.get("queue_name") in names}
+            answer = self.api.call("GET", f"/queues?{query}")
+            if not answer.ok:
+                raise CannotPrepare(f"the queues could not be listed ({answer})")
+            found |= {item["queue_name"]: item["queue_id"] for item in answer.result if item["queue_name"] in names}
         return found
 
     def clean_up(self) -> list[str]:
         """
-        Delete every queue of the run, and return the names of those that could not be deleted.
+        Delete every queue of the run, and return the names of those that may still be there.
 
         The later ones first, since a queue is created after its dead-letter queue. Those whose answer was lost, or
         that the API made itself, are found by their names.
         """
-        self._delete({name: self._ids[name] for name in reversed(self._names) if name in self._ids})
-        left = self.find(self._names)
-        self._delete(left)
-        return sorted(self.find(list(left))) if left else []
+        for name in [name for name in reversed(self._names) if name in self._ids]:
+            self._delete(name, self._ids[name])
+        try:
+            for name, queue_id in self.find(self._names).items():
+                self._delete(name, queue_id)
+            self._names = [name for name in self._names if name in self._ids]
+        except CannotPrepare:
+            pass
+        return self._names
 
-    def _delete(self, queues: dict[str, str]) -> None:
-        for queue_id in queues.values():
-            self.api.call("DELETE", f"/queues/{queue_id}")
+    def _delete(self, name: str, queue_id: str) -> None:
+        answer = self.api.call("DELETE", f"/queues/{queue_id}")
+        if answer.ok or answer.status == 404:
+            self._ids.pop(name, None)
+            self._names.remove(name)
+        else:
+            self._ids[name] = queue_id

@@ -226,7 +226,7 @@ def old_name(lab: Lab, saw: Saw) -> Steps:
     queue = yield from lab.queue()
     queue.send("a")
     for _ in range(PATIENCE):
-        if queue.pull_once(1, None, visibility_timeout=2).result.get("messages"):
+        if queue.pull_once(1, None, visibility_timeout=2).messages:
             break
         yield 1
     waited, message = yield from queue.arrives(within=2 + PATIENCE / 2)

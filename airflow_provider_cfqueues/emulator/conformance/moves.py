@@ -29,7 +29,7 @@ def peek(lab: Lab, saw: Saw) -> Steps:
     queue.send("a", "b")
     yield from queue.pull(1)
     yield SETTLES
-    peeked = queue.call("POST", "/messages/peek", {"batch_size": 10}).result.get("messages", [])
+    peeked = queue.call("POST", "/messages/peek", {"batch_size": 10}).messages
     saw["peek"] = "shows the other" if len(peeked) == 1 else f"shows {len(peeked)}"
     ready = [message for message in peeked if not message.get("attempts")]
     saw["peek-attempts"] = "no" if ready else "yes"
@@ -55,7 +55,7 @@ def preview(lab: Lab, saw: Saw) -> Steps:
     yield SETTLES
     answer = queue.call("POST", "/messages/preview", {"batch_size": 1})
     saw["preview"] = said(answer)
-    messages = answer.result.get("messages", [])
+    messages = answer.messages
     if messages:
         lease = messages[0]["lease_id"]
         body = {"acks": [], "retries": [{"lease_id": lease}]}
@@ -66,7 +66,7 @@ def preview(lab: Lab, saw: Saw) -> Steps:
 def _after(queue: Queue, body: object) -> Wait[str]:
     answer = queue.call("POST", "/messages/preview/ack", body)
     yield SETTLES
-    left = queue.call("POST", "/messages/peek", {"batch_size": 10}).result.get("messages", [])
+    left = queue.call("POST", "/messages/peek", {"batch_size": 10}).messages
     return f"{said(answer)}, and it is {'still there' if left else 'gone'}"
 
 

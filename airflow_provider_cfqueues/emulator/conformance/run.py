@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import http.client
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,11 +19,14 @@ from airflow_provider_cfqueues.emulator.conformance import (  # noqa: F401 -- ea
 )
 from airflow_provider_cfqueues.emulator.conformance.api import Api, StopProbing
 from airflow_provider_cfqueues.emulator.conformance.facts import PROBES, Fact, NoOccasion, Probe, Saw, Steps
-from airflow_provider_cfqueues.emulator.conformance.lab import PREFIX, CannotPrepare, Lab
+from airflow_provider_cfqueues.emulator.conformance.lab import CannotPrepare, Lab
 
 FACTS: tuple[Fact, ...] = tuple(fact for probe in PROBES for fact in probe.facts)
 MAX_SECONDS = 600
 AT_A_TIME = 12
+TELL_EACH = 20
+BLOCK_SECONDS = 300
+"""How long Cloudflare refuses all requests of a token that has made too many."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def run(api: Api, waiting: Waiting, *, say: Callable[[str], None] = lambda _: No
         _look(lab, waiting, seen, say)
     finally:
         say(f"Deleting the queues {lab.prefix}-*")
-        left = _clean_up(lab)
+        left = _clean_up(lab, waiting, say)
     order = {fact.name: number for number, fact in enumerate(FACTS)}
     found = sorted(seen.values(), key=lambda item: order[item.fact.name])
     return Outcome(found, api.requests, api.operations, waiting.now() - start, left)
@@ -163,10 +165,16 @@ def _look(lab: Lab, waiting: Waiting, seen: dict[str, Seen], say: Callable[[str]
             except StopProbing as error:
                 reason = stopped = str(error)
         if again is None:
-            _note(PROBES[number], schedule.saw[number], reason, seen)
-            say(f"{len(seen)} of {len(FACTS)} facts looked at, {lab.api.operations} operations")
+            probe = PROBES[number]
+            _note(probe, schedule.saw[number], reason, seen)
+            _tell(say, len(seen), len(probe.facts), lab.api.operations)
         else:
             schedule.put_back(waiting.now() + again, number, steps)
+
+
+def _tell(say: Callable[[str], None], seen: int, more: int, operations: int) -> None:
+    if seen // TELL_EACH > (seen - more) // TELL_EACH:
+        say(f"{seen} of {len(FACTS)} facts looked at, {operations} operations")
 
 
 def _note(probe: Probe, saw: Saw, reason: str, seen: dict[str, Seen]) -> None:
@@ -189,15 +197,16 @@ def _go_on(steps: Steps) -> tuple[float | None, str]:
         return None, f"an answer of another shape: {type(error).__name__}: {error}"
 
 
-def _clean_up(lab: Lab) -> list[str]:
+def _clean_up(lab: Lab, waiting: Waiting, say: Callable[[str], None]) -> list[str]:
     lab.api.close()  # an interrupted call may have left half an answer in it
     lab.api.limited = False
     try:
-        return lab.clean_up()
-    except BaseException as error:
-        print(
-            f"Not all queues could be deleted ({type(error).__name__}): delete those named {lab.prefix}-* yourself."
-            f" Every queue of a run begins with {PREFIX}.",
-            file=sys.stderr,
-        )
+        left = lab.clean_up()
+        if left:
+            say(f"{len(left)} queues could not be deleted; trying again in {BLOCK_SECONDS // 60} minutes")
+            waiting.wait_until(waiting.now() + BLOCK_SECONDS)
+            left = lab.clean_up()
+    except BaseException:
+        say(f"Not all queues could be deleted: delete those named {lab.prefix}-* yourself")
         raise
+    return left

@@ -34,8 +34,8 @@ from airflow_provider_cfqueues.engines.settlement import (
     Settlement,
     Situation,
     choose_settlement,
-    log_settlements,
 )
+from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.waiting import Condition, Idling, utc_now
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import Message, PullResult
@@ -172,7 +172,7 @@ class Engine:
             ends = await _cancel(pulling, *self._puller.requests, *workers)
             self._give_back(self._holding.give_up_running())
             self._give_back(self._holding.give_up_waiting())
-            self._window.open += len(self._holding.held)
+            self._window.reopen(len(self._holding.held))
             for settlement in self._holding.give_up_held():
                 self._settler.stage(settlement)
             self._settler.flush()
@@ -322,12 +322,12 @@ class Engine:
         self._holding.done(message)
         if self._options.dry_run:
             self._holding.held.append(settlement)
-            self._window.open -= 1  # it waits for the end, not for the window
+            self._window.close(1)  # it waits for the end, not for the window
         else:
             self._settler.stage(settlement)
 
     def _on_settled(self, count: int) -> None:
-        self._window.open -= count
+        self._window.close(count)
         self._condition.notify()
 
     def _forget(self, message: Message) -> None:

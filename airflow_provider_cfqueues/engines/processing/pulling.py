@@ -63,7 +63,7 @@ class Puller:
             return
         sizes = self._window.sizes()
         for size in sizes[:1] if self._idling.is_idle else sizes:
-            self._window.requested += size
+            self._window.begin(size)
             request = asyncio.get_running_loop().create_task(self._pull(size))
             self.requests[request] = None
             request.add_done_callback(self._ended)
@@ -77,7 +77,7 @@ class Puller:
             if pulled is not NOT_ASKED:
                 self._on_pulled(pulled, size)
         finally:
-            self._window.requested -= size
+            self._window.end(size)
 
     def _ended(self, request: asyncio.Task[None]) -> None:
         del self.requests[request]

@@ -6,6 +6,10 @@ from airflow_provider_cfqueues.engines.settlement import Handled, Happened, Sett
 from airflow_provider_cfqueues.outcomes import Reject, Retry
 
 
+class NotStarted(Retry):
+    """The handler could not even start with the message, so its fate is that of one whose turn did not come."""
+
+
 def settle_handled(handled: Handled, situation: Situation) -> Settlement:
     """
     Decide what the API is told of a message that had its turn.
@@ -19,9 +23,10 @@ def settle_handled(handled: Handled, situation: Situation) -> Settlement:
         return choose_settlement(message, Happened.NOT_STARTED, situation, reason=over, is_over=True)
     if not isinstance(outcome, (Reject, Retry)):
         return choose_settlement(message, Happened.HANDLED, situation, delay_seconds=0)
+    happened = Happened.NOT_STARTED if isinstance(outcome, NotStarted) else Happened.FAILED
     return choose_settlement(
         message,
-        Happened.REJECTED if isinstance(outcome, Reject) else Happened.FAILED,
+        Happened.REJECTED if isinstance(outcome, Reject) else happened,
         situation,
         reason=handled.reason,
         delay_seconds=0 if situation.is_dry_run else handled.delay_seconds,

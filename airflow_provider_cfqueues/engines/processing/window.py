@@ -54,6 +54,22 @@ class Window:
         sizes = [MAX_MESSAGES_PER_PULL] * (room // MAX_MESSAGES_PER_PULL) + [room % MAX_MESSAGES_PER_PULL]
         return [size for size in sizes if size > 0]
 
+    def begin(self, size: int) -> None:
+        """
+        Note that a pull begins.
+
+        :param size: how many messages it asks for.
+        """
+        self.requested += size
+
+    def end(self, size: int) -> None:
+        """
+        Note that a pull is over.
+
+        :param size: how many messages it asked for.
+        """
+        self.requested -= size
+
     def take_in(self, messages: list[Message]) -> None:
         """
         Note messages that came.
@@ -71,6 +87,22 @@ class Window:
         :param message: a message whose outcome is known.
         """
         self.open_bytes -= _size(message)
+
+    def close(self, count: int) -> None:
+        """
+        Note messages that are settled, or wait for the end of the run and not for room.
+
+        :param count: how many.
+        """
+        self.open -= count
+
+    def reopen(self, count: int) -> None:
+        """
+        Note messages that waited for the end of the run and are settled now.
+
+        :param count: how many.
+        """
+        self.open += count
 
     def adapt(self, *, starving: bool, seconds_per_message: float | None) -> None:
         """

@@ -32,8 +32,8 @@ from airflow_provider_cfqueues.engines.settlement import (
     Settlement,
     Situation,
     choose_settlement,
-    log_settlements,
 )
+from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling, settle_until_leases_end
 from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
 from airflow_provider_cfqueues.engines.waiting import Condition, Idling, utc_now

@@ -1,18 +1,21 @@
-"""One message on its way through the watchers, and what is told to the API once they are through with it."""
+"""Messages on their way through the watchers, and what is told to the API once they are through."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Settlement
 from airflow_provider_cfqueues.engines.watching.options import WatchOptions
-from airflow_provider_cfqueues.models import Message, PullResult
+from airflow_provider_cfqueues.engines.watching.spacing import ExpectedRuns, Spacing
+from airflow_provider_cfqueues.models import Message
 
 
 class AdvanceOutcome(Protocol):
-    """How the watchers that were there left an event: Airflow's ``AdvanceOutcome``, or what stands for it."""
+    """How the watchers that were there left a batch: Airflow's ``AdvanceOutcome``, or what stands for it."""
 
     @property
     def acked(self) -> int:
@@ -28,88 +31,116 @@ class AdvanceOutcome(Protocol):
 
 
 @dataclass(kw_only=True, eq=False)
-class Pull:
-    """
-    The messages of one pull, settled together once all are decided.
-
-    :param result: what it gave.
-    :param pulled_at: when.
-    :param leases_end_at: when its leases end.
-    :param undecided: how many of its messages the watchers are not through with.
-    :param unsettled: how many of its leases the API was told nothing of.
-    :param settlements: what is decided and not told yet.
-    """
-
-    result: PullResult
-    pulled_at: datetime
-    leases_end_at: datetime
-    undecided: int = 0
-    unsettled: int = 0
-    settlements: list[Settlement] = field(default_factory=list)
-
-    def is_open(self, now: datetime) -> bool:
-        """
-        Return whether some of its leases last and are not settled.
-
-        :param now: the time.
-        """
-        return self.unsettled > 0 and self.leases_end_at > now
-
-
-@dataclass(kw_only=True, eq=False)
 class Delivery:
     """
     A message, shared by all watchers of its queue. What they did with it is counted here.
 
-    Airflow says only that a watcher got past a message, not whether it wanted it, and it says so too of a watcher that
-    was cancelled after its filter gave the event and before Airflow took it. So the filters keep count themselves.
+    Airflow says only that a watcher got past a batch, not which messages it wanted, and it says so too of a watcher
+    that was cancelled after its filter gave the event and before Airflow took it. So the filters keep count themselves.
 
     :param message: the message.
-    :param pull: the pull that it came from.
-    :param options: how the stream that it came from is run.
+    :param lease_ends_at: when its lease ends.
+    :param size: how many bytes it adds to an event.
     :param judged: how many watchers looked at it.
-    :param offered: how many made an event of it.
+    :param offered: how many put it into an event.
     :param taken: how many of these events Airflow took over.
     :param left_to_task: whether one of them leaves the settling to a DAG.
     :param refusals: why watchers refused it.
     """
 
     message: Message
-    pull: Pull
-    options: WatchOptions
+    lease_ends_at: datetime
+    size: int
     judged: int = 0
     offered: int = 0
     taken: int = 0
     left_to_task: bool = False
     refusals: list[str] = field(default_factory=list)
 
-    def take(self, *, left_to_task: bool) -> None:
+    def give_back(self, delay_seconds: int | None) -> Settlement:
         """
-        Note that Airflow took an event over.
+        Return that a message is given back that no watcher got to see.
 
-        :param left_to_task: whether a DAG settles it.
+        :param delay_seconds: how long it waits.
         """
-        self.taken += 1
-        self.left_to_task = self.left_to_task or left_to_task
+        return Settlement(
+            message=self.message, happened=Happened.NOT_STARTED, kind=Kind.RETRIED, delay_seconds=delay_seconds
+        )
 
-    def decide(self, outcome: AdvanceOutcome) -> Settlement | None:
+    def decide(self, outcome: AdvanceOutcome, options: WatchOptions, missing: str = "") -> Settlement | None:
         """
         Return what the API is to be told; None where that is left to a DAG.
 
-        :param outcome: how the watchers left the message.
+        :param outcome: how the watchers left the batch.
+        :param options: how the queue is watched.
+        :param missing: why a watcher of the queue is not there, which might have wanted the message.
         """
         if self.left_to_task:
             return None
-        if outcome.rejected or self.refusals:
-            return self._settle(Kind.REJECTED, "; ".join(self.refusals) or "refused by a watcher")
-        if outcome.failed or self.offered > self.taken or self.judged < max(1, outcome.acked):
-            return self._settle(Kind.RETRIED, "Airflow did not confirm that its event is stored")
+        if self.refusals:
+            return self._settle(Kind.REJECTED, options, "; ".join(self.refusals))
+        was_seen_by_all = self.judged >= max(1, outcome.acked + outcome.failed + outcome.rejected)
+        if not was_seen_by_all or self.offered > self.taken or (self.offered and outcome.failed):
+            return self._settle(Kind.RETRIED, options, "Airflow did not confirm that its event is stored")
         if self.taken:
-            return self._settle(Kind.ACKED)
-        kind = {"retry": Kind.RETRIED, "dead_letter": Kind.REJECTED, "ack": Kind.ACKED}[self.options.unmatched]
-        return self._settle(kind, "no watcher wants it")
+            return self._settle(Kind.ACKED, options)
+        if missing:
+            return self._settle(Kind.RETRIED, options, missing)
+        kind = {"retry": Kind.RETRIED, "dead_letter": Kind.REJECTED, "ack": Kind.ACKED}[options.unmatched]
+        return self._settle(kind, options, "no watcher wants it")
 
-    def _settle(self, kind: Kind, reason: str = "") -> Settlement:
-        delay = self.options.delay_seconds if kind is Kind.RETRIED else None
+    def _settle(self, kind: Kind, options: WatchOptions, reason: str = "") -> Settlement:
+        delay = options.delay_seconds if kind is Kind.RETRIED else None
         happened = Happened.HANDLED if kind is Kind.ACKED else Happened.NOT_STARTED
         return Settlement(message=self.message, happened=happened, kind=kind, delay_seconds=delay, reason=reason)
+
+
+@dataclass(kw_only=True, eq=False)
+class Batch:
+    """
+    The messages that go through the watchers together: each makes at most one event of it.
+
+    :param deliveries: the messages; none, where it only closes earlier events.
+    :param options: how the stream that it came from is run.
+    :param pulled_at: when its first message was pulled.
+    :param backlog_count: how many messages were left in the queue.
+    :param spacings: what the watchers' events ask for before the next.
+    :param has_failed: whether an event of it may not be stored, so that no run of it is to be waited for.
+    :param resolved: set once the watchers are through with it, and its messages are settled or being settled.
+    """
+
+    deliveries: Sequence[Delivery]
+    options: WatchOptions
+    pulled_at: datetime
+    backlog_count: int | None
+    spacings: list[Spacing] = field(default_factory=list)
+    has_failed: bool = False
+    resolved: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def leases_end_at(self) -> datetime:
+        """When the first of its leases ends."""
+        return min(delivery.lease_ends_at for delivery in self.deliveries)
+
+    @property
+    def expected_runs(self) -> list[ExpectedRuns]:
+        """The runs that the watchers' events start, where they are known."""
+        return [] if self.has_failed else [spacing.runs for spacing in self.spacings if spacing.runs is not None]
+
+    async def creation(self) -> None:
+        """Wait for the runs that the watchers' events start, where they are known."""
+        for runs in self.expected_runs:
+            await runs.creation()
+
+    def take(self, deliveries: Sequence[Delivery], spacing: Spacing, *, left_to_task: bool) -> None:
+        """
+        Note that Airflow took a watcher's event over.
+
+        :param deliveries: the messages in it.
+        :param spacing: what is to pass before the next event.
+        :param left_to_task: whether a DAG settles them.
+        """
+        self.spacings.append(spacing)
+        for delivery in deliveries:
+            delivery.taken += 1
+            delivery.left_to_task = delivery.left_to_task or left_to_task

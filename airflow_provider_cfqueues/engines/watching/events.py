@@ -1,58 +1,65 @@
-"""What an event tells of a message, and how a DAG gets at it."""
+"""What an event tells of its messages, and how a DAG gets at it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from airflow_provider_cfqueues._compat import TriggerEvent
-from airflow_provider_cfqueues.engines.watching.deliveries import Delivery
+from airflow_provider_cfqueues.engines.watching.deliveries import Batch, Delivery
+from airflow_provider_cfqueues.models import Message
 
 NOT_WITHOUT_ASKING = ("body", "raw_body", "body_error", "metadata")
+ENVELOPE_BYTES = 1_000
+"""What an event takes up beside its messages, at the most: a queue's name has up to 63 characters."""
 
 
 class QueueMessageEvent(TriggerEvent):
-    """An event of messages; the triggerer logs its ``repr``, which names them by ID and shows nothing else."""
+    """An event of messages; the triggerer logs its ``repr``, which names a few by ID and shows nothing else."""
 
     def __repr__(self) -> str:
-        ids = ", ".join(str(message["id"]) for message in self.payload["messages"])
-        return f"QueueMessageEvent<queue {queue_of(self.payload)}, messages {ids}>"
+        ids = [str(message["id"]) for message in self.payload["messages"]]
+        shown = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
+        return f"QueueMessageEvent<queue {queue_of(self.payload)}, messages {shown or 'none'}>"
 
     __str__ = __repr__
 
 
-class EventTooLargeError(ValueError):
-    """An event would be larger than it may be."""
+def size_of(message: Message, *, include_body: bool = True) -> int:
+    """
+    Return how many bytes a message adds to an event.
+
+    :param message: the message.
+    :param include_body: whether the event holds its body and metadata.
+    """
+    return len(json.dumps(_show(message, include_body=include_body)).encode()) + 2
 
 
 def make_event(
-    delivery: Delivery, *, queue_id: str | None, queue_name: str | None, include_body: bool, max_bytes: int
+    batch: Batch,
+    deliveries: Sequence[Delivery],
+    *,
+    queue_id: str | None,
+    queue_name: str | None,
+    include_body: bool,
 ) -> QueueMessageEvent:
     """
-    Return the event of a message.
+    Return the event of messages.
 
-    :param delivery: the message.
-    :param queue_id: ID of its queue, as the watcher knows it.
-    :param queue_name: name of its queue, likewise.
-    :param include_body: whether it holds the body and metadata.
-    :param max_bytes: how large it may be, as JSON.
-    :raises EventTooLargeError: it would be larger.
+    :param batch: the batch that they came in.
+    :param deliveries: the messages.
+    :param queue_id: ID of their queue, as the watcher knows it.
+    :param queue_name: name of the queue, likewise.
+    :param include_body: whether it holds bodies and metadata.
     """
-    message = delivery.message.to_xcom()
-    if not include_body:
-        message = {key: value for key, value in message.items() if key not in NOT_WITHOUT_ASKING}
-    backlog = delivery.pull.result.backlog
     payload = {
         "queue_id": queue_id,
         "queue_name": queue_name,
-        "pulled_at": delivery.pull.pulled_at.isoformat(),
-        "backlog_count": backlog.backlog_count if backlog else None,
-        "messages": [message],
+        "pulled_at": batch.pulled_at.isoformat(),
+        "backlog_count": batch.backlog_count,
+        "messages": [_show(delivery.message, include_body=include_body) for delivery in deliveries],
     }
-    size = len(json.dumps(payload).encode())
-    if size > max_bytes:
-        msg = f"its event would have {size} bytes (max_event_bytes={max_bytes})"
-        raise EventTooLargeError(msg)
     return QueueMessageEvent(payload)  # type: ignore[call-arg]
 
 
@@ -63,3 +70,8 @@ def queue_of(payload: dict[str, Any]) -> str:
     :param payload: the event's payload.
     """
     return str(payload.get("queue_name") or payload.get("queue_id"))
+
+
+def _show(message: Message, *, include_body: bool) -> dict[str, Any]:
+    shown = message.to_xcom()
+    return shown if include_body else {key: value for key, value in shown.items() if key not in NOT_WITHOUT_ASKING}

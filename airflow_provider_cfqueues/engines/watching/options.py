@@ -12,8 +12,13 @@ SETTLE_SECONDS = 60
 """How long one settling may take: the tries of one call, as ``clients.RepeatPolicy`` has them."""
 TASK_VISIBILITY_SECONDS = 1_800
 """What a DAG run commonly has to be created, run and settle."""
-MAX_BYTES_PER_EVENT = 262_144
-"""Enough for every message that Cloudflare takes (128 KB), bytes as base64 included."""
+RUN_SECONDS = 10
+"""How long the scheduler of a busy Airflow commonly takes to create the run of an event."""
+CONFIRM_SECONDS = 60
+"""How long the settling of an event waits for the runs of ``dag_ids``."""
+MAX_BYTES_PER_EVENT = 1_048_576
+MAX_MESSAGES_PER_EVENT = 1_000
+"""So that a task can map over them: Airflow's ``[core] max_map_length`` is 1,024."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +34,8 @@ class WatchOptions:
     :param unmatched: what becomes of a message that no watcher wants: ``retry``, ``dead_letter`` or ``ack``.
     :param delay_seconds: how long a message waits that is given back.
     :param dead_letter_queue: name of the queue that gets copies; None = the consumer's own.
+    :param max_event_bytes: how large an event may be, as JSON.
     :param max_in_flight: pull nothing while so many messages are leased and not settled.
-    :param max_undecided: pull nothing while the watchers are not through with so many.
     """
 
     settle: str
@@ -41,8 +46,8 @@ class WatchOptions:
     unmatched: str
     delay_seconds: int | None
     dead_letter_queue: str | None
+    max_event_bytes: int
     max_in_flight: int
-    max_undecided: int
 
     def differences(self, other: WatchOptions) -> list[str]:
         """
@@ -67,15 +72,14 @@ def parse_watch_options(
     unmatched: Any,
     delay_seconds: Any,
     dead_letter_queue: Any,
+    max_event_bytes: Any,
     max_in_flight: Any,
     ack_timeout: float,
-    subscriber_queue_size: int,
 ) -> WatchOptions:
     """
     Check how a queue is to be watched.
 
     :param ack_timeout: ``[triggerer] shared_stream_ack_timeout``: how long Airflow may take to store an event.
-    :param subscriber_queue_size: ``[triggerer] shared_stream_subscriber_queue_size``.
     :raises TypeError: a value is of the wrong type.
     :raises ValueError: a value is out of range or does not fit another.
     """
@@ -85,28 +89,19 @@ def parse_watch_options(
     if longest_wait < wait:
         msg = f"max_poll_interval ({longest_wait:g} s) must not be below poll_interval ({wait:g} s)"
         raise ValueError(msg)
-    needed = ack_timeout + SETTLE_SECONDS
+    needed = ack_timeout + CONFIRM_SECONDS + SETTLE_SECONDS
     timeout = arguments.parse_visibility_timeout(visibility_timeout)
     if timeout is None:
         timeout = min(arguments.MAX_VISIBILITY_SECONDS, 2 * needed) if by_event else TASK_VISIBILITY_SECONDS
     if by_event and timeout <= needed:
         msg = (
             f"visibility_timeout ({timeout:g} s) must be above {needed:g} s: Airflow may take "
-            f"[triggerer] shared_stream_ack_timeout ({ack_timeout:g} s) to store an event, and settling it may take "
-            f"{SETTLE_SECONDS} s. Raise visibility_timeout (up to 43200 s), or lower shared_stream_ack_timeout"
+            f"[triggerer] shared_stream_ack_timeout ({ack_timeout:g} s) to store an event, {CONFIRM_SECONDS} s to "
+            f"create its run, and settling it may take {SETTLE_SECONDS} s. Raise visibility_timeout (up to 43200 s), "
+            "or lower shared_stream_ack_timeout"
         )
         raise ValueError(msg)
-    most = subscriber_queue_size - 1
-    if max_in_flight is None:
-        in_flight = min(1_000, most) if by_event else 10_000
-    else:
-        in_flight = arguments.parse_count(max_in_flight, "max_in_flight")
-    if by_event and in_flight > most:
-        msg = (
-            f"max_in_flight ({in_flight}) must be below [triggerer] shared_stream_subscriber_queue_size "
-            f"({subscriber_queue_size}): Airflow fails a watcher that more events wait for"
-        )
-        raise ValueError(msg)
+    in_flight = 10_000 if max_in_flight is None else arguments.parse_count(max_in_flight, "max_in_flight")
     return WatchOptions(
         settle=settle,
         batch_size=min(MAX_MESSAGES_PER_PULL, arguments.parse_count(batch_size, "batch_size")),
@@ -116,9 +111,28 @@ def parse_watch_options(
         unmatched=_one_of(unmatched, "unmatched", ("retry", "dead_letter", "ack")),
         delay_seconds=arguments.parse_delay(delay_seconds),
         dead_letter_queue=None if dead_letter_queue is None else arguments.parse_name(dead_letter_queue),
+        max_event_bytes=arguments.parse_count(max_event_bytes, "max_event_bytes"),
         max_in_flight=in_flight,
-        max_undecided=most,
     )
+
+
+def parse_dag_ids(value: Any) -> list[str] | None:
+    """
+    Check the names of the DAGs that a watcher's events start.
+
+    :param value: the names; None = not known.
+    :raises TypeError: they are no list of text.
+    :raises ValueError: there is none.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(dag_id, str) and dag_id for dag_id in value):
+        msg = f"dag_ids must be a list of the IDs of the DAGs that are scheduled on the asset, not {value!r}"
+        raise TypeError(msg)
+    if not value:
+        msg = "dag_ids is an empty list; leave it out if the DAGs are not known"
+        raise ValueError(msg)
+    return value
 
 
 def _positive(value: Any, what: str) -> float:

@@ -1,4 +1,4 @@
-"""Tell the API what was decided of the messages of a pull, with nothing deleted that nobody kept."""
+"""Tell the API what was decided of messages, with nothing deleted that nobody kept."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from airflow_provider_cfqueues.client.message_calls import MAX_LEASES_PER_ACK
 from airflow_provider_cfqueues.engines.settlement import Kind, Settlement
 from airflow_provider_cfqueues.engines.watching.source import OpenQueue
 from airflow_provider_cfqueues.exceptions import list_leases
@@ -15,7 +16,7 @@ from airflow_provider_cfqueues.models import Lease
 
 class Settling:
     """
-    The settlements of one pull, sent as often as it takes.
+    The settlements of a batch, sent as often as it takes.
 
     :param settlements: what was decided.
     :param delay_seconds: how long a message waits that cannot be dead-lettered.
@@ -33,12 +34,12 @@ class Settling:
 
     @property
     def lease_ids(self) -> list[str]:
-        """The leases to settle."""
+        """The leases that are not settled yet."""
         return [one.message.lease_id for one in self._settlements]
 
     async def send(self, queue: OpenQueue) -> None:
         """
-        Copy what is rejected to the dead-letter queue, then ack and give back in one request.
+        Copy what is rejected to the dead-letter queue, then ack and give back, 100 leases a request.
 
         Called again after a failure, it goes on where it failed: a copy that was accepted is not made again.
 
@@ -49,16 +50,21 @@ class Settling:
             self._settlements = [self._save(one, queue) for one in self._settlements]
             self._is_prepared = True
         await self._dead_letter(queue)
-        acks = [one.message.lease_id for one in self._settlements if one.kind is Kind.ACKED]
-        retries = [
-            Lease(lease_id=one.message.lease_id, delay_seconds=one.delay_seconds)
-            for one in self._settlements
-            if one.kind is Kind.RETRIED
-        ]
-        result = await queue.calls.ack(acks, retries)
-        self._log.info("Queue %s: %d messages acked, %d given back", self._queue_name, len(acks), len(retries))
-        if result.unconfirmed:
-            self._log.warning("Leases of queue %s not confirmed: %s", self._queue_name, list_leases(result.unconfirmed))
+        while self._settlements:
+            now = self._settlements[:MAX_LEASES_PER_ACK]
+            acks = [one.message.lease_id for one in now if one.kind is Kind.ACKED]
+            retries = [
+                Lease(lease_id=one.message.lease_id, delay_seconds=one.delay_seconds)
+                for one in now
+                if one.kind is Kind.RETRIED
+            ]
+            result = await queue.calls.ack(acks, retries)
+            del self._settlements[: len(now)]
+            self._log.info("Queue %s: %d messages acked, %d given back", self._queue_name, len(acks), len(retries))
+            if result.unconfirmed:
+                self._log.warning(
+                    "Leases of queue %s not confirmed: %s", self._queue_name, list_leases(result.unconfirmed)
+                )
 
     def _save(self, settlement: Settlement, queue: OpenQueue) -> Settlement:
         """Dead-letter what Cloudflare would take away, or say that it will; give back what cannot be dead-lettered."""

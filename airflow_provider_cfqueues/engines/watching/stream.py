@@ -1,9 +1,10 @@
 """
-The stream of a queue's messages: pull at an affordable pace, keep count of what is open, settle, give back at the end.
+The stream of a queue's messages: pull at an affordable pace, hand on in batches, settle, give back at the end.
 
-A message that was pulled is either handed on or given back. One that was handed on is settled only as its
-:class:`~airflow_provider_cfqueues.engines.watching.deliveries.Delivery` decides. If the API cannot be told, the message
-comes back when its lease ends, and the log says so.
+A message that was pulled is either handed on, or given back. One batch at a time is handed on: the next one follows
+once the watchers are through with it and, where Airflow needs that, its runs are there. A message that was handed on is
+settled only by what its :class:`~airflow_provider_cfqueues.engines.watching.deliveries.Delivery` decides. What cannot
+be told to the API comes back when its lease ends, and the log says so.
 """
 
 from __future__ import annotations
@@ -11,28 +12,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Settlement
 from airflow_provider_cfqueues.engines.watching.backoff import Backoff
-from airflow_provider_cfqueues.engines.watching.deliveries import AdvanceOutcome, Delivery, Pull
-from airflow_provider_cfqueues.engines.watching.options import WatchOptions
-from airflow_provider_cfqueues.engines.watching.settling import Settling
+from airflow_provider_cfqueues.engines.watching.deliveries import AdvanceOutcome, Batch, Delivery
+from airflow_provider_cfqueues.engines.watching.events import ENVELOPE_BYTES, size_of
+from airflow_provider_cfqueues.engines.watching.finishing import CLOSE_SECONDS, Finishing
+from airflow_provider_cfqueues.engines.watching.options import MAX_MESSAGES_PER_EVENT, WatchOptions
 from airflow_provider_cfqueues.engines.watching.source import OpenQueue, Source
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, list_leases
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import PullResult
 
-CLOSE_SECONDS = 5
-"""How long an end waits for an answer: triggerers are killed soon after they are told to end."""
-ADVANCE_SECONDS = 5
-"""How long one pull's settling may hold up the others': Airflow settles one at a time."""
-SETTLE_AGAIN_SECONDS = 5
-"""Between two tries to settle, each of which is what a client makes of one call."""
-
-GATHERING_SECONDS = 10
+LOOK_AGAIN_SECONDS = 10
+"""Between two looks at the leases of messages that wait."""
+GATHER_SECONDS = 3
+"""How long full pulls are gathered for one batch."""
+COHORT_SECONDS = 10
 """
 How long the first pull waits for further watchers, where a message that none of them wants does not come again: after
 a restart, a triggerer begins them one by one.
@@ -52,6 +49,7 @@ class QueueStream:
     :param source: where it is.
     :param name: what the log calls it.
     :param now: tells the time that leases are compared with.
+    :param missing: tells why a watcher of the queue cannot start; empty where all can.
     """
 
     def __init__(
@@ -61,71 +59,129 @@ class QueueStream:
         *,
         name: str,
         now: Callable[[], datetime] = utc_now,
+        missing: Callable[[], str] = str,
         log: Any = None,
     ) -> None:
         self._options = options
         self._source = source
         self._name = name
         self._now = now
+        self._missing = missing
         self._log = log or logging.getLogger(__name__)
         self._backoff = Backoff(options)
         self._queue: OpenQueue | None = None
         self._opening = asyncio.Lock()
         self._pulling: asyncio.Task[PullResult] | None = None
-        self._not_handed_on: deque[Delivery] = deque()
-        self._pulls: list[Pull] = []
-        self._settling: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Event()
-        self._closing = asyncio.Event()
-        self._close_by = 0.0
+        self._pull_at = 0.0
+        self._close_events_at = float("inf")
+        self._has_more = False
+        self._typical_size = 1
+        self._pulled_at = now()
+        self._backlog_count: int | None = None
+        self._waiting: deque[Delivery] = deque()
+        self._batch: Batch | None = None
+        self._left_to_tasks: list[Delivery] = []
+        self._finishing = Finishing(options, self._open, name=name, now=now, log=self._log)
         self._trouble = ""
+
+    # -- handing on -------------------------------------------------------------------------------------------------
+
+    async def batches(self) -> AsyncIterator[Batch]:
+        """Yield batches for ever, each once the last one is resolved; failures are logged once and slow it down."""
+        try:
+            if self._options.unmatched != "retry":
+                await asyncio.sleep(COHORT_SECONDS)
+            while True:
+                self._batch = batch = await self._next_batch()
+                yield batch
+                await self._wait_for(batch.resolved.wait())
+                await self._wait_for(self._keep_apart(batch))
+        finally:
+            self._finishing.begin_closing()
+
+    async def _wait_for(self, waiting: Coroutine[Any, Any, Any]) -> None:
+        """Wait, and give back meanwhile what has waited for too long."""
+        task = asyncio.ensure_future(waiting)
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=LOOK_AGAIN_SECONDS if self._waiting else None)
+                self._give_back_stale()
+        finally:
+            task.cancel()
+
+    async def _next_batch(self) -> Batch:
+        time = asyncio.get_running_loop().time
+        gathered_by = time() + GATHER_SECONDS
+        while True:
+            if not self._waiting:
+                gathered_by = time() + GATHER_SECONDS
+                if time() >= self._close_events_at:
+                    return self._cut()
+            elif not self._has_more or self._room() <= 0 or time() >= gathered_by:
+                return self._cut()
+            if self._room() > 0:
+                wake_at = self._pull_at
+            else:
+                wake_at = time() + (min(one.lease_ends_at for one in self._left_to_tasks) - self._now()).total_seconds()
+            await asyncio.sleep(max(0.0, min(wake_at, self._close_events_at) - time()))
+            if time() >= wake_at and self._room() > 0:
+                await self._pull_more()
+
+    def _room(self) -> int:
+        """Return how many messages may be added to those that wait."""
+        now = self._now()
+        self._left_to_tasks = [one for one in self._left_to_tasks if one.lease_ends_at > now]
+        size = ENVELOPE_BYTES + sum(delivery.size for delivery in self._waiting)
+        if self._waiting and size + self._typical_size > self._options.max_event_bytes:
+            return 0
+        return min(
+            self._options.max_in_flight - len(self._left_to_tasks) - len(self._waiting),
+            MAX_MESSAGES_PER_EVENT - len(self._waiting),
+            max(1, (self._options.max_event_bytes - size) // self._typical_size),
+        )
+
+    def _cut(self) -> Batch:
+        """Return as many of the messages that wait as go into an event; none, where one is only to be closed."""
+        if asyncio.get_running_loop().time() >= self._close_events_at:
+            self._close_events_at = float("inf")
+        deliveries: list[Delivery] = []
+        size = ENVELOPE_BYTES
+        while self._waiting and len(deliveries) < MAX_MESSAGES_PER_EVENT:
+            size += self._waiting[0].size
+            if deliveries and size > self._options.max_event_bytes:
+                break
+            deliveries.append(self._waiting.popleft())
+        return Batch(
+            deliveries=deliveries,
+            options=self._options,
+            pulled_at=self._pulled_at,
+            backlog_count=self._backlog_count,
+        )
+
+    async def _keep_apart(self, batch: Batch) -> None:
+        """Wait until the next event of each watcher would be the first since the run of its last one."""
+        closings = [spacing.closing_seconds for spacing in batch.spacings if spacing.closing_seconds is not None]
+        if closings:
+            self._close_events_at = asyncio.get_running_loop().time() + max(closings)
+        guesses = [spacing.seconds for spacing in batch.spacings if spacing.runs is None or batch.has_failed]
+        await asyncio.sleep(max(guesses, default=0))
+        await batch.creation()
 
     # -- pulling ----------------------------------------------------------------------------------------------------
 
-    async def deliveries(self) -> AsyncIterator[Delivery]:
-        """Yield messages for ever; a failure is logged once and slows it down."""
+    async def _pull_more(self) -> None:
+        time = asyncio.get_running_loop().time
+        asked_for = min(self._room(), self._options.batch_size)
         try:
-            if self._options.unmatched != "retry":
-                await asyncio.sleep(GATHERING_SECONDS)
-            while True:
-                asked_for = min(await self._room(), self._options.batch_size)
-                try:
-                    pull = await self._pull(asked_for)
-                except Exception as error:  # noqa: BLE001 - a watcher that ends is begun again at once, in a hot loop
-                    wait = self._after_failure(error)
-                else:
-                    wait = self._backoff.after_pull(len(pull.result), asked_for)
-                while self._not_handed_on:
-                    yield self._not_handed_on.popleft()
-                await asyncio.sleep(wait)
-        finally:
-            self._begin_closing()
+            result = await self._pull(asked_for)
+        except Exception as error:  # noqa: BLE001 - a watcher that ends is begun again at once, in a hot loop
+            wait, self._has_more = self._after_failure(error), False
+        else:
+            wait = self._backoff.after_pull(len(result), asked_for)
+            self._has_more = not wait
+        self._pull_at = time() + wait
 
-    async def _room(self) -> int:
-        """Wait until messages may be pulled, and return how many."""
-        while True:
-            now = self._now()
-            self._pulls = [pull for pull in self._pulls if pull.undecided or pull.is_open(now)]
-            open_now = [pull for pull in self._pulls if pull.is_open(now)]
-            room = min(
-                self._options.max_in_flight - sum(pull.unsettled for pull in open_now),
-                self._options.max_undecided - sum(pull.undecided for pull in self._pulls),
-            )
-            if room > 0:
-                return room
-            self._changed.clear()
-            await self._change_or(min((pull.leases_end_at - now for pull in open_now), default=None))
-
-    async def _change_or(self, time: timedelta | None) -> None:
-        # No wait_for: before Python 3.12 it swallows a cancellation that comes with the change, and this never ends.
-        timer = time and asyncio.get_running_loop().call_later(time.total_seconds(), self._changed.set)
-        try:
-            await self._changed.wait()
-        finally:
-            if timer:
-                timer.cancel()
-
-    async def _pull(self, asked_for: int) -> Pull:
+    async def _pull(self, asked_for: int) -> PullResult:
         queue = await self._open()
         pulled_at = self._now()
         # In a task of its own: where the stream is cancelled meanwhile, what comes is given back.
@@ -135,7 +191,8 @@ class QueueStream:
         if self._trouble:
             self._log.info("Queue %s can be pulled from again", self._name)
             self._trouble = ""
-        return self._take_in(result, pulled_at)
+        self._take_in(result, pulled_at)
+        return result
 
     async def _open(self) -> OpenQueue:
         async with self._opening:
@@ -143,19 +200,17 @@ class QueueStream:
                 self._queue = await self._source.open()
             return self._queue
 
-    def _take_in(self, result: PullResult, pulled_at: datetime) -> Pull:
-        if result:
-            self._log.info("Pulled %d messages of queue %s", len(result), self._name)
-        pull = Pull(
-            result=result,
-            pulled_at=pulled_at,
-            leases_end_at=pulled_at + timedelta(seconds=self._options.visibility_timeout),
-            undecided=len(result),
-            unsettled=len(result),
-        )
-        self._pulls.append(pull)
-        self._not_handed_on.extend(Delivery(message=message, pull=pull, options=self._options) for message in result)
-        return pull
+    def _take_in(self, result: PullResult, pulled_at: datetime) -> None:
+        if not self._waiting:
+            self._pulled_at = pulled_at
+        self._backlog_count = result.backlog.backlog_count if result.backlog else None
+        if not result:
+            return
+        self._log.info("Pulled %d messages of queue %s", len(result), self._name)
+        ends_at = pulled_at + timedelta(seconds=self._options.visibility_timeout)
+        new = [Delivery(message=message, lease_ends_at=ends_at, size=size_of(message)) for message in result]
+        self._typical_size = max(1, sum(delivery.size for delivery in new) // len(new))
+        self._waiting.extend(new)
 
     def _after_failure(self, error: Exception) -> float:
         """Say it once, let the connection be read anew where that may help, and return how long to wait."""
@@ -178,79 +233,35 @@ class QueueStream:
 
     # -- settling ---------------------------------------------------------------------------------------------------
 
-    async def settle(self, resolved: Sequence[tuple[Delivery, AdvanceOutcome]]) -> None:
+    def resolve(self, batch: Batch, outcome: AdvanceOutcome) -> None:
         """
-        Settle messages that the watchers are through with: in one request per pull, once all of it is decided.
+        Settle the messages of a batch that the watchers are through with, in the background.
 
-        It repeats until their leases end, raises nothing for a failure of the API, and logs what it could not settle.
-        What takes longer than a few seconds goes on by itself, and holds up nothing else.
-
-        :param resolved: messages, each with how the watchers left it.
+        :param batch: the batch.
+        :param outcome: how the watchers left it.
         """
-        for delivery, outcome in resolved:
-            pull = delivery.pull
-            pull.undecided -= 1
-            if (settlement := delivery.decide(outcome)) is not None:
-                pull.settlements.append(settlement)
-            self._changed.set()
-            if not pull.undecided:
-                settling = asyncio.create_task(self._settle(pull))
-                self._settling.add(settling)
-                settling.add_done_callback(self._settling.discard)
-                await asyncio.wait({settling}, timeout=ADVANCE_SECONDS)
+        batch.has_failed = bool(outcome.failed)
+        missing = self._missing()
+        decided = [delivery.decide(outcome, self._options, missing) for delivery in batch.deliveries]
+        self._left_to_tasks += [delivery for delivery in batch.deliveries if delivery.left_to_task]
+        self._finishing.finish(batch, [settlement for settlement in decided if settlement is not None])
 
-    async def _settle(self, pull: Pull) -> None:
-        settlements, pull.settlements = pull.settlements, []
-        if not settlements:
+    def _give_back_stale(self) -> None:
+        """Give back what waited for half of its lease: what follows needs time as well."""
+        latest = self._now() + timedelta(seconds=self._options.visibility_timeout / 2)
+        stale = [delivery for delivery in self._waiting if delivery.lease_ends_at < latest]
+        if not stale:
             return
-        settling = Settling(
-            settlements, delay_seconds=self._options.delay_seconds, queue_name=self._name, log=self._log
-        )
-        trouble = ""
-        while (left := (pull.leases_end_at - self._now()).total_seconds()) > 0:
-            try:
-                await self._within(left, self._send(settling))
-            except Exception as failed:  # noqa: BLE001 - raising it would end every watcher of the queue
-                said, trouble = bool(trouble), str(failed) or "no answer in time"
-                if not said:
-                    self._log.warning("Settling messages of queue %s is tried again: %s", self._name, trouble)
-            else:
-                pull.unsettled -= len(settlements)
-                self._changed.set()
-                return
-            if self._closing.is_set():
-                break
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), SETTLE_AGAIN_SECONDS)
-        self._log.error(
-            "%d messages of queue %s could not be settled before their leases ended, and are delivered again: %s (%s)",
-            len(settlements),
+        self._log.warning(
+            "%d messages of queue %s are given back: the runs of the messages before them took too long to create",
+            len(stale),
             self._name,
-            list_leases(settling.lease_ids),
-            trouble or "no time was left",
         )
-
-    async def _send(self, settling: Settling) -> None:
-        await settling.send(await self._open())
-
-    async def _within(self, seconds: float, sending: Coroutine[Any, Any, None]) -> None:
-        """Wait so long for a request, or a few seconds once the stream is being closed."""
-        task = asyncio.ensure_future(sending)
-        closing = asyncio.ensure_future(self._closing.wait())
-        try:
-            if not self._closing.is_set():
-                await asyncio.wait({task, closing}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            left = self._close_by - asyncio.get_running_loop().time() if self._closing.is_set() else 0
-            await asyncio.wait_for(task, max(left, 0.001))
-        finally:
-            closing.cancel()
-            task.cancel()
+        self._waiting = deque(delivery for delivery in self._waiting if delivery not in stale)
+        settlements = [delivery.give_back(self._options.delay_seconds) for delivery in stale]
+        self._finishing.settle(settlements, min(one.lease_ends_at for one in stale))
 
     # -- ending -----------------------------------------------------------------------------------------------------
-
-    def _begin_closing(self) -> None:
-        self._closing.set()
-        self._close_by = asyncio.get_running_loop().time() + CLOSE_SECONDS
 
     async def aclose(self) -> None:
         """
@@ -267,22 +278,18 @@ class QueueStream:
             raise
 
     async def _close(self) -> None:
-        self._begin_closing()
+        self._finishing.begin_closing()
         try:
             await self._take_in_late()
-            self._begin_closing()
-            for delivery in self._not_handed_on:
-                given_back = Settlement(
-                    message=delivery.message, happened=Happened.NOT_STARTED, kind=Kind.RETRIED, delay_seconds=0
-                )
-                delivery.pull.settlements.append(given_back)
-            self._not_handed_on.clear()
-            # With the exceptions returned it waits for all of them even where it is cancelled itself.
-            settling = (*self._settling, *(self._settle(pull) for pull in self._pulls))
-            for end in await asyncio.gather(*settling, return_exceptions=True):
-                if isinstance(end, Exception):
-                    raise end
+            self._finishing.begin_closing()
+            if self._waiting:
+                unseen = [delivery.give_back(0) for delivery in self._waiting]
+                self._finishing.settle(unseen, min(one.lease_ends_at for one in self._waiting))
+                self._waiting.clear()
+            await self._finishing.aclose()
         finally:
+            for runs in self._batch.expected_runs if self._batch else ():
+                runs.give_up()
             await self._source.aclose()
 
     async def _take_in_late(self) -> None:

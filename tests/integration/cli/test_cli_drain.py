@@ -155,6 +155,37 @@ def test_a_disk_that_fills_up_keeps_whole_lines_and_gives_the_rest_back(cf, drai
     assert len({line["id"] for line in lines_of(path)}) == len(lines_of(path)) == 20
 
 
+def test_what_cannot_be_written_at_its_last_delivery_is_sent_to_its_queue_again(cf, drain, tmp_path):
+    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], max_retries=1)
+    send(cf, *["x" * 9_000 for _ in range(3)])
+    with room_for(10_000):
+        code, out, err = drain(tmp_path / "f")
+    assert (code, in_queue(cf)) == (1, {"ready": 2})
+    assert "acked 1, sent 2 to their queue again, because that may have been their last delivery" in out
+    assert "2 messages (such as" in err
+    assert drain(tmp_path / "f")[0] == 0
+    assert len(lines_of(tmp_path / "f")) == 3
+
+
+def test_a_file_that_is_deleted_meanwhile_ends_it_before_more_is_acked(cf, drain, monkeypatch, tmp_path):
+    for _ in range(3):
+        send(cf, *["x"] * 100)
+    path, fsync, synced = tmp_path / "f", os.fsync, []
+
+    def delete_after_the_first_batch(descriptor):
+        synced.append(os.fstat(descriptor).st_size)
+        if synced.count(0) < len(synced) - 1:
+            path.unlink(missing_ok=True)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", delete_after_the_first_batch)
+    code, out, err = drain(path)
+    assert code == 1
+    assert "gave 100 back" in out
+    assert err.splitlines()[-1] == (f"error: [Errno 2] Somebody deleted the file, and what was written to it: '{path}'")
+    assert in_queue(cf)["ready"] >= 200
+
+
 def test_leases_that_could_not_be_given_back_are_named_beside_what_went_wrong(cf, drain, tmp_path):
     send(cf, *["x" * 9_000 for _ in range(3)])
     cf.add_fault(path="ack", status=401, body=UNAUTHORIZED, times=2)

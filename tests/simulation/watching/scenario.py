@@ -10,6 +10,8 @@ from simulation.watching.matches import KINDS, LARGEST_EVENT, MATCHES
 
 ACK_TIMEOUT = 20.0
 """``[triggerer] shared_stream_ack_timeout``: with the default of 300 s, seeds would take far longer."""
+GUESSED_SECONDS = 6.0
+"""What watchers that do not know their DAGs wait for a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +21,16 @@ class Watcher:
 
     :param match: which of ``MATCHES`` it wants.
     :param conn_id: watchers with the same one share a stream.
-    :param is_small: its events may not be large.
+    :param is_small: events of its stream may not be large.
     :param appears_at: when its DAG appears.
     :param vanishes_at: when it is paused: its trigger row is deleted.
+    :param asset: whose watcher it is.
+    :param dag_ids: the DAGs on its asset, where it was told.
     """
 
     match: str
+    asset: str = "asset"
+    dag_ids: tuple[str, ...] | None = None
     conn_id: str = "sim"
     settle: str = "event"
     unmatched: str = "retry"
@@ -55,6 +61,8 @@ class Watcher:
             "poll_interval": self.poll_interval,
             "max_poll_interval": self.max_poll_interval,
             "max_in_flight": self.max_in_flight,
+            "dag_ids": self.dag_ids and list(self.dag_ids),
+            "run_seconds": GUESSED_SECONDS,
         }
 
 
@@ -115,6 +123,11 @@ class Scenario:
     :param store_seconds: how long it takes at the most to store an event.
     :param store_fault_rate: how likely it is that an event is not stored, or its confirmation is lost.
     :param database_away: from when, for how long, and whether the triggerer waits for it instead of ending.
+    :param dags: the assets of each DAG; any of them starts a run.
+    :param pass_seconds: how long the scheduler takes at the most to come to a DAG.
+    :param run_seconds: how long a run takes at the most.
+    :param max_active_runs: how many runs of a DAG there may be.
+    :param scheduler_away: from when and for how long the scheduler does nothing.
     """
 
     items: tuple[Item, ...]
@@ -133,11 +146,37 @@ class Scenario:
     store_seconds: float
     store_fault_rate: float
     database_away: tuple[float, float, bool] | None
+    dags: dict[str, tuple[str, ...]]
+    pass_seconds: float
+    run_seconds: float
+    max_active_runs: int
+    scheduler_away: tuple[float, float] | None
 
     @property
     def has_one_stream(self) -> bool:
         """Whether all watchers share one stream."""
         return len({watcher.conn_id for watcher in self.watchers}) == 1
+
+    def is_sure_of_runs(self, watcher: Watcher) -> bool:
+        """
+        Return whether each message that a watcher's event holds must be in a run.
+
+        :param watcher: the watcher.
+        """
+        if self.max_active_runs > 2 and self.scheduler_away is None:
+            return True
+        # With a scheduler that is slower than any guess: those that know the DAG, and start only once.
+        return bool(
+            watcher.dag_ids
+            and len(self.lives) == 1
+            and not self.lives[0].cancels
+            and not self.lives[0].cancels_at_event
+            and not self.store_fault_rate
+            and self.database_away is None
+            and self.max_retries > 5
+            and all(one.appears_at == 0 and one.vanishes_at is None for one in self.watchers)
+            and not any(watcher.asset in assets and len(assets) > 1 for assets in self.dags.values())
+        )
 
     @property
     def is_calm(self) -> bool:
@@ -164,10 +203,12 @@ def draw(random: Random) -> Scenario:
     is_in_trouble = 0 if is_calm else 1
     count = random.choice((1, 2, 3, 5, 8, 13)) if random.random() < 0.99 else random.choice((30, 101))
     size = random.choice((4, 16, 1024)) if count < 10 else random.choice((16, 1024))
+    watchers, dags = _draw_dags(random, _draw_watchers(random, count, is_calm=is_calm))
+    is_slow = random.random() < 0.2
     lives = [_draw_life(random) for _ in range(random.choice((0, 0, 1, 1, 2)) * is_in_trouble)]
     return Scenario(
         items=tuple(_draw_item(random) for _ in range(count)),
-        watchers=_draw_watchers(random, count, is_calm=is_calm),
+        watchers=watchers,
         lives=(
             *lives,
             Life() if is_calm else replace(_draw_life(random), crashes_after_steps=None, ends_after_seconds=None),
@@ -189,7 +230,31 @@ def draw(random: Random) -> Scenario:
         database_away=(30 * random.random(), random.choice((1.0, 10.0, 40.0)), random.random() < 0.5)
         if is_in_trouble and random.random() < 0.15
         else None,
+        dags=dags,
+        pass_seconds=random.choice((0.1, 1.0, 5.0)),
+        run_seconds=random.choice((1.0, 20.0)),
+        max_active_runs=random.choice((1, 2)) if is_slow else 100,
+        scheduler_away=(30 * random.random(), 20 * random.random()) if is_slow and random.random() < 0.5 else None,
     )
+
+
+def _draw_dags(random: Random, watchers: tuple[Watcher, ...]) -> tuple[tuple[Watcher, ...], dict[str, tuple[str, ...]]]:
+    """Let each watcher's asset start a DAG of its own, two, or the one of the watcher before as well."""
+    dags: dict[str, tuple[str, ...]] = {}
+    known = random.random() < 0.6
+    named = [replace(watcher, asset=f"asset{number}") for number, watcher in enumerate(watchers, 1)]
+    for number, watcher in enumerate(named, 1):
+        kind = random.choices(("one", "two", "shared"), (70, 15, 15))[0]
+        dags[f"dag{number}"] = (watcher.asset, named[number - 2].asset) if kind == "shared" else (watcher.asset,)
+        if kind == "two":
+            dags[f"dag{number}b"] = (watcher.asset,)
+    told = [
+        replace(watcher, dag_ids=tuple(dag for dag, assets in dags.items() if watcher.asset in assets))
+        if known or random.random() < 0.2
+        else watcher
+        for watcher in named
+    ]
+    return tuple(told), dags
 
 
 def _draw_watchers(random: Random, count: int, *, is_calm: bool) -> tuple[Watcher, ...]:
@@ -199,7 +264,8 @@ def _draw_watchers(random: Random, count: int, *, is_calm: bool) -> tuple[Watche
         unmatched=random.choice(("retry", "retry", "dead_letter", "ack")),
         delay_seconds=random.choice((0, 5, 30, None)),
         batch_size=random.choice((1, 3, 10, 100)) if count < 10 else random.choice((10, 100)),
-        visibility_timeout=random.choice((81.0, 90.0, 150.0)),
+        visibility_timeout=random.choice((141.0, 150.0, 300.0)),
+        is_small=random.random() < 0.3,
         poll_interval=random.choice((1.0, 3.0)),
         max_poll_interval=random.choice((20.0, 60.0)),
         max_in_flight=random.choice((None, None, 1, 3)) if count < 6 else None,
@@ -217,7 +283,6 @@ def _draw_watcher(random: Random, first: Watcher, *, is_first: bool, is_calm: bo
         unmatched=random.choice(("retry", "dead_letter", "ack")) if is_other else first.unmatched,
         batch_size=random.choice((5, 100)) if is_other else first.batch_size,
         include_body=random.random() < 0.8,
-        is_small=random.random() < 0.3,
         appears_at=0.0 if is_calm or is_first or random.random() < 0.7 else 40 * random.random(),
         vanishes_at=None if is_calm or random.random() < 0.8 else 60 * random.random(),
     )

@@ -82,7 +82,8 @@ class WatchedProducer(SharedStreamProducer):
                     self._last_watched_at = now
                 is_right = now - self._last_watched_at < CLOSE_SECONDS
                 self._truth.check(is_right, "%s: a stream goes on that nobody watches", self._triggerer.name)
-                self._truth.fanned_out(self._triggerer, payload.message, watchers, self._unmatched)
+                messages = [delivery.message for delivery in payload.deliveries]
+                self._truth.fanned_out(self._triggerer, messages, watchers, self._unmatched)
                 yield raw, payload
         except Exception as error:
             self._triggerer.blame(f"the stream raised {error!r}")
@@ -94,7 +95,8 @@ class WatchedProducer(SharedStreamProducer):
 
     async def advance(self, batch: Sequence[Any]) -> None:
         for item in batch:
-            self._truth.resolved(item.broker_payload.message)
+            for delivery in item.broker_payload.deliveries:
+                self._truth.resolved(delivery.message)
         try:
             await self._producer.advance(batch)
         except Exception as error:
@@ -127,7 +129,14 @@ def make_trigger_class(triggerer: Triggerer) -> type[QueueMessageTrigger]:
 
         def _open_stream(self) -> Any:
             source = SimulatedSource(triggerer, self._options.visibility_timeout)
-            return world.stream_class(self._options, source, name="orders", now=triggerer.now, log=triggerer.log)
+            return world.stream_class(
+                self._options,
+                source,
+                name="orders",
+                now=triggerer.now,
+                missing=self._find_missing,
+                log=triggerer.log,
+            )
 
         @classmethod
         def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> WatchedProducer:

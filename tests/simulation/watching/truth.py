@@ -31,7 +31,7 @@ class Delivery:
     :param kind: of the message.
     :param attempt: which delivery of it.
     :param process: whose lease it is; None where the broker's answer never came.
-    :param pull: the request that gave it.
+    :param batch: the batch that it was handed to Airflow in; 0 = it never was.
     :param offered_to: the watchers that were there when it was handed to Airflow; None = it never was.
     :param unmatched: what becomes of it where none of them wants it.
     :param taken_by: the watchers whose event of it Airflow took.
@@ -43,7 +43,7 @@ class Delivery:
     kind: str
     attempt: int
     process: Triggerer
-    pull: int
+    batch: int = 0
     offered_to: dict[int, Watcher] | None = None
     unmatched: str = ""
     taken_by: set[int] = field(default_factory=set)
@@ -75,6 +75,8 @@ class Truth(Record):
         self.counts: Counter[str] = Counter()
         self.watchers: dict[int, Watcher] = {}
         self._scenario = scenario
+        self._batches = 0
+        self._sizes: Counter[int] = Counter()
         self._settlings: Counter[int] = Counter()
         self._troubled: set[int] = set()
 
@@ -84,42 +86,48 @@ class Truth(Record):
 
     # -- what Airflow does
 
-    def fanned_out(self, process: Triggerer, message: Message, watchers: set[int], unmatched: str) -> None:
-        """Note that a message is handed to Airflow, and which watchers get it."""
-        delivery = self.deliveries[message.lease_id]
-        self.check(delivery.process is process, "%s is handed on by %s", delivery, process.name)
-        self.check(delivery.offered_to is None, "%s is handed on twice", delivery)
-        self.check(not delivery.sent, "%s is handed on after it was %s", delivery, delivery.sent)
-        delivery.offered_to = {number: self.watchers[number] for number in sorted(watchers)}
-        delivery.unmatched = unmatched
-        self.note(process, "message %d, delivery %d, goes to %s", delivery.number, delivery.attempt, sorted(watchers))
+    def fanned_out(self, process: Triggerer, messages: list[Message], watchers: set[int], unmatched: str) -> None:
+        """Note that a batch is handed to Airflow, and which watchers get it."""
+        self._batches += 1
+        self._sizes[self._batches] = len(messages)
+        for message in messages:
+            delivery = self.deliveries[message.lease_id]
+            self.check(delivery.process is process, "%s is handed on by %s", delivery, process.name)
+            self.check(delivery.offered_to is None, "%s is handed on twice", delivery)
+            self.check(not delivery.sent, "%s is handed on after it was %s", delivery, delivery.sent)
+            delivery.offered_to = {number: self.watchers[number] for number in sorted(watchers)}
+            delivery.unmatched = unmatched
+            delivery.batch = self._batches
+        shown = [(self.numbers[message.id], message.attempts) for message in messages]
+        self.note(process, "batch %d, (message, delivery) %s, goes to %s", self._batches, shown, sorted(watchers))
 
     def bound(self, process: Triggerer, entry: Any) -> None:
         """Note that Airflow took an event."""
-        delivery = self._of(entry)
-        self.note(process, "takes the event of message %d for watcher %d", delivery.number, entry.trigger_id)
-        if delivery.is_resolved:
-            # Airflow gave up on its watcher while that awaited a line of the log, and yet takes its event.
-            self.counts["events taken after the ack timeout"] += 1
-        else:
-            delivery.taken_by.add(entry.trigger_id)
-        wants = verdict(self.watchers[entry.trigger_id], delivery.kind)
-        self.check(wants is True, "watcher %d made an event of %s, which it does not want", entry.trigger_id, delivery)
+        for delivery in self.in_event(entry):
+            if delivery.is_resolved:
+                # Airflow gave up on its watcher while that awaited a line of the log, and yet takes its event.
+                self.counts["messages in events taken after the ack timeout"] += 1
+            else:
+                delivery.taken_by.add(entry.trigger_id)
+            wants = verdict(self.watchers[entry.trigger_id], delivery.kind)
+            self.check(wants is True, "watcher %d put %s, which it does not want, in", entry.trigger_id, delivery)
+        shown = [delivery.number for delivery in self.in_event(entry)]
+        self.note(process, "takes an event of messages %s for watcher %d", shown, entry.trigger_id)
 
     def resolved(self, message: Message) -> None:
         """Note that Airflow is through with a message."""
         self.deliveries[message.lease_id].is_resolved = True
 
-    def stored(self, process: Triggerer, entry: Any, *, is_there: bool) -> Delivery:
-        """Note that an event was stored, or swallowed because the row of its trigger is not there."""
-        delivery = self._of(entry)
+    def stored(self, process: Triggerer, entry: Any, *, is_there: bool) -> tuple[int, ...]:
+        """Note that an event was stored, or swallowed because its trigger's row is gone; return its messages."""
         number = entry.trigger_id
-        self.note(
-            process, "%s of message %d, watcher %d", "stores" if is_there else "swallows", delivery.number, number
-        )
-        (delivery.stored_for if is_there else delivery.swallowed_for).add(number)
+        messages = tuple(delivery.number for delivery in self.in_event(entry))
+        verb = "stores" if is_there else "swallows"
+        self.note(process, "%s the event of messages %s, watcher %d", verb, messages, number)
+        for delivery in self.in_event(entry):
+            (delivery.stored_for if is_there else delivery.swallowed_for).add(number)
         self.counts["events stored" if is_there else "events swallowed by Airflow"] += 1
-        return delivery
+        return messages
 
     def announced(self, message_id: str) -> None:
         """Note that the log says that Cloudflare deletes a message."""
@@ -127,8 +135,9 @@ class Truth(Record):
             if delivery.number == self.numbers[message_id]:
                 delivery.is_announced = True
 
-    def _of(self, entry: Any) -> Delivery:
-        return self.deliveries[entry.event.payload["messages"][0]["lease_id"]]
+    def in_event(self, entry: Any) -> list[Delivery]:
+        """Return the messages of an event."""
+        return [self.deliveries[message["lease_id"]] for message in entry.event.payload["messages"]]
 
     def closed(self, process: Triggerer) -> None:
         """Judge that a stream that was closed kept nothing that nobody got to see."""
@@ -145,12 +154,10 @@ class Truth(Record):
     def check_settlement(self, process: Triggerer, payload: Any) -> None:
         """Judge a request to settle leases as it is sent."""
         items = [*payload["acks"], *payload["retries"]]
-        pulls = {self.deliveries[item["lease_id"]].pull for item in items}
-        self.check(len(pulls) == 1, "one request settles leases of %d pulls", len(pulls))
-        for pull in pulls:
-            self._settlings[pull] += 1
-            is_right = self._settlings[pull] == 1 or pull in self._troubled
-            self.check(is_right, "the leases of pull %d are settled in more requests than one, and none failed", pull)
+        for batch in {self.deliveries[item["lease_id"]].batch for item in items} - {0}:
+            self._settlings[batch] += 1
+            is_right = self._settlings[batch] <= -(-self._sizes[batch] // 100) or batch in self._troubled
+            self.check(is_right, "batch %d is settled in more requests than it needs, and none failed", batch)
         for item in payload["acks"]:
             self._check_ack(process, self.deliveries[item["lease_id"]])
         for item in payload["retries"]:
@@ -159,7 +166,7 @@ class Truth(Record):
     def settling_meets_fault(self, payload: Any) -> None:
         """Note that the leases may be settled again."""
         self._troubled.update(
-            self.deliveries[item["lease_id"]].pull for item in (*payload["acks"], *payload["retries"])
+            self.deliveries[item["lease_id"]].batch for item in (*payload["acks"], *payload["retries"])
         )
 
     def _check_ack(self, process: Triggerer, delivery: Delivery) -> None:
@@ -180,8 +187,9 @@ class Truth(Record):
 
     def _check_retry(self, process: Triggerer, delivery: Delivery, delay: int | None) -> None:
         self._check_sent(process, delivery, "given back")
-        expected = 0 if delivery.offered_to is None else self._scenario.watchers[0].delay_seconds
-        self.check(delay == expected, "%s waits %s s instead of %s", delivery, delay, expected)
+        expected = self._scenario.watchers[0].delay_seconds
+        is_right = delay == expected or (delivery.offered_to is None and not delay)
+        self.check(is_right, "%s waits %s s instead of %s", delivery, delay, expected)
         if self._scenario.is_calm and delivery.offered_to:
             is_wanted = any(verdict(watcher, delivery.kind) for watcher in delivery.offered_to.values())
             is_refused = any(verdict(watcher, delivery.kind) is None for watcher in delivery.offered_to.values())
@@ -210,7 +218,7 @@ class Truth(Record):
         if call.path.endswith("/pull"):
             for item in result["messages"]:
                 message = self.numbers[item["id"]]
-                delivery = Delivery(message, self.kind(message), item["attempts"], process, number)
+                delivery = Delivery(message, self.kind(message), item["attempts"], process)
                 self.deliveries[item["lease_id"]] = delivery
                 process.deliveries.append(delivery)
             shown = [(self.numbers[item["id"]], item["attempts"]) for item in result["messages"]]
@@ -273,6 +281,34 @@ class Truth(Record):
             self.counts["deleted by Cloudflare after max_retries"] += 1
         if self._scenario.is_calm:
             self._judge_calm()
+
+    def judge_runs(self, runs: dict[str, list[set[int]]]) -> None:
+        """
+        Judge that each message that the trigger acked, because its event is stored, is in a run of each DAG.
+
+        :param runs: the messages of each DAG's runs.
+        """
+        for delivery in self.deliveries.values():
+            if delivery.honoured != "acks" or delivery.is_copied:
+                continue
+            for number in delivery.stored_for:
+                watcher = self.watchers[number]
+                for dag, assets in self._scenario.dags.items():
+                    is_right = watcher.asset not in assets or any(delivery.number in run for run in runs[dag])
+                    if not is_right and self._scenario.is_sure_of_runs(watcher):
+                        raise Violation(f"{delivery} is acked, and in no run of {dag}")
+                    self.counts["messages without a run"] += not is_right
+
+    def judge_calm_runs(self, runs: dict[str, list[set[int]]]) -> None:
+        """
+        Judge that no run is without messages where nothing goes wrong and the watchers know their DAGs.
+
+        :param runs: the messages of each DAG's runs.
+        """
+        for dag, assets in self._scenario.dags.items():
+            watchers = [watcher for watcher in self._scenario.watchers if watcher.asset in assets]
+            if self._scenario.is_calm and len(watchers) == 1 and watchers[0].dag_ids:
+                self.check(all(runs[dag]), "%s has a run without messages", dag)
 
     def _judge_calm(self) -> None:
         stored: Counter[tuple[int, int]] = Counter()

@@ -12,9 +12,10 @@ from random import Random
 from typing import Any
 
 from airflow.jobs import triggerer_job_runner
+from airflow.sdk.execution_time import task_runner
 from airflow.triggers import shared_stream
 
-from airflow_provider_cfqueues.client import message_calls, transport
+from airflow_provider_cfqueues.client import message_calls
 from airflow_provider_cfqueues.emulator.model import Outgoing
 from airflow_provider_cfqueues.emulator.service import Service
 from airflow_provider_cfqueues.engines.watching.stream import QueueStream
@@ -26,11 +27,13 @@ from simulation.stage import Stage
 from simulation.truth import Violation
 from simulation.watching.matches import LARGE, verdict
 from simulation.watching.scenario import ACK_TIMEOUT, Life, Watcher, draw
+from simulation.watching.scheduler import COMMS, Scheduler
 from simulation.watching.triggerer import Triggerer
 from simulation.watching.truth import Truth
 from simulation.world import reset_account, rows_of
 
 LONGEST_LIFE = 45.0
+LONGEST_CLOSING = 30.0
 LONGEST_DRAIN = 3_000.0
 SETTING = "AIRFLOW__TRIGGERER__SHARED_STREAM_"
 
@@ -68,9 +71,13 @@ class Database:
     def submit(self, process: Triggerer, entry: Any) -> None:
         """Do what ``Trigger.submit_event`` does: where the row is gone, nothing, without a word."""
         watcher = self._rows.get(entry.trigger_id)
-        self._world.truth.stored(process, entry, is_there=watcher is not None)
-        if watcher is not None and watcher.settle == "task":
-            self._world.run_dag(entry.event.payload["messages"][0]["lease_id"])
+        messages = self._world.truth.stored(process, entry, is_there=watcher is not None)
+        if watcher is None:
+            return
+        self._world.scheduler.store(watcher.asset, messages)
+        if watcher.settle == "task":
+            for message in entry.event.payload["messages"]:
+                self._world.run_dag(message["lease_id"])
 
     def _changed(self) -> None:
         world = self._world
@@ -105,6 +112,7 @@ class World(Stage):
         self.truth = Truth(time, self.scenario)
         self.network = Network(time, self.random, Server(service), self.truth, self.scenario)
         self.database = Database(self)
+        self.scheduler = Scheduler(self)
         self.processes: list[Triggerer] = []
         self.is_healed = False
         self._service = service
@@ -139,7 +147,7 @@ class World(Stage):
         """
         state = random_module.getstate()
         random_module.seed(self.seed)  # the package's own jitter
-        os.environ[f"{SETTING}SUBSCRIBER_QUEUE_SIZE"] = str(self.scenario.subscriber_queue_size)
+        COMMS.world = self
         try:
             self._plan()
             for number, life in enumerate(self.scenario.lives, 1):
@@ -147,6 +155,8 @@ class World(Stage):
                 self._live(f"life{number}", life, is_last=number == len(self.scenario.lives))
             self._drain()
             left = {self.truth.numbers[message_id] for message_id, _ in rows_of(self._service, QUEUE_ID)}
+            self.truth.judge_runs(self.scheduler.runs)
+            self.truth.judge_calm_runs(self.scheduler.runs)
             self.truth.judge(left, {self.truth.numbers[message_id] for message_id in self._dead_letters()})
         finally:
             for process in self.processes:
@@ -233,7 +243,7 @@ class World(Stage):
 
         def settle() -> None:
             call = message_calls.ack(QUEUE_ID, [lease_id], [])
-            _, document = self.network.server.apply(call, transport._content(call) or b"")
+            _, document = self.network.server.apply(call, call.content() or b"")
             self.truth.note(None, "a DAG settles message %d", self.truth.deliveries[lease_id].number)
             self.truth.honoured(call.payload, document["result"])
 
@@ -263,6 +273,8 @@ class World(Stage):
                     break
                 raise Violation(f"the queue is not drained: messages {due}")
             self.wait(5.0)
+        self.wait(LONGEST_CLOSING)  # for events that close others
+        self.run_until(lambda: self.scheduler.is_done)
         for process in list(self.live):
             process.stop()
         self.run_until(lambda: not self.live)
@@ -301,6 +313,7 @@ class Silent:
 def settings_of_airflow() -> Iterator[None]:
     """Set what a triggerer reads; no triggers in greenlets, no lines in the log, and no spans."""
     before = dict(os.environ), shared_stream.log, triggerer_job_runner._make_trigger_span
+    task_runner.SUPERVISOR_COMMS = COMMS
     os.environ[f"{SETTING}ACK_TIMEOUT"] = str(ACK_TIMEOUT)
     os.environ["AIRFLOW_DISABLE_GREENBACK_PORTAL"] = "true"
     shared_stream.log = Silent()
@@ -308,6 +321,7 @@ def settings_of_airflow() -> Iterator[None]:
     try:
         yield
     finally:
+        del task_runner.SUPERVISOR_COMMS
         os.environ.clear()
         os.environ.update(before[0])
         shared_stream.log, triggerer_job_runner._make_trigger_span = before[1:]

@@ -1,0 +1,78 @@
+"""
+An asset manager for Airflow 3.0 to 3.3 after which every asset event is in a run, of whatever asset.
+
+There, the scheduler makes a run of the events up to the *first* one since the run before, and later ones wait for yet
+another event. It goes by the time of a row in the table ``asset_dag_run_queue``, which is made with the first event and
+then stays as it is. This manager brings the row's time up to date with each event, so the run takes them all. It does
+nothing else::
+
+    AIRFLOW__CORE__ASSET_MANAGER_CLASS=airflow_provider_cfqueues.assets.manager.PromptAssetManager
+
+Set it for all components of Airflow: api-server, scheduler, triggerer and DAG processor. Airflow 3.4 has a cure of its
+own (apache/airflow#70972): remove the setting then. Until you do, the manager steps back there.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from airflow.assets.manager import AssetManager
+from airflow.models.asset import AssetDagRunQueue
+from sqlalchemy import case
+
+from airflow_provider_cfqueues._compat.events import has_late_event_gap
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+
+class PromptAssetManager(AssetManager):
+    """Queues DAG runs as Airflow does, and lets each run take every event that is stored before it is created."""
+
+    @classmethod
+    def _queue_dagruns(cls, *, asset_id: int, dags_to_queue: Any, session: Session, **others: Any) -> None:
+        """
+        Queue the DAGs of an asset, and bring those up to date that are queued already.
+
+        :param asset_id: the asset.
+        :param dags_to_queue: the DAGs.
+        :param session: where the event was stored.
+        :param others: what later versions of Airflow pass as well.
+        """
+        super()._queue_dagruns(asset_id=asset_id, dags_to_queue=dags_to_queue, session=session, **others)
+        if others.get("partition_key") is not None or not has_late_event_gap():
+            return  # runs of partitions are not queued by time
+        dag_ids = [dag.dag_id for dag in dags_to_queue if not getattr(dag, "timetable_partitioned", False)]
+        if dag_ids:
+            cls._refresh(asset_id, sorted(dag_ids), session)
+
+    @staticmethod
+    def _refresh(asset_id: int, dag_ids: list[str], session: Session) -> None:
+        """
+        Set the time of rows, or insert them again where the scheduler has just deleted them.
+
+        In one statement: on PostgreSQL and MySQL it waits for a scheduler that is making a run of the row.
+        """
+        now = datetime.now(timezone.utc)
+        rows = [{"asset_id": asset_id, "target_dag_id": dag_id, "created_at": now} for dag_id in dag_ids]
+        session.flush()
+        dialect = session.get_bind().dialect.name
+        if dialect == "mysql":
+            from sqlalchemy.dialects import mysql
+
+            insert = mysql.insert(AssetDagRunQueue).values(rows)
+            statement: Any = insert.on_duplicate_key_update(created_at=_later(insert.inserted.created_at))
+        else:
+            from sqlalchemy.dialects import postgresql, sqlite
+
+            upsert: Any = (postgresql if dialect == "postgresql" else sqlite).insert(AssetDagRunQueue).values(rows)
+            statement = upsert.on_conflict_do_update(
+                index_elements=["asset_id", "target_dag_id"], set_={"created_at": _later(upsert.excluded.created_at)}
+            )
+        session.execute(statement)
+
+
+def _later(new: Any) -> Any:
+    """Return the later of the row's time and a new one: the clocks of two machines may differ."""
+    return case((AssetDagRunQueue.created_at > new, AssetDagRunQueue.created_at), else_=new)

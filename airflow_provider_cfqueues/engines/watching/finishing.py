@@ -1,0 +1,180 @@
+"""
+Settle what the watchers are through with, in the background: once the runs of its event are there.
+
+What cannot be told to the API comes back when its lease ends, and the log says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from airflow_provider_cfqueues.engines.settlement import Kind, Settlement
+from airflow_provider_cfqueues.engines.watching.deliveries import Batch
+from airflow_provider_cfqueues.engines.watching.options import CONFIRM_SECONDS, WatchOptions
+from airflow_provider_cfqueues.engines.watching.settling import Settling
+from airflow_provider_cfqueues.engines.watching.source import OpenQueue
+from airflow_provider_cfqueues.engines.watching.spacing import LAST_RUN_SECONDS
+from airflow_provider_cfqueues.exceptions import list_leases
+
+CLOSE_SECONDS = 5
+"""How long an end waits for an answer: triggerers are killed soon after they are told to end."""
+HOLD_UP_SECONDS = 5
+"""How long settling a batch may hold up the next one."""
+SETTLE_AGAIN_SECONDS = 5
+"""Between two tries to settle, each of which is what a client makes of one call."""
+
+
+class Finishing:
+    """
+    The batches and messages of a stream that are being settled.
+
+    :param options: how the queue is watched.
+    :param open_queue: returns the queue.
+    :param name: what the log calls it.
+    :param now: tells the time that leases are compared with.
+    """
+
+    def __init__(
+        self,
+        options: WatchOptions,
+        open_queue: Callable[[], Awaitable[OpenQueue]],
+        *,
+        name: str,
+        now: Callable[[], datetime],
+        log: Any = None,
+    ) -> None:
+        self._options = options
+        self._open_queue = open_queue
+        self._name = name
+        self._now = now
+        self._log = log or logging.getLogger(__name__)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = asyncio.Event()
+        self._close_by = 0.0
+
+    def finish(self, batch: Batch, decided: Sequence[Settlement]) -> None:
+        """
+        Settle a batch, and say that it is resolved.
+
+        It repeats until the leases end, raises nothing for a failure of the API, and logs what it could not settle.
+        What takes longer than a few seconds does not hold up the next batch.
+
+        :param batch: the batch.
+        :param decided: what the API is to be told of its messages.
+        """
+        self._in_background(self._finish(batch, decided))
+
+    def settle(self, settlements: Sequence[Settlement], until: datetime) -> asyncio.Task[None]:
+        """
+        Settle messages.
+
+        :param settlements: what the API is to be told of them.
+        :param until: when their leases end.
+        """
+        return self._in_background(self._settle(settlements, until))
+
+    def begin_closing(self) -> None:
+        """Let nothing take longer than a few seconds from now on."""
+        self._closing.set()
+        self._close_by = asyncio.get_running_loop().time() + CLOSE_SECONDS
+
+    async def aclose(self) -> None:
+        """Wait for all that is being settled."""
+        while self._tasks:
+            # With the exceptions returned it waits for all of them even where it is cancelled itself.
+            for end in await asyncio.gather(*self._tasks, return_exceptions=True):
+                if isinstance(end, Exception):
+                    raise end
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _finish(self, batch: Batch, decided: Sequence[Settlement]) -> None:
+        try:
+            settlements = list(decided)
+            if not await self._confirm(batch):
+                settlements = self._leave_acks(settlements)
+            if settlements:
+                settling = self.settle(settlements, batch.leases_end_at)
+                await asyncio.wait({settling}, timeout=HOLD_UP_SECONDS)
+        finally:
+            batch.resolved.set()
+
+    async def _confirm(self, batch: Batch) -> bool:
+        """Wait for the runs of an event for a while; return False where a watcher ends before they are there."""
+        if not batch.expected_runs:
+            return True
+        created: asyncio.Future[Any] = asyncio.ensure_future(batch.creation())
+        closing: asyncio.Future[Any] = asyncio.ensure_future(self._closing.wait())
+        try:
+            await asyncio.wait({created, closing}, timeout=CONFIRM_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if self._closing.is_set():
+                await asyncio.wait({created}, timeout=LAST_RUN_SECONDS)
+                self.begin_closing()
+            is_abandoned = any(runs.is_abandoned for runs in batch.expected_runs)
+            return not is_abandoned and (created.done() or not self._closing.is_set())
+        finally:
+            created.cancel()
+            closing.cancel()
+
+    def _leave_acks(self, settlements: Sequence[Settlement]) -> list[Settlement]:
+        left = [one.message.lease_id for one in settlements if one.kind is Kind.ACKED]
+        if left:
+            self._log.warning(
+                "%d messages of queue %s are in an event, but the watcher ends before a run has it: they are delivered "
+                "again when their leases end: %s",
+                len(left),
+                self._name,
+                list_leases(left),
+            )
+        return [one for one in settlements if one.kind is not Kind.ACKED]
+
+    async def _settle(self, settlements: Sequence[Settlement], until: datetime) -> None:
+        settling = Settling(
+            settlements, delay_seconds=self._options.delay_seconds, queue_name=self._name, log=self._log
+        )
+        trouble = ""
+        while (left := (until - self._now()).total_seconds()) > 0:
+            try:
+                await self._within(left, self._send(settling))
+            except Exception as failed:  # noqa: BLE001 - raising it would end every watcher of the queue
+                said, trouble = bool(trouble), str(failed) or "no answer in time"
+                if not said:
+                    self._log.warning("Settling messages of queue %s is tried again: %s", self._name, trouble)
+            else:
+                return
+            if self._closing.is_set():
+                break
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), SETTLE_AGAIN_SECONDS)
+        self._log.error(
+            "%d messages of queue %s could not be settled before their leases ended, and are delivered again: %s (%s)",
+            len(settling.lease_ids),
+            self._name,
+            list_leases(settling.lease_ids),
+            trouble or "no time was left",
+        )
+
+    async def _send(self, settling: Settling) -> None:
+        await settling.send(await self._open_queue())
+
+    async def _within(self, seconds: float, sending: Coroutine[Any, Any, None]) -> None:
+        """Wait so long for a request, or a few seconds once the stream is being closed."""
+        task = asyncio.ensure_future(sending)
+        closing = asyncio.ensure_future(self._closing.wait())
+        try:
+            if not self._closing.is_set():
+                await asyncio.wait({task, closing}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            left = self._close_by - asyncio.get_running_loop().time() if self._closing.is_set() else 0
+            await asyncio.wait_for(task, max(left, 0.001))
+        finally:
+            closing.cancel()
+            task.cancel()

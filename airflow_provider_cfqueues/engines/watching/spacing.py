@@ -1,0 +1,199 @@
+"""
+How far apart the events of a watcher must be for each to start a run.
+
+Airflow 3.0 to 3.3 makes a run of the events up to the *first* one since the run before. What is stored between that
+event and the scheduler's next pass waits for a further event (apache/airflow#54659, #70970). So a watcher does not make
+its next event before the run of its last one is there: then each event is the first since the last run, and starts one.
+What arrives meanwhile waits in the queue, and goes into the next event together.
+
+With ``dag_ids`` the triggerer's supervisor is asked how many runs these DAGs have. Without, the watcher waits for as
+long as a scheduler commonly takes; where that may have been too short, an event without messages follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakSet
+
+from airflow_provider_cfqueues._compat.events import count_dag_runs, skips_late_events
+
+ASK_SECONDS = 1
+"""Between two questions for the number of runs."""
+NO_RUN_SECONDS = 300
+"""A DAG that makes no run for so long, while none of its runs is active, is not waited for again until it makes one."""
+LAST_RUN_SECONDS = 3
+"""How long the run of the last event is waited for, where its watcher ends."""
+DOUBT = 3
+"""An event in doubt is closed after so many times ``run_seconds``."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Spacing:
+    """
+    What is to pass between an event and the next one of the stream.
+
+    :param runs: the runs that the event starts, where their DAGs are known.
+    :param seconds: how long the scheduler may take to create them, where they are not, or the event may not be stored.
+    :param closing_seconds: after how many seconds without another event an empty one follows; None = none.
+    """
+
+    runs: ExpectedRuns | None = None
+    seconds: float = 0
+    closing_seconds: float | None = None
+
+
+class ExpectedRuns:
+    """
+    The runs that an event starts, one of each DAG.
+
+    :param before: how many runs each DAG had before the event.
+    """
+
+    def __init__(self, before: Mapping[str, int], *, log: Any) -> None:
+        self._missing = dict(before)
+        self._log = log
+        self._creation: asyncio.Task[None] | None = None
+        self._has_watcher = True
+        self.silent: dict[str, int] = {}
+        self.is_abandoned = False
+        _EXPECTED.add(self)
+
+    def includes(self, dag_id: str) -> bool:
+        """
+        Return whether a run of a DAG is still expected.
+
+        :param dag_id: the DAG.
+        """
+        return dag_id in self._missing
+
+    async def creation(self) -> None:
+        """Wait until each DAG has one run more. A DAG that seems not to make runs is not waited for."""
+        if self._creation is None:
+            self._creation = asyncio.create_task(self._wait())
+        await asyncio.wait({self._creation})
+
+    def leave(self) -> None:
+        """Note that the watcher ends. Where its DAG is paused, there will be no run, so it is not waited for long."""
+        self._has_watcher = False
+
+    def give_up(self) -> None:
+        """Wait no more."""
+        self._missing.clear()
+        if self._creation is not None:
+            self._creation.cancel()
+
+    async def _wait(self) -> None:
+        time = asyncio.get_running_loop().time
+        last_active = dict.fromkeys(self._missing, time())
+        trouble, deadline = "", float("inf")
+        while self._missing:
+            try:
+                await self._count(last_active)
+            except Exception as error:  # noqa: BLE001 - an Airflow that does not answer is asked again
+                if not trouble:
+                    trouble = str(error) or type(error).__name__
+                    self._log.warning("Airflow does not say how many runs there are, and is asked again: %s", trouble)
+            self._ignore_silent([one for one in self._missing if time() - last_active[one] > NO_RUN_SECONDS])
+            if not self._has_watcher:
+                deadline = min(deadline, time() + LAST_RUN_SECONDS)
+            if self._missing and time() >= deadline:
+                self.is_abandoned = True
+                self._missing.clear()
+            if self._missing:
+                await asyncio.sleep(ASK_SECONDS)
+
+    async def _count(self, last_active: dict[str, float]) -> None:
+        for dag_id, before in list(self._missing.items()):
+            if await count_dag_runs(dag_id) > before:
+                self._missing.pop(dag_id, None)
+            elif await count_dag_runs(dag_id, ["queued", "running"]):
+                last_active[dag_id] = asyncio.get_running_loop().time()  # it may have reached max_active_runs
+
+    def _ignore_silent(self, dag_ids: Sequence[str]) -> None:
+        for dag_id in dag_ids:
+            self._log.warning(
+                "DAG %s created no run within %d s after an event. Is it paused, or does it wait for another asset as "
+                "well? Until it does, events may wait for a later one before they are in a run",
+                dag_id,
+                NO_RUN_SECONDS,
+            )
+            self.silent[dag_id] = self._missing.pop(dag_id)
+
+
+_EXPECTED: WeakSet[ExpectedRuns] = WeakSet()
+"""Those of all watchers in this process: two streams may feed one DAG."""
+
+
+class Spacer:
+    """
+    Decides for each event of a watcher what is to pass before the next.
+
+    :param dag_ids: the DAGs that are scheduled on the watcher's asset; None = not known.
+    :param run_seconds: how long the scheduler may take to create a run, where they are not known.
+    """
+
+    def __init__(self, *, dag_ids: Sequence[str] | None, run_seconds: float, log: Any = None) -> None:
+        self._dag_ids = dag_ids
+        self._run_seconds = run_seconds
+        self._log = log or logging.getLogger(__name__)
+        self._is_needed = skips_late_events()
+        self._last: Spacing | None = None
+        self._last_at = float("-inf")
+        self._may_begin_at = float("inf")
+
+    def start(self) -> None:
+        """Note that the watcher starts: just before, another triggerer may have made an event of it."""
+        self._may_begin_at = asyncio.get_running_loop().time() + self._run_seconds
+
+    def stop(self) -> None:
+        """Note that the watcher ends."""
+        if self._last is not None and self._last.runs is not None:
+            self._last.runs.leave()
+
+    async def before_event(self) -> Spacing:
+        """Return what is to pass after an event that is made now; wait, where the watcher has just started."""
+        if not self._is_needed:
+            return Spacing()
+        await asyncio.sleep(max(0.0, self._may_begin_at - asyncio.get_running_loop().time()))
+        runs, is_in_doubt = None, False
+        if self._dag_ids is None:
+            is_in_doubt = asyncio.get_running_loop().time() - self._last_at < DOUBT * self._run_seconds
+        else:
+            try:
+                before = {dag_id: await count_dag_runs(dag_id) for dag_id in self._dag_ids}
+            except Exception as error:  # noqa: BLE001 - a guess is better than no event
+                self._log.warning("Airflow does not say how many runs there are; run_seconds is used: %s", error)
+                is_in_doubt = True
+            else:
+                silent = self._last.runs.silent if self._last and self._last.runs else {}
+                loud = {dag_id: count for dag_id, count in before.items() if silent.get(dag_id) != count}
+                # A run of another stream's event looks like one of this event.
+                is_in_doubt = len(loud) < len(before) or any(
+                    other.includes(dag_id) for other in _EXPECTED for dag_id in loud
+                )
+                runs = ExpectedRuns(loud, log=self._log)
+                runs.silent |= {dag_id: count for dag_id, count in before.items() if dag_id not in loud}
+        return Spacing(
+            runs=runs,
+            seconds=self._run_seconds,
+            closing_seconds=DOUBT * self._run_seconds if is_in_doubt else None,
+        )
+
+    def is_closing_due(self) -> bool:
+        """Return whether the last event may wait for another one, and none has come for a while."""
+        if self._last is None or self._last.closing_seconds is None:
+            return False
+        return asyncio.get_running_loop().time() - self._last_at >= self._last.closing_seconds
+
+    def after_event(self, spacing: Spacing) -> None:
+        """
+        Note that Airflow took an event over.
+
+        :param spacing: what was returned before it; an empty one for an event without messages.
+        """
+        self._last = spacing
+        self._last_at = asyncio.get_running_loop().time()

@@ -1,0 +1,131 @@
+"""Operators that let a queue be pulled, or no longer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_cfqueues import arguments
+from airflow_provider_cfqueues._compat import AirflowSkipException
+from airflow_provider_cfqueues.arguments import Seconds
+from airflow_provider_cfqueues.exceptions import NotFoundError
+from airflow_provider_cfqueues.operators.base import QueueOperator, check_choice
+
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues._compat import Context
+
+
+class QueueEnsurePullConsumerOperator(QueueOperator):
+    """
+    See to it that a queue has an HTTP pull consumer with the wanted settings, and wait until it can be pulled.
+
+    A consumer that is not there is created, one with other settings is changed; what is None stays as it is, or is
+    left to the API. A new consumer is tried out by pulling: one message may be leased and given back at once, which
+    counts as one of its deliveries. Where that could be its last, the consumer is given 30 seconds instead; where
+    delivery is paused, nothing is waited for. A Worker consumer is not replaced: the task fails.
+
+    Returns ``{"queue_id", "consumer_id", "action", "untried", "batch_size", "consumer_max_retries",
+    "consumer_retry_delay", "visibility_timeout", "dead_letter_queue"}``; ``action`` is ``created``, ``updated`` or
+    ``unchanged``, and ``untried`` says why a new consumer could not be tried out, else it is None.
+
+    :param batch_size: messages per pull unless the pull says otherwise, 1 to 100.
+    :param consumer_max_retries: deliveries after which a message leaves the queue, 0 to 100.
+    :param consumer_retry_delay: seconds until a message comes again that was retried without a delay, or whose lease
+        ended, 0 to 86,400.
+    :param visibility_timeout: seconds that a lease lasts unless the pull says otherwise, up to 43,200.
+    :param dead_letter_queue: NAME of the queue for messages that were delivered too often; Cloudflare creates it if it
+        is not there. Without one, such messages are deleted.
+    """
+
+    template_fields: Sequence[str] = (
+        *QueueOperator.template_fields,
+        "batch_size",
+        "consumer_max_retries",
+        "consumer_retry_delay",
+        "visibility_timeout",
+        "dead_letter_queue",
+    )
+
+    def __init__(
+        self,
+        *,
+        batch_size: int | str | None = None,
+        consumer_max_retries: int | str | None = None,
+        consumer_retry_delay: Seconds | None = None,
+        visibility_timeout: Seconds | None = None,
+        dead_letter_queue: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.batch_size = batch_size
+        self.consumer_max_retries = consumer_max_retries
+        self.consumer_retry_delay = consumer_retry_delay
+        self.visibility_timeout = visibility_timeout
+        self.dead_letter_queue = dead_letter_queue
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Create or change the consumer where needed, and wait."""
+        wanted = arguments.parse_consumer(
+            batch_size=self.batch_size,
+            max_retries=self.consumer_max_retries,
+            retry_delay=self.consumer_retry_delay,
+            visibility_timeout=self.visibility_timeout,
+            dead_letter_queue=self.dead_letter_queue,
+            prefix="consumer_",
+        )
+        queue_id = self.find_queue()
+        ensured = self.hook.ensure_pull_consumer(
+            queue_id,
+            batch_size=wanted.batch_size,
+            max_retries=wanted.max_retries,
+            retry_delay=wanted.retry_delay,
+            visibility_timeout=wanted.visibility_timeout,
+            dead_letter_queue=wanted.dead_letter_queue,
+        )
+        consumer = ensured.consumer
+        self.log.info("The pull consumer of queue %s: %s", self.queue_name or queue_id, ensured.action)
+        return {
+            "queue_id": queue_id,
+            "consumer_id": consumer.consumer_id,
+            "action": ensured.action,
+            "untried": ensured.untried,
+            "batch_size": consumer.batch_size,
+            "consumer_max_retries": consumer.max_retries,
+            "consumer_retry_delay": consumer.retry_delay,
+            "visibility_timeout": consumer.visibility_timeout,
+            "dead_letter_queue": consumer.dead_letter_queue,
+        }
+
+
+class QueueDeletePullConsumerOperator(QueueOperator):
+    """
+    Remove the pull consumer of a queue. The messages stay in the queue, and nobody can pull them any more.
+
+    Use it to hand a queue over to a Worker: a queue has one consumer. Returns ``{"queue_id", "deleted"}``.
+
+    :param if_missing: what to do if the queue has no pull consumer: ``ignore``, ``fail`` or ``skip`` (the task is
+        skipped).
+    """
+
+    template_fields: Sequence[str] = (*QueueOperator.template_fields, "if_missing")
+
+    def __init__(self, *, if_missing: str = "ignore", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.if_missing = if_missing
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Remove the consumer."""
+        check_choice("if_missing", self.if_missing, ("ignore", "fail", "skip"))
+        queue_id = self.find_queue()
+        name = self.queue_name or queue_id
+        try:
+            self.hook.delete_pull_consumer(queue_id)
+        except NotFoundError as error:
+            if self.if_missing == "fail" or error.codes:
+                raise
+            if self.if_missing == "skip":
+                raise AirflowSkipException(f"Queue {name} has no pull consumer") from error
+            self.log.info("Queue %s has no pull consumer: nothing to remove", name)
+            return {"queue_id": queue_id, "deleted": False}
+        self.log.info("Removed the pull consumer of queue %s", name)
+        return {"queue_id": queue_id, "deleted": True}

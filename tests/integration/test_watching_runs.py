@@ -1,0 +1,218 @@
+"""Each message of a watcher is in a run, of a scheduler that makes one of the events up to the first one only."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+pytest.importorskip("airflow.triggers.shared_stream", reason="shared streams came with Airflow 3.3")
+
+from airflow.sdk.execution_time import task_runner
+from jumping_time import run, until
+from watchers import Runs, Triggerer
+
+from airflow_provider_cfqueues._compat.events import ASSET_MANAGER
+from airflow_provider_cfqueues.emulator import Emulator
+
+
+@pytest.fixture
+def cf(connect):
+    with Emulator() as emulator:
+        emulator.create_queue("orders")
+        connect(emulator)
+        yield emulator
+
+
+@pytest.fixture
+def queue(cf):
+    return cf.queues["orders"]
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    """Start a triggerer with one watcher, whose asset two DAGs are scheduled on."""
+
+    def start(**arguments):
+        triggerer = Triggerer()
+        watcher = triggerer.watch(**{"queue_name": "orders", **arguments})
+        runs = Runs(triggerer, {"ship": [watcher], "bill": [watcher]})
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", runs, raising=False)
+        return triggerer, watcher, runs
+
+    return start
+
+
+def leased_or_waiting(cf):
+    return [message for queue in cf.state()["queues"] if queue["name"] == "orders" for message in queue["messages"]]
+
+
+async def send_while_a_run_is_awaited(cf, queue, triggerer, watcher):
+    """Send one message, and two more once its event is stored."""
+    cf.send(queue, 1)
+    await until(lambda: triggerer.events[watcher])
+    cf.send(queue, 2)
+    cf.send(queue, 3)
+
+
+def test_with_dag_ids_the_next_event_waits_for_the_runs_of_the_last(cf, queue, watch):
+    async def scenario():
+        triggerer, watcher, runs = watch(dag_ids=["ship", "bill"])
+        await send_while_a_run_is_awaited(cf, queue, triggerer, watcher)
+        await until(lambda: not leased_or_waiting(cf))
+        await asyncio.sleep(300)
+        await triggerer.stop()
+        return runs
+
+    runs = run(scenario())
+    assert runs.messages("ship") == runs.messages("bill") == [[1], [2, 3]]
+
+
+def test_with_dag_ids_a_message_is_acked_once_its_run_is_there(cf, queue, watch):
+    async def scenario():
+        triggerer, watcher, runs = watch(dag_ids=["ship"])
+        runs.is_away = True
+        cf.send(queue, 1)
+        await until(lambda: triggerer.events[watcher])
+        await asyncio.sleep(50)
+        before = len(leased_or_waiting(cf))
+        runs.is_away = False
+        runs.pass_once()
+        await until(lambda: not leased_or_waiting(cf))
+        await triggerer.stop()
+        return before
+
+    assert run(scenario()) == 1
+
+
+def test_a_watcher_that_is_removed_before_the_run_is_there_acks_nothing(cf, queue, watch, logged):
+    async def scenario():
+        triggerer, watcher, runs = watch(dag_ids=["ship"])
+        runs.is_away = True
+        cf.send(queue, 1)
+        await until(lambda: triggerer.events[watcher])
+        await asyncio.sleep(5)
+        await triggerer.cancel(watcher)
+
+    run(scenario())
+    assert [message["state"] for message in leased_or_waiting(cf)] == ["leased"]
+    assert "1 messages of queue orders are in an event, but the watcher ends before a run has it" in logged()
+
+
+def test_a_dag_that_makes_no_runs_is_named_and_holds_up_the_others_once(cf, queue, watch, logged):
+    async def scenario():
+        triggerer, _, runs = watch(dag_ids=["ship", "paused"])
+        runs.of["paused"] = []
+        for number in range(3):
+            cf.send(queue, number)
+            await until(lambda number=number: len(runs.messages("ship")) > number)
+        began = asyncio.get_running_loop().time()
+        cf.send(queue, 3)
+        await until(lambda: len(runs.messages("ship")) > 3)
+        seconds = asyncio.get_running_loop().time() - began
+        await triggerer.stop()
+        return seconds
+
+    assert run(scenario()) < 100
+    assert logged().count("DAG paused created no run within 300 s after an event") == 1
+
+
+def test_without_dag_ids_the_next_event_waits_and_is_closed_by_one_without_messages(cf, queue, watch):
+    async def scenario():
+        triggerer, watcher, runs = watch(run_seconds=10)
+        await send_while_a_run_is_awaited(cf, queue, triggerer, watcher)
+        await asyncio.sleep(300)
+        await triggerer.stop()
+        return runs
+
+    assert run(scenario()).messages("ship") == [[1], [2, 3], []]
+
+
+def test_a_lone_message_starts_one_run_and_no_other(cf, queue, watch):
+    async def scenario():
+        triggerer, _, runs = watch()
+        for number in range(2):
+            cf.send(queue, number)
+            await asyncio.sleep(300)
+        await triggerer.stop()
+        return runs
+
+    assert run(scenario()).messages("ship") == [[0], [1]]
+
+
+def test_an_event_without_messages_takes_along_what_a_slow_scheduler_left_behind(cf, queue, watch):
+    async def scenario():
+        triggerer, watcher, runs = watch(run_seconds=10)
+        runs.is_away = True
+        await send_while_a_run_is_awaited(cf, queue, triggerer, watcher)
+        await until(lambda: len(triggerer.events[watcher]) == 2)
+        runs.is_away = False
+        runs.pass_once()
+        left_behind = runs.messages("ship")
+        await asyncio.sleep(300)
+        await triggerer.stop()
+        return left_behind, runs.messages("ship")
+
+    assert run(scenario()) == ([[1]], [[1], [2, 3]])
+
+
+def test_where_the_asset_manager_is_set_no_event_waits(cf, queue, watch, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__CORE__ASSET_MANAGER_CLASS", ASSET_MANAGER)
+
+    async def scenario():
+        triggerer, watcher, _ = watch(run_seconds=1_000)
+        await send_while_a_run_is_awaited(cf, queue, triggerer, watcher)
+        await until(lambda: not leased_or_waiting(cf))
+        await triggerer.stop()
+        return asyncio.get_running_loop().time(), triggerer.bodies(watcher)
+
+    began = run(_time())
+    ended, bodies = run(scenario())
+    assert ended - began < 100
+    assert bodies == [1, 2, 3]
+
+
+async def _time():
+    return asyncio.get_running_loop().time()
+
+
+def test_a_burst_of_a_thousand_messages_makes_few_events(cf, queue, watch):
+    async def scenario():
+        triggerer, watcher, _ = watch(dag_ids=["ship"])
+        await until(lambda: len(triggerer.bodies(watcher)) == 1_000)
+        await until(lambda: not leased_or_waiting(cf))
+        await triggerer.stop()
+        return triggerer.events[watcher]
+
+    for number in range(1_000):
+        cf.send(queue, {"n": number, "text": "x" * 10_000})
+    events = run(scenario())
+    assert len(events) <= 20
+    assert max(len(json.dumps(payload)) for payload in events) <= 1_048_576
+    assert len({message["id"] for payload in events for message in payload["messages"]}) == 1_000
+
+
+def test_nothing_is_pulled_for_a_watcher_that_cannot_start(cf, queue, watch, logged):
+    async def scenario():
+        triggerer, _, _ = watch(match="function:no.such.module.function")
+        await asyncio.sleep(3_600)
+        await triggerer.stop()
+
+    cf.send(queue, 1)
+    run(scenario())
+    assert [request["path"] for request in cf.requests() if request["path"].endswith("/pull")] == []
+    assert "Watching queue orders cannot start, and nothing is pulled for it" in logged()
+    assert "no.such.module.function" in logged()
+
+
+def test_what_a_watcher_might_want_that_cannot_start_is_not_deleted_as_unwanted(cf, queue, watch):
+    async def scenario():
+        triggerer, _, _ = watch(match="literal:other", unmatched="ack")
+        triggerer.watch(queue_name="orders", match="function:no.such.module.function", unmatched="ack")
+        await asyncio.sleep(25)
+        await triggerer.stop()
+
+    cf.send(queue, 1)
+    run(scenario())
+    assert [message["state"] for message in leased_or_waiting(cf)] == ["delayed"]
