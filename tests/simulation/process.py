@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
 QUEUE_ID, DEAD_LETTER_QUEUE_ID = "1" * 32, "2" * 32
 SECONDS_OF_JOURNAL = 100.0
-"""What reading, acking and writing a journal may take beside the engine; the thread of the task waits for none of it."""
+"""What reading, acking and writing a journal may take beside the engine; the task's thread waits for none of it."""
 
 
 class OneLoop(Runner):
