@@ -5,12 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-<<<<<<< HEAD
-from collections.abc import Callable, Generator
-=======
 from collections import Counter
-from collections.abc import Callable
->>>>>>> main
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -19,6 +15,7 @@ import tenacity
 from airflow_provider_cfqueues.client.call import Answer, Call
 from airflow_provider_cfqueues.client.settings import Settings
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+from airflow_provider_cfqueues.texts import printable
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +159,7 @@ class Tries(Generic[T]):
             state.upcoming_sleep,
             state.attempt_number + 1,
             f"; {before} more requests failed like this since the last such line" if before else "",
-            getattr(error, "message", ""),
+            printable(getattr(error, "message", "")),
         )
 
 
