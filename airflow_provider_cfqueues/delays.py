@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
-from airflow_provider_cfqueues.models import Lease, Message
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.models import Lease, Message
 
 
 class DelayRule(Protocol):

@@ -29,7 +29,7 @@ LAYERS = {
     "cli __main__": "the same for a terminal",
 }
 """A folder or module may import from its own row and those above; each row says why it is a layer of its own."""
-FREE = {"__version__", "_compat", "provider_info"}
+FREE = {"__version__", "DEFAULT_CONNECTION", "_compat", "provider_info"}
 SHARED_BY_ENGINES = [
     "queue",
     "settlement",
@@ -71,17 +71,41 @@ def imports_of(path):
             yield from submodules or {module}
 
 
-def test_operators_load_no_heavy_library_that_airflow_did_not():
-    base = """
+SDK = """
 try:
     from airflow.sdk import BaseOperator
 except ImportError:
     from airflow.models import BaseOperator"""
-    extra = modules_loaded_by("import airflow_provider_cfqueues.operators.queues") - modules_loaded_by(base)
+
+
+def test_operators_load_no_heavy_library_that_airflow_did_not():
+    extra = modules_loaded_by("import airflow_provider_cfqueues.operators.queues") - modules_loaded_by(SDK)
     assert "airflow_provider_cfqueues.operators.queues" in extra
     heavy = {"requests", "httpx", "tenacity", "urllib3", "aiohttp", "starlette", "uvicorn"}
     heavy |= {"openlineage", "opentelemetry", "rich"}
     assert {module.partition(".")[0] for module in extra} & heavy == set()
+
+
+OPERATORS = "import airflow_provider_cfqueues.operators.queues"
+MOST_MODULES = 30
+"""Ours and others together, beyond the SDK that every DAG file loads."""
+
+
+@pytest.mark.parametrize(
+    ("module", "before"),
+    [
+        ("operators.queues", ""),
+        ("sensors.queues", OPERATORS),
+        ("notifications.queues", OPERATORS),
+        ("events", OPERATORS),
+        pytest.param("triggers.queues", OPERATORS, id="triggers.queues"),
+    ],
+)
+def test_a_dag_file_loads_few_modules(module, before):
+    known = modules_loaded_by(f"{SDK}\n{before}")
+    extra = modules_loaded_by(f"{SDK}\n{before}\nimport airflow_provider_cfqueues.{module}") - known
+    assert f"airflow_provider_cfqueues.{module}" in extra
+    assert len(extra) <= MOST_MODULES, sorted(extra)
 
 
 @pytest.mark.parametrize("module", ["provider_info", "exceptions", "models", "client.messages", "client.settings"])

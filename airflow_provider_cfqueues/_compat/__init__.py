@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from airflow import __version__ as AIRFLOW_VERSION
@@ -35,90 +36,60 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseEventTrigger, TriggerEvent
     from airflow.triggers.shared_stream import SharedStreamProducer
 
-    HAS_ASSET_WATCHERS = HAS_SHARED_STREAMS = True
-else:
-    try:
-        from airflow.sdk import BaseOperator
-    except ImportError:  # Airflow 2
-        from airflow.models import BaseOperator
-    try:
-        from airflow.sdk import BaseHook
-    except ImportError:  # Airflow 2.11 and 3.0
-        from airflow.hooks.base import BaseHook
-    try:
-        from airflow.sdk.log import mask_secret
-    except ImportError:  # Airflow 2
-        from airflow.utils.log.secrets_masker import mask_secret
-    try:
-        from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
-    except ImportError:  # Airflow 2
-        from airflow.decorators.base import DecoratedOperator, TaskDecorator, task_decorator_factory
-    try:
-        from airflow.sdk.bases.decorator import determine_kwargs
-    except ImportError:  # Airflow 2.11 and 3.0
-        from airflow.utils.operator_helpers import determine_kwargs
-    try:
-        from airflow.sdk.observability.stats import Stats
-    except ImportError:  # before 3.2
-        from airflow.stats import Stats
-    try:
-        from airflow.sdk.module_loading import import_string
-    except ImportError:  # before 3.2
-        from airflow.utils.module_loading import import_string
-    from airflow.triggers.base import TriggerEvent
+_VERSION = tuple(int(part) for part in AIRFLOW_VERSION.split(".")[:2])
+HAS_ASSET_WATCHERS = _VERSION >= (3, 0)
+HAS_SHARED_STREAMS = _VERSION >= (3, 3)
 
-    try:
-        from airflow.triggers.base import BaseEventTrigger
+_EXCEPTIONS = ("airflow.sdk.exceptions", "airflow.exceptions")  # before 3.2
+_DECORATORS = ("airflow.sdk.bases.decorator", "airflow.decorators.base")  # Airflow 2
+_PLACES: dict[str, tuple[str, ...]] = {
+    "AirflowException": _EXCEPTIONS,
+    "AirflowFailException": _EXCEPTIONS,
+    "AirflowNotFoundException": _EXCEPTIONS,
+    "AirflowOptionalProviderFeatureException": _EXCEPTIONS,
+    "AirflowSensorTimeout": _EXCEPTIONS,
+    "AirflowSkipException": _EXCEPTIONS,
+    "Asset": ("airflow.sdk", "airflow.datasets:Dataset"),  # Airflow 2
+    "BaseEventTrigger": ("airflow.triggers.base", "airflow.triggers.base:BaseTrigger"),  # Airflow 2
+    "BaseHook": ("airflow.sdk", "airflow.hooks.base"),  # Airflow 2.11 and 3.0
+    "BaseNotifier": ("airflow.sdk", "airflow.notifications.basenotifier"),  # Airflow 2
+    "BaseOperator": ("airflow.sdk", "airflow.models"),  # Airflow 2
+    "BaseOperatorLink": ("airflow.sdk", "airflow.models.baseoperatorlink"),  # Airflow 2
+    "BaseSensorOperator": ("airflow.sdk", "airflow.sensors.base"),  # Airflow 2
+    "DecoratedOperator": _DECORATORS,
+    "PokeReturnValue": ("airflow.sdk", "airflow.sensors.base"),  # Airflow 2
+    "RetryDecision": ("airflow.sdk", "builtins:None"),  # before 3.3
+    "RetryPolicy": ("airflow.sdk", "builtins:object"),  # before 3.3
+    "SharedStreamProducer": ("airflow.triggers.shared_stream", "builtins:object"),  # before 3.3
+    "Stats": ("airflow.sdk.observability.stats", "airflow.stats"),  # before 3.2
+    "TaskDecorator": _DECORATORS,
+    "TriggerEvent": ("airflow.triggers.base",),
+    "conf": ("airflow.sdk.configuration", "airflow.configuration"),  # before 3.2
+    "determine_kwargs": ("airflow.sdk.bases.decorator", "airflow.utils.operator_helpers"),  # Airflow 2.11 and 3.0
+    "import_string": ("airflow.sdk.module_loading", "airflow.utils.module_loading"),  # before 3.2
+    "mask_secret": ("airflow.sdk.log", "airflow.utils.log.secrets_masker"),  # Airflow 2
+    "task_decorator_factory": _DECORATORS,
+}
+"""
+Where Airflow has each name: in the newest version, then in the older one that the comment names. A name is looked up
+when somebody imports it, as each place costs time: an operator needs neither triggers nor the task decorator.
+"""
 
-        HAS_ASSET_WATCHERS = True
-    except ImportError:  # Airflow 2
-        from airflow.triggers.base import BaseTrigger as BaseEventTrigger
 
-        HAS_ASSET_WATCHERS = False
-    try:
-        from airflow.triggers.shared_stream import SharedStreamProducer
+if not TYPE_CHECKING:  # a type checker reads the imports above
 
-        HAS_SHARED_STREAMS = True
-    except ImportError:  # before 3.3
-        SharedStreamProducer = object
-        HAS_SHARED_STREAMS = False
-
-    try:
-        from airflow.sdk import Asset, BaseSensorOperator, PokeReturnValue
-    except ImportError:  # Airflow 2
-        from airflow.datasets import Dataset as Asset
-        from airflow.sensors.base import BaseSensorOperator, PokeReturnValue
-    try:
-        from airflow.sdk.configuration import conf
-    except ImportError:  # before 3.2
-        from airflow.configuration import conf
-    try:
-        from airflow.sdk.exceptions import (
-            AirflowException,
-            AirflowFailException,
-            AirflowNotFoundException,
-            AirflowOptionalProviderFeatureException,
-            AirflowSensorTimeout,
-            AirflowSkipException,
-        )
-    except ImportError:  # before 3.2
-        from airflow.exceptions import (
-            AirflowException,
-            AirflowFailException,
-            AirflowNotFoundException,
-            AirflowOptionalProviderFeatureException,
-            AirflowSensorTimeout,
-            AirflowSkipException,
-        )
-    try:
-        from airflow.sdk import BaseNotifier, BaseOperatorLink
-    except ImportError:  # Airflow 2
-        from airflow.models.baseoperatorlink import BaseOperatorLink
-        from airflow.notifications.basenotifier import BaseNotifier
-    try:
-        from airflow.sdk import RetryDecision, RetryPolicy
-    except ImportError:  # before 3.3
-        RetryDecision, RetryPolicy = None, object
+    def __getattr__(name: str) -> Any:
+        places = _PLACES.get(name, ())
+        for place in places:
+            module, _, attribute = place.partition(":")
+            try:
+                value = globals()[name] = getattr(import_module(module), attribute or name)
+            except (ImportError, AttributeError):
+                if place is places[-1]:
+                    raise
+            else:
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def get_xcom(ti_key: Any, key: str) -> Any:
@@ -158,6 +129,8 @@ def triggerer_setting(name: str, default: float) -> float:
     :param name: the setting.
     :param default: what it is where the running Airflow does not know it.
     """
+    from airflow.configuration import conf
+
     return float(conf.getfloat("triggerer", name, fallback=default))
 
 

@@ -64,7 +64,7 @@ class Situation:
         queue and a ``max_retries`` of 3.
     :param can_dead_letter: whether there is a dead-letter queue that copies can be sent to.
     :param unmatched: what the caller chose for messages that are not wanted: ``ack``, ``dead_letter`` or ``retry``
-        (give them back even if Cloudflare may then delete them). None = keep them.
+        (give them back even if Cloudflare may then delete them, unless there is a dead-letter queue). None = keep them.
     :param is_dry_run: whether everything is given back, whatever happened, and nothing is copied.
     """
 
@@ -202,7 +202,8 @@ def _choose_kind(
     was_not_seen = happened in (Happened.NOT_STARTED, Happened.NOT_WANTED)
     if is_over and was_not_seen:
         return Kind.EXPIRED
-    if not deletes or (is_wet and unmatched == "retry"):
+    accepts_deletion = unmatched == "retry" and not situation.can_dead_letter
+    if not deletes or (is_wet and accepts_deletion):
         return Kind.RETRIED
     if is_wet and happened is Happened.FAILED and not refused:
         return Kind.RETRIED

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.client import messages
+from airflow_provider_cfqueues.client.message_calls import MAX_LEASES_PER_ACK
 from airflow_provider_cfqueues.engines.copies import copy, wrap
 from airflow_provider_cfqueues.engines.sending import Sender
 from airflow_provider_cfqueues.engines.settlement import Kind, Settlement, Situation, choose_settlement
@@ -30,15 +31,11 @@ SETTLE_AGAIN_SECONDS = 5.0
 """How long to wait before a copy that could not be sent is tried again, unless the API asks for more."""
 
 
-def _at_once() -> float:
-    return 0.0
-
-
 class Settling:
     """
     Settlements of messages on their way to the API.
 
-    :param settlements: what was decided, of at most 100 messages.
+    :param settlements: what was decided.
     :param situation: what it was decided by.
     :param sender: sends copies.
     """
@@ -60,7 +57,7 @@ class Settling:
 
     def send(self, queue_id: str, dead_letter_queue_id: str | None) -> Flow[AckResult]:
         """
-        Copy what needs a copy, then ack and retry in one request.
+        Copy what needs a copy, then ack and retry, a hundred leases a request.
 
         If this fails, or if something is left open, call it again: no copy that was accepted is sent twice.
 
@@ -76,20 +73,31 @@ class Settling:
             self._choose_again(Kind.REJECTED)
         yield from self._copy(queue_id, self._bare(Kind.RENEWED))
         self._choose_again(Kind.RENEWED)
-        acks = [one for one in self.open if one.kind in ACKS]
-        retries = [one for one in self.open if one.kind is Kind.RETRIED]
+        result = AckResult()
+        told = [one for one in self.open if one.kind in ACKS or one.kind is Kind.RETRIED]
+        for start in range(0, len(told), MAX_LEASES_PER_ACK):
+            result = result.merge((yield from self._tell(queue_id, told[start : start + MAX_LEASES_PER_ACK])))
+        self.settled += [(one, True) for one in self.open if one.kind is Kind.EXPIRED]
+        self.open = [one for one in self.open if one.kind is Kind.UNCONFIRMED]
+        return result
+
+    def _tell(self, queue_id: str, batch: list[Settlement]) -> Flow[AckResult]:
         result = yield from messages.ack(
             queue_id,
-            [Lease(lease_id=one.message.lease_id) for one in acks],
-            [Lease(lease_id=one.message.lease_id, delay_seconds=one.delay_seconds) for one in retries],
+            [Lease(lease_id=one.message.lease_id) for one in batch if one.kind in ACKS],
+            [
+                Lease(lease_id=one.message.lease_id, delay_seconds=one.delay_seconds)
+                for one in batch
+                if one.kind is Kind.RETRIED
+            ],
         )
-        unconfirmed = set(result.unconfirmed)
+        unconfirmed, told = set(result.unconfirmed), {one.message.lease_id for one in batch}
         unkeyed = [text for key, text in result.warnings.items() if key.startswith("#")]
         counted = "; ".join(unkeyed) or "the API counted fewer leases than it was sent"
         self._texts |= {lease_id: result.warnings.get(lease_id) or counted for lease_id in unconfirmed}
-        expired = [one for one in self.open if one.kind is Kind.EXPIRED]
-        self.settled += [(one, one.message.lease_id not in unconfirmed) for one in (*acks, *retries, *expired)]
-        self.open = [one for one in self.open if one.kind is Kind.UNCONFIRMED]
+        self._texts |= result.warnings
+        self.settled += [(one, one.message.lease_id not in unconfirmed) for one in batch]
+        self.open = [one for one in self.open if one.message.lease_id not in told]
         return result
 
     def try_again(self) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from asgiref.sync import sync_to_async
 
+from airflow_provider_cfqueues import DEFAULT_CONNECTION
 from airflow_provider_cfqueues._compat import BaseHook, get_hook_lineage_collector, mask_secret
 from airflow_provider_cfqueues.client import lookup
 from airflow_provider_cfqueues.client.environment import Network, read_environment
@@ -35,7 +36,7 @@ class CloudflareBaseHook(BaseHook):
     """
 
     conn_name_attr = "cloudflare_conn_id"
-    default_conn_name = "cloudflare_default"
+    default_conn_name = DEFAULT_CONNECTION
     conn_type = "cloudflare"
     hook_name = "Cloudflare"
 

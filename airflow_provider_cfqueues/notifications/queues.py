@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues import arguments
+from airflow_provider_cfqueues import DEFAULT_CONNECTION
 from airflow_provider_cfqueues._compat import BaseNotifier
-from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
-from airflow_provider_cfqueues.models import OutgoingMessage
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.models import OutgoingMessage
 
 
 class CloudflareQueuesNotifier(BaseNotifier):
@@ -37,7 +36,7 @@ class CloudflareQueuesNotifier(BaseNotifier):
         queue_id: str | None = None,
         queue_name: str | None = None,
         delay_seconds: float | str | None = None,
-        cloudflare_conn_id: str = CloudflareQueuesHook.default_conn_name,
+        cloudflare_conn_id: str = DEFAULT_CONNECTION,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -53,6 +52,9 @@ class CloudflareQueuesNotifier(BaseNotifier):
 
         :param context: the context of the task or DAG run.
         """
+
+        from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+
         message = self._message()
         hook = CloudflareQueuesHook(self.cloudflare_conn_id)
         try:
@@ -67,6 +69,9 @@ class CloudflareQueuesNotifier(BaseNotifier):
 
         :param context: the context, where Airflow gives one.
         """
+
+        from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+
         message = self._message()
         hook = CloudflareQueuesHook(self.cloudflare_conn_id)
         try:
@@ -76,6 +81,9 @@ class CloudflareQueuesNotifier(BaseNotifier):
             await hook.aclose()
 
     def _message(self) -> OutgoingMessage:
+        from airflow_provider_cfqueues import arguments
+        from airflow_provider_cfqueues.models import OutgoingMessage
+
         arguments.require_one(queue_id=self.queue_id, queue_name=self.queue_name)
         delay = arguments.parse_delay(self.delay_seconds)
         return arguments.parse_message(OutgoingMessage(body=self.message_body), "message_body", delay)

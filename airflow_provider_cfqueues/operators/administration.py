@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues import arguments
-from airflow_provider_cfqueues._compat import AirflowSkipException
-from airflow_provider_cfqueues.arguments import Seconds
-from airflow_provider_cfqueues.exceptions import AlreadyExistsError, NotFoundError
 from airflow_provider_cfqueues.operators.base import QueueOperator, check_choice
 from airflow_provider_cfqueues.operators.consumers import QueueEnsurePullConsumerOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.arguments import Seconds
     from airflow_provider_cfqueues.models import Queue
 
 __all__ = [
@@ -66,6 +63,11 @@ class QueueCreateOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the queue."""
+
+        from airflow_provider_cfqueues import arguments
+        from airflow_provider_cfqueues._compat import AirflowSkipException
+        from airflow_provider_cfqueues.exceptions import AlreadyExistsError
+
         check_choice("if_exists", self.if_exists, ("ignore", "update", "fail", "skip"))
         if self.queue_id:
             raise ValueError("QueueCreateOperator takes no queue_id: Cloudflare chooses it")
@@ -124,6 +126,10 @@ class QueueDeleteOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Delete the queue."""
+
+        from airflow_provider_cfqueues._compat import AirflowSkipException
+        from airflow_provider_cfqueues.exceptions import NotFoundError
+
         check_choice("if_missing", self.if_missing, ("ignore", "fail", "skip"))
         queue_id = self.queue_id
         try:

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues import arguments
+from airflow_provider_cfqueues import DEFAULT_CONNECTION
 from airflow_provider_cfqueues._compat import BaseOperator
-from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.links.queues import CloudflareQueueLink
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 
 class QueueOperator(BaseOperator):
@@ -40,7 +40,7 @@ class QueueOperator(BaseOperator):
         *,
         queue_id: str | None = None,
         queue_name: str | None = None,
-        cloudflare_conn_id: str = CloudflareQueuesHook.default_conn_name,
+        cloudflare_conn_id: str = DEFAULT_CONNECTION,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -56,10 +56,15 @@ class QueueOperator(BaseOperator):
     @cached_property
     def hook(self) -> CloudflareQueuesHook:
         """The hook of this task."""
+        from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+
         return CloudflareQueuesHook(self.cloudflare_conn_id)
 
     def find_queue(self) -> str:
         """Return the ID of the queue, looked up where it was given by name."""
+
+        from airflow_provider_cfqueues import arguments
+
         arguments.require_one(queue_id=self.queue_id, queue_name=self.queue_name)
         queue_id = self.queue_id or self.hook.get_queue_id(str(self.queue_name))
         self.show_queue(queue_id)

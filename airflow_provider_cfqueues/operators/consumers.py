@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues import arguments
-from airflow_provider_cfqueues._compat import AirflowSkipException
-from airflow_provider_cfqueues.arguments import Seconds
-from airflow_provider_cfqueues.exceptions import NotFoundError
 from airflow_provider_cfqueues.operators.base import QueueOperator, check_choice
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.arguments import Seconds
 
 
 class QueueEnsurePullConsumerOperator(QueueOperator):
@@ -65,6 +62,9 @@ class QueueEnsurePullConsumerOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create or change the consumer where needed, and wait."""
+
+        from airflow_provider_cfqueues import arguments
+
         wanted = arguments.parse_consumer(
             batch_size=self.batch_size,
             max_retries=self.consumer_max_retries,
@@ -115,6 +115,10 @@ class QueueDeletePullConsumerOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Remove the consumer."""
+
+        from airflow_provider_cfqueues._compat import AirflowSkipException
+        from airflow_provider_cfqueues.exceptions import NotFoundError
+
         check_choice("if_missing", self.if_missing, ("ignore", "fail", "skip"))
         queue_id = self.find_queue()
         name = self.queue_name or queue_id

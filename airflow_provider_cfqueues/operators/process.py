@@ -9,31 +9,15 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from airflow_provider_cfqueues import arguments
-from airflow_provider_cfqueues._compat import (
-    AIRFLOW_VERSION,
-    AirflowFailException,
-    AirflowSkipException,
-    determine_kwargs,
-    import_string,
-)
-from airflow_provider_cfqueues.arguments import Seconds
 from airflow_provider_cfqueues.delays import DelayRule, ExponentialDelay, is_rule
-from airflow_provider_cfqueues.engines.processing.engine import Engine
-from airflow_provider_cfqueues.engines.processing.journal import Journal
-from airflow_provider_cfqueues.engines.processing.metrics import Metrics
-from airflow_provider_cfqueues.engines.processing.options import Options, choose_visibility_timeout
-from airflow_provider_cfqueues.engines.processing.progress import log_report
-from airflow_provider_cfqueues.engines.processing.results import is_async, why_refused
-from airflow_provider_cfqueues.engines.processing.running import run_in_thread
-from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.waiting import utc_now
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, ProcessingFailedError
 from airflow_provider_cfqueues.operators.base import QueueOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.arguments import Seconds
+    from airflow_provider_cfqueues.engines.processing.engine import Engine
     from airflow_provider_cfqueues.engines.processing.journal import Store
+    from airflow_provider_cfqueues.engines.processing.options import Options
     from airflow_provider_cfqueues.engines.processing.report import Report
     from airflow_provider_cfqueues.engines.queue import MessageQueue
     from airflow_provider_cfqueues.models import Consumer
@@ -51,9 +35,10 @@ class QueueProcessOperator(QueueOperator):
     accepted, the message is acked. Messages are pulled ahead, handled ``concurrency`` at once and settled meanwhile;
     whatever kills the task, what was not settled is delivered again.
 
-    Returns a report: ``pulled``, ``handled``, ``failed``, ``acked``, ``retried``, ``rejected``, ``expired``,
-    ``unconfirmed``, ``acked_from_journal``, ``exhausted``, ``late``, ``seconds``, ``rate``, ``attempts`` and
-    ``results``.
+    Returns a report: ``pulled``, ``handled``, ``failed``, ``acked``, ``acked_from_journal``, ``retried``,
+    ``rejected``, ``renewed``, ``expired``, ``unconfirmed``, ``unconfirmed_ids`` (the first hundred),
+    ``unconfirmed_more``, ``exhausted``, ``late``, ``seconds``, ``rate``, ``attempts`` and ``results``. A task that
+    fails pushes it as the XCom ``report``.
 
     :param handler: a callable, sync or async, or the dotted path of one. Its first argument is the message (or, with
         ``batch``, a list of messages); further ones are taken from ``op_kwargs`` and the context, as in ``@task``.
@@ -156,6 +141,20 @@ class QueueProcessOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Process the queue."""
+        return self._process(context)
+
+    def _process(self, context: Context) -> dict[str, Any]:
+        """Process the queue. Not in ``execute``: Airflow 2 warns if that of a subclass calls it."""
+        from airflow_provider_cfqueues._compat.supervisor import share_supervisor
+        from airflow_provider_cfqueues.engines.processing.engine import Engine
+        from airflow_provider_cfqueues.engines.processing.journal import Journal
+        from airflow_provider_cfqueues.engines.processing.metrics import Metrics
+        from airflow_provider_cfqueues.engines.processing.progress import log_report
+        from airflow_provider_cfqueues.engines.processing.running import run_in_thread
+        from airflow_provider_cfqueues.engines.waiting import utc_now
+        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, ProcessingFailedError
+
+        share_supervisor()  # handlers have threads of their own
         options = self._options()
         share = parse_fail_on(self.fail_on)
         handler = self._bind_handler(context, options)
@@ -182,8 +181,7 @@ class QueueProcessOperator(QueueOperator):
         except CloudflareQueuesError as error:
             self._push_report(context, report)
             if report.unconfirmed.count and not isinstance(error, ProcessingFailedError):
-                # The run's own numbers, not those of the request that failed.
-                error.message, error.progress = f"{error.message}. {report.summary()}", None
+                error.message = f"{error.message}. {report.summary()}"
             raise
         finally:
             log_report(self.log, report, options)
@@ -205,6 +203,10 @@ class QueueProcessOperator(QueueOperator):
             self._engine.stop(killed=True)
 
     def _options(self) -> Options:
+        from airflow_provider_cfqueues import arguments
+        from airflow_provider_cfqueues._compat import AirflowFailException, AirflowSkipException
+        from airflow_provider_cfqueues.engines.processing.options import Options, choose_visibility_timeout
+
         if self.until not in ("empty", "forever"):
             msg = f"until must be 'empty' or 'forever', not {self.until!r}"
             raise ValueError(msg)
@@ -238,10 +240,17 @@ class QueueProcessOperator(QueueOperator):
 
     def _open_queue(self, *args: Any, **kwargs: Any) -> MessageQueue:
         """Return the queue to process; a subclass may have one of its own."""
+
+        from airflow_provider_cfqueues.engines.queue import HookQueue
+
         return HookQueue(*args, **kwargs)
 
     def _bind_handler(self, context: Context, options: Options) -> Callable[[Any], Any]:
         """Return the handler as a function of the message alone; a subclass may have one of its own."""
+
+        from airflow_provider_cfqueues._compat import determine_kwargs, import_string
+        from airflow_provider_cfqueues.engines.processing.results import is_async
+
         handler = _check_handler(import_string(self.handler) if isinstance(self.handler, str) else self.handler)
         # A view, not a copy: Airflow 2 warns of each deprecated key that is looked at.
         known: Mapping[str, Any] = ChainMap(dict(self.op_kwargs), cast("dict[str, Any]", context))
@@ -257,6 +266,9 @@ class QueueProcessOperator(QueueOperator):
 
     def _find_store(self, context: Context) -> Store | None:
         """Return where the journal goes, None where there is none: a dry run acks nothing."""
+
+        from airflow_provider_cfqueues._compat import AIRFLOW_VERSION
+
         if not self.journal or self.is_dry_run:
             return None
         store = context.get("task_state_store")
@@ -281,6 +293,8 @@ class QueueProcessOperator(QueueOperator):
         return self.hook.get_queue_id(name) if name else None
 
     def _judge(self, report: Report, share: float | None) -> None:
+        from airflow_provider_cfqueues.exceptions import ProcessingFailedError
+
         queue = self.queue_id or self.queue_name
         if self._killed:
             msg = f"The task was killed: {report.summary()}"
@@ -303,6 +317,9 @@ def _has_signature(handler: Callable[..., Any]) -> bool:
 
 def _check_handler(handler: Any) -> Callable[..., Any]:
     """Return a handler; raise for what cannot be one, so that a DAG with it is an import error."""
+
+    from airflow_provider_cfqueues.engines.processing.results import why_refused
+
     if (why := why_refused(handler)) is not None:
         msg = f"handler must be a function of a message: {why}"
         raise TypeError(msg)
@@ -316,6 +333,9 @@ def parse_fail_on(value: Any) -> float | None:
     :param value: ``any``, ``all``, ``none`` or a number from 0 to 1.
     :raises ValueError: it is something else.
     """
+
+    from airflow_provider_cfqueues import arguments
+
     named = {"any": 0.0, "all": 1.0, "none": None}
     if value in named:
         return named[value]

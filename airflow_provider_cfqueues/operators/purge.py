@@ -8,17 +8,16 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues._compat import conf
-from airflow_provider_cfqueues.arguments import Seconds
-from airflow_provider_cfqueues.client.purging import Purge
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, PurgeTimeoutError
-from airflow_provider_cfqueues.models import PurgeStatus
 from airflow_provider_cfqueues.operators.base import QueueOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.arguments import Seconds
+    from airflow_provider_cfqueues.client.purging import Purge
     from airflow_provider_cfqueues.engines.processing.journal import Store
+    from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+    from airflow_provider_cfqueues.models import PurgeStatus
 
 MIN_POLL_INTERVAL = 1
 """The API takes 1,200 calls in five minutes from a user: this is a quarter of them."""
@@ -70,6 +69,8 @@ class QueuePurgeOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Purge the queue."""
+
+        from airflow_provider_cfqueues import arguments
         from airflow_provider_cfqueues.triggers.purging import QueuePurgeTrigger
 
         interval = arguments.parse_seconds(self.poll_interval, "poll_interval", at_least=MIN_POLL_INTERVAL)
@@ -95,6 +96,11 @@ class QueuePurgeOperator(QueueOperator):
         :param context: the task's context.
         :param event: the trigger's event.
         """
+
+        from airflow_provider_cfqueues.client.purging import Purge
+        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+        from airflow_provider_cfqueues.models import PurgeStatus
+
         if "error" in event:
             error = CloudflareQueuesError.from_dict(event["error"])
             self._explain(context, error)
@@ -103,6 +109,9 @@ class QueuePurgeOperator(QueueOperator):
 
     def _begin(self, context: Context, queue_id: str) -> Purge:
         """Purge, unless an earlier try of the task has done so."""
+
+        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+
         store: Store | None = context.get("task_state_store")
         earlier = _remember(store, queue_id)
         if earlier is not None and earlier.is_of(self.hook.get_purge_status(queue_id)):
@@ -127,6 +136,8 @@ class QueuePurgeOperator(QueueOperator):
         return purge
 
     def _finish(self, context: Context, purge: Purge, interval: float, end: float) -> PurgeStatus:
+        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+
         try:
             return self.hook.finish_purge(purge, poll_interval=interval, end=end)
         except CloudflareQueuesError as error:
@@ -134,6 +145,8 @@ class QueuePurgeOperator(QueueOperator):
             raise
 
     def _report(self, context: Context, purge: Purge, status: PurgeStatus) -> dict[str, Any]:
+        from airflow_provider_cfqueues.exceptions import PurgeTimeoutError
+
         if self.wait_for_completion and not status.completed:
             looked = f". The last look failed: {status.error}" if status.error else ""
             msg = (
@@ -159,6 +172,9 @@ class QueuePurgeOperator(QueueOperator):
 
 def _remember(store: Store | None, queue_id: str) -> Purge | None:
     """Return the purge that an earlier try of the task was about to ask for."""
+
+    from airflow_provider_cfqueues.client.purging import Purge
+
     noted = store.get(_key(queue_id)) if store is not None else None
     if noted is None:
         return None

@@ -6,10 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_cfqueues import arguments
-from airflow_provider_cfqueues.arguments import Seconds
-from airflow_provider_cfqueues.exceptions import UnconfirmedLeasesError, list_leases, shorten_lease
-from airflow_provider_cfqueues.models import AckResult
 from airflow_provider_cfqueues.operators.administration import (
     QueueCreateOperator,
     QueueDeleteOperator,
@@ -29,8 +25,9 @@ from airflow_provider_cfqueues.operators.runs import QueueTriggerDagRunsOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.arguments import Seconds
     from airflow_provider_cfqueues.delays import DelayRule
-    from airflow_provider_cfqueues.models import Lease
+    from airflow_provider_cfqueues.models import AckResult, Lease
 
 __all__ = [
     "QueueAckOperator",
@@ -70,6 +67,10 @@ class _SettlingOperator(QueueOperator):
     def _settle(
         self, context: Context, *, acks: Any = None, retries: Any = None, delay: Any = None, prefix: bool = False
     ) -> dict[str, Any]:
+        from airflow_provider_cfqueues import arguments
+        from airflow_provider_cfqueues.exceptions import UnconfirmedLeasesError, list_leases
+        from airflow_provider_cfqueues.models import AckResult
+
         if self.fail_on not in ("all", "any", "none"):
             msg = f"fail_on must be 'all', 'any' or 'none', not {self.fail_on!r}"
             raise ValueError(msg)
@@ -105,6 +106,9 @@ class _SettlingOperator(QueueOperator):
 
     def _log_result(self, leases: Mapping[str, Lease], result: AckResult) -> None:
         """Log all there is to know, before anything else can fail."""
+
+        from airflow_provider_cfqueues.exceptions import list_leases, shorten_lease
+
         self.log.info("The API counted %s acks and %s retries", result.ack_count, result.retry_count)
         now = datetime.now(timezone.utc)
         for lease_id, text in result.warnings.items():
@@ -297,6 +301,9 @@ class QueueSendOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Send the messages."""
+
+        from airflow_provider_cfqueues import arguments
+
         messages = arguments.parse_messages(self.messages, self.delay_seconds)
         sent = self.hook.send(self.find_queue(), messages, repeat_ambiguous=self.repeat_ambiguous) if messages else None
         backlog = sent.backlog.backlog_count if sent and sent.backlog else None

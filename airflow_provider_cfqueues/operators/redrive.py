@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues import arguments
-from airflow_provider_cfqueues.arguments import Seconds
-from airflow_provider_cfqueues.engines.redriving.options import RedriveOptions, RedriveReport
-from airflow_provider_cfqueues.engines.redriving.redrive import Redrive
-from airflow_provider_cfqueues.engines.settlement import Kind
-from airflow_provider_cfqueues.exceptions import ProcessingFailedError
-from airflow_provider_cfqueues.matching import check_match, refuse_functions
 from airflow_provider_cfqueues.operators.base import QueueOperator
 from airflow_provider_cfqueues.operators.process import are_too_many, parse_fail_on
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.arguments import Seconds
+    from airflow_provider_cfqueues.engines.redriving.options import RedriveOptions, RedriveReport
+    from airflow_provider_cfqueues.engines.redriving.redrive import Redrive
     from airflow_provider_cfqueues.matching import Match
 
 
@@ -34,8 +30,9 @@ class QueueRedriveOperator(QueueOperator):
     A message that is pulled and not moved has used up a delivery: keep ``max_retries`` of the dead-letter queue's
     consumer high (100). Where giving it back could let Cloudflare delete it, it is sent anew to its own queue.
 
-    Returns ``{"pulled", "moved", "renewed", "returned", "expired", "unconfirmed", "unmatched", "unmovable", "seconds",
-    "rate", "not_moved"}``: ``pulled`` is the sum of the five counts after it, ``unmatched`` and ``unmovable`` are why
+    Returns ``{"pulled", "moved", "renewed", "returned", "expired", "unconfirmed", "unconfirmed_ids",
+    "unconfirmed_more", "unmatched", "unmovable", "seconds", "rate", "not_moved"}``: ``pulled`` is the sum of the five
+    counts after it, ``unconfirmed_ids`` are the first hundred of these, ``unmatched`` and ``unmovable`` are why
     messages were not moved, and ``not_moved`` has the first hundred unmovable ones as ``{"message_id", "reason"}``.
 
     :param target_queue_id: ID of the queue that gets the messages; exactly one of it and its name is given.
@@ -91,6 +88,8 @@ class QueueRedriveOperator(QueueOperator):
         grace: float = 3,
         **kwargs: Any,
     ) -> None:
+        from airflow_provider_cfqueues.matching import check_match
+
         super().__init__(**kwargs)
         if not _is_template(match):
             check_match(match)  # what is wrong in it is wrong now
@@ -112,6 +111,10 @@ class QueueRedriveOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Move the messages."""
+
+        from airflow_provider_cfqueues import arguments
+        from airflow_provider_cfqueues.engines.redriving.redrive import Redrive
+
         options = self._options()
         share = parse_fail_on(self.fail_on)
         arguments.require_one(target_queue_id=self.target_queue_id, target_queue_name=self.target_queue_name)
@@ -133,6 +136,10 @@ class QueueRedriveOperator(QueueOperator):
             self._redrive.stop(killed=True)
 
     def _options(self) -> RedriveOptions:
+        from airflow_provider_cfqueues import arguments
+        from airflow_provider_cfqueues.engines.redriving.options import RedriveOptions
+        from airflow_provider_cfqueues.matching import refuse_functions
+
         if self.match != self._written_match:
             refuse_functions(self.match)
         rate = arguments.parse_optional(arguments.parse_number, self.messages_per_second, "messages_per_second")
@@ -152,6 +159,9 @@ class QueueRedriveOperator(QueueOperator):
         )
 
     def _judge(self, report: RedriveReport, share: float | None) -> None:
+        from airflow_provider_cfqueues.engines.settlement import Kind
+        from airflow_provider_cfqueues.exceptions import ProcessingFailedError
+
         queue = self.queue_id or self.queue_name
         if self._killed:
             returned = f"{report.fates[Kind.RETRIED]} given back"

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues._compat import (
     AirflowSensorTimeout,
     AirflowSkipException,
@@ -17,16 +16,14 @@ from airflow_provider_cfqueues._compat import (
     PokeReturnValue,
     conf,
 )
-from airflow_provider_cfqueues.arguments import Seconds
-from airflow_provider_cfqueues.engines import probing
-from airflow_provider_cfqueues.engines.unmatched import parse_unmatched
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
-from airflow_provider_cfqueues.matching import Match, check_match
 from airflow_provider_cfqueues.operators.base import QueueOperator
-from airflow_provider_cfqueues.operators.leases import warn_of_short_leases
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.arguments import Seconds
+    from airflow_provider_cfqueues.engines import probing
+    from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+    from airflow_provider_cfqueues.matching import Match
     from airflow_provider_cfqueues.triggers.sensing import SensingTrigger
 
 SECONDS_FOR_THE_TRIGGER = 60
@@ -73,6 +70,9 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait, here or in the triggerer."""
+
+        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+
         if not self.deferrable:
             return super().execute(context)
         try:
@@ -106,6 +106,9 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
         :param context: the task's context.
         :param event: the trigger's event.
         """
+
+        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+
         self.hook.traffic.add_list(event.get("traffic", ()), name=self.queue_name)
         if "error" in event:
             self._fail(CloudflareQueuesError.from_dict(event["error"]))
@@ -177,6 +180,8 @@ class QueueMessageSensor(_QueueSensor):
         messages_callback: Callable[[list[dict[str, Any]], Context], Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        from airflow_provider_cfqueues.matching import check_match
+
         super().__init__(**kwargs)
         check_match(match)  # no template: what is wrong in it is wrong now
         self.lease = lease
@@ -189,6 +194,10 @@ class QueueMessageSensor(_QueueSensor):
         self.messages_callback = messages_callback
 
     def _probe(self) -> probing.MessageProbe:
+        from airflow_provider_cfqueues import arguments
+        from airflow_provider_cfqueues.engines import probing
+        from airflow_provider_cfqueues.engines.unmatched import parse_unmatched
+
         return probing.MessageProbe(
             queue_id=self.find_queue(),
             lease=self.lease,
@@ -208,6 +217,8 @@ class QueueMessageSensor(_QueueSensor):
         return QueueMessagesTrigger
 
     def _result(self, found: list[dict[str, Any]], context: Context) -> Any:
+        from airflow_provider_cfqueues.operators.leases import warn_of_short_leases
+
         self.log.info("Found %d messages", len(found))
         if self.lease:
             warn_of_short_leases(self, [datetime.fromisoformat(message["lease_expires_at"]) for message in found])
@@ -244,6 +255,9 @@ class QueueBacklogSensor(_QueueSensor):
         self.older_than = older_than
 
     def _probe(self) -> probing.BacklogProbe:
+        from airflow_provider_cfqueues import arguments
+        from airflow_provider_cfqueues.engines import probing
+
         if self.at_least is None and self.at_most is None and self.older_than is None:
             msg = "Give at least one of at_least, at_most and older_than"
             raise ValueError(msg)

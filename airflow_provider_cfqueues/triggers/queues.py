@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues import arguments
+from airflow_provider_cfqueues import DEFAULT_CONNECTION
 from airflow_provider_cfqueues._compat import (
     AIRFLOW_VERSION,
     HAS_ASSET_WATCHERS,
@@ -17,22 +17,16 @@ from airflow_provider_cfqueues._compat import (
     TriggerEvent,
     triggerer_setting,
 )
-from airflow_provider_cfqueues._compat.events import count_awaited_events
-from airflow_provider_cfqueues.engines.watching.deliveries import Batch
-from airflow_provider_cfqueues.engines.watching.events import make_event
-from airflow_provider_cfqueues.engines.watching.judging import Judge
-from airflow_provider_cfqueues.engines.watching.options import (
-    MAX_BYTES_PER_EVENT,
-    RUN_SECONDS,
-    parse_dag_ids,
-    parse_watch_options,
-)
-from airflow_provider_cfqueues.engines.watching.source import HookSource
-from airflow_provider_cfqueues.engines.watching.spacing import Spacer, Spacing
-from airflow_provider_cfqueues.engines.watching.stream import QueueStream
-from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
-from airflow_provider_cfqueues.matching import Match, Matcher, check_match
 
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues.engines.watching.deliveries import Batch
+    from airflow_provider_cfqueues.engines.watching.judging import Judge
+    from airflow_provider_cfqueues.engines.watching.stream import QueueStream
+    from airflow_provider_cfqueues.matching import Match
+
+MAX_BYTES_PER_EVENT = 1_048_576
+RUN_SECONDS = 10
+"""How long the scheduler of a busy Airflow commonly takes to create the run of an event."""
 REFUSAL_SECONDS = 30
 """A watcher that cannot start waits so long before it fails: Airflow starts it again about every second."""
 _MISSING: dict[tuple[Hashable, asyncio.AbstractEventLoop], dict[int, str]] = {}
@@ -86,9 +80,10 @@ class QueueMessageTrigger(BaseEventTrigger):
     :param poll_interval: seconds between two pulls. It doubles while the queue is empty, as each pull is billed.
     :param max_poll_interval: where that ends. 60 s make 1,440 pulls a day.
     :param match: which messages are wanted, see :mod:`~airflow_provider_cfqueues.matching`; None = all.
-    :param unmatched: what becomes of a message that no watcher of the queue wants: ``retry`` (it comes again after
-        ``delay_seconds``; each time counts as a delivery, so before the last it is copied to the dead-letter queue),
-        ``dead_letter`` or ``ack`` (it is deleted).
+    :param unmatched: what becomes of a message that no watcher of the queue wants: ``ack`` (it is deleted),
+        ``dead_letter`` (copied to the dead-letter queue) or ``retry`` (it comes again after ``delay_seconds``, until
+        Cloudflare deletes it). None = as ``retry``, but nothing is deleted: each delivery counts, and what may be the
+        last ends in a dead-letter queue. So a watcher with ``match`` pulls nothing as long as there is none.
     :param delay_seconds: how long a message waits that is given back, up to 86,400; None = the consumer's.
     :param dead_letter_queue: name of the queue that gets copies; None = the consumer's own.
     :param include_body: whether events hold bodies and metadata. Without them and with ``settle="event"``, the body is
@@ -108,14 +103,14 @@ class QueueMessageTrigger(BaseEventTrigger):
         *,
         queue_id: str | None = None,
         queue_name: str | None = None,
-        cloudflare_conn_id: str = CloudflareQueuesHook.default_conn_name,
+        cloudflare_conn_id: str = DEFAULT_CONNECTION,
         settle: str = "event",
         batch_size: int = 100,
         visibility_timeout: float | None = None,
         poll_interval: float = 1,
         max_poll_interval: float = 60,
         match: Match = None,
-        unmatched: str = "retry",
+        unmatched: str | None = None,
         delay_seconds: float | None = 60,
         dead_letter_queue: str | None = None,
         include_body: bool = True,
@@ -124,6 +119,11 @@ class QueueMessageTrigger(BaseEventTrigger):
         dag_ids: Sequence[str] | None = None,
         run_seconds: float = RUN_SECONDS,
     ) -> None:
+        from airflow_provider_cfqueues import arguments
+        from airflow_provider_cfqueues.engines.watching.options import parse_dag_ids, parse_watch_options
+        from airflow_provider_cfqueues.engines.watching.spacing import Spacer
+        from airflow_provider_cfqueues.matching import check_match
+
         super().__init__()  # type: ignore[no-untyped-call]
         _check_airflow(settle)
         self._kwargs: dict[str, Any] = {
@@ -154,6 +154,7 @@ class QueueMessageTrigger(BaseEventTrigger):
                 visibility_timeout=visibility_timeout,
                 poll_interval=poll_interval,
                 max_poll_interval=max_poll_interval,
+                has_match=match is not None,
                 unmatched=unmatched,
                 delay_seconds=delay_seconds,
                 dead_letter_queue=dead_letter_queue,
@@ -173,6 +174,8 @@ class QueueMessageTrigger(BaseEventTrigger):
         self._stream: QueueStream | None = None
 
     def _check_queue(self) -> None:
+        from airflow_provider_cfqueues import arguments
+
         queue_id, queue_name = self._kwargs["queue_id"], self._kwargs["queue_name"]
         if bool(queue_id) == bool(queue_name):
             msg = f"Give exactly one of queue_id and queue_name, not {queue_id!r} and {queue_name!r}"
@@ -248,6 +251,9 @@ class QueueMessageTrigger(BaseEventTrigger):
     # -- what both have in common -----------------------------------------------------------------------------------
 
     def _open_stream(self) -> QueueStream:
+        from airflow_provider_cfqueues.engines.watching.source import HookSource
+        from airflow_provider_cfqueues.engines.watching.stream import QueueStream
+
         kwargs = self._kwargs
         source = HookSource(
             kwargs["cloudflare_conn_id"],
@@ -262,6 +268,9 @@ class QueueMessageTrigger(BaseEventTrigger):
 
     def _start_error(self) -> Exception | None:
         """Return why this watcher cannot start, if it cannot: what it matches by is loaded only where it runs."""
+
+        from airflow_provider_cfqueues.matching import Matcher
+
         try:
             Matcher(self._kwargs["match"])
         except Exception as error:  # noqa: BLE001 - importing a module of the user's may raise anything
@@ -284,6 +293,9 @@ class QueueMessageTrigger(BaseEventTrigger):
         raise error
 
     def _begin(self) -> Judge:
+        from airflow_provider_cfqueues.engines.watching.judging import Judge
+        from airflow_provider_cfqueues.matching import Matcher
+
         self._spacer.start()
         self.log.info("Watching queue %s with %s", self._queue, self._options)
         match = self._kwargs["match"]
@@ -293,7 +305,7 @@ class QueueMessageTrigger(BaseEventTrigger):
                 "%s what a watcher in another one wants",
                 match,
                 self._queue,
-                {"retry": "gives back", "dead_letter": "dead-letters", "ack": "deletes"}[self._options.unmatched],
+                {"dead_letter": "dead-letters", "ack": "deletes"}.get(str(self._options.unmatched), "gives back"),
             )
         return Judge(
             Matcher(match), self._options, queue_name=self._queue, include_body=self._include_body, log=self.log
@@ -301,6 +313,11 @@ class QueueMessageTrigger(BaseEventTrigger):
 
     async def _make_event(self, batch: Batch, judge: Judge) -> AsyncIterator[TriggerEvent]:
         """Yield the event of a batch, if there is one, and note which of its messages Airflow took over with it."""
+
+        from airflow_provider_cfqueues._compat.events import count_awaited_events
+        from airflow_provider_cfqueues.engines.watching.events import make_event
+        from airflow_provider_cfqueues.engines.watching.spacing import Spacing
+
         wanted = await judge.choose(batch)
         if not wanted and not self._spacer.is_closing_due():
             return

@@ -24,6 +24,7 @@ def watcher(queue: Queue, **arguments: Any) -> dict[str, Any]:
         "queue_name": queue.name,
         "poll_interval": POLL_INTERVAL,
         "max_poll_interval": POLL_INTERVAL,
+        "unmatched": "retry",  # its queues have no dead-letter queue
         **arguments,
     }
 

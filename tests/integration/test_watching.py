@@ -129,35 +129,84 @@ def test_watchers_that_begin_together_are_all_there_before_a_message_that_none_w
     assert bodies_in(cf, "failed") == []
 
 
-def test_before_cloudflare_takes_a_message_away_it_is_dead_lettered(cf, queue, logged):
+def test_before_cloudflare_deletes_a_message_that_no_watcher_wants_it_is_dead_lettered(cf, logged):
+    queue = cf.queues[NAME]
+
     async def scenario():
         triggerer = Triggerer()
-        triggerer.watch(queue_name="orders", match="literal:other", delay_seconds=0)
+        triggerer.watch(queue_name=NAME, match="literal:other", delay_seconds=0, dead_letter_queue="failed")
         await until(lambda: not states(cf, queue))
         await triggerer.stop()
 
     cf.send(queue, {"n": 1})
     run(scenario())
     (copy,) = (json.loads(body) if isinstance(body, str) else body for body in bodies_in(cf, "failed"))
-    assert copy["reason"] == "no watcher wants it (delivered 3 times)"
+    assert copy["reason"] == "delivered 3 times; no watcher wants it"
     assert copy["attempts"] == 3
     assert "no watcher wants it" in logged()
 
 
-def test_where_there_is_no_dead_letter_queue_the_log_names_what_may_be_deleted(cf, logged):
+def test_a_match_pulls_nothing_from_a_queue_that_would_delete_what_it_does_not_want(cf, logged):
     queue = cf.queues[NAME]
     cf.send(queue, {"n": 1})
 
     async def scenario():
         triggerer = Triggerer()
         triggerer.watch(queue_name=NAME, match="literal:other", delay_seconds=0)
+        await until(lambda: len(calls(cf, "consumers")) > 1)
+        await triggerer.stop()
+
+    run(scenario())
+    assert calls(cf, "pull") == []
+    assert "match would let Cloudflare delete messages that it does not want" in logged()
+
+
+def test_a_watcher_may_choose_that_cloudflare_deletes_what_no_watcher_wants(cf, logged):
+    queue = cf.queues[NAME]
+    cf.send(queue, {"n": 1})
+
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.watch(queue_name=NAME, match="literal:other", delay_seconds=0, unmatched="retry")
         await until(lambda: len(calls(cf, "ack")) == 3)
         await triggerer.stop()
 
     run(scenario())
     text = logged()
-    assert "was delivered 3 times: Cloudflare DELETES it now or after its next delivery" in text
-    assert "was delivered 2 times" not in text
+    assert "delivered 3 times: Cloudflare DELETES it now, or after its next delivery" in text
+    assert "delivered 2 times" not in text
+
+
+def test_a_message_that_is_too_large_for_a_dead_letter_goes_there_bare_at_its_last_delivery(cf):
+    queue, large = cf.queues[NAME], "x" * 127_850
+    cf.send(queue, large, content_type="text")
+
+    async def scenario():
+        triggerer = Triggerer()
+        watched = {"match": "literal:other", "delay_seconds": 0, "unmatched": "retry", "dead_letter_queue": "failed"}
+        triggerer.watch(queue_name=NAME, **watched)
+        await until(lambda: not states(cf, queue))
+        await triggerer.stop()
+
+    run(scenario())
+    assert bodies_in(cf, "failed") == [large]
+
+
+def test_a_message_whose_copies_are_refused_stays_leased_at_its_last_delivery(cf, logged):
+    queue = cf.queues[NAME]
+    cf.send(queue, {"n": 1})
+    cf.add_fault("batch", status=404, body={"success": False, "errors": [{"code": 11000, "message": "gone"}]}, times=99)
+
+    async def scenario():
+        triggerer = Triggerer()
+        watched = {"match": "literal:other", "delay_seconds": 0, "dead_letter_queue": "failed"}
+        triggerer.watch(queue_name=NAME, **watched)
+        await until(lambda: len([call for call in cf.requests() if call["path"].endswith("/batch")]) >= 4)
+        await triggerer.stop()
+
+    run(scenario())
+    assert states(cf, queue) == ["leased"]
+    assert "no copy of it was accepted: Cloudflare DELETES it when its lease ends" in logged()
 
 
 def test_a_message_that_a_match_fails_for_is_dead_lettered_with_the_reason(cf, queue):

@@ -61,11 +61,11 @@ def test_no_input_gives_back_a_message_that_would_be_deleted_unless_its_handler_
         if settled(*inputs).kind is Kind.RETRIED and could_delete(attempts=inputs[1], consumer=inputs[2])
     ]
     assert given_back
-    for happened, _, _, can_dead_letter, unmatched, is_dry_run, _, refused in given_back:
+    for happened, _, _, can_dead_letter, unmatched, is_dry_run, _, _ in given_back:
         chosen_by_the_caller = happened is Happened.NOT_WANTED and unmatched == "retry"
         assert happened is Happened.FAILED or chosen_by_the_caller
         assert not is_dry_run
-        assert not can_dead_letter or Kind.REJECTED in refused
+        assert not can_dead_letter
 
 
 def test_no_input_acks_what_nobody_handled_or_copied_unless_the_caller_discards_it():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Settlement
+from airflow_provider_cfqueues.engines.settlement import Happened
 from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 from airflow_provider_cfqueues.engines.watching.spacing import ExpectedRuns, Spacing
 from airflow_provider_cfqueues.models import Message
@@ -28,6 +28,23 @@ class AdvanceOutcome(Protocol):
     @property
     def rejected(self) -> int:
         """Watchers that refused it for good."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """
+    What happened to a message; the one rule decides what the API is told.
+
+    :param message: the message.
+    :param happened: what happened to it.
+    :param reason: why it is not acked.
+    :param delay_seconds: how long it waits if it is given back.
+    """
+
+    message: Message
+    happened: Happened
+    reason: str
+    delay_seconds: int | None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -57,19 +74,18 @@ class Delivery:
     left_to_task: bool = False
     refusals: list[str] = field(default_factory=list)
 
-    def give_back(self, delay_seconds: int | None) -> Settlement:
+    def give_back(self, delay_seconds: int | None) -> Verdict:
         """
-        Return that a message is given back that no watcher got to see.
+        Return that no watcher got to see a message.
 
         :param delay_seconds: how long it waits.
         """
-        return Settlement(
-            message=self.message, happened=Happened.NOT_STARTED, kind=Kind.RETRIED, delay_seconds=delay_seconds
-        )
+        reason = "no watcher got to see it"
+        return Verdict(message=self.message, happened=Happened.NOT_STARTED, reason=reason, delay_seconds=delay_seconds)
 
-    def decide(self, outcome: AdvanceOutcome, options: WatchOptions, missing: str = "") -> Settlement | None:
+    def decide(self, outcome: AdvanceOutcome, options: WatchOptions, missing: str = "") -> Verdict | None:
         """
-        Return what the API is to be told; None where that is left to a DAG.
+        Return what happened to a message; None where the settling is left to a DAG.
 
         :param outcome: how the watchers left the batch.
         :param options: how the queue is watched.
@@ -78,21 +94,18 @@ class Delivery:
         if self.left_to_task:
             return None
         if self.refusals:
-            return self._settle(Kind.REJECTED, options, "; ".join(self.refusals))
+            return self._judge(Happened.REJECTED, options, "; ".join(self.refusals))
         was_seen_by_all = self.judged >= max(1, outcome.acked + outcome.failed + outcome.rejected)
         if not was_seen_by_all or self.offered > self.taken or (self.offered and outcome.failed):
-            return self._settle(Kind.RETRIED, options, "Airflow did not confirm that its event is stored")
+            return self._judge(Happened.NOT_STARTED, options, "Airflow did not confirm that its event is stored")
         if self.taken:
-            return self._settle(Kind.ACKED, options)
+            return self._judge(Happened.HANDLED, options, "")
         if missing:
-            return self._settle(Kind.RETRIED, options, missing)
-        kind = {"retry": Kind.RETRIED, "dead_letter": Kind.REJECTED, "ack": Kind.ACKED}[options.unmatched]
-        return self._settle(kind, options, "no watcher wants it")
+            return self._judge(Happened.NOT_STARTED, options, missing)
+        return self._judge(Happened.NOT_WANTED, options, "no watcher wants it")
 
-    def _settle(self, kind: Kind, options: WatchOptions, reason: str = "") -> Settlement:
-        delay = options.delay_seconds if kind is Kind.RETRIED else None
-        happened = Happened.HANDLED if kind is Kind.ACKED else Happened.NOT_STARTED
-        return Settlement(message=self.message, happened=happened, kind=kind, delay_seconds=delay, reason=reason)
+    def _judge(self, happened: Happened, options: WatchOptions, reason: str) -> Verdict:
+        return Verdict(message=self.message, happened=happened, reason=reason, delay_seconds=options.delay_seconds)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -13,10 +13,10 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_cfqueues.engines.settlement import Kind, Settlement
-from airflow_provider_cfqueues.engines.watching.deliveries import Batch
+from airflow_provider_cfqueues.engines.settlement import Happened
+from airflow_provider_cfqueues.engines.watching.deliveries import Batch, Verdict
 from airflow_provider_cfqueues.engines.watching.options import CONFIRM_SECONDS, WatchOptions
-from airflow_provider_cfqueues.engines.watching.settling import Settling
+from airflow_provider_cfqueues.engines.watching.settling import VerdictSettling
 from airflow_provider_cfqueues.engines.watching.source import OpenQueue
 from airflow_provider_cfqueues.engines.watching.spacing import LAST_RUN_SECONDS
 from airflow_provider_cfqueues.exceptions import list_leases
@@ -57,7 +57,7 @@ class Finishing:
         self._closing = asyncio.Event()
         self._close_by = 0.0
 
-    def finish(self, batch: Batch, decided: Sequence[Settlement]) -> None:
+    def finish(self, batch: Batch, verdicts: Sequence[Verdict]) -> None:
         """
         Settle a batch, and say that it is resolved.
 
@@ -65,18 +65,18 @@ class Finishing:
         What takes longer than a few seconds does not hold up the next batch.
 
         :param batch: the batch.
-        :param decided: what the API is to be told of its messages.
+        :param verdicts: what happened to its messages.
         """
-        self._in_background(self._finish(batch, decided))
+        self._in_background(self._finish(batch, verdicts))
 
-    def settle(self, settlements: Sequence[Settlement], until: datetime) -> asyncio.Task[None]:
+    def settle(self, verdicts: Sequence[Verdict], until: datetime) -> asyncio.Task[None]:
         """
         Settle messages.
 
-        :param settlements: what the API is to be told of them.
+        :param verdicts: what happened to them.
         :param until: when their leases end.
         """
-        return self._in_background(self._settle(settlements, until))
+        return self._in_background(self._settle(verdicts, until))
 
     def begin_closing(self) -> None:
         """Let nothing take longer than a few seconds from now on."""
@@ -97,13 +97,12 @@ class Finishing:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _finish(self, batch: Batch, decided: Sequence[Settlement]) -> None:
+    async def _finish(self, batch: Batch, verdicts: Sequence[Verdict]) -> None:
         try:
-            settlements = list(decided)
             if not await self._confirm(batch):
-                settlements = self._leave_acks(settlements)
-            if settlements:
-                settling = self.settle(settlements, batch.leases_end_at)
+                verdicts = self._leave_acks(verdicts)
+            if verdicts:
+                settling = self.settle(verdicts, batch.leases_end_at)
                 await asyncio.wait({settling}, timeout=HOLD_UP_SECONDS)
         finally:
             batch.resolved.set()
@@ -125,8 +124,8 @@ class Finishing:
             created.cancel()
             closing.cancel()
 
-    def _leave_acks(self, settlements: Sequence[Settlement]) -> list[Settlement]:
-        left = [one.message.lease_id for one in settlements if one.kind is Kind.ACKED]
+    def _leave_acks(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        left = [one.message.lease_id for one in verdicts if one.happened is Happened.HANDLED]
         if left:
             self._log.warning(
                 "%d messages of queue %s are in an event, but the watcher ends before a run has it: they are delivered "
@@ -135,12 +134,10 @@ class Finishing:
                 self._name,
                 list_leases(left),
             )
-        return [one for one in settlements if one.kind is not Kind.ACKED]
+        return [one for one in verdicts if one.happened is not Happened.HANDLED]
 
-    async def _settle(self, settlements: Sequence[Settlement], until: datetime) -> None:
-        settling = Settling(
-            settlements, delay_seconds=self._options.delay_seconds, queue_name=self._name, log=self._log
-        )
+    async def _settle(self, verdicts: Sequence[Verdict], until: datetime) -> None:
+        settling = VerdictSettling(verdicts, unmatched=self._options.unmatched, queue_name=self._name, log=self._log)
         trouble = ""
         while (left := (until - self._now()).total_seconds()) > 0:
             try:
@@ -156,14 +153,15 @@ class Finishing:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), SETTLE_AGAIN_SECONDS)
         self._log.error(
-            "%d messages of queue %s could not be settled before their leases ended, and are delivered again: %s (%s)",
+            "%d messages of queue %s could not be settled before their leases ended. They are delivered again, or "
+            "deleted after their last delivery: %s (%s)",
             len(settling.lease_ids),
             self._name,
             list_leases(settling.lease_ids),
             trouble or "no time was left",
         )
 
-    async def _send(self, settling: Settling) -> None:
+    async def _send(self, settling: VerdictSettling) -> None:
         await settling.send(await self._open_queue())
 
     async def _within(self, seconds: float, sending: Coroutine[Any, Any, None]) -> None:

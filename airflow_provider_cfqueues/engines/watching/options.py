@@ -7,16 +7,14 @@ from typing import Any
 
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues.client.message_calls import MAX_MESSAGES_PER_PULL
+from airflow_provider_cfqueues.engines.unmatched import parse_unmatched
 
 SETTLE_SECONDS = 60
 """How long one settling may take: the tries of one call, as ``clients.RepeatPolicy`` has them."""
 TASK_VISIBILITY_SECONDS = 1_800
 """What a DAG run commonly has to be created, run and settle."""
-RUN_SECONDS = 10
-"""How long the scheduler of a busy Airflow commonly takes to create the run of an event."""
 CONFIRM_SECONDS = 60
 """How long the settling of an event waits for the runs of ``dag_ids``."""
-MAX_BYTES_PER_EVENT = 1_048_576
 MAX_MESSAGES_PER_EVENT = 1_000
 """So that a task can map over them: Airflow's ``[core] max_map_length`` is 1,024."""
 
@@ -31,7 +29,8 @@ class WatchOptions:
     :param visibility_timeout: seconds that leases last.
     :param poll_interval: seconds between two pulls that gave messages, and after the first that gave none.
     :param max_poll_interval: up to how many seconds the interval grows while the queue is empty.
-    :param unmatched: what becomes of a message that no watcher wants: ``retry``, ``dead_letter`` or ``ack``.
+    :param has_match: whether messages may be pulled that no watcher wants.
+    :param unmatched: what becomes of such a message: ``ack``, ``dead_letter``, ``retry``, or None.
     :param delay_seconds: how long a message waits that is given back.
     :param dead_letter_queue: name of the queue that gets copies; None = the consumer's own.
     :param max_event_bytes: how large an event may be, as JSON.
@@ -43,7 +42,8 @@ class WatchOptions:
     visibility_timeout: float
     poll_interval: float
     max_poll_interval: float
-    unmatched: str
+    has_match: bool
+    unmatched: str | None
     delay_seconds: int | None
     dead_letter_queue: str | None
     max_event_bytes: int
@@ -58,7 +58,7 @@ class WatchOptions:
         return [
             f"{field.name}={getattr(self, field.name)!r} (the stream has {getattr(other, field.name)!r})"
             for field in fields(self)
-            if field.name != "settle" and getattr(self, field.name) != getattr(other, field.name)
+            if field.name not in ("settle", "has_match") and getattr(self, field.name) != getattr(other, field.name)
         ]
 
 
@@ -75,11 +75,13 @@ def parse_watch_options(
     max_event_bytes: Any,
     max_in_flight: Any,
     ack_timeout: float,
+    has_match: bool = False,
 ) -> WatchOptions:
     """
     Check how a queue is to be watched.
 
     :param ack_timeout: ``[triggerer] shared_stream_ack_timeout``: how long Airflow may take to store an event.
+    :param has_match: whether messages may be pulled that no watcher wants.
     :raises TypeError: a value is of the wrong type.
     :raises ValueError: a value is out of range or does not fit another.
     """
@@ -108,7 +110,8 @@ def parse_watch_options(
         visibility_timeout=timeout,
         poll_interval=wait,
         max_poll_interval=longest_wait,
-        unmatched=_one_of(unmatched, "unmatched", ("retry", "dead_letter", "ack")),
+        has_match=has_match,
+        unmatched=parse_unmatched(unmatched),
         delay_seconds=arguments.parse_delay(delay_seconds),
         dead_letter_queue=None if dead_letter_queue is None else arguments.parse_name(dead_letter_queue),
         max_event_bytes=arguments.parse_count(max_event_bytes, "max_event_bytes"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from airflow_provider_cfqueues.engines.queue import HookQueue, MessageQueue
+from airflow_provider_cfqueues.engines.settlement import Situation
 from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Consumer
@@ -17,12 +18,22 @@ class OpenQueue:
     """
     A queue that can be pulled from.
 
+    :param queue_id: its ID.
     :param calls: its calls.
     :param consumer: its pull consumer, where that could be looked at.
     """
 
+    queue_id: str
     calls: MessageQueue
     consumer: Consumer | None
+
+    def situation(self, unmatched: str | None) -> Situation:
+        """
+        Return what decides the fate of its messages beside what happened to them.
+
+        :param unmatched: what becomes of messages that no watcher wants.
+        """
+        return Situation(consumer=self.consumer, can_dead_letter=self.calls.can_dead_letter, unmatched=unmatched)
 
 
 class Source(Protocol):
@@ -109,7 +120,7 @@ class HookSource:
             visibility_timeout=self._options.visibility_timeout,
             dead_letter_queue_id=await hook.aget_queue_id(dead_letter_queue) if dead_letter_queue else None,
         )
-        return OpenQueue(calls=calls, consumer=consumer)
+        return OpenQueue(queue_id=queue_id, calls=calls, consumer=consumer)
 
     async def aclose(self) -> None:
         """Let go of the connection."""

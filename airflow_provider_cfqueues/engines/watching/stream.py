@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from airflow_provider_cfqueues.engines.unmatched import check_unmatched
 from airflow_provider_cfqueues.engines.watching.backoff import Backoff
 from airflow_provider_cfqueues.engines.watching.deliveries import AdvanceOutcome, Batch, Delivery
 from airflow_provider_cfqueues.engines.watching.events import ENVELOPE_BYTES, size_of
@@ -83,13 +84,14 @@ class QueueStream:
         self._left_to_tasks: list[Delivery] = []
         self._finishing = Finishing(options, self._open, name=name, now=now, log=self._log)
         self._trouble = ""
+        self._has_told_cost = False
 
     # -- handing on -------------------------------------------------------------------------------------------------
 
     async def batches(self) -> AsyncIterator[Batch]:
         """Yield batches for ever, each once the last one is resolved; failures are logged once and slow it down."""
         try:
-            if self._options.unmatched != "retry":
+            if self._options.unmatched in ("ack", "dead_letter"):
                 await asyncio.sleep(COHORT_SECONDS)
             while True:
                 self._batch = batch = await self._next_batch()
@@ -197,7 +199,13 @@ class QueueStream:
     async def _open(self) -> OpenQueue:
         async with self._opening:
             if self._queue is None:
-                self._queue = await self._source.open()
+                queue = await self._source.open()
+                if self._options.has_match:
+                    cost = check_unmatched(queue.situation(self._options.unmatched), queue.queue_id)
+                    if not self._has_told_cost:
+                        self._log.info("Queue %s: %s", self._name, cost)
+                        self._has_told_cost = True
+                self._queue = queue
             return self._queue
 
     def _take_in(self, result: PullResult, pulled_at: datetime) -> None:
@@ -244,7 +252,7 @@ class QueueStream:
         missing = self._missing()
         decided = [delivery.decide(outcome, self._options, missing) for delivery in batch.deliveries]
         self._left_to_tasks += [delivery for delivery in batch.deliveries if delivery.left_to_task]
-        self._finishing.finish(batch, [settlement for settlement in decided if settlement is not None])
+        self._finishing.finish(batch, [verdict for verdict in decided if verdict is not None])
 
     def _give_back_stale(self) -> None:
         """Give back what waited for half of its lease: what follows needs time as well."""
@@ -258,8 +266,8 @@ class QueueStream:
             self._name,
         )
         self._waiting = deque(delivery for delivery in self._waiting if delivery not in stale)
-        settlements = [delivery.give_back(self._options.delay_seconds) for delivery in stale]
-        self._finishing.settle(settlements, min(one.lease_ends_at for one in stale))
+        verdicts = [delivery.give_back(self._options.delay_seconds) for delivery in stale]
+        self._finishing.settle(verdicts, min(one.lease_ends_at for one in stale))
 
     # -- ending -----------------------------------------------------------------------------------------------------
 

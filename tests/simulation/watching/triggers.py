@@ -49,7 +49,7 @@ class SimulatedSource:
             dead_letter_queue_id=DEAD_LETTER_QUEUE_ID if scenario.has_dead_letter_queue else None,
         )
         consumer = Consumer(type="http_pull", max_retries=scenario.max_retries) if scenario.knows_consumer else None
-        return OpenQueue(calls=calls, consumer=consumer)
+        return OpenQueue(queue_id=QUEUE_ID, calls=calls, consumer=consumer)
 
     async def aclose(self) -> None:
         """Let go of the connection."""
