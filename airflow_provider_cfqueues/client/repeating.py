@@ -153,10 +153,11 @@ class Tries(Generic[T]):
         if before is None:
             return
         log.warning(
-            "Connection %r: trying again in %.1f s (try %d)%s: %s",
+            "Connection %r: trying again in %.1f s (try %d), for up to %g s%s: %s",
             self._settings.conn_id,
             state.upcoming_sleep,
             state.attempt_number + 1,
+            self._policy.max_seconds,
             f"; {before} more requests failed like this since the last such line" if before else "",
             getattr(error, "message", ""),
         )

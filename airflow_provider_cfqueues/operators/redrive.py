@@ -30,8 +30,9 @@ class QueueRedriveOperator(QueueOperator):
     A message that is pulled and not moved has used up a delivery: keep ``max_retries`` of the dead-letter queue's
     consumer high (100). Where giving it back could let Cloudflare delete it, it is sent anew to its own queue.
 
-    Returns ``{"pulled", "moved", "renewed", "returned", "expired", "unconfirmed", "unmatched", "unmovable", "seconds",
-    "rate", "not_moved"}``: ``pulled`` is the sum of the five counts after it, ``unmatched`` and ``unmovable`` are why
+    Returns ``{"pulled", "moved", "renewed", "returned", "expired", "unconfirmed", "unconfirmed_ids",
+    "unconfirmed_more", "unmatched", "unmovable", "seconds", "rate", "not_moved"}``: ``pulled`` is the sum of the five
+    counts after it, ``unconfirmed_ids`` are the first hundred of these, ``unmatched`` and ``unmovable`` are why
     messages were not moved, and ``not_moved`` has the first hundred unmovable ones as ``{"message_id", "reason"}``.
 
     :param target_queue_id: ID of the queue that gets the messages; exactly one of it and its name is given.

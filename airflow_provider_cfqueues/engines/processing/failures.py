@@ -75,7 +75,7 @@ class FailureLog:
             if repeats.count:
                 more = repeats.count - len(repeats.message_ids)
                 self._log.warning(
-                    "%d more like message %s; the last one %s: %s%s",
+                    "%d more like message %s (the last one %s): %s%s",
                     repeats.count,
                     repeats.first,
                     repeats.last,

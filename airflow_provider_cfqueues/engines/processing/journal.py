@@ -78,6 +78,7 @@ class Journal:
         self._now = now
         self._log = log
         self._entries: dict[str, Entry] = {}
+        self._inherited: dict[str, Entry] = {}
         self._stored: Any = None
         self._changed = asyncio.Event()
         self._has_failed = False
@@ -106,8 +107,18 @@ class Journal:
 
         :param message: the message.
         """
+        self._inherited.pop(message.id, None)
         if self._entries.pop(message.id, None):
             self._changed.set()
+
+    def seconds_leased(self, visibility_timeout: float) -> float:
+        """
+        Return for how long messages that an earlier try handled may be leased: they come after that, and not before.
+
+        :param visibility_timeout: seconds that the leases of that try lasted.
+        """
+        last = max((entry.at for entry in self._inherited.values()), default=None)
+        return 0 if last is None else max(0.0, last + 1 + visibility_timeout - self._now().timestamp())
 
     @asynccontextmanager
     async def kept(self, queue: MessageQueue, report: Report) -> AsyncIterator[None]:
@@ -183,6 +194,7 @@ class Journal:
                         self._changed.set()
         except Exception as error:  # noqa: BLE001 - whatever it is: they are acked as well when they come again
             self._log.warning("Could not ack what an earlier try had handled: %s", error)
+        self._inherited = dict(self._entries)
         if handled:
             self._log.info(
                 "An earlier try had handled %d messages that were not known to be acked: %d are acked now; where the "
