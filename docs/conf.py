@@ -15,7 +15,7 @@ author = "airflow-provider-cfqueues maintainers"
 project_copyright = author
 release = version = __version__
 
-extensions = ["sphinx.ext.autodoc", "myst_parser"]
+extensions = ["sphinx.ext.autodoc", "myst_parser", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 nitpicky = True
 # What belongs to Airflow, the standard library or to us alone has no page here; all else must lead somewhere.
@@ -27,6 +27,10 @@ myst_links_external_new_tab = False
 autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say it; Airflow's own documentation shows none either
+
+# A console block shows answers, too: copy only what was typed.
+copybutton_prompt_text = "$ "
+copybutton_line_continuation_character = "\\"
 
 html_theme = "furo"
 html_title = f"airflow-provider-cfqueues {release}"
