@@ -276,7 +276,7 @@ def commands_of(snippet):
     if snippet.language == "console":
         lines = [line.removeprefix("$ ") for line in snippet.code.splitlines() if line.startswith("$ ")]
     else:
-        lines = re.sub(r"\\\n", " ", snippet.code)
+        lines = re.sub(r" \\\n *", " ", snippet.code)
         lines = re.sub(r"^export \w+='[^']*'.*$|^export .*$", "", lines, flags=re.MULTILINE).splitlines()
     for line in lines:
         for part in re.split(r"(?: 2>&1)? \| ", line):
