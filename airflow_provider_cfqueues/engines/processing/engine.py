@@ -257,7 +257,8 @@ class Engine:
     def _await_earlier_leases(self) -> None:
         """Put off the end by ``idle_timeout`` while messages that an earlier try handled may still be leased."""
         if self._journal is not None:
-            seconds = self._journal.seconds_leased(self._options.visibility_timeout)
+            away = self._options.visibility_timeout + (self._situation.known.retry_delay or 0)
+            seconds = self._journal.seconds_away(away)
             self._idling.not_before(self._clock() + seconds if seconds else 0)
 
     def _ack_again(self, message: Message) -> bool:
