@@ -224,7 +224,7 @@ def test_a_pull_that_cannot_be_read_is_made_again_while_runs_are_counted(cf, run
     send(cf, "a", "b")
     cf.add_fault("pull", status=200, body="<html>Sign in to the hotel's network</html>")
     dag_id = target()
-    _, report = run(dag_id, max_active=2, execution_timeout=timedelta(seconds=30))
+    _, report = run(dag_id, max_active=3, execution_timeout=timedelta(seconds=60))
     assert (report["acked"], len(runs_of(dag_id))) == (2, 2)
 
 
