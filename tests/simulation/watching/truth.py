@@ -10,10 +10,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cfqueues.bodies import decode_body
 from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.models import Message
 from harness.audit import account
 from simulation.loop import VirtualTime
+from simulation.scenario import DEAD_LETTER_QUEUE_ID
 from simulation.truth import Record, Violation
 from simulation.watching.matches import verdict
 
@@ -129,10 +131,11 @@ class Truth(Record):
         self.counts["events stored" if is_there else "events swallowed by Airflow"] += 1
         return messages
 
-    def announced(self, message_id: str) -> None:
-        """Note that the log says that Cloudflare deletes a message."""
+    def announced(self, text: str) -> None:
+        """Note that the log says that Cloudflare deletes messages."""
+        named = {number for message_id, number in self.numbers.items() if message_id in text}
         for delivery in self.deliveries.values():
-            if delivery.number == self.numbers[message_id]:
+            if delivery.number in named:
                 delivery.is_announced = True
 
     def in_event(self, entry: Any) -> list[Delivery]:
@@ -186,6 +189,10 @@ class Truth(Record):
             self.counts["acked unwanted"] += 1
 
     def _check_retry(self, process: Triggerer, delivery: Delivery, delay: int | None) -> None:
+        wanted = [verdict(watcher, delivery.kind) for watcher in (delivery.offered_to or {}).values()]
+        is_chosen = delivery.unmatched == "retry" and wanted and not self._scenario.has_dead_letter_queue
+        is_kept = not self._may_delete(delivery) or (is_chosen and not any(wanted) and None not in wanted)
+        self.check(is_kept, "%s is given back, and Cloudflare may delete it by that", delivery)
         self._check_sent(process, delivery, "given back")
         expected = self._scenario.watchers[0].delay_seconds
         is_right = delay == expected or (delivery.offered_to is None and not delay)
@@ -217,7 +224,9 @@ class Truth(Record):
         result = document["result"]
         if call.path.endswith("/pull"):
             for item in result["messages"]:
-                message = self.numbers[item["id"]]
+                content_type = item["metadata"].get("CF-Content-Type")
+                body = None if item["id"] in self.numbers else decode_body(item["body"], content_type)
+                message = self.number_of(item["id"], body)
                 delivery = Delivery(message, self.kind(message), item["attempts"], process)
                 self.deliveries[item["lease_id"]] = delivery
                 process.deliveries.append(delivery)
@@ -228,7 +237,10 @@ class Truth(Record):
             self.honoured(call.payload, result)
             self.note(process, "request %d settles %s and %s", number, result["ackCount"], result["retryCount"])
         if call.path.endswith("/batch"):
-            self._note_copies(process, call.payload["messages"], number)
+            is_renewal = f"/queues/{DEAD_LETTER_QUEUE_ID}/" not in call.path
+            bodies = [copy["body"] for copy in call.payload["messages"]]
+            copied = [self._note_copy(process, body, is_renewal=is_renewal) for body in bodies]
+            self.note(process, "request %d %s %s", number, "renews" if is_renewal else "copies", copied)
         return None
 
     def honoured(self, payload: Any, result: Any) -> None:
@@ -238,18 +250,24 @@ class Truth(Record):
                 if item["lease_id"] not in result["warnings"]:
                     self.deliveries[item["lease_id"]].honoured = kind
 
-    def _note_copies(self, process: Triggerer, copies: list[Any], number: int) -> None:
-        for copy in copies:
-            message, attempt = self.numbers[copy["body"]["id"]], copy["body"]["attempts"]
-            delivery = next(d for d in process.deliveries if (d.number, d.attempt) == (message, attempt))
-            delivery.is_copied = True
-            self.counts["copies"] += 1
-            verdicts = [verdict(watcher, delivery.kind) for watcher in (delivery.offered_to or {}).values()]
-            is_last = self._scenario.knows_consumer and attempt >= self._scenario.max_retries
-            is_unwanted = delivery.unmatched == "dead_letter" and not any(verdicts)
-            is_right = None in verdicts or is_unwanted or is_last
-            self.check(is_right, "%s is dead-lettered, and nobody refused it", delivery)
-        self.note(process, "request %d copies %s", number, [self.numbers[copy["body"]["id"]] for copy in copies])
+    def _note_copy(self, process: Triggerer, body: Any, *, is_renewal: bool) -> int:
+        number: int = self.number_of("", body) if "id" in body else body["number"]
+        mine = [delivery for delivery in process.deliveries if delivery.number == number]
+        delivery = next((d for d in reversed(mine) if d.attempt == body.get("attempts")), mine[-1])
+        delivery.is_copied = True
+        self.counts["renewals" if is_renewal else "copies"] += 1
+        if is_renewal:
+            self.check(self._may_delete(delivery), "%s is sent again, and nothing would delete it", delivery)
+            return number
+        verdicts = [verdict(watcher, delivery.kind) for watcher in (delivery.offered_to or {}).values()]
+        is_unwanted = delivery.unmatched == "dead_letter" and not any(verdicts)
+        is_right = None in verdicts or is_unwanted or self._may_delete(delivery)
+        self.check(is_right, "%s is dead-lettered, and nobody refused it", delivery)
+        return number
+
+    def _may_delete(self, delivery: Delivery) -> bool:
+        """Return whether Cloudflare may delete a message that is given back, as a watcher has to see it."""
+        return delivery.attempt >= (self._scenario.max_retries if self._scenario.knows_consumer else 3)
 
     # -- judgement
 

@@ -154,10 +154,10 @@ class World(Stage):
                 self.wait(life.starts_after)
                 self._live(f"life{number}", life, is_last=number == len(self.scenario.lives))
             self._drain()
-            left = {self.truth.numbers[message_id] for message_id, _ in rows_of(self._service, QUEUE_ID)}
+            left = {self.truth.number_of(*row) for row in rows_of(self._service, QUEUE_ID)}
             self.truth.judge_runs(self.scheduler.runs)
             self.truth.judge_calm_runs(self.scheduler.runs)
-            self.truth.judge(left, {self.truth.numbers[message_id] for message_id in self._dead_letters()})
+            self.truth.judge(left, {self.truth.number_of(*row) for row in rows_of(self._service, DEAD_LETTER_QUEUE_ID)})
         finally:
             for process in self.processes:
                 process.die()
@@ -287,17 +287,13 @@ class World(Stage):
             for watcher in watchers
         )
         due = []
-        for message_id, _ in rows_of(self._service, QUEUE_ID):
-            number = self.truth.numbers[message_id]
+        for row in rows_of(self._service, QUEUE_ID):
+            number = self.truth.number_of(*row)
             verdicts = [verdict(watcher, self.truth.kind(number)) for watcher in watchers]
             is_refused = None in verdicts
             if (is_refused and self.scenario.has_dead_letter_queue) or (not is_refused and (any(verdicts) or leaves)):
                 due.append(number)
         return due
-
-    def _dead_letters(self) -> Iterator[str]:
-        for message_id, body in rows_of(self._service, DEAD_LETTER_QUEUE_ID):
-            yield message_id if message_id in self.truth.numbers else json.loads(body)["id"]
 
 
 class Silent:
