@@ -33,7 +33,7 @@ class Watcher:
     dag_ids: tuple[str, ...] | None = None
     conn_id: str = "sim"
     settle: str = "event"
-    unmatched: str = "retry"
+    unmatched: str | None = "retry"
     delay_seconds: int | None = 5
     include_body: bool = True
     is_small: bool = False
@@ -206,7 +206,7 @@ def draw(random: Random) -> Scenario:
     watchers, dags = _draw_dags(random, _draw_watchers(random, count, is_calm=is_calm))
     is_slow = random.random() < 0.2
     lives = [_draw_life(random) for _ in range(random.choice((0, 0, 1, 1, 2)) * is_in_trouble)]
-    return Scenario(
+    scenario = Scenario(
         items=tuple(_draw_item(random) for _ in range(count)),
         watchers=watchers,
         lives=(
@@ -236,6 +236,12 @@ def draw(random: Random) -> Scenario:
         max_active_runs=random.choice((1, 2)) if is_slow else 100,
         scheduler_away=(30 * random.random(), 20 * random.random()) if is_slow and random.random() < 0.5 else None,
     )
+    # Without a dead-letter queue, a watcher with a match pulls nothing unless it chose what becomes of the others.
+    safe = {"dead_letter": "retry", None: "retry"}
+    if scenario.has_dead_letter_queue:
+        safe = {"retry": None} if random.random() < 0.5 else {}
+    kept = (replace(watcher, unmatched=safe.get(watcher.unmatched, watcher.unmatched)) for watcher in watchers)
+    return replace(scenario, watchers=tuple(kept))
 
 
 def _draw_dags(random: Random, watchers: tuple[Watcher, ...]) -> tuple[tuple[Watcher, ...], dict[str, tuple[str, ...]]]:

@@ -65,7 +65,7 @@ class WatchedProducer(SharedStreamProducer):
     :param unmatched: what becomes of a message that nobody wants.
     """
 
-    def __init__(self, triggerer: Triggerer, producer: Any, unmatched: str) -> None:
+    def __init__(self, triggerer: Triggerer, producer: Any, unmatched: str | None) -> None:
         self._triggerer = triggerer
         self._truth = triggerer.truth
         self._producer = producer

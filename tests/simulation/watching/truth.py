@@ -47,7 +47,7 @@ class Delivery:
     process: Triggerer
     batch: int = 0
     offered_to: dict[int, Watcher] | None = None
-    unmatched: str = ""
+    unmatched: str | None = ""
     taken_by: set[int] = field(default_factory=set)
     stored_for: set[int] = field(default_factory=set)
     swallowed_for: set[int] = field(default_factory=set)
@@ -88,7 +88,9 @@ class Truth(Record):
 
     # -- what Airflow does
 
-    def fanned_out(self, process: Triggerer, messages: list[Message], watchers: set[int], unmatched: str) -> None:
+    def fanned_out(
+        self, process: Triggerer, messages: list[Message], watchers: set[int], unmatched: str | None
+    ) -> None:
         """Note that a batch is handed to Airflow, and which watchers get it."""
         self._batches += 1
         self._sizes[self._batches] = len(messages)
