@@ -13,6 +13,8 @@ import json
 import math
 from typing import Any
 
+import msgspec
+
 MAX_XCOM_DEPTH = 50
 _XCOM_KEYS = {"__classname__", "__version__", "__data__", "__id__", "__type", "__var", "__source", "__cls"}
 
@@ -35,6 +37,26 @@ def decode_body(raw: Any, content_type: str | None) -> Any:
         return _decode_json(raw)
     msg = f"a body of content type {content_type!r} can only be decoded in a Worker; send it as json, text or bytes"
     raise ValueError(msg)
+
+
+_decode_fast = msgspec.json.Decoder().decode
+
+
+def decode_json(text: str | bytes) -> Any:
+    """
+    Return what JSON says, as ``json.loads`` would.
+
+    msgspec is many times as fast. What it refuses the standard library may still take: NaN and infinities, lone
+    surrogates, a byte-order mark, UTF-16.
+
+    :param text: the JSON.
+    :raises ValueError: it is none.
+    :raises RecursionError: it is nested too deeply.
+    """
+    try:
+        return _decode_fast(text)
+    except (ValueError, RecursionError):
+        return json.loads(text)
 
 
 def encode_json(value: Any) -> bytes:
@@ -93,7 +115,7 @@ def _is_utf8(text: str) -> bool:
 
 
 def _decode_json(raw: str) -> Any:
-    if not raw.lstrip().startswith(("{", "[", '"')):
+    if not raw.startswith(("{", "[", '"')) and not raw.lstrip().startswith(("{", "[", '"')):
         try:
             return _loads(base64.b64decode(raw, validate=True))
         except ValueError:
@@ -107,7 +129,7 @@ def _decode_json(raw: str) -> Any:
 
 def _loads(text: str | bytes) -> Any:
     try:
-        return json.loads(text)
+        return decode_json(text)
     except RecursionError:
         msg = "it is nested too deeply"
         raise ValueError(msg) from None

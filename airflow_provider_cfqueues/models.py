@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, overload
 
+import msgspec
+
 from airflow_provider_cfqueues.bodies import why_not_xcom
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, kw_only=True):
     """
     A pulled message and its lease. Its ``repr`` does not show the lease.
+
+    It is frozen, and no dataclass: a task makes thousands a second, and a frozen dataclass takes three times as long.
 
     :param id: the message's ID; the same at each delivery.
     :param lease_id: the lease of this delivery; what ``ack`` takes.
@@ -32,15 +35,19 @@ class Message:
     """
 
     id: str
-    lease_id: str = field(repr=False)
+    lease_id: str
     body: Any
     attempts: int | None = None
     timestamp: datetime | None = None
     content_type: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = msgspec.field(default_factory=dict)
     lease_expires_at: datetime | None = None
-    raw_body: Any = field(default=None, repr=False)
+    raw_body: Any = None
     body_error: str | None = None
+
+    def __repr__(self) -> str:
+        shown = (name for name in self.__struct_fields__ if name not in ("lease_id", "raw_body"))
+        return f"Message({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     def to_xcom(self) -> dict[str, Any]:
         """
@@ -108,8 +115,7 @@ def _to_xcom(message: Message | PeekedMessage, first: dict[str, Any], last: dict
     return plain
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """
     A lease to settle, with what is known about its message.
 

@@ -1,11 +1,10 @@
 """
 What importing the operators costs a process that parses DAG files, beside Airflow's own providers for queues.
 
-    python benchmarks/imports.py
-
-Each module is imported in processes of its own, after the SDK that every DAG file loads, and the best of them counts,
-in CPU time. Providers that are not installed are left out: ``pip install apache-airflow-providers-amazon
-apache-airflow-providers-google apache-airflow-providers-apache-kafka``.
+Run it with the Python of an Airflow installation: ``python benchmarks/imports.py``. Each module is imported in
+processes of its own, after the SDK that every DAG file loads, and the best of them counts, in CPU time. Providers that
+are not installed are left out: ``pip install apache-airflow-providers-amazon apache-airflow-providers-google
+apache-airflow-providers-apache-kafka``.
 """
 
 from __future__ import annotations

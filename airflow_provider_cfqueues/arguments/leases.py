@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
+
+from msgspec.structs import replace
 
 from airflow_provider_cfqueues.arguments.values import describe, parse_delay, parse_rendered, short
 from airflow_provider_cfqueues.delays import is_rule
@@ -27,31 +28,33 @@ def parse_leases(value: Any, what: str = "lease_ids") -> list[Lease]:
     """
     if value is None or (isinstance(value, str) and parse_rendered(value, what) is None):
         return []
+    found: list[Lease] = []
     try:
-        return list(_iterate_leases(value, what))
+        _add_leases(value, what, found)
     except RecursionError:
         msg = f"{what} is nested too deeply"
         raise ValueError(msg) from None
+    return found
 
 
-def _iterate_leases(value: Any, what: str) -> Iterator[Lease]:
+def _add_leases(value: Any, what: str, found: list[Lease]) -> None:
     if isinstance(value, Lease):
-        yield _lease(value.lease_id, value.delay_seconds, value.attempts, value.lease_expires_at, what)
+        found.append(_lease(value.lease_id, value.delay_seconds, value.attempts, value.lease_expires_at, what))
     elif isinstance(value, Message):
-        yield _lease(value.lease_id, None, value.attempts, value.lease_expires_at, what)
+        found.append(_lease(value.lease_id, None, value.attempts, value.lease_expires_at, what))
     elif isinstance(value, str):
         parsed = parse_rendered(value, what)
         if isinstance(parsed, str):
-            yield _lease(parsed, None, None, None, what)
+            found.append(_lease(parsed, None, None, None, what))
         else:
-            yield from _iterate_leases(parsed, what)
+            _add_leases(parsed, what, found)
     elif isinstance(value, Mapping):
-        yield _lease_of_mapping(value, what)
+        found.append(_lease_of_mapping(value, what))
     elif _is_pair(value):
-        yield _lease(value[0], value[1], None, None, what)
+        found.append(_lease(value[0], value[1], None, None, what))
     elif isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray)):
         for item in value:
-            yield from _iterate_leases(item, what)
+            _add_leases(item, what, found)
     else:
         msg = f"{what} must hold lease IDs or messages with a 'lease_id'; found {describe(value)}"
         raise TypeError(msg)

@@ -8,6 +8,7 @@ from typing import Any
 from airflow_provider_cfqueues.arguments.values import describe, parse_delay, parse_rendered, short
 from airflow_provider_cfqueues.models import OutgoingMessage
 
+_BODIES: dict[str, tuple[type, ...]] = {"text": (str,), "json": (dict, list, tuple, Mapping)}
 _OUTGOING_KEYS = {"body", "content_type", "delay_seconds"}
 
 
@@ -48,32 +49,31 @@ def parse_message(item: Any, what: str, delay_seconds: int | None = None) -> Out
     :raises TypeError: the body is of a type that the API does not take.
     :raises ValueError: a key, content type or delay is wrong.
     """
-    if isinstance(item, OutgoingMessage):
-        message = item
-    elif isinstance(item, Mapping) and "body" in item:
+    body, content_type, delay = item, None, None
+    if isinstance(item, Mapping) and "body" in item:
         if unknown := sorted(map(str, item.keys() - _OUTGOING_KEYS)):
             msg = (
                 f"{what}: unknown keys {short(unknown)} beside 'body'. If the whole mapping is the message, send "
                 '{"body": {…}}'
             )
             raise ValueError(msg)
-        message = OutgoingMessage(**item)
-    else:
-        message = OutgoingMessage(body=item)
-    content_type = message.content_type or ("text" if isinstance(message.body, str) else "json")
-    _check_body(message.body, content_type, what)
-    delay = parse_delay(message.delay_seconds, f"{what}: delay_seconds")
+        item = OutgoingMessage(**item)
+    if isinstance(item, OutgoingMessage):
+        body, content_type = item.body, item.content_type
+        delay = parse_delay(item.delay_seconds, f"{what}: delay_seconds")
+    content_type = content_type or ("text" if isinstance(body, str) else "json")
+    _check_body(body, content_type, what)
     return OutgoingMessage(
-        body=message.body, content_type=content_type, delay_seconds=delay_seconds if delay is None else delay
+        body=body, content_type=content_type, delay_seconds=delay_seconds if delay is None else delay
     )
 
 
 def _check_body(body: Any, content_type: str, what: str) -> None:
-    expected = {"text": str, "json": (Mapping, list, tuple)}.get(str(content_type))
+    expected = _BODIES.get(str(content_type))
     if expected is None:
         msg = f"{what}: content_type must be 'text' or 'json' (all that the REST API takes), not {short(content_type)}"
         raise ValueError(msg)
-    if not isinstance(body, expected):  # type: ignore[arg-type]
+    if not isinstance(body, expected):
         msg = (
             f"{what}: a {content_type} body must be {'a string' if content_type == 'text' else 'an object or array'}, "
             f"not {describe(body)}. Send a string as text, a scalar as text, and bytes as base64 text"

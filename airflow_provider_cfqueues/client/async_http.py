@@ -171,8 +171,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close the connection, whatever is under way."""
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
     async def exchange(self, request: h11.Request, content: bytes = b"", *, timeout: float) -> Response:
         """

@@ -6,22 +6,25 @@ No socket, no clock, no Airflow: sync and async clients carry these values and d
 
 from __future__ import annotations
 
-import json
 import logging
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Generic, TypeVar
+from types import GeneratorType
+from typing import Any, Generic, TypeVar, cast
 
 from airflow_provider_cfqueues import exceptions as errors
-from airflow_provider_cfqueues.bodies import encode_json
+from airflow_provider_cfqueues.bodies import decode_json, encode_json
+from airflow_provider_cfqueues.texts import printable
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+BYTES_AT_ONCE = 250_000
+"""Reading takes about a millisecond for so much: an event loop gets its turn after it."""
 MAX_ANSWER_BYTES = 80_000_000
 """A hundred messages of 128 KB, each character of them an escape of six bytes, are 77 MB."""
 
@@ -71,7 +74,7 @@ class Call(Generic[T]):
     :param name: what it does, for errors and logs.
     :param method: the HTTP method.
     :param path: below the base URL; ``{account_id}`` is filled in by the client.
-    :param read: turns the envelope of a success into the result.
+    :param read: turns the envelope of a success into the result; a generator may yield in between, see :meth:`reading`.
     :param queue: ID of the queue concerned.
     :param params: the query.
     :param payload: the JSON body.
@@ -84,7 +87,7 @@ class Call(Generic[T]):
     name: str
     method: str
     path: str
-    read: Callable[[Envelope], T]
+    read: Callable[[Envelope], T | Generator[None, None, T]]
     queue: str | None = None
     params: Mapping[str, str | int] = field(default_factory=dict)
     payload: Any = None
@@ -98,7 +101,18 @@ class Call(Generic[T]):
 
     def read_answer(self, answer: Answer, *, repeated: bool = False, secret: str = "") -> T:
         """
-        Return the result that an answer holds.
+        Return the result that an answer holds, as :meth:`reading` does at the end.
+
+        :param answer: the answer.
+        :param repeated: whether an earlier try may have been applied.
+        :param secret: what an excerpt of the answer must not show, in case that it echoes it.
+        :raises ApiError: the subclass that fits, if the answer is not a success.
+        """
+        return exhaust(self.reading(answer, repeated=repeated, secret=secret))
+
+    def reading(self, answer: Answer, *, repeated: bool = False, secret: str = "") -> Generator[None, None, T]:
+        """
+        Read the result that an answer holds; yield wherever an event loop that waits may do something else.
 
         :param answer: the answer.
         :param repeated: whether an earlier try may have been applied.
@@ -108,14 +122,16 @@ class Call(Generic[T]):
         content = answer.content
         try:
             content = self._decompress(answer)
-            document = json.loads(content)
+            document = decode_json(content)
         except (ValueError, RecursionError):
             document = None
+        if len(content) > BYTES_AT_ONCE:
+            yield
         body = document if isinstance(document, dict) else {}
         if not 200 <= answer.status < 300 or body.get("success") is not True:
             raise self._error(replace(answer, content=content), body, secret)
         try:
-            return self.read(
+            result = self.read(
                 Envelope(
                     result=body.get("result"),
                     messages=side_field(body, "messages", _texts) or [],
@@ -124,6 +140,7 @@ class Call(Generic[T]):
                     repeated=repeated,
                 )
             )
+            return (yield from result) if isinstance(result, GeneratorType) else cast("T", result)
         except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, OSError) as error:
             msg = f"Could not {self.name}: the API's result has an unexpected shape ({type(error).__name__}: {error})"
             raise errors.MalformedResponseError(msg, **self._facts(answer, {})) from error
@@ -166,11 +183,11 @@ class Call(Generic[T]):
             "status": answer.status,
             "codes": [item["code"] for item in problems if isinstance(item.get("code"), int)],
             "messages": [text_of(item) for item in problems],
-            "pointers": [str(pointer) for pointer in pointers if pointer],
+            "pointers": [printable(pointer) for pointer in pointers if pointer],
             "documentation_urls": [
-                str(item["documentation_url"]) for item in problems if item.get("documentation_url")
+                printable(item["documentation_url"]) for item in problems if item.get("documentation_url")
             ],
-            "ray_id": answer.headers.get("cf-ray"),
+            "ray_id": printable(answer.headers.get("cf-ray", "")) or None,
             "retry_after": _retry_after(answer.headers),
         }
 
@@ -254,13 +271,26 @@ def _texts(items: list[Any]) -> list[str]:
     return [text_of(item) for item in items]
 
 
+def exhaust(reading: Generator[None, None, T]) -> T:
+    """
+    Return what a generator returns at its end.
+
+    :param reading: the generator.
+    """
+    try:
+        while True:
+            next(reading)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
 def text_of(item: Any) -> str:
     """
-    Return a message that is a string here and ``{"code", "message"}`` there.
+    Return a message that is a string here and ``{"code", "message"}`` there, as a line that can be logged.
 
     :param item: the message.
     """
-    return str(item.get("message", item)) if isinstance(item, Mapping) else str(item)
+    return printable(item.get("message", item) if isinstance(item, Mapping) else item)
 
 
 def _excerpt(content: bytes, secret: str) -> str:

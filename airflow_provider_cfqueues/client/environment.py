@@ -96,7 +96,7 @@ def _proxy(environ: Mapping[str, str]) -> tuple[str, SplitResult | None]:
         usable = proxy.scheme in ("http", "https") and proxy.hostname and proxy.port != 0
     except ValueError:
         usable = None
-    if usable and proxy.scheme == "https" and sys.version_info < (3, 11):
+    if usable and proxy.scheme == "https" and sys.version_info < (3, 11):  # pragma: no cover - 3.10 only
         raise ValueError(f"{name} names an https:// proxy, which asyncio can use from Python 3.11 on: use http://")
     if not usable:  # the value may hold a password, so it is not shown
         raise ValueError(f"{name} is not the URL of an HTTP proxy such as http://proxy.example.com:3128")

@@ -39,9 +39,9 @@ def get_pull_consumer(queue_id: str, known: Known, *, required: bool = False) ->
 
 def list_queues(name: str | None = None) -> Flow[list[Queue]]:
     """
-    Read all pages of the account's queues.
+    Read all pages of the account's queues; with a name, up to the queue of this name.
 
-    :param name: only the queue of this name, where the API heeds it.
+    :param name: only the queue of this name, if the API heeds it.
     """
     queues: list[Queue] = []
     known: set[str] = set()
@@ -53,6 +53,7 @@ def list_queues(name: str | None = None) -> Flow[list[Queue]]:
         queues += fresh
         page += 1
         more = more and bool(fresh)  # an API that ignores the page would give the first one for ever
+        more = more and all(queue.queue_name != name for queue in fresh)
     return queues
 
 
@@ -74,17 +75,17 @@ def get_queue_id(name: str, known: Known) -> Flow[str]:
 
     :param name: the queue's name.
     :param known: what was looked up before; the ID is added to it.
-    :raises NotFoundError: the account has no queue of this name; the message names similar ones.
+    :raises NotFoundError: the account has no queue of this name; the message names similar ones of the first page.
     """
     if name not in known.queue_ids:
         queues = yield from list_queues(name)
         known.queue_ids |= {queue.queue_name: queue.queue_id for queue in queues}
     if name not in known.queue_ids:
-        queues = yield from list_queues()
+        if not queues:
+            queues, _ = yield queue_calls.list_queues(1)
         similar = get_close_matches(name, [queue.queue_name for queue in queues])
         hint = f"; similar names: {', '.join(similar)}" if similar else ""
-        msg = f"The account has no queue named {name!r} ({len(queues)} queues{hint})."
-        raise NotFoundError(msg, queue=name)
+        raise NotFoundError(f"The account has no queue named {name!r}{hint}.", queue=name)
     return known.queue_ids[name]
 
 

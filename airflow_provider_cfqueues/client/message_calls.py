@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from airflow_provider_cfqueues.bodies import decode_body
 from airflow_provider_cfqueues.client import reading
-from airflow_provider_cfqueues.client.call import Call, Envelope, text_of
+from airflow_provider_cfqueues.client.call import BYTES_AT_ONCE, Call, Envelope, text_of
 from airflow_provider_cfqueues.exceptions import list_leases
 from airflow_provider_cfqueues.models import (
     AckResult,
@@ -21,6 +21,7 @@ from airflow_provider_cfqueues.models import (
     QueueMetrics,
     SendResult,
 )
+from airflow_provider_cfqueues.texts import printable
 
 log = logging.getLogger(__name__)
 
@@ -118,19 +119,26 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
     :param lease_seconds: how long the leases last in either case.
     """
 
-    def read(envelope: Envelope) -> PullResult:
+    def read(envelope: Envelope) -> Generator[None, None, PullResult]:
         result = envelope.result or {}
         expires = envelope.sent_at + timedelta(seconds=lease_seconds)
         items = result.get("messages") or ()
-        leased = _each_once([item for item in items if _has_lease(item)], queue_id)
         if len(items) > max_messages:
             log.warning("A pull of queue %s asked for %d messages and got %d", queue_id, max_messages, len(items))
+        leased = [item for item in items if _has_lease(item)]
+        messages: list[Message] = []
+        unread = 0
+        for item in _each_once(leased, queue_id):
+            message = Message(lease_id=item["lease_id"], lease_expires_at=expires, **_content(item))
+            messages.append(message)
+            unread += len(message.raw_body) if isinstance(message.raw_body, str) else 0
+            if unread > BYTES_AT_ONCE:
+                unread = 0
+                yield
         return PullResult(
-            messages=tuple(
-                Message(lease_id=item["lease_id"], lease_expires_at=expires, **_content(item)) for item in leased
-            ),
+            messages=tuple(messages),
             backlog=reading.read_backlog(result),
-            without_lease=sum(not _has_lease(item) for item in items),
+            without_lease=len(items) - len(leased),
         )
 
     milliseconds = None if visibility_timeout is None else max(1, round(visibility_timeout * 1000))
@@ -146,18 +154,21 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
 
 
 def _has_lease(item: Any) -> bool:
-    return isinstance(item, Mapping) and isinstance(item.get("lease_id"), str) and item["lease_id"] != ""
+    return isinstance(item, dict) and isinstance(item.get("lease_id"), str) and item["lease_id"] != ""
 
 
-def _each_once(items: list[Mapping[str, Any]], queue_id: str) -> list[Mapping[str, Any]]:
+def _each_once(items: list[dict[str, Any]], queue_id: str) -> list[dict[str, Any]]:
     """Return the messages without those whose lease or ID an earlier one of the same answer has, and log these."""
-    once: list[Mapping[str, Any]] = []
+    once: list[dict[str, Any]] = []
     twice: list[str] = []
-    seen: set[tuple[str, str]] = set()
+    leases: set[str] = set()
+    ids: set[str] = set()
     for item in items:
-        names = {("lease", item["lease_id"])} | ({("id", str(item["id"]))} if item.get("id") else set())
-        (twice.append(item["lease_id"]) if names & seen else once.append(item))
-        seen |= names
+        lease_id, message_id = item["lease_id"], printable(item.get("id") or "")
+        is_known = lease_id in leases or (message_id != "" and message_id in ids)
+        (twice.append(lease_id) if is_known else once.append(item))
+        leases.add(lease_id)
+        ids.add(message_id)
     if twice:
         log.warning(
             "A pull of queue %s has %d messages twice. Each is handled once; these leases end by themselves: %s",
@@ -170,15 +181,17 @@ def _each_once(items: list[Mapping[str, Any]], queue_id: str) -> list[Mapping[st
 
 def _content(item: Mapping[str, Any]) -> dict[str, Any]:
     """Read what a message is but for its lease; nothing of it is required, nothing odd in it may hide the others."""
-    metadata = item["metadata"] if isinstance(item.get("metadata"), Mapping) else {}
+    metadata = item.get("metadata")
+    if not isinstance(metadata, dict):
+        metadata = {}
     content_type, raw = metadata.get("CF-Content-Type"), item.get("body")
     body = body_error = None
     try:
         body = decode_body(raw, content_type)
     except ValueError as error:
-        body_error = str(error)
+        body_error = printable(error)
     return {
-        "id": str(item.get("id") or ""),
+        "id": printable(item.get("id") or ""),
         "body": body,
         "attempts": reading.read_count(item.get("attempts")),
         "timestamp": reading.read_time(item.get("timestamp_ms")),
@@ -240,9 +253,10 @@ def outgoing_payload(message: OutgoingMessage) -> dict[str, Any]:
 
     :param message: the message.
     """
-    return reading.without_none(
-        body=message.body, content_type=message.content_type, delay_seconds=message.delay_seconds
-    )
+    payload = {"body": message.body, "content_type": message.content_type}
+    if message.delay_seconds is not None:
+        payload["delay_seconds"] = message.delay_seconds
+    return payload
 
 
 def get_metrics(queue_id: str) -> Call[QueueMetrics]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -110,7 +111,7 @@ def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous
     """
     result = SendResult()
     start = 0
-    for batch in list(batches(messages)):
+    for batch in list(batches(messages)):  # all are measured before the first is sent
         try:
             part: SendResult = yield message_calls.send(queue_id, batch, repeat_ambiguous=repeat_ambiguous)
         except CloudflareQueuesError as error:
@@ -134,24 +135,41 @@ def fits(message: OutgoingMessage) -> bool:
     return True
 
 
-def batches(messages: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]:
+def batches(messages: Sequence[OutgoingMessage]) -> Iterator[Sequence[OutgoingMessage]]:
     """
     Part messages into those that one request can have, in order.
 
     :param messages: the messages, with their content type.
     :raises ValueError: a message is larger than 128 KB or is no JSON.
     """
-    batch: list[OutgoingMessage] = []
-    batch_size = 0
-    for position, message in enumerate(messages):
-        size = _wire_size(message, position)
-        if len(batch) == message_calls.MAX_MESSAGES_PER_SEND or batch_size + size > message_calls.MAX_BYTES_PER_SEND:
-            yield batch
-            batch, batch_size = [], 0
-        batch.append(message)
-        batch_size += size
-    if batch:
+    start = 0
+    while start < len(messages):
+        batch = messages[start : start + message_calls.MAX_MESSAGES_PER_SEND]
+        if not _are_small(batch):
+            batch = batch[: _how_many_fit(batch, start)]
         yield batch
+        start += len(batch)
+
+
+def _are_small(batch: Sequence[OutgoingMessage]) -> bool:
+    """Return whether all of them together are no larger than one may be: then none has to be measured."""
+    try:
+        text = json.dumps(
+            [(message.body, message.content_type) for message in batch], ensure_ascii=False, allow_nan=False
+        )
+        size = len(text.encode())
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return size + len(batch) * message_calls.MESSAGE_OVERHEAD_BYTES <= message_calls.MAX_BYTES_PER_MESSAGE
+
+
+def _how_many_fit(batch: Sequence[OutgoingMessage], start: int) -> int:
+    size = 0
+    for count, message in enumerate(batch):
+        size += _wire_size(message, start + count)
+        if size > message_calls.MAX_BYTES_PER_SEND:
+            return count
+    return len(batch)
 
 
 def _wire_size(message: OutgoingMessage, position: int) -> int:

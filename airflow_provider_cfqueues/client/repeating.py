@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +15,7 @@ import tenacity
 from airflow_provider_cfqueues.client.call import Answer, Call
 from airflow_provider_cfqueues.client.settings import Settings
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+from airflow_provider_cfqueues.texts import printable
 
 log = logging.getLogger(__name__)
 
@@ -97,14 +98,14 @@ class Tries(Generic[T]):
         self._began = clock()
         self._first_failure: CloudflareQueuesError | None = None
 
-    def read(self, answer: Answer) -> T:
+    def reading(self, answer: Answer) -> Generator[None, None, T]:
         """
-        Return the result that an answer holds.
+        Read the result that an answer holds; yield wherever an event loop that waits may do something else.
 
         :param answer: the answer.
         :raises ApiError: it holds none.
         """
-        return self._call.read_answer(answer, repeated=self._ambiguous, secret=self._settings.credentials.secret)
+        return self._call.reading(answer, repeated=self._ambiguous, secret=self._settings.credentials.secret)
 
     def failed(self, error: CloudflareQueuesError) -> dict[str, Any]:
         """
@@ -153,12 +154,13 @@ class Tries(Generic[T]):
         if before is None:
             return
         log.warning(
-            "Connection %r: trying again in %.1f s (try %d)%s: %s",
+            "Connection %r: trying again in %.1f s (try %d), for up to %g s%s: %s",
             self._settings.conn_id,
             state.upcoming_sleep,
             state.attempt_number + 1,
+            self._policy.max_seconds,
             f"; {before} more requests failed like this since the last such line" if before else "",
-            getattr(error, "message", ""),
+            printable(getattr(error, "message", "")),
         )
 
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias, TypeVar
 
 import tenacity
 
 from airflow_provider_cfqueues.client.async_http import AsyncHttp
-from airflow_provider_cfqueues.client.call import Answer, Call, Exchange
+from airflow_provider_cfqueues.client.call import Answer, Call, Exchange, exhaust
 from airflow_provider_cfqueues.client.environment import Network, read_environment
 from airflow_provider_cfqueues.client.flow import Flow, Pause, once
 from airflow_provider_cfqueues.client.repeating import RepeatPolicy, Told, Tries
@@ -39,6 +39,15 @@ def unobserved(call: Call[Any]) -> Iterator[Exchange]:
     :param call: what is asked.
     """
     yield Exchange()
+
+
+async def _exhaust(reading: Generator[None, None, T]) -> T:
+    try:
+        while True:
+            next(reading)
+            await asyncio.sleep(0)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
 
 
 class Client:
@@ -107,7 +116,7 @@ class Client:
             tries.raise_first()
             with self._observe(call) as exchange:
                 exchange.answer = self._http.carry(call)
-                exchange.result = result = tries.read(exchange.answer)
+                exchange.result = result = exhaust(tries.reading(exchange.answer))
             return result
 
         try:
@@ -187,7 +196,7 @@ class AsyncClient:
             tries.raise_first()
             with self._observe(call) as exchange:
                 exchange.answer = await self._carry(call)
-                exchange.result = result = tries.read(exchange.answer)
+                exchange.result = result = await _exhaust(tries.reading(exchange.answer))
             return result
 
         try:

@@ -44,7 +44,7 @@ class _CloudflareQueueDecoratedOperator(DecoratedOperator, QueueProcessOperator)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Process the queue; what Airflow's decorators do with assets in a return value has no use for a report."""
-        return QueueProcessOperator.execute(self, context)
+        return self._process(context)
 
     @property
     def is_async(self) -> bool:

@@ -11,7 +11,8 @@ import asyncio
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,7 @@ class RunStarter:
     :param queue_name: name of the queue.
     :param make_conf: makes the run's configuration of a message.
     :param max_active: start no run while so many are active; None = no limit.
-    :param waits: whether the run's end decides.
+    :param most_awaited: how many runs are awaited at once; None = no run is, and a message is done once its run exists.
     :param clears: what becomes of a message whose run failed: True = it is given back, and its next delivery clears the
         run; False = it is rejected.
     :param poll_interval: seconds between two looks at a run.
@@ -73,7 +74,7 @@ class RunStarter:
         queue_name: str,
         make_conf: Callable[[Message], dict[str, Any]],
         max_active: int | None,
-        waits: bool,
+        most_awaited: int | None,
         clears: bool,
         poll_interval: float,
         lease_seconds: float,
@@ -83,8 +84,8 @@ class RunStarter:
         self._runs = runs
         self._queue_name = queue_name
         self._make_conf = make_conf
-        self.max_active = max_active
-        self._waits = waits
+        self._max_active = max_active
+        self._most_awaited = most_awaited
         self._clears = clears
         self._poll_interval = poll_interval
         self._lease_seconds = lease_seconds
@@ -93,8 +94,7 @@ class RunStarter:
         self._one_at_a_time = threading.Lock()
         self.started = 0
         self.existing = 0
-        self.awaited = 0
-        """How many handlers have their run, and wait for its end."""
+        self._awaited = 0
 
     def __call__(self, message: Message) -> str:
         """
@@ -116,30 +116,52 @@ class RunStarter:
         with self._one_at_a_time:
             self.started += is_new
             self.existing += not is_new
-            self.awaited += self._waits
-        if self._waits:
-            try:
+        if self._most_awaited is not None:
+            with self._counted_as_awaited():
                 self._await_end(message, run_id, conf, may_clear=self._clears and not is_new)
-            finally:
-                with self._one_at_a_time:
-                    self.awaited -= 1
         return run_id
+
+    @contextmanager
+    def _counted_as_awaited(self) -> Iterator[None]:
+        with self._one_at_a_time:
+            self._awaited += 1
+        try:
+            yield
+        finally:
+            with self._one_at_a_time:
+                self._awaited -= 1
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there are times at which no message may be pulled."""
+        return self._max_active is not None or self._most_awaited is not None
+
+    def count_room(self, unhandled: int) -> int:
+        """
+        Return how many messages may be pulled now.
+
+        None is pulled ahead of a run that is awaited: it would stay leased for long if the worker died.
+
+        :param unhandled: how many messages are pulled whose handler has not ended.
+        """
+        rooms = [] if self._most_awaited is None else [self._most_awaited - unhandled]
+        if self._max_active is not None:
+            # What comes is counted first: a run that starts in between counts twice, which is better than not at all.
+            coming = unhandled - self._awaited
+            rooms.append(self._max_active - self._runs.count_active() - coming)
+        return min(rooms)
 
     @property
     def _no_room(self) -> str:
-        return f"max_active={self.max_active} runs of the DAG were active until its time was up"
-
-    def count_room(self) -> int:
-        """Return how many runs may start now, as ``max_active`` has it."""
-        return (self.max_active or 0) - self._runs.count_active()
+        return f"max_active={self._max_active} runs of the DAG were active until its time was up"
 
     def _begin(self, message: Message, begin: Callable[[], bool], is_there: Callable[[], bool]) -> bool | None:
         """Begin a run once there is room; return False if it is there already, None if there was no room in time."""
-        if self.max_active is None:
+        if self._max_active is None:
             return begin()
         while True:
             with self._one_at_a_time:  # else two handlers would take the same room
-                if self.count_room() > 0:
+                if self._runs.count_active() < self._max_active:
                     return begin()
             if is_there():
                 return False
@@ -193,7 +215,7 @@ class RunStarter:
 
 class PacedQueue(HookQueue):
     """
-    A queue that is pulled only for as many messages as runs may start: the others stay in it.
+    A queue that is pulled only for as many messages as there is room for: the others stay in it.
 
     :param starter: starts the runs.
     :param count_unhandled: tells how many messages are pulled whose handler has not ended.
@@ -208,14 +230,14 @@ class PacedQueue(HookQueue):
 
     async def pull(self, max_messages: int) -> PullResult:
         """
-        Lease messages; return NOT_ASKED, after a moment, if no run may start now.
+        Lease messages; return NOT_ASKED, after a moment, if there is no room for one.
 
         :param max_messages: 1 to 100.
         """
         async with self._one_at_a_time:
-            # Counted before the runs: one that starts in between counts twice, which is better than not at all.
-            coming = self._count_unhandled() - self._starter.awaited
-            room = await asyncio.get_running_loop().run_in_executor(self._thread, self._starter.count_room) - coming
+            unhandled = self._count_unhandled()
+            loop = asyncio.get_running_loop()
+            room = await loop.run_in_executor(self._thread, self._starter.count_room, unhandled)
             if room > 0:
                 return await super().pull(min(max_messages, room))
             await asyncio.sleep(ROOM_POLL_SECONDS)

@@ -99,9 +99,9 @@ class Idling:
         """
         Do not end before a look at a moment: messages may come then.
 
-        :param moment: the moment.
+        :param moment: the moment, which replaces an earlier one; 0 = no longer.
         """
-        self._not_before = max(self._not_before, moment)
+        self._not_before = moment
 
     def _end(self) -> float | None:
         if self._timeout is None or self._since is None:

@@ -35,9 +35,10 @@ class QueueProcessOperator(QueueOperator):
     accepted, the message is acked. Messages are pulled ahead, handled ``concurrency`` at once and settled meanwhile;
     whatever kills the task, what was not settled is delivered again.
 
-    Returns a report: ``pulled``, ``handled``, ``failed``, ``acked``, ``retried``, ``rejected``, ``expired``,
-    ``unconfirmed``, ``acked_from_journal``, ``exhausted``, ``late``, ``seconds``, ``rate``, ``attempts`` and
-    ``results``.
+    Returns a report: ``pulled``, ``handled``, ``failed``, ``acked``, ``acked_from_journal``, ``retried``,
+    ``rejected``, ``renewed``, ``expired``, ``unconfirmed``, ``unconfirmed_ids`` (the first hundred),
+    ``unconfirmed_more``, ``exhausted``, ``late``, ``seconds``, ``rate``, ``attempts`` and ``results``. A task that
+    fails pushes it as the XCom ``report``.
 
     :param handler: a callable, sync or async, or the dotted path of one. Its first argument is the message (or, with
         ``batch``, a list of messages); further ones are taken from ``op_kwargs`` and the context, as in ``@task``.
@@ -140,7 +141,11 @@ class QueueProcessOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Process the queue."""
+        return self._process(context)
 
+    def _process(self, context: Context) -> dict[str, Any]:
+        """Process the queue. Not in ``execute``: Airflow 2 warns if that of a subclass calls it."""
+        from airflow_provider_cfqueues._compat.supervisor import share_supervisor
         from airflow_provider_cfqueues.engines.processing.engine import Engine
         from airflow_provider_cfqueues.engines.processing.journal import Journal
         from airflow_provider_cfqueues.engines.processing.metrics import Metrics
@@ -149,6 +154,7 @@ class QueueProcessOperator(QueueOperator):
         from airflow_provider_cfqueues.engines.waiting import utc_now
         from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, ProcessingFailedError
 
+        share_supervisor()  # handlers have threads of their own
         options = self._options()
         share = parse_fail_on(self.fail_on)
         handler = self._bind_handler(context, options)
@@ -175,8 +181,7 @@ class QueueProcessOperator(QueueOperator):
         except CloudflareQueuesError as error:
             self._push_report(context, report)
             if report.unconfirmed.count and not isinstance(error, ProcessingFailedError):
-                # The run's own numbers, not those of the request that failed.
-                error.message, error.progress = f"{error.message}. {report.summary()}", None
+                error.message = f"{error.message}. {report.summary()}"
             raise
         finally:
             log_report(self.log, report, options)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LEASE_KEYS = ("lease_id", "lease_expires_at")
 RUNS_AWAITED = 16
 """How many runs are awaited at once unless the operator says otherwise: Airflow's own limit of active runs of a DAG."""
+MIN_POLL_INTERVAL = 0.1
 REFUSED = ("handler", "op_args", "op_kwargs", "batch", "batch_size", "dry_run", "journal")
 """Arguments of :class:`QueueProcessOperator` that make no sense here."""
 
@@ -71,12 +72,10 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
         visibility_timeout: Seconds | None = None,
         **kwargs: Any,
     ) -> None:
-        from airflow_provider_cfqueues.engines.triggering import RunStarter
-
         if refused := [name for name in REFUSED if name in kwargs]:
             raise TypeError(f"QueueTriggerDagRunsOperator takes no {refused[0]}: it starts runs, and needs none")
         super().__init__(
-            handler=f"{RunStarter.__module__}.{RunStarter.__name__}",
+            handler="airflow_provider_cfqueues.engines.triggering.RunStarter",  # made when the task runs
             concurrency=concurrency,  # type: ignore[arg-type] # chosen when the task runs
             visibility_timeout=visibility_timeout,
             **kwargs,
@@ -94,7 +93,7 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
         """Start the runs."""
         counts = {"runs_started": 0, "runs_existing": 0}
         try:
-            report = super().execute(context)
+            report = self._process(context)
         finally:
             if self._starter is not None:
                 counts = {"runs_started": self._starter.started, "runs_existing": self._starter.existing}
@@ -110,13 +109,13 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
         self.max_active = arguments.parse_optional(arguments.parse_count, self.max_active, "max_active")
         if self.concurrency is None:
             self.concurrency = (self.max_active or RUNS_AWAITED) if self.wait_for_completion else 1
-        if self.visibility_timeout is None and self.wait_for_completion:
+        knows_lease = (self.visibility_timeout, self.expected_seconds_per_message) != (None, None)
+        if self.wait_for_completion and not knows_lease:
             self.visibility_timeout = MAX_VISIBILITY_SECONDS
         return super()._options()
 
     def _bind_handler(self, context: Context, options: Options) -> RunStarter:
         """Return what starts the run of a message."""
-
         from airflow_provider_cfqueues import arguments
         from airflow_provider_cfqueues._compat import AirflowFailException
         from airflow_provider_cfqueues._compat.runs import find_dag_runs
@@ -130,9 +129,9 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
             queue_name=self.queue_name or self.hook.get_queue(self.find_queue()).queue_name,
             make_conf=self._bind_conf(context),
             max_active=cast("int | None", self.max_active),
-            waits=self.wait_for_completion,
+            most_awaited=options.concurrency if self.wait_for_completion else None,
             clears=self.on_failed_run == "clear",
-            poll_interval=arguments.parse_seconds(self.poll_interval, "poll_interval"),
+            poll_interval=arguments.parse_seconds(self.poll_interval, "poll_interval", at_least=MIN_POLL_INTERVAL),
             lease_seconds=options.visibility_timeout,
             is_stopping=lambda: self._engine is not None and self._engine.stopping,
             end_task=AirflowFailException,
@@ -142,10 +141,9 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
     def _open_queue(self, *args: Any, **kwargs: Any) -> MessageQueue:
         from airflow_provider_cfqueues.engines.triggering import PacedQueue
 
-        starter = self._starter
-        if starter is None or starter.max_active is None:
+        if self._starter is None or not self._starter.is_limited:
             return super()._open_queue(*args, **kwargs)
-        return PacedQueue(*args, starter=starter, count_unhandled=self._count_unhandled, **kwargs)
+        return PacedQueue(*args, starter=self._starter, count_unhandled=self._count_unhandled, **kwargs)
 
     def _count_unhandled(self) -> int:
         return 0 if self._engine is None else self._engine.count_unhandled()
@@ -177,16 +175,16 @@ def _bind_schema(schema: Mapping[str, Any] | None) -> Callable[[Mapping[str, Any
     """
     Return what checks a configuration; it raises Reject.
 
-    :raises ValueError: the schema is none.
+    :param schema: the JSON Schema; None = all fit.
+    :raises ValueError: it is not a JSON Schema.
     """
-
-    from airflow_provider_cfqueues.outcomes import Reject
-
     if schema is None:
         return lambda conf: None
     from jsonschema import Draft202012Validator, FormatChecker, SchemaError
     from jsonschema.exceptions import best_match
     from jsonschema.validators import validator_for
+
+    from airflow_provider_cfqueues.outcomes import Reject
 
     kind = validator_for(schema, default=Draft202012Validator)
     try:

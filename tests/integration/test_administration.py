@@ -180,6 +180,13 @@ def test_a_pull_consumer_is_deleted_once_and_the_messages_stay(cf, hook, queue, 
     assert hook.get_metrics(queue).backlog_count == 1
 
 
+def test_a_consumer_that_somebody_else_deleted_meanwhile_cannot_be_deleted(cf, hook, queue):
+    (consumer,) = hook.list_consumers(queue)
+    cf.add_fault(consumer.consumer_id, status=404, body={"success": False, "errors": []})
+    with pytest.raises(NotFoundError):
+        hook.delete_pull_consumer(queue)
+
+
 def test_a_consumer_that_is_not_there_can_be_neither_changed_nor_deleted(hook):
     queue = hook.create_queue("new").queue_id
     with pytest.raises(NotFoundError, match="no pull consumer"):

@@ -7,13 +7,14 @@ import gzip
 import json
 import sys
 import time
+from datetime import datetime, timezone
 from urllib.parse import urlsplit
 
 import pytest
 from raw_server import API, CLOSE, Certificates, answer, answering, proxying
 
 from airflow_provider_cfqueues.client import message_calls
-from airflow_provider_cfqueues.client.call import MAX_ANSWER_BYTES
+from airflow_provider_cfqueues.client.call import MAX_ANSWER_BYTES, Answer
 from airflow_provider_cfqueues.client.settings import parse_settings
 from airflow_provider_cfqueues.client.transport import AsyncClient, Client, RepeatPolicy
 from airflow_provider_cfqueues.emulator import Emulator
@@ -136,6 +137,15 @@ def test_a_cut_answer_is_one_that_may_have_been_applied(caller):
     with answering(cut, CLOSE) as host, pytest.raises(TransportError) as caught:
         caller(host)
     assert caught.value.maybe_applied
+
+
+def test_other_tasks_have_their_turn_while_a_large_answer_is_read():
+    body = json.dumps({"text": "x" * 100_000})
+    items = [{"id": f"{n}", "lease_id": f"l{n}", "body": body, "attempts": 1} for n in range(100)]
+    large = json.dumps({"success": True, "result": {"messages": items}}).encode()
+    received = Answer(status=200, headers={}, content=large, sent_at=datetime.now(timezone.utc))
+    turns = list(message_calls.pull("orders", 100, 60, 60).reading(received))
+    assert len(turns) > 20
 
 
 # -- proxies and certificates ---------------------------------------------------------------------------------------

@@ -42,6 +42,13 @@ def test_a_missing_queue_is_an_error_that_names_similar_ones(hook, cf):
     assert "cloudflare_default" in str(caught.value)
 
 
+def test_looking_for_a_missing_queue_does_not_read_every_page_of_a_large_account(hook, cf):
+    create(cf, *[f"queue-{number:03}" for number in range(130)])
+    with pytest.raises(NotFoundError, match="similar names: queue-01"):
+        hook.get_queue_id("queue-01x")
+    assert len(lists(cf)) == 2
+
+
 def test_metrics_tell_the_backlog(hook, cf):
     queue = next(iter(cf.queues.values()))
     assert hook.get_metrics(queue).backlog_count == 0

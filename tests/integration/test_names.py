@@ -126,7 +126,7 @@ def test_the_first_traceback_of_each_failure_is_logged_and_repeats_are_one_line_
     assert log.count('raise KeyError("customer")') == 1
     assert "handling.py" not in log.replace("loc=", "")
     assert "(delivery 1 of 3) is retried in 60 s: RuntimeError: out of stock: " in log
-    assert re.search(r"19 more like message \w+; the last one is retried in 60 s: RuntimeError: out of stock: ", log)
+    assert re.search(r"19 more like message \w+ \(the last one is retried in 60 s: RuntimeError: out of stock: ", log)
 
 
 def test_failures_in_different_places_are_different(send, process, logged):

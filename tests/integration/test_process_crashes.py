@@ -189,5 +189,5 @@ def test_a_run_whose_acks_fail_for_good_has_its_messages_handled_again(cf, send,
     log_up_to(process, "handled done")
     _, error = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "1 of 1 leases not confirmed" in error
+    assert "1 message is not confirmed" in error
     assert deliver_again(cf) == [("done", 2)]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 
+import jumping_time
 import pytest
+from raw_server import CLOSE, answer, answering
 
 from airflow_provider_cfqueues.client import queue_calls
 from airflow_provider_cfqueues.client.flow import Pause, once, patiently
@@ -81,3 +85,38 @@ def test_a_patient_flow_pauses_as_it_asked_to(run, cloudflare_queues):
         return "done"
 
     assert run(patiently(flow()), cloudflare_queues.base_url) == ("done", [7])
+
+
+def test_an_interim_answer_is_passed_over(run):
+    queues = answer(b'{"success": true, "result": []}')
+    with answering(b"HTTP/1.1 100 Continue\r\n\r\n" + queues) as host:
+        assert run(list_queues(), host)[0] == ([], False)
+
+
+def test_a_connection_that_was_closed_while_idle_is_not_used_again(run):
+    def twice():
+        for _ in range(2):
+            yield queue_calls.list_queues(1)
+            time.sleep(0.05)  # nobody looks at the connection meanwhile
+
+    with answering(answer(b'{"success": true, "result": []}'), 0.01, CLOSE) as host:
+        assert run(twice(), host) == (None, [])
+
+
+def test_a_server_that_takes_no_connection_is_given_up_after_five_seconds():
+    async def scenario(port):
+        client = AsyncClient(settings(f"http://127.0.0.1:{port}"), policy=RepeatPolicy(max_seconds=0))
+        try:
+            await client.run(list_queues())
+        finally:
+            await client.aclose()
+
+    with socket.socket() as server, socket.socket() as first, socket.socket() as second:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)  # takes one connection to accept, and nobody accepts it
+        for waiting in (first, second):
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        with pytest.raises(TransportError, match="no connection within 5 s") as caught:
+            jumping_time.run(scenario(server.getsockname()[1]))
+    assert not caught.value.maybe_applied

@@ -177,6 +177,24 @@ async def _time():
     return asyncio.get_running_loop().time()
 
 
+def test_a_watcher_that_starts_waits_for_the_run_of_an_event_that_was_made_just_before(cf, queue, watch):
+    async def scenario():
+        triggerer, watcher, runs = watch(dag_ids=["ship"])
+        runs.pass_seconds = 8
+        cf.send(queue, 1)
+        await until(lambda: triggerer.events[watcher])
+        await triggerer.cancel(watcher)
+        again = triggerer.watch(queue_name="orders", dag_ids=["ship"])
+        runs.watch_too(again)
+        cf.send(queue, 2)
+        await until(lambda: triggerer.events[again])
+        await asyncio.sleep(30)
+        await triggerer.stop()
+        return runs
+
+    assert run(scenario()).messages("ship") == [[1], [2]]
+
+
 def test_a_burst_of_a_thousand_messages_makes_few_events(cf, queue, watch):
     async def scenario():
         triggerer, watcher, _ = watch(dag_ids=["ship"])

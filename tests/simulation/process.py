@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cfqueues.engines.processing.ending import END_SECONDS
 from airflow_provider_cfqueues.engines.processing.journal import Journal
 from airflow_provider_cfqueues.engines.processing.runner import Runner
 from airflow_provider_cfqueues.engines.queue import HookQueue
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
-SECONDS_AFTER_KILL = 200.0
-"""Beyond the grace: a last request is repeated for a minute, and a copy to the dead-letter queue goes before it."""
+SECONDS_OF_JOURNAL = 100.0
+"""What reading, acking and writing a journal may take beside the engine; the task's thread waits for none of it."""
 
 
 class OneLoop(Runner):
@@ -175,7 +176,8 @@ class Process(Machine):
     def look_at_clock(self) -> None:
         """Judge that it ends once it is killed."""
         if self.killed_at is not None:
-            over = self.killed_at + self.options.grace + SECONDS_AFTER_KILL
+            over = self.killed_at + self.options.grace + END_SECONDS
+            over += 0 if self.journal is None else SECONDS_OF_JOURNAL
             self.truth.check(self.world.time.now <= over, "%s runs on after it was killed", self.name)
 
     def end(self) -> None:

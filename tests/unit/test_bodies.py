@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_cfqueues.bodies import decode_body
+from airflow_provider_cfqueues.bodies import decode_body, decode_json
 
 JSON_VALUES = st.recursive(
     st.none()
@@ -59,3 +59,43 @@ def test_bytes_are_base64(value):
 def test_what_cannot_be_decoded_is_a_value_error(raw, content_type, says):
     with pytest.raises(ValueError, match=says):
         decode_body(raw, content_type)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+)
+ODD = [
+    *(
+        '"\\ud800"',
+        '"\\ud83d\\ude00"',
+        "1e400",
+        "-0",
+        "-0.0",
+        "NaN",
+        "-Infinity",
+        '{"a":1,"a":2}',
+        "1" * 400,
+        "1" * 5_000,
+    ),
+    *("", " 1 ", "1 2", "[1,]", "01", "1.", "+1", "tru", '"a', '"\x01"', '"\ud800"', "\ufeff1", "[" * 100_000),
+    *(b"\xef\xbb\xbf1", "1".encode("utf-16"), b'"\xff"', b'"\xed\xa0\x80"', b""),
+]
+
+
+def outcome(decode, text):
+    try:
+        return repr(decode(text))
+    except (ValueError, RecursionError) as error:
+        return RecursionError if isinstance(error, RecursionError) else ValueError
+
+
+@pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))
+def test_json_is_read_as_the_standard_library_reads_it_however_odd_it_is(text):
+    assert outcome(decode_json, text) == outcome(json.loads, text)
+
+
+@given(JSON, st.booleans())
+def test_json_is_read_as_the_standard_library_reads_it(value, ascii_only):
+    text = json.dumps(value, ensure_ascii=ascii_only)
+    assert outcome(decode_json, text) == outcome(json.loads, text)

@@ -59,7 +59,22 @@ def test_large_bodies_stop_the_pulls_until_they_are_handled():
     assert window.sizes() == [9]
 
 
-@pytest.mark.parametrize(("seconds_per_message", "size"), [(None, 40), (0.001, 40), (5, 15), (1000, 10)])
+def test_what_is_asked_for_counts_as_large_as_what_came_before():
+    window = Window(Options(concurrency=10_000))
+    window.begin(sum(window.sizes()))
+    assert window.requested == MAX_OPEN_BYTES // 128_000  # nothing is known yet: the largest that Cloudflare takes
+    window.end(window.requested)
+    large = messages(100, "x" * 100_000)
+    window.take_in(large)
+    assert sum(window.sizes()) == 540
+    window.begin(500)
+    assert window.sizes() == []
+    for message in large:
+        window.handled(message)
+    assert sum(window.sizes()) == 140
+
+
+@pytest.mark.parametrize(("seconds_per_message", "size"), [(None, 40), (0.001, 160), (5, 15), (1000, 10)])
 def test_the_window_grows_while_handlers_wait_as_far_as_their_pace_allows(seconds_per_message, size):
     window = Window(Options(concurrency=10, visibility_timeout=30))
     window.adapt(starving=True, seconds_per_message=seconds_per_message)

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from time import monotonic
 from typing import Any
 
+from airflow_provider_cfqueues.engines.processing.ending import SETTLE_SECONDS, Ending
 from airflow_provider_cfqueues.engines.processing.failures import FailureLog
 from airflow_provider_cfqueues.engines.processing.handling import Handling
+from airflow_provider_cfqueues.engines.processing.holding import Holding
 from airflow_provider_cfqueues.engines.processing.journal import Journal
 from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.processing.pulling import Puller
@@ -37,15 +37,10 @@ from airflow_provider_cfqueues.engines.settlement import (
 )
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.waiting import Condition, Idling, utc_now
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import Message, PullResult
 from airflow_provider_cfqueues.texts import to_reason
 
-CLEAN_UP_SECONDS = 1
-"""How long tasks that handlers left behind may clean up at the end."""
-END_SECONDS = 1
-"""How long after the grace a run that is killed is over, whatever handlers and API do."""
-SETTLE_SECONDS = 0.7
-"""How long after the grace requests are waited for: the rest of the second is for what comes after."""
 MAX_ERROR = 5_000
 """Characters of an error in the log: one that lists a hundred leases is shown whole."""
 
@@ -97,19 +92,13 @@ class Engine:
             delay=options.delay,
             log=self._log,
         )
-        self._buffer: deque[Message] = deque()
-        self._running: dict[int, Message] = {}  # by their identity: a lease may come twice
-        self._held: list[Settlement] = []
+        self._holding = Holding()
+        self._ending = Ending(options.grace)
         self._window = Window(options)
         self._idling = Idling(options.idle_timeout, options.poll_interval)
         self._condition = Condition()
         self._waiting_workers = 0
         self._busy_seconds = 0.0
-        self._stopping = False
-        self._killed = False
-        self._grace_ends: float | None = None
-        self._ends_by: float | None = None
-        self._is_over = False
         self._pulls_no_more = False
         self._pulling_ended = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -124,29 +113,33 @@ class Engine:
             on_settled=self._on_settled,
             on_error=self._on_error,
             now=now,
-            rest=lambda seconds: self._condition.rest(seconds, lambda: self._killed),
+            rest=lambda seconds: self._condition.rest(seconds, lambda: self._ending.is_killed),
             log=self._log,
-            on_confirmed=None if journal is None else journal.forget,
+            on_confirmed=None if journal is None else self._forget,
         )
 
     @property
     def killed(self) -> bool:
         """Whether the task was killed while it ran."""
-        return self._killed
+        return self._ending.is_killed
 
     @property
     def stopping(self) -> bool:
         """Whether nothing more is pulled or begun."""
-        return self._stopping
+        return self._ending.is_stopping
 
     @property
     def ends_by(self) -> float | None:
         """When the run is over at the latest, by ``time.monotonic``; None as long as it is not killed."""
-        return self._ends_by
+        return self._ending.by
+
+    def count_unsettled(self) -> int:
+        """Return how many messages are handled whose outcome the API was not told, or did not answer yet."""
+        return len(self._settler.open_messages())
 
     def count_unhandled(self) -> int:
         """Return how many messages are pulled whose handler has not come to its end."""
-        return len(self._buffer) + len(self._running)
+        return len(self._holding)
 
     def stop(self, *, killed: bool = False) -> None:
         """
@@ -154,10 +147,7 @@ class Engine:
 
         :param killed: running handlers get ``grace`` seconds, not as long as they need, and the end a second more.
         """
-        self._stopping = True
-        if killed and not self._killed:
-            self._ends_by = monotonic() + self._options.grace + END_SECONDS
-            self._killed = True
+        self._ending.stop(killed=killed)
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._condition.notify)
 
@@ -171,7 +161,8 @@ class Engine:
         began = self._clock()
         if self._options.max_duration is not None:
             self._loop.call_later(self._options.max_duration, self._pull_no_more)
-        pulling = self._loop.create_task(self._puller.run(lambda: self._stopping or self._pulls_no_more))
+        self._await_earlier_leases()
+        pulling = self._loop.create_task(self._puller.run(lambda: self.stopping or self._pulls_no_more))
         workers = [self._loop.create_task(self._work()) for _ in range(self._options.concurrency)]
         try:
             await self._until_done(pulling)
@@ -179,19 +170,18 @@ class Engine:
             self._condition.notify()
             await self._until_done(*workers)
             ends = await _cancel(pulling, *self._puller.requests, *workers)
-            running, self._running = [*self._running.values()], {}
-            self._give_back(running)
-            self._give_back_waiting()
-            self._window.reopen(len(self._held))
-            for settlement in self._held:
+            self._give_back(self._holding.give_up_running())
+            self._give_back(self._holding.give_up_waiting())
+            self._window.reopen(len(self._holding.held))
+            for settlement in self._holding.give_up_held():
                 self._settler.stage(settlement)
             self._settler.flush()
             await self._until_done(*self._settler.requests, beyond_grace=SETTLE_SECONDS)
             await self._settler.give_up()
-            self._is_over = True
+            self._ending.is_over = True
         finally:
             self.failures.tell()
-            await self._runner.end(CLEAN_UP_SECONDS if self._grace_ends is None else 0)
+            await self._runner.end(self._ending.clean_up_seconds)
             self.report.seconds = self._clock() - began
         for end in ends:
             if isinstance(end, Exception):
@@ -201,12 +191,16 @@ class Engine:
     async def _until_done(self, *tasks: asyncio.Task[None], beyond_grace: float = 0) -> None:
         """Wait for tasks as long as they need; once killed, until the grace has passed, and some time more."""
         while not all(task.done() for task in tasks):
-            now = self._clock()
-            if self._killed and self._grace_ends is None:
-                self._grace_ends = now + self._options.grace
-                self._give_back_waiting()
+            if self._ending.notice(now := self._clock()):
+                self._log.warning(
+                    "The task is killed: %d messages that wait are given back, %d that are being handled get %g s",
+                    len(self._holding.waiting),
+                    len(self._holding) - len(self._holding.waiting),
+                    self._options.grace,
+                )
+                self._give_back(self._holding.give_up_waiting())
                 self._settler.flush()  # now, as the API may need the time
-            left = None if self._grace_ends is None else self._grace_ends + beyond_grace - now
+            left = self._ending.seconds_left(now, beyond_grace)
             if left is not None and left <= 0:
                 return
             await self._condition.wait(*tasks, timeout=left)
@@ -214,11 +208,7 @@ class Engine:
     def _clock(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def _give_back_waiting(self) -> None:
-        waiting, self._buffer = [*self._buffer], deque()
-        self._give_back(waiting)
-
-    def _give_back(self, messages: list[Message]) -> None:
+    def _give_back(self, messages: Iterable[Message]) -> None:
         now = self._now()
         settlements = [
             choose_settlement(
@@ -237,10 +227,9 @@ class Engine:
 
     def name_what_is_open(self) -> None:
         """Name and count what nobody settled: nothing, unless the run was given up or torn down before its end."""
-        if self._is_over:
+        if self._ending.is_over:
             return
-        held = [settlement.message for settlement in self._held]
-        messages = [*self._running.values(), *self._buffer, *held, *self._settler.open_messages()]
+        messages = [*self._holding.all(), *self._settler.open_messages()]
         self.report.fates[Kind.UNCONFIRMED] += len(messages)
         why = "the run ended before the API was told of it"
         self.report.unconfirmed.note(self._log, self._queue.name, [(message, why) for message in messages])
@@ -262,8 +251,15 @@ class Engine:
             starving=len(pulled) == size and self._waiting_workers > 0,
             seconds_per_message=self._pace,
         )
-        self._buffer.extend(message for message in pulled if not self._ack_again(message))
+        self._holding.waiting.extend(message for message in pulled if not self._ack_again(message))
         self._idling.answered(len(pulled), self._clock())
+
+    def _await_earlier_leases(self) -> None:
+        """Put off the end by ``idle_timeout`` while messages that an earlier try handled may still be leased."""
+        if self._journal is not None:
+            away = self._options.visibility_timeout + (self._situation.known.retry_delay or 0)
+            seconds = self._journal.seconds_away(away)
+            self._idling.not_before(self._clock() + seconds if seconds else 0)
 
     def _ack_again(self, message: Message) -> bool:
         """Ack a message that was handled under an earlier lease; return whether it was."""
@@ -285,29 +281,24 @@ class Engine:
         try:
             while messages := await self._next_messages():
                 began = self._clock()
-                await self._handling.run(messages, lambda: self._stopping, self._settle)
+                await self._handling.run(messages, lambda: self.stopping, self._settle)
                 self._busy_seconds += self._clock() - began
-                for message in reversed(messages):
-                    if self._running.pop(id(message), None):  # its turn did not come
-                        self._buffer.appendleft(message)
+                self._holding.put_back(messages)
                 if self._handling.error is not None:
                     self._on_error(self._handling.error)
                 self._condition.notify()
         except BaseException:
-            self._stopping = True  # a worker that is gone must not leave the others to pull for it
+            self._ending.is_stopping = True  # a worker that is gone must not leave the others to pull for it
             self._condition.notify()
             raise
 
     async def _next_messages(self) -> list[Message]:
         """Return messages whose turn it is, none where there will not be any."""
-        while not self._stopping:
-            if self._buffer:
-                share = -(-len(self._buffer) // self._options.concurrency)
+        while not self.stopping:
+            if waiting := len(self._holding.waiting):
                 takes = self._handling.takes(self._pace)
-                takes = takes if self._options.batch_size else min(takes, share)
-                messages = [self._buffer.popleft() for _ in range(min(takes, len(self._buffer)))]
-                self._running.update({id(message): message for message in messages})
-                return messages
+                share = -(-waiting // self._options.concurrency)
+                return self._holding.take(takes if self._options.batch_size else min(takes, share))
             if self._pulling_ended:
                 break
             self._waiting_workers += 1
@@ -328,28 +319,32 @@ class Engine:
                 (self._journal.note if settlement.kind is Kind.ACKED else self._journal.forget)(message)
         if settlement.reason or settlement.note:
             self.failures.note(handled, settlement)
-        self._close(message)
+        self._window.handled(message)
+        self._holding.done(message)
         if self._options.dry_run:
-            self._held.append(settlement)
+            self._holding.held.append(settlement)
             self._window.close(1)  # it waits for the end, not for the window
         else:
             self._settler.stage(settlement)
-
-    def _close(self, message: Message) -> None:
-        self._window.handled(message)
-        del self._running[id(message)]
 
     def _on_settled(self, count: int) -> None:
         self._window.close(count)
         self._condition.notify()
 
+    def _forget(self, message: Message) -> None:
+        if self._journal is not None:
+            self._journal.forget(message)
+            self._await_earlier_leases()
+
     def _on_error(self, error: BaseException) -> None:
         if not isinstance(error, Exception):  # of a task that a handler left behind: no verdict on a message
             error = RuntimeError(f"Something was raised beside the handlers, not by one: {to_reason(error)}")
+        if isinstance(error, CloudflareQueuesError):
+            error.progress = None  # of one request; the run names what is open itself
         if self.error is None:
             self.error = error
             self._log.error("Processing stops: %s", to_reason(error, MAX_ERROR))
-        self._stopping = True
+        self._ending.is_stopping = True
         self._condition.notify()
 
 

@@ -78,6 +78,7 @@ class Journal:
         self._now = now
         self._log = log
         self._entries: dict[str, Entry] = {}
+        self._inherited: dict[str, Entry] = {}
         self._stored: Any = None
         self._changed = asyncio.Event()
         self._has_failed = False
@@ -106,8 +107,18 @@ class Journal:
 
         :param message: the message.
         """
+        self._inherited.pop(message.id, None)
         if self._entries.pop(message.id, None):
             self._changed.set()
+
+    def seconds_away(self, away: float) -> float:
+        """
+        Return until when messages that an earlier try handled may not come: they come after that, and not before.
+
+        :param away: seconds that a message is away after it was pulled: its lease, and the consumer's ``retry_delay``.
+        """
+        last = max((entry.at for entry in self._inherited.values()), default=None)
+        return 0 if last is None else max(0.0, last + 1 + away - self._now().timestamp())
 
     @asynccontextmanager
     async def kept(self, queue: MessageQueue, report: Report) -> AsyncIterator[None]:
@@ -183,6 +194,7 @@ class Journal:
                         self._changed.set()
         except Exception as error:  # noqa: BLE001 - whatever it is: they are acked as well when they come again
             self._log.warning("Could not ack what an earlier try had handled: %s", error)
+        self._inherited = dict(self._entries)
         if handled:
             self._log.info(
                 "An earlier try had handled %d messages that were not known to be acked: %d are acked now; where the "

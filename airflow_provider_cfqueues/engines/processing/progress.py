@@ -45,6 +45,8 @@ async def _tell_progress(log: Any, engine: Engine, metrics: Metrics) -> None:
         before = report.handled
         left = f", about {report.backlog / rate:.0f} s left" if report.backlog and rate else ""
         backlog = "unknown" if report.backlog is None else report.backlog
+        if not rate and (unsettled := engine.count_unsettled()):
+            left = f"; the API has not confirmed {unsettled} of them yet"
         log.info(
             "Handled %d messages (%.0f/s), %d failed; backlog: %s%s", report.handled, rate, report.failed, backlog, left
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +36,11 @@ def run_in_thread(
     :param during: what is kept up while it runs.
     :raises Exception: what ended the engine for good.
     """
+    gc.freeze()  # what Airflow has imported stays: the collector need not look through it again and again
     try:
         run_beside(_run(engine, hook, metrics, log, during or nullcontext()), engine.stop, lambda: engine.ends_by)
     finally:
+        gc.unfreeze()
         engine.name_what_is_open()
     if engine.error is not None:
         raise engine.error

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+from airflow_provider_cfqueues.models import UNKNOWN_CONSUMER, Consumer
 from simulation.watching.matches import KINDS, LARGEST_EVENT, MATCHES
 
 ACK_TIMEOUT = 20.0
@@ -33,7 +34,7 @@ class Watcher:
     dag_ids: tuple[str, ...] | None = None
     conn_id: str = "sim"
     settle: str = "event"
-    unmatched: str | None = "retry"
+    unmatched: str = "retry"
     delay_seconds: int | None = 5
     include_body: bool = True
     is_small: bool = False
@@ -153,9 +154,25 @@ class Scenario:
     scheduler_away: tuple[float, float] | None
 
     @property
+    def consumer(self) -> Consumer:
+        """The queue's consumer."""
+        dead_letter_queue = "dead" if self.has_dead_letter_queue else None
+        return Consumer(type="http_pull", max_retries=self.max_retries, dead_letter_queue=dead_letter_queue)
+
+    @property
     def has_one_stream(self) -> bool:
         """Whether all watchers share one stream."""
         return len({watcher.conn_id for watcher in self.watchers}) == 1
+
+    def pulls_nothing(self, watcher: Watcher) -> bool:
+        """Return whether a watcher refuses a queue that would delete what it does not want."""
+        is_kept = self.has_dead_letter_queue or watcher.unmatched in ("ack", "retry")
+        return MATCHES[watcher.match] is not None and not is_kept
+
+    def deletes(self, attempts: int) -> bool:
+        """Return whether a message may be deleted when it is given back, as far as the watchers know."""
+        consumer = self.consumer if self.knows_consumer else UNKNOWN_CONSUMER
+        return consumer.is_last_delivery(attempts) and consumer.dead_letter_queue is None
 
     def is_sure_of_runs(self, watcher: Watcher) -> bool:
         """
@@ -206,7 +223,7 @@ def draw(random: Random) -> Scenario:
     watchers, dags = _draw_dags(random, _draw_watchers(random, count, is_calm=is_calm))
     is_slow = random.random() < 0.2
     lives = [_draw_life(random) for _ in range(random.choice((0, 0, 1, 1, 2)) * is_in_trouble)]
-    scenario = Scenario(
+    return Scenario(
         items=tuple(_draw_item(random) for _ in range(count)),
         watchers=watchers,
         lives=(
@@ -236,12 +253,6 @@ def draw(random: Random) -> Scenario:
         max_active_runs=random.choice((1, 2)) if is_slow else 100,
         scheduler_away=(30 * random.random(), 20 * random.random()) if is_slow and random.random() < 0.5 else None,
     )
-    # Without a dead-letter queue, a watcher with a match pulls nothing unless it chose what becomes of the others.
-    safe = {"dead_letter": "retry", None: "retry"}
-    if scenario.has_dead_letter_queue:
-        safe = {"retry": None} if random.random() < 0.5 else {}
-    kept = (replace(watcher, unmatched=safe.get(watcher.unmatched, watcher.unmatched)) for watcher in watchers)
-    return replace(scenario, watchers=tuple(kept))
 
 
 def _draw_dags(random: Random, watchers: tuple[Watcher, ...]) -> tuple[tuple[Watcher, ...], dict[str, tuple[str, ...]]]:

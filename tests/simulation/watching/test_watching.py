@@ -182,7 +182,7 @@ FIRST_SEEDS = {"TrustsAnEndingTriggerer": 0}
         (SettlesOneByOne, "is settled in more requests than it needs"),
         (RaisesFailures, "advance raised|aclose raised"),
         (EndsAtFailure, "the stream raised"),
-        (ForgetsTheRule, "Cloudflare may delete it by that|deleted it, and the log does not say so"),
+        (ForgetsTheRule, "is given back, and Cloudflare may delete it"),
         (KeepsNothingApart, "is acked, and in no run of dag"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",

@@ -43,17 +43,11 @@ class Log:
     def info(self, *_: Any, **__: Any) -> None:
         pass
 
-    debug = exception = info
-
-    def warning(self, text: str, *args: Any, **_: Any) -> None:
-        if "Cloudflare DELETES it" in str(args):
-            self._triggerer.truth.announced(text % args)
+    debug = warning = exception = info
 
     def error(self, text: str, *args: Any, exc_info: BaseException | None = None, **_: Any) -> None:
         if exc_info is not None and "client has been closed" not in str(exc_info):
             self._triggerer.truth.blame(f"the log shows {exc_info!r}, which nothing here should raise")
-        if "Cloudflare DELETES it" in str(args):
-            self._triggerer.truth.announced(text % args)
 
     async def ainfo(self, text: str, **_: Any) -> None:
         triggerer = self._triggerer

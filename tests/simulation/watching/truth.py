@@ -7,15 +7,15 @@ The watchers are judged by that: at each request, and at the end of each seed.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues.bodies import decode_body
 from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.models import Message
 from harness.audit import account
 from simulation.loop import VirtualTime
-from simulation.scenario import DEAD_LETTER_QUEUE_ID
+from simulation.process import QUEUE_ID
 from simulation.truth import Record, Violation
 from simulation.watching.matches import verdict
 
@@ -47,14 +47,13 @@ class Delivery:
     process: Triggerer
     batch: int = 0
     offered_to: dict[int, Watcher] | None = None
-    unmatched: str | None = ""
+    unmatched: str = ""
     taken_by: set[int] = field(default_factory=set)
     stored_for: set[int] = field(default_factory=set)
     swallowed_for: set[int] = field(default_factory=set)
     is_read: bool = False
     is_resolved: bool = False
     is_copied: bool = False
-    is_announced: bool = False
     sent: str = ""
     honoured: str = ""
 
@@ -76,6 +75,7 @@ class Truth(Record):
         self.numbers: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
         self.watchers: dict[int, Watcher] = {}
+        self.find_renewed: Callable[[], None] = lambda: None
         self._scenario = scenario
         self._batches = 0
         self._sizes: Counter[int] = Counter()
@@ -88,9 +88,7 @@ class Truth(Record):
 
     # -- what Airflow does
 
-    def fanned_out(
-        self, process: Triggerer, messages: list[Message], watchers: set[int], unmatched: str | None
-    ) -> None:
+    def fanned_out(self, process: Triggerer, messages: list[Message], watchers: set[int], unmatched: str) -> None:
         """Note that a batch is handed to Airflow, and which watchers get it."""
         self._batches += 1
         self._sizes[self._batches] = len(messages)
@@ -132,13 +130,6 @@ class Truth(Record):
             (delivery.stored_for if is_there else delivery.swallowed_for).add(number)
         self.counts["events stored" if is_there else "events swallowed by Airflow"] += 1
         return messages
-
-    def announced(self, text: str) -> None:
-        """Note that the log says that Cloudflare deletes messages."""
-        named = {number for message_id, number in self.numbers.items() if message_id in text}
-        for delivery in self.deliveries.values():
-            if delivery.number in named:
-                delivery.is_announced = True
 
     def in_event(self, entry: Any) -> list[Delivery]:
         """Return the messages of an event."""
@@ -191,11 +182,9 @@ class Truth(Record):
             self.counts["acked unwanted"] += 1
 
     def _check_retry(self, process: Triggerer, delivery: Delivery, delay: int | None) -> None:
-        wanted = [verdict(watcher, delivery.kind) for watcher in (delivery.offered_to or {}).values()]
-        is_chosen = delivery.unmatched == "retry" and wanted and not self._scenario.has_dead_letter_queue
-        is_kept = not self._may_delete(delivery) or (is_chosen and not any(wanted) and None not in wanted)
-        self.check(is_kept, "%s is given back, and Cloudflare may delete it by that", delivery)
         self._check_sent(process, delivery, "given back")
+        is_kept = not self._scenario.deletes(delivery.attempt) or self._is_chosen(delivery)
+        self.check(is_kept, "%s is given back, and Cloudflare may delete it", delivery)
         expected = self._scenario.watchers[0].delay_seconds
         is_right = delay == expected or (delivery.offered_to is None and not delay)
         self.check(is_right, "%s waits %s s instead of %s", delivery, delay, expected)
@@ -226,9 +215,7 @@ class Truth(Record):
         result = document["result"]
         if call.path.endswith("/pull"):
             for item in result["messages"]:
-                content_type = item["metadata"].get("CF-Content-Type")
-                body = None if item["id"] in self.numbers else decode_body(item["body"], content_type)
-                message = self.number_of(item["id"], body)
+                message = self.numbers[item["id"]]
                 delivery = Delivery(message, self.kind(message), item["attempts"], process)
                 self.deliveries[item["lease_id"]] = delivery
                 process.deliveries.append(delivery)
@@ -239,10 +226,8 @@ class Truth(Record):
             self.honoured(call.payload, result)
             self.note(process, "request %d settles %s and %s", number, result["ackCount"], result["retryCount"])
         if call.path.endswith("/batch"):
-            is_renewal = f"/queues/{DEAD_LETTER_QUEUE_ID}/" not in call.path
-            bodies = [copy["body"] for copy in call.payload["messages"]]
-            copied = [self._note_copy(process, body, is_renewal=is_renewal) for body in bodies]
-            self.note(process, "request %d %s %s", number, "renews" if is_renewal else "copies", copied)
+            self._note_copies(process, call.payload["messages"], number, is_renewal=QUEUE_ID in call.path)
+            self.find_renewed()
         return None
 
     def honoured(self, payload: Any, result: Any) -> None:
@@ -252,24 +237,36 @@ class Truth(Record):
                 if item["lease_id"] not in result["warnings"]:
                     self.deliveries[item["lease_id"]].honoured = kind
 
-    def _note_copy(self, process: Triggerer, body: Any, *, is_renewal: bool) -> int:
-        number: int = self.number_of("", body) if "id" in body else body["number"]
-        mine = [delivery for delivery in process.deliveries if delivery.number == number]
-        delivery = next((d for d in reversed(mine) if d.attempt == body.get("attempts")), mine[-1])
-        delivery.is_copied = True
-        self.counts["renewals" if is_renewal else "copies"] += 1
-        if is_renewal:
-            self.check(self._may_delete(delivery), "%s is sent again, and nothing would delete it", delivery)
-            return number
-        verdicts = [verdict(watcher, delivery.kind) for watcher in (delivery.offered_to or {}).values()]
-        is_unwanted = delivery.unmatched == "dead_letter" and not any(verdicts)
-        is_right = None in verdicts or is_unwanted or self._may_delete(delivery)
-        self.check(is_right, "%s is dead-lettered, and nobody refused it", delivery)
-        return number
+    def _note_copies(self, process: Triggerer, copies: list[Any], number: int, *, is_renewal: bool) -> None:
+        copied = [delivery for copy in copies if (delivery := self._copied(process, copy)) is not None]
+        for delivery in copied:
+            delivery.is_copied = True
+            self.counts["renewals" if is_renewal else "copies"] += 1
+            deletes = self._scenario.deletes(delivery.attempt)
+            if is_renewal:
+                self.check(deletes, "%s is sent again, and could have been given back", delivery)
+                continue
+            verdicts = [verdict(watcher, delivery.kind) for watcher in (delivery.offered_to or {}).values()]
+            is_unwanted = delivery.unmatched == "dead_letter" and not any(verdicts)
+            is_right = None in verdicts or is_unwanted or deletes
+            self.check(is_right, "%s is dead-lettered, and nobody refused it", delivery)
+        verb = "sends again" if is_renewal else "copies"
+        self.note(process, "request %d %s %s", number, verb, [delivery.number for delivery in copied])
 
-    def _may_delete(self, delivery: Delivery) -> bool:
-        """Return whether Cloudflare may delete a message that is given back, as a watcher has to see it."""
-        return delivery.attempt >= (self._scenario.max_retries if self._scenario.knows_consumer else 3)
+    def _copied(self, process: Triggerer, copy: Any) -> Delivery | None:
+        """Return the delivery that a copy is of; None where it was copied before."""
+        body = copy["body"]
+        is_wrapped = "attempts" in body
+        message = self.numbers[body["id"]] if is_wrapped else body["number"]
+        found = [
+            delivery
+            for delivery in process.deliveries
+            if delivery.number == message
+            and not delivery.is_copied
+            and not delivery.honoured
+            and (not is_wrapped or delivery.attempt == body["attempts"])
+        ]
+        return found[-1] if found else None
 
     # -- judgement
 
@@ -295,12 +292,17 @@ class Truth(Record):
             last = max(deliveries, key=lambda delivery: delivery.attempt, default=None)
             if last is None or last.attempt <= self._scenario.max_retries:
                 raise Violation(f"message {number} is lost: nobody acked it, and Cloudflare had no reason to delete it")
-            is_told = last.is_announced or last.sent != "given back" or not self._scenario.knows_consumer
-            if not is_told:
-                raise Violation(f"message {number} is lost: Cloudflare deleted it, and the log does not say so")
+            if last.sent == "given back" and self._scenario.knows_consumer and not self._is_chosen(last):
+                raise Violation(f"message {number} is lost: it was given back, and Cloudflare deleted it")
             self.counts["deleted by Cloudflare after max_retries"] += 1
         if self._scenario.is_calm:
             self._judge_calm()
+
+    def _is_chosen(self, delivery: Delivery) -> bool:
+        """Return whether whoever set up the watchers chose that a message nobody wants may be deleted."""
+        verdicts = [verdict(watcher, delivery.kind) for watcher in (delivery.offered_to or {}).values()]
+        is_unwanted = delivery.unmatched == "retry" and not any(verdicts) and None not in verdicts
+        return is_unwanted or self._scenario.has_dead_letter_queue
 
     def judge_runs(self, runs: dict[str, list[set[int]]]) -> None:
         """
@@ -331,6 +333,8 @@ class Truth(Record):
                 self.check(all(runs[dag]), "%s has a run without messages", dag)
 
     def _judge_calm(self) -> None:
+        if any(self._scenario.pulls_nothing(watcher) for watcher in self.watchers.values()):
+            return
         stored: Counter[tuple[int, int]] = Counter()
         for delivery in self.deliveries.values():
             stored.update((number, delivery.number) for number in delivery.stored_for)

@@ -1,36 +1,28 @@
 """
 What other consumers of queues make of the same work: pull, handle, ack small messages with 50 ms added to each request.
 
-    python benchmarks/process_peers.py [--sdk PYTHON] [--cfq PYTHON] [--onestep PYTHON] [--sqs PYTHON]
+``BENCH_<PEER>`` names the Python of a peer, in an environment of its own; a peer without one is left out. A consumer
+measures itself from its start, imports excluded, until its last ack is answered. The loop on boto3 runs against moto's
+server, and sleeps the delay before each request, since moto has none.
 
-Each option names a Python that has the peer: ``cloudflare``; ``cfq``; ``onestep-cf-queues``; ``boto3`` and
-``moto[server]``. Peers without one are left out. Every consumer runs in a process of its own, against the emulator in
-another (the loop on boto3: against moto's server, the delay being slept before each request, since moto has none). It
-takes its own time and CPU, from its start, imports excluded, until its last ack is answered.
-
-Requests are counted by the emulator, for boto3 by its own events. What Cloudflare bills are operations: one for each
-64 KB written, read and deleted, so a small message that is sent, delivered once and acked costs three, and a pull that
-finds nothing costs one; the queue holds more than is handled, so that here none does. A message that was delivered and
-not acked will be delivered and billed again.
+The emulator counts the requests; for boto3 its own events do. Cloudflare bills operations: one for each 64 KB written,
+read and deleted. The queue holds more than is handled, so that no pull finds nothing. A message that was delivered and
+not acked is delivered and billed again.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-import requests
-from process_throughput import connection, control_url, fill, start_emulator
-from rich.console import Console
-from rich.table import Table
+from benchmarks.stage import Row, emulator, run_python
+
+if TYPE_CHECKING:
+    from benchmarks.rows import Effort
 
 DELAY_MS = 50
 SPARE = 5_000
@@ -175,71 +167,48 @@ CONSUMERS = (
 )
 
 
-def main() -> None:
-    """Measure all consumers that there is a Python for, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for peer in dict.fromkeys(consumer.peer for consumer in CONSUMERS if consumer.peer):
-        parser.add_argument(f"--{peer}", metavar="PYTHON")
-    pythons = {"": sys.executable, **vars(parser.parse_args())}
-    columns = ("who", "version", "messages/s", "CPU s", "requests", "billed", "not acked")
-    title = f"{DELAY_MS} ms added to each request; CPU, requests and billed operations per 1,000 messages"
-    table = Table(*columns, title=title)
+def rows(effort: Effort) -> Iterator[Row]:
+    """
+    Yield the figures of each consumer that there is an environment for.
+
+    :param effort: how many messages each gets.
+    """
     for consumer in CONSUMERS:
-        if pythons[consumer.peer]:
-            table.add_row(consumer.name, *measure(consumer, pythons[consumer.peer]))
-    Console(width=130).print(table)
+        python = os.environ.get(f"BENCH_{consumer.peer.upper()}") if consumer.peer else sys.executable
+        if python:
+            yield from measure(consumer, python, effort.count(consumer.messages))
 
 
-def measure(consumer: Consumer, python: str) -> list[str]:
-    """Let a consumer work, and return its row."""
-    with emulator() as cloudflare:
-        fill(cloudflare, consumer.messages + SPARE, DELAY_MS)
-        result = run(consumer, python, cloudflare)
-        log, state = get(cloudflare, "requests"), get(cloudflare, "state")
+def measure(consumer: Consumer, python: str, count: int) -> Iterator[Row]:
+    """
+    Let a consumer work, and yield its rows.
+
+    :param consumer: which.
+    :param python: the interpreter that has it.
+    :param count: how many messages it handles.
+    """
+    with emulator() as cloudflare, tempfile.TemporaryDirectory() as home:
+        if consumer.peer != "sqs":
+            cloudflare.fill(count + SPARE)
+            cloudflare.delay(DELAY_MS)
+        environment = {**os.environ, "AIRFLOW_HOME": home, **cloudflare.environment}
+        result = run_python(["-c", BEGIN + consumer.script, cloudflare.queue_id, str(count)], environment, python)
+        log, state = cloudflare.control("requests"), cloudflare.control("state")
+    name = f"{consumer.name} ({result['package']})" if result["package"] else consumer.name
     thousands = result["done"] / 1000
-    row = [result["package"] or "", f"{result['done'] / result['seconds']:,.0f}", f"{result['cpu'] / thousands:.2f}"]
+    yield Row(f"{name}: messages/s, {DELAY_MS} ms", result["done"] / result["seconds"])
+    yield Row(f"{name}: CPU s per 1,000 messages", result["cpu"] / thousands)
     if result["requests"] is not None:  # SQS bills requests
-        return [*row, *[f"{result['requests'] / thousands:,.0f}"] * 2, "0"]
-    calls = [request for request in log if request["path"].endswith(("/pull", "/ack"))]
-    if len(calls) == len(log):
-        raise SystemExit(f"{consumer.name}: more requests than the emulator remembers; give it fewer messages")
+        yield Row(f"{name}: requests and billed operations per 1,000", result["requests"] / thousands)
+        return
     totals = state["queues"][0]["totals"]
-    billed = result["done"] + totals["delivered"] + totals["acked"]
-    not_acked = totals["delivered"] - totals["acked"]
-    return [*row, f"{len(calls) / thousands:,.0f}", f"{billed / thousands:,.0f}", f"{not_acked:,}"]
-
-
-@contextlib.contextmanager
-def emulator() -> Iterator[dict[str, Any]]:
-    """Run the emulator."""
-    process, cloudflare = start_emulator()
-    try:
-        yield cloudflare
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def get(cloudflare: dict[str, Any], what: str) -> Any:
-    """Read from the control paths of the emulator."""
-    return requests.get(f"{control_url(cloudflare)}/{what}", timeout=60).json()
-
-
-def run(consumer: Consumer, python: str, cloudflare: dict[str, Any]) -> dict[str, Any]:
-    """Run a consumer in a process of its own, and return what it says of itself."""
-    environment = {
-        **os.environ,
-        "AIRFLOW_HOME": tempfile.mkdtemp(),
-        "AIRFLOW_CONN_CLOUDFLARE_DEFAULT": json.dumps(connection(cloudflare)),
-        "CLOUDFLARE_BASE_URL": cloudflare["base_url"],
-        "CF_TOKEN": cloudflare["api_token"],
-        "CF_ACCOUNT": cloudflare["account_id"],
-    }
-    command = [python, "-c", BEGIN + consumer.script, cloudflare["queues"]["bench"], str(consumer.messages)]
-    output = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True, timeout=600).stdout
-    answer: dict[str, Any] = json.loads(output.rpartition("RESULT")[2].splitlines()[0])
-    return answer
-
-
-if __name__ == "__main__":
-    main()
+    calls = sum(request["path"].endswith(("/pull", "/ack")) for request in log)
+    billed = (result["done"] + totals["delivered"] + totals["acked"]) / thousands
+    mine = not consumer.peer
+    if len(log) - calls > 1:  # else the emulator forgot the first ones
+        few = calls / thousands
+        yield Row(f"{name}: requests per 1,000", few, "<= 22" if mine else "", few <= 22 if mine else None)
+    yield Row(
+        f"{name}: billed operations per 1,000", billed, "<= 3,000" if mine else "", billed <= 3_000 if mine else None
+    )
+    yield Row(f"{name}: delivered, not acked", totals["delivered"] - totals["acked"])

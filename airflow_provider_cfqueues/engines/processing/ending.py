@@ -1,0 +1,65 @@
+"""When a run ends that is told to: without haste, or within its grace and a second if it is killed."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+END_SECONDS = 1
+"""How long after the grace a run that is killed is over, whatever handlers and API do."""
+SETTLE_SECONDS = 0.7
+"""How long after the grace requests are waited for: the rest of the second is for what comes after."""
+CLEAN_UP_SECONDS = 1
+"""How long tasks that handlers left behind may clean up at an end that has no haste."""
+
+
+class Ending:
+    """
+    The end of one run.
+
+    :param grace: seconds that running handlers get if the run is killed.
+    """
+
+    def __init__(self, grace: float) -> None:
+        self._grace = grace
+        self._grace_ends: float | None = None
+        self.is_stopping = False
+        self.is_killed = False
+        self.by: float | None = None
+        """When a run that is killed is over at the latest, by ``time.monotonic``; whoever waits gives up then."""
+        self.is_over = False
+
+    def stop(self, *, killed: bool) -> None:
+        """
+        Stop; safe from any thread and from a signal handler.
+
+        :param killed: in haste.
+        """
+        self.is_stopping = True
+        if killed and not self.is_killed:
+            self.by = monotonic() + self._grace + END_SECONDS
+            self.is_killed = True
+
+    def notice(self, now: float) -> bool:
+        """
+        Return whether the run was killed since the last time that this was asked; the grace begins then.
+
+        :param now: the time of the engine's loop.
+        """
+        if not self.is_killed or self._grace_ends is not None:
+            return False
+        self._grace_ends = now + self._grace
+        return True
+
+    def seconds_left(self, now: float, beyond_grace: float) -> float | None:
+        """
+        Return how long something may still take; None = as long as it needs.
+
+        :param now: the time of the engine's loop.
+        :param beyond_grace: seconds that it gets after the grace.
+        """
+        return None if self._grace_ends is None else self._grace_ends + beyond_grace - now
+
+    @property
+    def clean_up_seconds(self) -> float:
+        """How long the end waits for what handlers left behind."""
+        return CLEAN_UP_SECONDS if self._grace_ends is None else 0
