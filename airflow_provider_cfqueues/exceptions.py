@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, ClassVar
 
+from airflow_provider_cfqueues.texts import printable
+
 _LISTED_IN_TEXT = 100
 
 
@@ -22,7 +24,7 @@ def shorten_lease(lease_id: str) -> str:
 
     :param lease_id: the lease ID, of any length.
     """
-    return lease_id if len(lease_id) <= 24 else f"{lease_id[:8]}…{lease_id[-12:]}"
+    return printable(lease_id if len(lease_id) <= 24 else f"{lease_id[:8]}…{lease_id[-12:]}")
 
 
 def list_leases(lease_ids: Sequence[str]) -> str:
@@ -133,7 +135,7 @@ class CloudflareQueuesError(Exception):
         """Return the text without ``progress``, which may list many items."""
         facts = f" ({', '.join(self._facts())})" if self._facts() else ""
         remedy = self.remedy.replace("QUEUE_NAME", self.queue_name) if self.queue_name else self.remedy
-        return f"{self.message.rstrip('.')}{facts}. {remedy}"
+        return printable(f"{self.message.rstrip('.')}{facts}. {remedy}")
 
     def add(self, more: str = "", /, **facts: Any) -> None:
         """

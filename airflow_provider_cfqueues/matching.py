@@ -129,6 +129,21 @@ def parse_match(match: Match) -> list[Condition]:
     return [_parse(text) for text in conditions]
 
 
+def refuse_functions(match: Match) -> None:
+    """
+    Refuse a condition that names a function: for what a template rendered to, as that imports and runs code.
+
+    :param match: the conditions.
+    :raises ValueError: one of them names a function.
+    """
+    if named := [condition.text for condition in parse_match(match) if condition.kind == "function"]:
+        msg = (
+            f"match rendered to {named[0]!r}, but a template may not name a function: whoever triggers the DAG "
+            "could run any code. Write the function into the DAG itself, or use 'literal:' or 'jsonpath:'"
+        )
+        raise ValueError(msg)
+
+
 def _parse(text: str) -> Condition:
     kind, colon, subject = text.partition(":")
     if not colon or kind not in _KINDS:

@@ -29,11 +29,35 @@ def to_reason(value: Any, limit: int = MAX_REASON) -> str:
     :param value: anything, also what cannot be turned into text.
     :param limit: the longest line, in characters.
     """
-    try:
-        text = str(value)
-    except BaseException as error:  # noqa: BLE001 - whatever the object does, its message goes on
-        text = f"(no text: its __str__ raised {type(error).__name__})"
+    text = _text(value)
     if isinstance(value, BaseException):
         text = f"{type(value).__name__}: {text}" if text else type(value).__name__
     shown = printable(text[: limit + 1])
     return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
+
+
+def with_printable_text(error: BaseException) -> BaseException:
+    """
+    Return an exception whose traceback can be logged: itself, or a copy of its class name and printable text.
+
+    A traceback shows the text of an exception and of its causes as they are, and some of Airflow's logging raises an
+    error of its own for text that no codec accepts.
+
+    :param error: the exception.
+    """
+    seen: list[BaseException] = []
+    each: BaseException | None = error
+    while each is not None and each not in seen:
+        if not _text(each).isprintable():
+            stand_in = type(type(error).__name__, (Exception,), {"__module__": type(error).__module__})
+            return stand_in(printable(_text(error))).with_traceback(error.__traceback__)  # type: ignore[no-any-return]
+        seen.append(each)
+        each = each.__cause__ or each.__context__
+    return error
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value)
+    except BaseException as error:  # noqa: BLE001 - whatever the object does, its message goes on
+        return f"(no text: its __str__ raised {type(error).__name__})"

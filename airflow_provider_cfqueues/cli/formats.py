@@ -23,15 +23,6 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
     return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def printable(text: str) -> str:
-    """
-    Return a text as a terminal may get it: what is not printable is escaped, whoever wrote it.
-
-    :param text: the text.
-    """
-    return "".join(part if part.isprintable() else part.encode("unicode_escape").decode() for part in text)
-
-
 def write_all(descriptor: int, data: bytes, name: str) -> None:
     """
     Write without a buffer, so that an error is the error of what was to be written.

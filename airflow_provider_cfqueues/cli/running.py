@@ -14,9 +14,9 @@ from contextlib import contextmanager, redirect_stdout
 from typing import Any, TextIO
 
 from airflow_provider_cfqueues._compat import AirflowException
-from airflow_provider_cfqueues.cli.formats import printable
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+from airflow_provider_cfqueues.texts import printable
 
 FAILED, MISUSED, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
 """Exit codes; the last two are what shells show for SIGINT and SIGPIPE."""

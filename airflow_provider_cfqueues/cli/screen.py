@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from airflow_provider_cfqueues.cli.formats import number, printable, to_json, write_all
+from airflow_provider_cfqueues.cli.formats import number, to_json, write_all
+from airflow_provider_cfqueues.texts import printable
 
 WIDTH_OF_A_FILE = 200
 WRAPPED = ("body", "detail")

@@ -150,7 +150,7 @@ def open_sink(path: str, stdout: TextIO, tell: Callable[[str], None]) -> Iterato
         sink.prepare(tell)
         yield sink
         return
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         sink = Sink(descriptor, path, is_file=stat.S_ISREG(os.fstat(descriptor).st_mode))
         sink.prepare(tell)

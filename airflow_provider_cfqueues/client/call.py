@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from airflow_provider_cfqueues import exceptions as errors
 from airflow_provider_cfqueues.bodies import decode_json, encode_json
+from airflow_provider_cfqueues.texts import printable
 
 log = logging.getLogger(__name__)
 
@@ -182,11 +183,11 @@ class Call(Generic[T]):
             "status": answer.status,
             "codes": [item["code"] for item in problems if isinstance(item.get("code"), int)],
             "messages": [text_of(item) for item in problems],
-            "pointers": [str(pointer) for pointer in pointers if pointer],
+            "pointers": [printable(pointer) for pointer in pointers if pointer],
             "documentation_urls": [
-                str(item["documentation_url"]) for item in problems if item.get("documentation_url")
+                printable(item["documentation_url"]) for item in problems if item.get("documentation_url")
             ],
-            "ray_id": answer.headers.get("cf-ray"),
+            "ray_id": printable(answer.headers.get("cf-ray", "")) or None,
             "retry_after": _retry_after(answer.headers),
         }
 
@@ -285,11 +286,11 @@ def exhaust(reading: Generator[None, None, T]) -> T:
 
 def text_of(item: Any) -> str:
     """
-    Return a message that is a string here and ``{"code", "message"}`` there.
+    Return a message that is a string here and ``{"code", "message"}`` there, as a line that can be logged.
 
     :param item: the message.
     """
-    return str(item.get("message", item)) if isinstance(item, Mapping) else str(item)
+    return printable(item.get("message", item) if isinstance(item, Mapping) else item)
 
 
 def _excerpt(content: bytes, secret: str) -> str:

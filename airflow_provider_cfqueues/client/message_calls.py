@@ -21,6 +21,7 @@ from airflow_provider_cfqueues.models import (
     QueueMetrics,
     SendResult,
 )
+from airflow_provider_cfqueues.texts import printable
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +164,7 @@ def _each_once(items: list[dict[str, Any]], queue_id: str) -> list[dict[str, Any
     leases: set[str] = set()
     ids: set[str] = set()
     for item in items:
-        lease_id, message_id = item["lease_id"], str(item.get("id") or "")
+        lease_id, message_id = item["lease_id"], printable(item.get("id") or "")
         is_known = lease_id in leases or (message_id != "" and message_id in ids)
         (twice.append(lease_id) if is_known else once.append(item))
         leases.add(lease_id)
@@ -188,9 +189,9 @@ def _content(item: Mapping[str, Any]) -> dict[str, Any]:
     try:
         body = decode_body(raw, content_type)
     except ValueError as error:
-        body_error = str(error)
+        body_error = printable(error)
     return {
-        "id": str(item.get("id") or ""),
+        "id": printable(item.get("id") or ""),
         "body": body,
         "attempts": reading.read_count(item.get("attempts")),
         "timestamp": reading.read_time(item.get("timestamp_ms")),

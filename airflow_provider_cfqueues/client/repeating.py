@@ -15,6 +15,7 @@ import tenacity
 from airflow_provider_cfqueues.client.call import Answer, Call
 from airflow_provider_cfqueues.client.settings import Settings
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+from airflow_provider_cfqueues.texts import printable
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +160,7 @@ class Tries(Generic[T]):
             state.attempt_number + 1,
             self._policy.max_seconds,
             f"; {before} more requests failed like this since the last such line" if before else "",
-            getattr(error, "message", ""),
+            printable(getattr(error, "message", "")),
         )
 
 

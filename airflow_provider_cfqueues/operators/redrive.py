@@ -38,7 +38,8 @@ class QueueRedriveOperator(QueueOperator):
     :param target_queue_id: ID of the queue that gets the messages; exactly one of it and its name is given.
     :param target_queue_name: name of that queue.
     :param match: which messages to move; a condition as text, ``literal:…``, ``jsonpath:…`` or ``function:…`` (see
-        :mod:`~airflow_provider_cfqueues.matching`), or a list of them. It sees a message as it lies in the queue.
+        :mod:`~airflow_provider_cfqueues.matching`), or a list of them. It sees a message as it lies in the queue. A
+        template may not render to ``function:…``: whoever triggers the DAG could choose code to run.
     :param unwrap: send what :class:`~airflow_provider_cfqueues.operators.queues.QueueProcessOperator` wrote about a
         rejected message as the message that it was.
     :param messages_per_second: move no more than that; None = about 300, which the API's limit on calls allows.
@@ -95,6 +96,7 @@ class QueueRedriveOperator(QueueOperator):
         self.target_queue_id = target_queue_id
         self.target_queue_name = target_queue_name
         self.match = match
+        self._written_match = match
         self.unwrap = unwrap
         self.messages_per_second = messages_per_second
         self.max_messages = max_messages
@@ -136,7 +138,10 @@ class QueueRedriveOperator(QueueOperator):
     def _options(self) -> RedriveOptions:
         from airflow_provider_cfqueues import arguments
         from airflow_provider_cfqueues.engines.redriving.options import RedriveOptions
+        from airflow_provider_cfqueues.matching import refuse_functions
 
+        if self.match != self._written_match:
+            refuse_functions(self.match)
         rate = arguments.parse_optional(arguments.parse_number, self.messages_per_second, "messages_per_second")
         if rate is not None and rate <= 0:
             msg = f"messages_per_second must be above 0, not {self.messages_per_second!r}"

@@ -65,7 +65,7 @@ def test_the_size_is_that_of_utf_8_not_of_escapes(hook, queue):
     assert hook.send(queue, [{"text": "ж" * 60_000}]).sent_count == 1
 
 
-@pytest.mark.parametrize("body", [{"n": float("nan")}, {"n": object()}, {"n": b"bytes"}, "\ud800"])
+@pytest.mark.parametrize("body", [{"n": float("nan")}, {"n": object()}, {"n": b"bytes"}])
 def test_what_is_no_json_is_refused_before_anything_is_sent(hook, cf, queue, body):
     with pytest.raises(ValueError, match=r"messages\[0\].*JSON"):
         hook.send(queue, [body])

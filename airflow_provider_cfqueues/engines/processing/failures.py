@@ -10,6 +10,7 @@ from typing import Any
 import airflow_provider_cfqueues
 from airflow_provider_cfqueues.engines.settlement import Handled, Kind, Settlement, Situation
 from airflow_provider_cfqueues.models import DEFAULT_MAX_RETRIES
+from airflow_provider_cfqueues.texts import with_printable_text
 
 MAX_LISTED = 100
 MAX_KINDS = 1_000
@@ -66,7 +67,10 @@ class FailureLog:
         if len(self._kinds) < MAX_KINDS:
             self._kinds[kind] = Repeats(message.id)
         log = self._log.error if settlement.kind is Kind.UNCONFIRMED else self._log.warning
-        info = None if error is None else (type(error), error, _without_ours(error.__traceback__))
+        info = None
+        if error is not None:
+            shown = with_printable_text(error)
+            info = (type(shown), shown, _without_ours(error.__traceback__))
         log("Message %s (delivery %s of %s) %s", message.id, message.attempts, self._deliveries, text, exc_info=info)
 
     def tell(self) -> None:
