@@ -102,7 +102,9 @@ class _SupervisorRuns:
         try:
             return bool(self._ask(GetDag(dag_id=self._dag_id)).is_paused)
         except _RefusedError as error:
-            raise error.of_the_dag(self._dag_id) from error
+            if error.is_about_the_dag:
+                raise _no_run(self._dag_id, error.text) from error
+            raise
 
     def start(self, run_id: str, conf: dict[str, Any], *, clear: bool = False) -> bool:
         from airflow.sdk.execution_time.comms import ErrorResponse, TriggerDagRun
@@ -120,7 +122,9 @@ class _SupervisorRuns:
         except _RefusedError as error:
             if error.reason == "value_error":
                 raise ValueError(error.text) from error
-            raise error.of_the_dag(self._dag_id) from error
+            if error.is_about_the_dag:
+                raise _no_run(self._dag_id, error.text) from error
+            raise
         return not isinstance(answer, ErrorResponse)
 
     def clear(self, run_id: str, conf: dict[str, Any]) -> None:
@@ -177,11 +181,14 @@ class _RefusedError(RuntimeError):
         self.reason = known.get("reason")
         self.text = str(known.get("message") or text)
 
-    def of_the_dag(self, dag_id: str) -> Exception:
-        """Return the error for a DAG that cannot be run; itself if it says nothing of the DAG."""
-        if self.status not in (_NOT_FOUND, _BAD_REQUEST):
-            return self
-        return LookupError(f"Airflow starts no run of DAG {dag_id!r}: {self.text}")
+    @property
+    def is_about_the_dag(self) -> bool:
+        """Whether the DAG is not there, has import errors, or may not be started by a task."""
+        return self.status in (_NOT_FOUND, _BAD_REQUEST)
+
+
+def _no_run(dag_id: str, why: object) -> LookupError:
+    return LookupError(f"Airflow starts no run of DAG {dag_id!r}: {why}")
 
 
 class _DatabaseRuns:
@@ -199,7 +206,7 @@ class _DatabaseRuns:
 
         model = DagModel.get_current(self._dag_id)
         if model is None:
-            raise LookupError(f"Airflow starts no run of DAG {self._dag_id!r}: there is no such DAG")
+            raise _no_run(self._dag_id, "there is no such DAG")
         return model
 
     def is_paused(self) -> bool | None:
@@ -220,7 +227,7 @@ class _DatabaseRuns:
                 if self.exists(run_id):
                     return False  # else another run has this date, and the next microsecond is free
             except known.DagNotFound as error:
-                raise LookupError(f"Airflow starts no run of DAG {self._dag_id!r}: {error}") from error
+                raise _no_run(self._dag_id, error) from error
             except known.ParamValidationError as error:
                 raise ValueError(str(error)) from error
             else:

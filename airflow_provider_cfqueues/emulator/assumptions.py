@@ -58,7 +58,7 @@ ASSUMPTIONS: dict[str, Assumption] = {
     "attempts": Assumption(
         "`attempts` counts deliveries. A message is delivered at most `max_retries` + 1 times, as the pricing"
         " page reckons; the page on pull consumers says `max_retries` times. When the last delivery is retried"
-        " or its lease ends, the message goes to the dead-letter queue, or is deleted where none is set.",
+        " or its lease ends, the message goes to the dead-letter queue, or is deleted if none is set.",
         ("max-retries-plus-1", "max-retries"),
     ),
     "last-delivery": Assumption(
@@ -78,7 +78,7 @@ ASSUMPTIONS: dict[str, Assumption] = {
     ),
     "dead-letter-attempts": Assumption("The attempts of a dead-lettered message start again.", ("restart", "continue")),
     "dead-letter-queue": Assumption(
-        "The dead-letter queue is made together with the consumer that names it, and again when it is missing."
+        "The dead-letter queue is created together with the consumer that names it, and again if it is missing."
     ),
     "retention": Assumption(
         "A message older than the retention period is deleted whatever its state, and not dead-lettered."

@@ -44,10 +44,10 @@ class BrokerMachine(RuleBasedStateMachine):
         self.settled: set[str] = set()
         self.lossy = False
 
-    @initialize(dead_letters=st.booleans())
-    def make_queues(self, dead_letters):
+    @initialize(dead_letters=st.booleans(), retry_delay=st.sampled_from([0, 7.5]))
+    def make_queues(self, dead_letters, retry_delay):
         brief = QueueSettings(message_retention_period=RETENTION)
-        consumer = ConsumerSettings(max_retries=MAX_RETRIES, visibility_timeout_ms=20_000)
+        consumer = ConsumerSettings(max_retries=MAX_RETRIES, retry_delay=retry_delay, visibility_timeout_ms=20_000)
         self.queues = [self.broker.queues.create(name, settings=brief).id for name in ("dead", "work")]
         names = ["", "dead" if dead_letters else ""]
         for queue, dead_letter_queue in zip(self.queues, names, strict=True):

@@ -138,6 +138,15 @@ def test_the_next_try_waits_for_what_an_earlier_one_handled_until_its_leases_end
     assert (state(cf)["backlog_count"], store.values) == (0, {})
 
 
+def test_the_next_try_waits_for_the_consumers_retry_delay_after_those_leases(cf, send, die, process):
+    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], retry_delay=2)
+    send("a", "b")
+    die(visibility_timeout=1)
+    cf.add_fault("ack", **REFUSED)
+    report, seen = process(visibility_timeout=1)
+    assert (seen, report["acked_from_journal"], report["acked"]) == ([], 2, 0)
+
+
 def test_what_was_handled_with_another_outcome_is_never_acked_by_the_journal(cf, send, die, process):
     send("done", "retry", "reject", "raise")
     outcomes = {"retry": Retry(0), "reject": Reject("no"), "raise": RuntimeError("no")}

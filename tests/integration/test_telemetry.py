@@ -117,6 +117,7 @@ def calls_of_the_api():
         "lease_seconds": 1,
         "messages": [],
         "repeat_ambiguous": False,
+        "consumer_id": "5d41402abc4b2a76b9719d911017c592",
         "consumer": Consumer(type="http_pull", consumer_id="5d41402abc4b2a76b9719d911017c592"),
         "name": "orders",
         "settings": {},

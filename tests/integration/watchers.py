@@ -95,18 +95,24 @@ class Runs:
     def __init__(self, triggerer, dags):
         self.of = {dag: [] for dag in dags}
         self.is_away = False
+        self.pass_seconds = 2
         self._triggerer = triggerer
         self._dags = dags
         self._rows = {}
         self._stored = []
         triggerer.when_stored = self._queue
 
+    def watch_too(self, watcher):
+        """Schedule all DAGs on the asset of another watcher as well."""
+        for watchers in self._dags.values():
+            watchers.append(watcher)
+
     def _queue(self, number, payload):
         self._stored.append((number, payload))
         for dag, watchers in self._dags.items():
             if number in watchers:
                 self._rows.setdefault(dag, len(self._stored))
-        asyncio.get_running_loop().call_later(2, self.pass_once)
+        asyncio.get_running_loop().call_later(self.pass_seconds, self.pass_once)
 
     def pass_once(self):
         """Make a run of each DAG that is queued, of the events up to the one that queued it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 from airflow_provider_cfqueues.emulator.conformance import report
 from airflow_provider_cfqueues.emulator.conformance.api import CLOUDFLARE, MAX_OPERATIONS, Api, StopProbing
 from airflow_provider_cfqueues.emulator.conformance.lab import PREFIX
-from airflow_provider_cfqueues.emulator.conformance.run import FACTS, MAX_SECONDS, Moving, Waiting, run
+from airflow_provider_cfqueues.emulator.conformance.run import FACTS, MAX_SECONDS, Moving, Outcome, Waiting, run
 from airflow_provider_cfqueues.emulator.options import ACCOUNT_ID, API_TOKEN, PROGRAM
 
 if TYPE_CHECKING:
@@ -49,34 +50,45 @@ def main(arguments: Sequence[str]) -> int:
     if options.report and options.report.suffix not in ("", ".md", ".json"):
         made.error(f"--report {options.report}: name a file that ends in .md; the JSON is written beside it")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # it deletes the queues, too
-    with ExitStack() as stack:
-        try:
-            api, moved = _endpoint(options, stack)
-            _check(api)
-        except (ValueError, OSError, HTTPException, StopProbing) as error:
-            made.error(str(error))
-        _say(
-            f"{len(FACTS)} facts about {api.host}: about {OPERATIONS} operations (at most {MAX_OPERATIONS:,}) and "
-            f"{'a moment, since its clock is moved' if moved else f'{MINUTES} minutes (at most {MAX_SECONDS // 60})'}."
-            f" Queues are named {PREFIX}…; Ctrl-C deletes them and stops."
-        )
-        try:
+    try:
+        with ExitStack() as stack:
+            try:
+                api, moved = _endpoint(options, stack)
+                _check(api)
+            except (ValueError, OSError, HTTPException, ImportError, StopProbing) as error:
+                made.error(str(error))
+            _announce(api, moved)
             outcome = run(api, Moving(api) if moved else Waiting(api), say=_say)
-        except KeyboardInterrupt:
-            _say("Stopped.")
-            return 2
-        except (OSError, HTTPException) as error:
-            _say(f"{api.host} does not answer any more: {type(error).__name__}")
-            return 2
-        day = f"{datetime.now(timezone.utc):%Y-%m-%d}"
-        endpoint = "this emulator" if not (options.base_url or options.cloudflare) else api.host
-        _write(
-            options.report, *(api.hide(form(outcome, endpoint, day)) for form in (report.as_markdown, report.as_json))
-        )
-        _say(report.summary(outcome))
-        if outcome.left:
-            _say(f"Could not be deleted: {', '.join(outcome.left)}")
+            _report(options, api, outcome)
+    except KeyboardInterrupt:
+        _say("Stopped.")
+        return 2
+    except (OSError, HTTPException) as error:
+        _say(f"It could not go on: {type(error).__name__}: {error}")
+        return 2
     return 1 if outcome.differences else 0
+
+
+def _announce(api: Api, moved: bool) -> None:
+    time = "a moment, since its clock is moved" if moved else f"{MINUTES} minutes (at most {MAX_SECONDS // 60})"
+    _say(
+        f"{len(FACTS)} facts about {api.host}: about {OPERATIONS} operations (at most {MAX_OPERATIONS:,}) and {time}."
+        f" Queues are named {PREFIX}…; Ctrl-C deletes them and stops."
+    )
+
+
+def _report(options: argparse.Namespace, api: Api, outcome: Outcome) -> None:
+    day = f"{datetime.now(timezone.utc):%Y-%m-%d}"
+    endpoint = api.host if options.base_url or options.cloudflare else "this emulator"
+    texts = [api.hide(form(outcome, endpoint, day)) for form in (report.as_markdown, report.as_json)]
+    if options.report is None:
+        print(texts[0])
+    else:
+        for text, suffix in zip(texts, (".md", ".json"), strict=True):
+            options.report.with_suffix(suffix).write_text(text, encoding="utf-8")
+    _say(report.summary(outcome))
+    if outcome.left:
+        _say(f"Could not be deleted: {', '.join(outcome.left)}")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -113,6 +125,9 @@ def _endpoint(options: argparse.Namespace, stack: ExitStack) -> tuple[Api, bool]
     token = os.environ.get("CLOUDFLARE_API_TOKEN") or (API_TOKEN if local else None)
     if not account_id or not token:
         raise ValueError("set CLOUDFLARE_API_TOKEN, and CLOUDFLARE_ACCOUNT_ID or --account-id")
+    if not (re.fullmatch(r"[!-~]+", token) and re.fullmatch(r"[\w-]{1,32}", account_id, re.ASCII)):
+        # Not shown: http.client would show all of it.
+        raise ValueError("CLOUDFLARE_API_TOKEN or the account has a character that none has, such as a line break")
     api = Api(base_url, account_id, token)
     stack.callback(api.close)
     return api, local and "now_ms" in api.call("GET", "/_emulator/state", headers={}, raw=True).body
@@ -126,15 +141,6 @@ def _check(api: Api) -> None:
             f"{api.host} refuses to list the queues of the account ({answer}): check that the token is allowed to edit "
             "Queues, and that the account is its own"
         )
-
-
-def _write(path: Path | None, markdown: str, json_text: str) -> None:
-    if path is None:
-        print(markdown)
-        return
-    path.with_suffix(".md").write_text(markdown, encoding="utf-8")
-    path.with_suffix(".json").write_text(json_text, encoding="utf-8")
-    _say(f"Wrote {path.with_suffix('.md')} and {path.with_suffix('.json')}")
 
 
 def _say(text: str) -> None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from airflow_provider_cfqueues.emulator.conformance import (  # noqa: F401 -- each registers its probes
     access,
+    backlog,
     bodies,
     deliveries,
     leases,
-    moves,
     queues,
     settings,
 )

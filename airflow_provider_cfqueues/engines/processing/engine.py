@@ -193,7 +193,7 @@ class Engine:
         while not all(task.done() for task in tasks):
             if self._ending.notice(now := self._clock()):
                 self._log.warning(
-                    "The task is killed: %d messages that wait are given back, %d that are being handled get %g s",
+                    "The task is killed: %d messages that wait are given back, %d that handlers have get %g s",
                     len(self._holding.waiting),
                     len(self._holding) - len(self._holding.waiting),
                     self._options.grace,
@@ -257,7 +257,8 @@ class Engine:
     def _await_earlier_leases(self) -> None:
         """Put off the end by ``idle_timeout`` while messages that an earlier try handled may still be leased."""
         if self._journal is not None:
-            seconds = self._journal.seconds_leased(self._options.visibility_timeout)
+            away = self._options.visibility_timeout + (self._situation.known.retry_delay or 0)
+            seconds = self._journal.seconds_away(away)
             self._idling.not_before(self._clock() + seconds if seconds else 0)
 
     def _ack_again(self, message: Message) -> bool:

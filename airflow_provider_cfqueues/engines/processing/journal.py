@@ -111,14 +111,14 @@ class Journal:
         if self._entries.pop(message.id, None):
             self._changed.set()
 
-    def seconds_leased(self, visibility_timeout: float) -> float:
+    def seconds_away(self, away: float) -> float:
         """
-        Return for how long messages that an earlier try handled may be leased: they come after that, and not before.
+        Return until when messages that an earlier try handled may not come: they come after that, and not before.
 
-        :param visibility_timeout: seconds that the leases of that try lasted.
+        :param away: seconds that a message is away after it was pulled: its lease, and the consumer's ``retry_delay``.
         """
         last = max((entry.at for entry in self._inherited.values()), default=None)
-        return 0 if last is None else max(0.0, last + 1 + visibility_timeout - self._now().timestamp())
+        return 0 if last is None else max(0.0, last + 1 + away - self._now().timestamp())
 
     @asynccontextmanager
     async def kept(self, queue: MessageQueue, report: Report) -> AsyncIterator[None]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+from airflow_provider_cfqueues.models import UNKNOWN_CONSUMER, Consumer
 from simulation.watching.matches import KINDS, LARGEST_EVENT, MATCHES
 
 ACK_TIMEOUT = 20.0
@@ -153,9 +154,25 @@ class Scenario:
     scheduler_away: tuple[float, float] | None
 
     @property
+    def consumer(self) -> Consumer:
+        """The queue's consumer."""
+        dead_letter_queue = "dead" if self.has_dead_letter_queue else None
+        return Consumer(type="http_pull", max_retries=self.max_retries, dead_letter_queue=dead_letter_queue)
+
+    @property
     def has_one_stream(self) -> bool:
         """Whether all watchers share one stream."""
         return len({watcher.conn_id for watcher in self.watchers}) == 1
+
+    def pulls_nothing(self, watcher: Watcher) -> bool:
+        """Return whether a watcher refuses a queue that would delete what it does not want."""
+        is_kept = self.has_dead_letter_queue or watcher.unmatched in ("ack", "retry")
+        return MATCHES[watcher.match] is not None and not is_kept
+
+    def deletes(self, attempts: int) -> bool:
+        """Return whether a message may be deleted when it is given back, as far as the watchers know."""
+        consumer = self.consumer if self.knows_consumer else UNKNOWN_CONSUMER
+        return consumer.is_last_delivery(attempts) and consumer.dead_letter_queue is None
 
     def is_sure_of_runs(self, watcher: Watcher) -> bool:
         """

@@ -11,7 +11,6 @@ from airflow.triggers.shared_stream import SharedStreamProducer
 from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.watching.source import OpenQueue
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
-from airflow_provider_cfqueues.models import Consumer
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
 from simulation.network import Hook
 from simulation.process import DEAD_LETTER_QUEUE_ID, QUEUE_ID
@@ -48,7 +47,7 @@ class SimulatedSource:
             visibility_timeout=self._visibility_timeout,
             dead_letter_queue_id=DEAD_LETTER_QUEUE_ID if scenario.has_dead_letter_queue else None,
         )
-        consumer = Consumer(type="http_pull", max_retries=scenario.max_retries) if scenario.knows_consumer else None
+        consumer = scenario.consumer if scenario.knows_consumer else None
         return OpenQueue(queue_id=QUEUE_ID, calls=calls, consumer=consumer)
 
     async def aclose(self) -> None:

@@ -7,6 +7,7 @@ The watchers are judged by that: at each request, and at the end of each seed.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.models import Message
 from harness.audit import account
 from simulation.loop import VirtualTime
+from simulation.process import QUEUE_ID
 from simulation.truth import Record, Violation
 from simulation.watching.matches import verdict
 
@@ -52,7 +54,6 @@ class Delivery:
     is_read: bool = False
     is_resolved: bool = False
     is_copied: bool = False
-    is_announced: bool = False
     sent: str = ""
     honoured: str = ""
 
@@ -74,6 +75,7 @@ class Truth(Record):
         self.numbers: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
         self.watchers: dict[int, Watcher] = {}
+        self.find_renewed: Callable[[], None] = lambda: None
         self._scenario = scenario
         self._batches = 0
         self._sizes: Counter[int] = Counter()
@@ -129,12 +131,6 @@ class Truth(Record):
         self.counts["events stored" if is_there else "events swallowed by Airflow"] += 1
         return messages
 
-    def announced(self, message_id: str) -> None:
-        """Note that the log says that Cloudflare deletes a message."""
-        for delivery in self.deliveries.values():
-            if delivery.number == self.numbers[message_id]:
-                delivery.is_announced = True
-
     def in_event(self, entry: Any) -> list[Delivery]:
         """Return the messages of an event."""
         return [self.deliveries[message["lease_id"]] for message in entry.event.payload["messages"]]
@@ -147,6 +143,9 @@ class Truth(Record):
             return
         for delivery in process.deliveries:
             is_right = not delivery.is_read or delivery.offered_to is not None or delivery.sent
+            is_right = (
+                is_right or delivery.is_copied or scenario.deletes(delivery.attempt)
+            )  # stays leased, and is named
             self.check(is_right, "%s was handed to nobody, and is not given back", delivery)
 
     # -- what a request does
@@ -187,6 +186,8 @@ class Truth(Record):
 
     def _check_retry(self, process: Triggerer, delivery: Delivery, delay: int | None) -> None:
         self._check_sent(process, delivery, "given back")
+        is_kept = not self._scenario.deletes(delivery.attempt) or self._is_chosen(delivery)
+        self.check(is_kept, "%s is given back, and Cloudflare may delete it", delivery)
         expected = self._scenario.watchers[0].delay_seconds
         is_right = delay == expected or (delivery.offered_to is None and not delay)
         self.check(is_right, "%s waits %s s instead of %s", delivery, delay, expected)
@@ -228,7 +229,8 @@ class Truth(Record):
             self.honoured(call.payload, result)
             self.note(process, "request %d settles %s and %s", number, result["ackCount"], result["retryCount"])
         if call.path.endswith("/batch"):
-            self._note_copies(process, call.payload["messages"], number)
+            self._note_copies(process, call.payload["messages"], number, is_renewal=QUEUE_ID in call.path)
+            self.find_renewed()
         return None
 
     def honoured(self, payload: Any, result: Any) -> None:
@@ -238,18 +240,36 @@ class Truth(Record):
                 if item["lease_id"] not in result["warnings"]:
                     self.deliveries[item["lease_id"]].honoured = kind
 
-    def _note_copies(self, process: Triggerer, copies: list[Any], number: int) -> None:
-        for copy in copies:
-            message, attempt = self.numbers[copy["body"]["id"]], copy["body"]["attempts"]
-            delivery = next(d for d in process.deliveries if (d.number, d.attempt) == (message, attempt))
+    def _note_copies(self, process: Triggerer, copies: list[Any], number: int, *, is_renewal: bool) -> None:
+        copied = [delivery for copy in copies if (delivery := self._copied(process, copy)) is not None]
+        for delivery in copied:
             delivery.is_copied = True
-            self.counts["copies"] += 1
+            self.counts["renewals" if is_renewal else "copies"] += 1
+            deletes = self._scenario.deletes(delivery.attempt)
+            if is_renewal:
+                self.check(deletes, "%s is sent again, and could have been given back", delivery)
+                continue
             verdicts = [verdict(watcher, delivery.kind) for watcher in (delivery.offered_to or {}).values()]
-            is_last = self._scenario.knows_consumer and attempt >= self._scenario.max_retries
             is_unwanted = delivery.unmatched == "dead_letter" and not any(verdicts)
-            is_right = None in verdicts or is_unwanted or is_last
+            is_right = None in verdicts or is_unwanted or deletes
             self.check(is_right, "%s is dead-lettered, and nobody refused it", delivery)
-        self.note(process, "request %d copies %s", number, [self.numbers[copy["body"]["id"]] for copy in copies])
+        verb = "sends again" if is_renewal else "copies"
+        self.note(process, "request %d %s %s", number, verb, [delivery.number for delivery in copied])
+
+    def _copied(self, process: Triggerer, copy: Any) -> Delivery | None:
+        """Return the delivery that a copy is of; None where it was copied before."""
+        body = copy["body"]
+        is_wrapped = "attempts" in body
+        message = self.numbers[body["id"]] if is_wrapped else body["number"]
+        found = [
+            delivery
+            for delivery in process.deliveries
+            if delivery.number == message
+            and not delivery.is_copied
+            and not delivery.honoured
+            and (not is_wrapped or delivery.attempt == body["attempts"])
+        ]
+        return found[-1] if found else None
 
     # -- judgement
 
@@ -275,12 +295,17 @@ class Truth(Record):
             last = max(deliveries, key=lambda delivery: delivery.attempt, default=None)
             if last is None or last.attempt <= self._scenario.max_retries:
                 raise Violation(f"message {number} is lost: nobody acked it, and Cloudflare had no reason to delete it")
-            is_told = last.is_announced or last.sent != "given back" or not self._scenario.knows_consumer
-            if not is_told:
-                raise Violation(f"message {number} is lost: Cloudflare deleted it, and the log does not say so")
+            if last.sent == "given back" and self._scenario.knows_consumer and not self._is_chosen(last):
+                raise Violation(f"message {number} is lost: it was given back, and Cloudflare deleted it")
             self.counts["deleted by Cloudflare after max_retries"] += 1
         if self._scenario.is_calm:
             self._judge_calm()
+
+    def _is_chosen(self, delivery: Delivery) -> bool:
+        """Return whether whoever set up the watchers chose that a message nobody wants may be deleted."""
+        verdicts = [verdict(watcher, delivery.kind) for watcher in (delivery.offered_to or {}).values()]
+        is_unwanted = delivery.unmatched == "retry" and not any(verdicts) and None not in verdicts
+        return is_unwanted or self._scenario.has_dead_letter_queue
 
     def judge_runs(self, runs: dict[str, list[set[int]]]) -> None:
         """
@@ -311,6 +336,8 @@ class Truth(Record):
                 self.check(all(runs[dag]), "%s has a run without messages", dag)
 
     def _judge_calm(self) -> None:
+        if any(self._scenario.pulls_nothing(watcher) for watcher in self.watchers.values()):
+            return
         stored: Counter[tuple[int, int]] = Counter()
         for delivery in self.deliveries.values():
             stored.update((number, delivery.number) for number in delivery.stored_for)

@@ -18,7 +18,9 @@ from airflow.triggers import shared_stream
 from airflow_provider_cfqueues.client import message_calls
 from airflow_provider_cfqueues.emulator.model import Outgoing
 from airflow_provider_cfqueues.emulator.service import Service
+from airflow_provider_cfqueues.engines.watching import spacing
 from airflow_provider_cfqueues.engines.watching.stream import QueueStream
+from airflow_provider_cfqueues.triggers import queues
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
 from simulation.loop import VirtualTime
 from simulation.network import Network, Server
@@ -33,7 +35,7 @@ from simulation.watching.truth import Truth
 from simulation.world import reset_account, rows_of
 
 LONGEST_LIFE = 45.0
-LONGEST_CLOSING = 30.0
+LONGEST_CLOSING = 90.0
 LONGEST_DRAIN = 3_000.0
 SETTING = "AIRFLOW__TRIGGERER__SHARED_STREAM_"
 
@@ -116,6 +118,7 @@ class World(Stage):
         self.processes: list[Triggerer] = []
         self.is_healed = False
         self._service = service
+        self.truth.find_renewed = self._find_renewed
         reset_account(
             service,
             seed,
@@ -148,6 +151,8 @@ class World(Stage):
         state = random_module.getstate()
         random_module.seed(self.seed)  # the package's own jitter
         COMMS.world = self
+        spacing._EXPECTED.clear()
+        queues._MISSING.clear()
         try:
             self._plan()
             for number, life in enumerate(self.scenario.lives, 1):
@@ -157,7 +162,7 @@ class World(Stage):
             left = {self.truth.numbers[message_id] for message_id, _ in rows_of(self._service, QUEUE_ID)}
             self.truth.judge_runs(self.scheduler.runs)
             self.truth.judge_calm_runs(self.scheduler.runs)
-            self.truth.judge(left, {self.truth.numbers[message_id] for message_id in self._dead_letters()})
+            self.truth.judge(left, set(self._dead_letters()))
         finally:
             for process in self.processes:
                 process.die()
@@ -282,6 +287,8 @@ class World(Stage):
     def _due(self) -> list[int]:
         """Return which messages in the queue must not stay there."""
         watchers = self.database.watchers().values()
+        if any(self.scenario.pulls_nothing(watcher) for watcher in watchers):
+            return []  # it may be the one that the stream was opened for
         leaves = all(
             watcher.unmatched == "ack" or (watcher.unmatched == "dead_letter" and self.scenario.has_dead_letter_queue)
             for watcher in watchers
@@ -295,9 +302,20 @@ class World(Stage):
                 due.append(number)
         return due
 
-    def _dead_letters(self) -> Iterator[str]:
+    def _dead_letters(self) -> Iterator[int]:
+        numbers = self.truth.numbers
         for message_id, body in rows_of(self._service, DEAD_LETTER_QUEUE_ID):
-            yield message_id if message_id in self.truth.numbers else json.loads(body)["id"]
+            if message_id in numbers:
+                yield numbers[message_id]
+            else:
+                copy = json.loads(body)
+                yield numbers[copy["id"]] if "attempts" in copy else copy["number"]
+
+    def _find_renewed(self) -> None:
+        """Note the IDs of messages that were sent to their queue again."""
+        for message_id, body in rows_of(self._service, QUEUE_ID):
+            if message_id not in self.truth.numbers:
+                self.truth.numbers[message_id] = json.loads(body)["number"]
 
 
 class Silent:
