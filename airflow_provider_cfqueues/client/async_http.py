@@ -6,14 +6,16 @@ import asyncio
 import base64
 import select
 import ssl
+from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import h11
 
 from airflow_provider_cfqueues.client.call import MAX_ANSWER_BYTES, Answer, Call
-from airflow_provider_cfqueues.client.environment import Network
+from airflow_provider_cfqueues.client.environment import Network, Proxy
 from airflow_provider_cfqueues.client.failures import (
     CONNECT_TIMEOUT_SECONDS,
     TooLarge,
@@ -67,7 +69,9 @@ class AsyncHttp:
             connection = await self._take(call)
             sent_at = datetime.now(timezone.utc)
             try:
-                response = await connection.exchange(*self._request(call), timeout=self._timeout)
+                content = call.content() or b""
+                request = partial(self._request, call, len(content))
+                response = await connection.exchange(request, content, timeout=self._timeout)
             except (TooLarge, TooSlow, h11.ProtocolError, OSError, ValueError) as error:
                 raise no_answer(call, self._settings, self._network, error, connected=True) from error
             finally:
@@ -80,12 +84,11 @@ class AsyncHttp:
             connection.close()
         await asyncio.sleep(0)  # asyncio closes a socket in the next round of the loop
 
-    def _request(self, call: Call[Any]) -> tuple[h11.Request, bytes]:
+    def _request(self, call: Call[Any], size: int) -> h11.Request:
         url = urlsplit(self._settings.url(call.path))
         query = f"?{urlencode(call.params)}" if call.params else ""
-        content = call.content() or b""
-        headers = [*self._headers, ("Content-Length", str(len(content)))]
-        return h11.Request(method=call.method, target=f"{url.path}{query}", headers=headers), content
+        headers = [*self._headers, ("Content-Length", str(size))]
+        return h11.Request(method=call.method, target=f"{url.path}{query}", headers=headers)
 
     async def _take(self, call: Call[Any]) -> Connection:
         while self._idle:
@@ -116,13 +119,10 @@ class AsyncHttp:
         proxy = self._network.proxy
         if proxy is None:
             return await self._reach(host, port, self._tls)
-        connection = await self._reach(
-            proxy.hostname or "",
-            proxy.port or (443 if proxy.scheme == "https" else 80),
-            self._tls if proxy.scheme == "https" else None,
-        )
+        connection = await self._reach(proxy.host, proxy.port, self._tls if proxy.is_tls else None)
+        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            await connection.tunnel(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", _authorization(proxy))
+            await connection.tunnel(partial(_connect_request, target, proxy))
             await connection.start_tls(self._network.tls, host)
         except BaseException:
             self._discard(connection)
@@ -137,11 +137,11 @@ class AsyncHttp:
         return connection
 
 
-def _authorization(proxy: Any) -> list[tuple[str, str]]:
-    if proxy.username is None:
-        return []
-    pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
-    return [("Proxy-Authorization", f"Basic {base64.b64encode(pair.encode()).decode()}")]
+def _connect_request(target: str, proxy: Proxy) -> h11.Request:
+    headers = [("Host", target)]
+    if proxy.credentials is not None:
+        headers.append(("Proxy-Authorization", f"Basic {base64.b64encode(proxy.credentials.encode()).decode()}"))
+    return h11.Request(method="CONNECT", target=target, headers=headers)
 
 
 class Connection(asyncio.Protocol):
@@ -173,11 +173,11 @@ class Connection(asyncio.Protocol):
         """Close the connection, whatever is under way."""
         self._transport.abort()
 
-    async def exchange(self, request: h11.Request, content: bytes = b"", *, timeout: float) -> Response:
+    async def exchange(self, request: Callable[[], h11.Request], content: bytes = b"", *, timeout: float) -> Response:
         """
         Send a request and return what comes back.
 
-        :param request: its method, target and headers.
+        :param request: makes its head; as a local variable, that would show the credentials to an error tracker.
         :param content: its body.
         :param timeout: seconds that the answer may take.
         :raises TooLarge: more came than the API sends.
@@ -188,8 +188,8 @@ class Connection(asyncio.Protocol):
         self._response, self._pieces, self._size, self._has_heard = None, [], 0, False
         timer = self._loop.call_later(timeout, self._time_out)
         try:
-            parts = (self._http.send(event) for event in (request, h11.Data(data=content), h11.EndOfMessage()))
-            self._transport.write(b"".join(part for part in parts if part))
+            rest = (h11.Data(data=content), h11.EndOfMessage())
+            self._transport.writelines([self._http.send(request()), *(self._http.send(event) or b"" for event in rest)])
             response = await self._answer
         except BaseException:
             self.close()
@@ -201,18 +201,14 @@ class Connection(asyncio.Protocol):
             self._http.start_next_cycle()
         return response
 
-    async def tunnel(self, target: str, headers: list[tuple[str, str]]) -> None:
+    async def tunnel(self, request: Callable[[], h11.Request]) -> None:
         """
         Let a proxy connect to the API.
 
-        :param target: host and port of the API.
-        :param headers: what the proxy wants to know.
+        :param request: makes the request.
         :raises OSError: it refuses.
         """
-        response = await self.exchange(
-            h11.Request(method="CONNECT", target=target, headers=[("Host", target), *headers]),
-            timeout=CONNECT_TIMEOUT_SECONDS,
-        )
+        response = await self.exchange(request, timeout=CONNECT_TIMEOUT_SECONDS)
         if not 200 <= response.status < 300:
             raise ConnectionRefusedError(f"the proxy answers HTTP {response.status}")
 

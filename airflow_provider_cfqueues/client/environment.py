@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import ip_address, ip_network
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import unquote, urlsplit
 
-from airflow_provider_cfqueues.client.settings import Settings
+from airflow_provider_cfqueues.client.settings import Hidden, Settings
 from airflow_provider_cfqueues.exceptions import ConfigurationError
 
 PROXY_VARIABLES = (("https_proxy", "HTTPS_PROXY"), ("all_proxy", "ALL_PROXY"))
@@ -19,17 +19,36 @@ PROXY_VARIABLES = (("https_proxy", "HTTPS_PROXY"), ("all_proxy", "ALL_PROXY"))
 CERTIFICATE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proxy:
+    """
+    An HTTP proxy.
+
+    :param url: its URL, with user name and password if it has them.
+    :param host: where it is.
+    :param port: where it is.
+    :param is_tls: whether it speaks TLS itself.
+    :param credentials: user name and password, with a colon between.
+    """
+
+    url: str = field(repr=False)
+    host: str
+    port: int
+    is_tls: bool
+    credentials: str | None = field(repr=False)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Network:
     """
     How the API is reached.
 
-    :param proxy: URL of an HTTP proxy; None = directly. It may hold a password.
+    :param proxy: the proxy; None = directly.
     :param proxy_variable: the variable that names it.
     :param certificates: file or folder of the certificates to trust; None = those that come with ``requests``.
     """
 
-    proxy: SplitResult | None = field(default=None, repr=False)
+    proxy: Proxy | None = None
     proxy_variable: str = ""
     certificates: str | None = None
 
@@ -44,35 +63,43 @@ class Network:
         return context
 
 
-def read_environment(settings: Settings, environ: Mapping[str, str] = os.environ) -> Network:
+def read_environment(settings: Settings, environ: Mapping[str, str] | None = None) -> Network:
     """
     Read the proxy and certificate variables; for an API on this machine none of them counts.
 
     :param settings: the connection.
-    :param environ: the environment.
+    :param environ: the environment; None = that of this process.
     :raises ConfigurationError: a value cannot be used; the message names its variable.
     """
     if settings.is_loopback:
         return Network()
+    variables = _Variables(os.environ if environ is None else environ)
     try:
-        certificates = _certificates(environ)
-        variable, proxy = _proxy(environ)
+        certificates = _certificates(variables)
+        variable, proxy = _proxy(variables)
     except ValueError as error:
         raise ConfigurationError(str(error), conn_id=settings.conn_id) from error
     api = urlsplit(settings.base_url)
-    bypassed = _first(environ, ("no_proxy", "NO_PROXY"))[1]
+    bypassed = variables.first("no_proxy", "NO_PROXY")[1]
     if proxy is None or _is_bypassed(api.hostname or "", api.port or 443, bypassed):
         return Network(certificates=certificates)
     return Network(proxy=proxy, proxy_variable=variable, certificates=certificates)
 
 
-def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, str]:
-    return next(((name, environ[name].strip()) for name in names if name in environ), ("", ""))
+class _Variables:
+    """The environment, without a ``repr`` that shows what is in it."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def first(self, *names: str) -> tuple[str, str]:
+        """Return the first of these variables that is set, and its value."""
+        return next(((name, Hidden(self._environ[name].strip())) for name in names if name in self._environ), ("", ""))
 
 
-def _certificates(environ: Mapping[str, str]) -> str | None:
+def _certificates(variables: _Variables) -> str | None:
     for name in CERTIFICATE_VARIABLES:
-        if path := environ.get(name):
+        if path := str(variables.first(name)[1]):
             try:
                 _trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), path)
             except OSError as error:  # an SSLError is one, too
@@ -86,21 +113,30 @@ def _trust(context: ssl.SSLContext, path: str) -> None:
     context.load_verify_locations(capath=path if folder else None, cafile=None if folder else path)
 
 
-def _proxy(environ: Mapping[str, str]) -> tuple[str, SplitResult | None]:
-    found = (_first(environ, names) for names in PROXY_VARIABLES)
-    name, value = next(((name, value) for name, value in found if value), ("", ""))
+def _proxy(variables: _Variables) -> tuple[str, Proxy | None]:
+    name, value = next(filter(lambda found: found[1], (variables.first(*names) for names in PROXY_VARIABLES)), ("", ""))
     if not value:
         return "", None
-    try:
-        proxy = urlsplit(value if "://" in value else f"http://{value}")
-        usable = proxy.scheme in ("http", "https") and proxy.hostname and proxy.port != 0
-    except ValueError:
-        usable = None
-    if usable and proxy.scheme == "https" and sys.version_info < (3, 11):  # pragma: no cover - 3.10 only
-        raise ValueError(f"{name} names an https:// proxy, which asyncio can use from Python 3.11 on: use http://")
-    if not usable:  # the value may hold a password, so it is not shown
+    proxy = _parse_proxy(value)
+    if proxy is None:  # the value may hold a password, so it is not shown
         raise ValueError(f"{name} is not the URL of an HTTP proxy such as http://proxy.example.com:3128")
+    if proxy.is_tls and sys.version_info < (3, 11):  # pragma: no cover - 3.10 only
+        raise ValueError(f"{name} names an https:// proxy, which asyncio can use from Python 3.11 on: use http://")
     return name, proxy
+
+
+def _parse_proxy(value: str) -> Proxy | None:
+    try:
+        parts = urlsplit(value if "://" in value else f"http://{value}")
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return None
+    credentials = None if parts.username is None else f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return Proxy(
+        url=parts.geturl(), host=parts.hostname, port=port, is_tls=parts.scheme == "https", credentials=credentials
+    )
 
 
 def _is_bypassed(host: str, port: int, no_proxy: str) -> bool:

@@ -18,6 +18,15 @@ _EXTRA_KEYS = {"account_id", "api_key"}
 _EXTRA_TWINS = {f"extra__cloudflare__{key}" for key in _EXTRA_KEYS}
 
 
+class Hidden(str):
+    """A secret, whose ``repr`` does not show it: error trackers record that of local variables."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ApiToken:
     """An API token, of a user or of an account (prefix ``cfat_``)."""

@@ -46,7 +46,7 @@ class SyncHttp:
         self._session.headers.update(settings.headers())
         self._session.mount(settings.base_url, _Adapter())
         if network.proxy is not None:
-            self._session.proxies = {"https": network.proxy.geturl()}
+            self._session.proxies = {"https": network.proxy.url}
         if network.certificates is not None:
             self._session.verify = network.certificates
 

@@ -148,15 +148,15 @@ def run_beside(
     call = partial(contextvars.copy_context().run, asyncio.run, work)
     Thread(target=_run, args=(future, call), name="cloudflare-queue", daemon=True).start()
     raised: BaseException | None = None
-    while not future.done():
-        try:
-            end = ends_by()
-            if end is not None and monotonic() >= end:
-                break
-            wait([future], timeout=POLL_SECONDS)
+    while True:
+        try:  # all of it: what a signal raises may come at any moment, and again and again
+            if raised is not None:
+                stop(killed=True)
+            while not future.done() and ((end := ends_by()) is None or monotonic() < end):
+                wait([future], timeout=POLL_SECONDS)
+            break
         except BaseException as error:  # noqa: BLE001 - raised again once the work has ended
             raised = raised or error
-            stop(killed=True)
     if raised is not None:
         raise raised
     if future.done():

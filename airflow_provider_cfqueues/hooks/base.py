@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import sync_to_async
 
@@ -16,7 +16,7 @@ from airflow_provider_cfqueues._compat import BaseHook, get_hook_lineage_collect
 from airflow_provider_cfqueues.client import lookup
 from airflow_provider_cfqueues.client.environment import Network, read_environment
 from airflow_provider_cfqueues.client.flow import Known
-from airflow_provider_cfqueues.client.settings import Settings, parse_settings
+from airflow_provider_cfqueues.client.settings import Hidden, Settings, parse_settings
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.telemetry.lineage import Traffic
 from airflow_provider_cfqueues.telemetry.metrics import Telemetry
@@ -106,18 +106,20 @@ class CloudflareBaseHook(BaseHook):
         return settings, network, telemetry
 
     def _settings(self) -> Settings:
+        return parse_settings(self.cloudflare_conn_id, **self._read_connection())
+
+    def _read_connection(self) -> dict[str, Any]:
+        """Return the fields of the connection, with the secrets masked in logs and hidden in local variables."""
         connection = self.get_connection(self.cloudflare_conn_id)
         extra = connection.extra_dejson
-        for secret in (connection.password, extra.get("api_key") if isinstance(extra, dict) else None):
-            if secret:
-                mask_secret(secret)
-        return parse_settings(
-            self.cloudflare_conn_id,
-            host=connection.host,
-            login=connection.login,
-            password=connection.password,
-            extra=extra,
-        )
+        if isinstance(extra, dict):
+            extra = {name: _hidden(value) if name.endswith("api_key") else value for name, value in extra.items()}
+        return {
+            "host": connection.host,
+            "login": connection.login,
+            "password": _hidden(connection.password),
+            "extra": extra,
+        }
 
     def close(self) -> None:
         """Close the connections of the sync client."""
@@ -185,3 +187,10 @@ class CloudflareBaseHook(BaseHook):
         except CloudflareQueuesError as error:
             error.add(queue_name=self._known.name_of(error.queue))
             raise
+
+
+def _hidden(value: Any) -> Any:
+    if not value or not isinstance(value, str):
+        return value
+    mask_secret(value)
+    return Hidden(value)

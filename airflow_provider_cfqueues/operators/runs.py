@@ -141,9 +141,10 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
     def _open_queue(self, *args: Any, **kwargs: Any) -> MessageQueue:
         from airflow_provider_cfqueues.engines.triggering import PacedQueue
 
+        queue = super()._open_queue(*args, **kwargs)
         if self._starter is None or not self._starter.is_limited:
-            return super()._open_queue(*args, **kwargs)
-        return PacedQueue(*args, starter=self._starter, count_unhandled=self._count_unhandled, **kwargs)
+            return queue
+        return cast("MessageQueue", PacedQueue(queue, self._starter, self._count_unhandled))
 
     def _count_unhandled(self) -> int:
         return 0 if self._engine is None else self._engine.count_unhandled()

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues.matching import Match
 
 MAX_BYTES_PER_EVENT = 1_048_576
-RUN_SECONDS = 10
-"""How long the scheduler of a busy Airflow commonly takes to create the run of an event."""
+RUN_SECONDS = 3
+"""How long the scheduler commonly takes to create the run of an event: a second or two."""
 REFUSAL_SECONDS = 30
 """A watcher that cannot start waits so long before it fails: Airflow starts it again about every second."""
 _MISSING: dict[tuple[Hashable, asyncio.AbstractEventLoop], dict[int, str]] = {}
@@ -93,8 +93,8 @@ class QueueMessageTrigger(BaseEventTrigger):
     :param max_in_flight: pull nothing while so many messages are leased and not settled; for ``task``, not settled and
         their leases not ended. None = 10,000.
     :param dag_ids: IDs of the DAGs that are scheduled on the asset. None = not known.
-    :param run_seconds: without ``dag_ids``, how long Airflow's scheduler may take to create the run of an event. If two
-        events come within three times that, an event without messages follows as soon after the last.
+    :param run_seconds: without ``dag_ids``, how long Airflow's scheduler commonly takes to create the run of an event.
+        If two events come within ten times that, an event without messages follows as long after the last.
     :raises ValueError: an argument is wrong or does not fit Airflow's settings.
     """
 
@@ -316,12 +316,11 @@ class QueueMessageTrigger(BaseEventTrigger):
 
         from airflow_provider_cfqueues._compat.events import count_awaited_events
         from airflow_provider_cfqueues.engines.watching.events import make_event
-        from airflow_provider_cfqueues.engines.watching.spacing import Spacing
 
         wanted = await judge.choose(batch)
         if not wanted and not self._spacer.is_closing_due():
             return
-        spacing = await self._spacer.before_event() if wanted else Spacing()
+        spacing = await self._spacer.before_event(is_closing=not wanted)
         event = make_event(
             batch,
             wanted,

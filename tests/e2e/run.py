@@ -113,7 +113,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of the moments (drawn and printed)")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="copy logs and database there")
     parser.add_argument("--airflow", metavar="X.Y", help="another Airflow; before 3.3 a DAG settles; 2.11: only runs")
-    parser.add_argument("--messages", type=int, default=1_000, help="that become runs (%(default)s; with --short 60)")
+    parser.add_argument("--messages", type=int, default=1_000, help="that become runs (%(default)s; with --short 40)")
     parser.add_argument("--postgres", action="store_true", help="the metadata database is a PostgreSQL, not SQLite")
     parser.add_argument("--asset-manager", action="store_true", help="Airflow runs with the provider's asset manager")
     parser.add_argument("--no-dag-ids", action="store_true", help="watchers do not know which DAGs run for them")

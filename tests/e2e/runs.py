@@ -100,7 +100,7 @@ def can_refuse() -> bool:
 
 def runs(world: World) -> Verdict:
     """Start one run for each message, none twice and never too many at once, while requests fail and workers die."""
-    messages, kills = (60, 1) if world.is_short else (world.messages, 5)
+    messages, kills = (40, 1) if world.is_short else (world.messages, 5)
     campaign = Campaign(world, messages, kills)
     campaign.queue.send([*({"n": n} for n in range(messages)), {"n": POISON}])
     world.cloudflare.add_faults(*faults(world.dice))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import json
 import sys
 import time
+import traceback
 from datetime import datetime, timezone
 from urllib.parse import urlsplit
 
@@ -19,12 +21,14 @@ from airflow_provider_cfqueues.client.settings import parse_settings
 from airflow_provider_cfqueues.client.transport import AsyncClient, Client, RepeatPolicy
 from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.exceptions import (
+    CloudflareQueuesError,
     ConfigurationError,
     MalformedResponseError,
     ResponseTooLargeError,
     ResponseTooSlowError,
     TransportError,
 )
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 METRICS = json.dumps({"success": True, "result": {"backlog_count": 7}}).encode()
 CALL = message_calls.get_metrics("orders")
@@ -278,3 +282,45 @@ def test_a_variable_that_cannot_be_used_is_named(call_api, monkeypatch, variable
     with pytest.raises(ConfigurationError, match=variable) as caught:
         call_api()
     assert "s3cret" not in str(caught.value)
+
+
+def shown_by_an_error_tracker(error):
+    """Return the local variables of our frames, as it would record them."""
+    shown = []
+    while error is not None:
+        frames = list(traceback.walk_tb(error.__traceback__))
+        ours = [frame for frame, _ in frames if "airflow_provider_cfqueues/" in frame.f_code.co_filename]
+        shown += [repr(value) for frame in ours for value in frame.f_locals.values()]
+        error = error.__cause__ or error.__context__
+    return "\n".join(shown)
+
+
+def test_no_local_variable_of_ours_shows_the_token_of_a_request_that_failed(caller):
+    with answering(CLOSE) as host, pytest.raises(TransportError) as caught:
+        caller(host, token="t0ken-s3cret")
+    assert "read the metrics" in shown_by_an_error_tracker(caught.value)
+    assert "t0ken-s3cret" not in shown_by_an_error_tracker(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://me:wr0ng@127.0.0.1:{}", "socks5://me:wr0ng@127.0.0.1:{}"])
+def test_no_local_variable_of_ours_shows_the_password_of_a_proxy(proxied, call_api, certificates, monkeypatch, url):
+    start, _ = proxied
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.path))
+    with start(user="me:right") as port:
+        monkeypatch.setenv("https_proxy", url.format(port))
+        with pytest.raises(CloudflareQueuesError) as caught:
+            call_api()
+    shown = shown_by_an_error_tracker(caught.value)
+    assert shown
+    assert "wr0ng" not in shown
+    assert base64.b64encode(b"me:wr0ng").decode() not in shown
+
+
+@pytest.mark.parametrize("fields", [{"extra": {"acount_id": "a"}}, {"login": "me@example.com"}])
+def test_no_local_variable_of_ours_shows_the_secrets_of_a_connection_that_cannot_be_used(cf, connect, fields):
+    connect(cf, password="t0ken-s3cret", **fields)
+    with pytest.raises(ConfigurationError) as caught:
+        CloudflareQueuesHook().get_conn()
+    shown = shown_by_an_error_tracker(caught.value)
+    assert "cloudflare_default" in shown
+    assert "t0ken-s3cret" not in shown

@@ -15,9 +15,10 @@ from airflow import DAG
 from airflow.utils.session import create_session
 from stored_dags import store
 
-from airflow_provider_cfqueues._compat import HAS_SHARED_STREAMS
+from airflow_provider_cfqueues._compat import HAS_ASSET_WATCHERS, HAS_SHARED_STREAMS
 from airflow_provider_cfqueues.assets.queues import create_asset
 from airflow_provider_cfqueues.emulator import Emulator
+from airflow_provider_cfqueues.events import event_batches
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators import queues as operators
 from airflow_provider_cfqueues.operators.base import QueueOperator
@@ -383,3 +384,14 @@ def test_a_dag_that_uses_every_operator_once_runs_green(cf, run_dag, monkeypatch
         assert xcom(task_id, "cloudflare_queue_link") == "", task_id
     url = f"https://dash.cloudflare.com/{cf.account_id}/workers/queues/view/abc"
     assert xcom("find", "cloudflare_queue_link") == url
+
+
+@pytest.mark.skipif(not HAS_ASSET_WATCHERS, reason="asset events came with Airflow 3.0")
+def test_a_run_without_messages_skips_what_is_mapped_over_their_batches(run_dag):
+    @task
+    def ship(messages):
+        raise AssertionError("there are none")
+
+    with DAG("ship_in_batches", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)) as dag:
+        ship.expand(messages=event_batches(size=100))
+    assert run_dag(dag)("event_batches") == []

@@ -267,3 +267,14 @@ def test_it_stays_small_and_keeps_the_newest(store):
     assert store.handled[-1][0] == f"{2_999:032}"
     assert [len(row) for row in store.handled[-100:]] == [3] * 100
     assert len(store.handled) > 500
+
+
+def test_what_the_api_has_acked_is_forgotten_though_the_try_fails(send, store, process):
+    def handler(message):
+        if message.body == "bad":
+            raise ValueError(message.body)
+
+    send("good", "bad")
+    with pytest.raises(ProcessingFailedError):
+        process(handler, fail_on="any")
+    assert not store.values or store.handled == []

@@ -220,6 +220,14 @@ def test_there_are_never_more_active_runs_than_max_active(cf, run, target):
     assert scheduler.most_active <= 3
 
 
+def test_a_pull_that_cannot_be_read_is_made_again_while_runs_are_counted(cf, run, target):
+    send(cf, "a", "b")
+    cf.add_fault("pull", status=200, body="<html>Sign in to the hotel's network</html>")
+    dag_id = target()
+    _, report = run(dag_id, max_active=3, execution_timeout=timedelta(seconds=60))
+    assert (report["acked"], len(runs_of(dag_id))) == (2, 2)
+
+
 def test_the_end_of_a_run_decides_what_becomes_of_its_message(cf, run, target):
     send(cf, "good", "bad")
     dag_id = target()

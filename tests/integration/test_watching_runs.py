@@ -179,12 +179,12 @@ async def _time():
 
 def test_a_watcher_that_starts_waits_for_the_run_of_an_event_that_was_made_just_before(cf, queue, watch):
     async def scenario():
-        triggerer, watcher, runs = watch(dag_ids=["ship"])
+        triggerer, watcher, runs = watch(dag_ids=["ship"], run_seconds=10)
         runs.pass_seconds = 8
         cf.send(queue, 1)
         await until(lambda: triggerer.events[watcher])
         await triggerer.cancel(watcher)
-        again = triggerer.watch(queue_name="orders", dag_ids=["ship"])
+        again = triggerer.watch(queue_name="orders", dag_ids=["ship"], run_seconds=10)
         runs.watch_too(again)
         cf.send(queue, 2)
         await until(lambda: triggerer.events[again])
@@ -234,3 +234,18 @@ def test_what_a_watcher_might_want_that_cannot_start_is_not_deleted_as_unwanted(
     cf.send(queue, 1)
     run(scenario())
     assert [message["state"] for message in leased_or_waiting(cf)] == ["delayed"]
+
+
+def test_an_event_that_follows_one_without_messages_waits_for_its_run_as_well(cf, queue, watch):
+    async def scenario():
+        triggerer, watcher, runs = watch(run_seconds=10, max_poll_interval=1)
+        runs.pass_seconds = 8
+        await send_while_a_run_is_awaited(cf, queue, triggerer, watcher)
+        await until(lambda: len(triggerer.events[watcher]) == 3)
+        cf.send(queue, 4)
+        await until(lambda: len(triggerer.events[watcher]) == 4)
+        await asyncio.sleep(50)
+        await triggerer.stop()
+        return runs
+
+    assert run(scenario()).messages("ship") == [[1], [2, 3], [], [4]]

@@ -17,7 +17,7 @@ from airflow_provider_cfqueues.outcomes import Ack, Reject
 from simulation.handlers import make_handler
 from simulation.loop import VirtualLoop
 from simulation.network import Hook
-from simulation.scenario import Run
+from simulation.scenario import DEAD_LETTER_QUEUE_ID, QUEUE_ID, Run
 from simulation.stage import MAX_STEPS
 from simulation.truth import least_delay
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
-QUEUE_ID, DEAD_LETTER_QUEUE_ID = "1" * 32, "2" * 32
 SECONDS_OF_JOURNAL = 100.0
 """What reading, acking and writing a journal may take beside the engine; the task's thread waits for none of it."""
 
@@ -115,7 +114,7 @@ class Process(Machine):
     def __init__(self, world: World, name: str, run: Run) -> None:
         super().__init__(world, name, run.skew)
         self.run = run
-        self.options = replace(run.options, consumer=world.consumer)
+        self.options = replace(run.options, consumer=world.consumer if world.scenario.knows_consumer else None)
         self.has_processed = False
         self.stopped_at: float | None = None
         self.killed_at: float | None = None

@@ -9,6 +9,7 @@ from airflow_provider_cfqueues.delays import ExponentialDelay
 from airflow_provider_cfqueues.engines.processing.options import Options
 
 FOREVER = 10**9
+QUEUE_ID, DEAD_LETTER_QUEUE_ID = "1" * 32, "2" * 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,8 @@ class Scenario:
     :param runs: the runs, in order.
     :param has_dead_letter_queue: whether rejected messages are copied to one.
     :param max_retries: of the consumer; with a small number, the broker takes messages away itself.
+    :param moves: whether the broker moves them to the dead-letter queue, instead of deleting them.
+    :param knows_consumer: whether the consumer can be read.
     :param retry_delay: of the consumer.
     :param fault_rate: how likely it is that a request fails.
     :param latency: seconds that a good request takes at the most, each way.
@@ -89,6 +92,8 @@ class Scenario:
     runs: tuple[Run, ...]
     has_dead_letter_queue: bool
     max_retries: int
+    moves: bool
+    knows_consumer: bool
     retry_delay: float
     fault_rate: float
     latency: float
@@ -109,11 +114,13 @@ def draw(random: Random) -> Scenario:
     can_be_poison = has_dead_letter_queue and base.max_attempts is not None
     pace = random.choice((0.0, 0.01, 0.3, base.visibility_timeout / 4))
     runs = [_draw_run(random, base, pace * count, is_first=n == 0) for n in range(random.choice((1, 1, 1, 2, 2, 3)))]
-    return Scenario(
+    scenario = Scenario(
         items=tuple(_draw_item(random, has_dead_letter_queue, can_be_poison) for _ in range(count)),
         runs=tuple(runs),
         has_dead_letter_queue=has_dead_letter_queue,
         max_retries=random.randint(2, 6) if has_dead_letter_queue and random.random() < 0.2 else 100,
+        moves=True,
+        knows_consumer=True,
         retry_delay=random.choice((0, 0, 5)),
         fault_rate=random.choice((0, 0.02, 0.1, 0.3)),
         latency=random.choice((0.0, 0.02, 0.1, base.visibility_timeout / 20)),
@@ -121,6 +128,11 @@ def draw(random: Random) -> Scenario:
         outage=(begin := 20 * random.random(), begin + 100 * random.random()) if random.random() < 0.1 else None,
         broker_jumps=tuple(_draw_jump(random) for _ in range(2) if random.random() < 0.1),
     )
+    if random.random() < 0.25:  # deliveries that may be the last ones, on a queue that deletes
+        moves = has_dead_letter_queue and random.random() < 0.3
+        knows = random.random() < 0.9
+        return replace(scenario, max_retries=random.randint(1, 4), moves=moves, knows_consumer=knows)
+    return scenario
 
 
 def _draw_options(random: Random, has_dead_letter_queue: bool) -> Options:

@@ -13,6 +13,7 @@ from airflow_provider_cfqueues.engines.processing.handling import Handling
 from airflow_provider_cfqueues.engines.processing.settler import Settler
 from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.settlement import Handled, Kind
+from airflow_provider_cfqueues.models import Consumer
 from airflow_provider_cfqueues.outcomes import Ack
 from simulation.run import play, play_on_all_cores
 
@@ -122,6 +123,15 @@ class PullsOn(Engine):
         pass
 
 
+class ForgetsTheRule(Engine):
+    """Gives back messages as if nothing could ever delete them."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        consumer = Consumer(type="http_pull", max_retries=1_000)
+        self._situation = self._settler._situation = replace(self._situation, consumer=consumer)
+
+
 class JournalsEverything(Engine):
     """Notes in its journal also what was not handled with success."""
 
@@ -146,6 +156,7 @@ FIRST_SEEDS = {"TrustsTheDeadLetterQueue": 3_100}
         (planted(queue=TrustsTheDeadLetterQueue), "is acked, and was neither handled nor accepted"),
         (GivesNothingBack, "pulled .*, and reports"),
         (RetriesAtOnce, "s were asked for"),
+        (ForgetsTheRule, "Cloudflare may delete it by that"),
         (JournalsEverything, "is acked, and was neither handled nor accepted"),
         (PullsOn, "begins after stop|runs on after it was killed"),
     ],

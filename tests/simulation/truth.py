@@ -7,9 +7,11 @@ The engine is judged by that: at each request, at each handler's start, and at t
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cfqueues.bodies import decode_body
 from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.delays import ExponentialDelay
 from airflow_provider_cfqueues.engines.processing.options import Options
@@ -18,7 +20,7 @@ from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.outcomes import Ack, Reject, Retry
 from harness.audit import account
 from simulation.loop import NEVER, VirtualTime
-from simulation.scenario import Item
+from simulation.scenario import DEAD_LETTER_QUEUE_ID, Item, Scenario
 
 if TYPE_CHECKING:
     from simulation.process import Process
@@ -82,6 +84,17 @@ class Record:
         self.violation = self.violation or text
         self.trace.append((self._time.now, None, f"VIOLATION: {text}".replace("%", "%%"), ()))
 
+    numbers: dict[str, int]
+
+    def number_of(self, message_id: str, body: Any) -> int:
+        """Return the number of a message; one that was sent again has another ID, and a dead letter that of another."""
+        if message_id not in self.numbers:
+            document = json.loads(body) if isinstance(body, (bytes, str)) else body
+            if "id" in document:
+                return self.numbers[document["id"]]
+            self.numbers[message_id] = document["n"] if "n" in document else document["number"]
+        return self.numbers[message_id]
+
     def settling_meets_fault(self, payload: Any) -> None:
         """Note that something goes wrong with a request to settle leases."""
 
@@ -128,7 +141,9 @@ class Truth(Record):
             ends_ms = broker_ms + call.payload["visibility_timeout_ms"]
             lease_ids = []
             for item in result["messages"]:
-                delivery = Delivery(self.numbers[item["id"]], item["attempts"], process, ends_ms)
+                content_type = item["metadata"].get("CF-Content-Type")
+                body = None if item["id"] in self.numbers else decode_body(item["body"], content_type)
+                delivery = Delivery(self.number_of(item["id"], body), item["attempts"], process, ends_ms)
                 self.deliveries[item["lease_id"]] = delivery
                 process.deliveries.append(delivery)
                 lease_ids.append(item["lease_id"])
@@ -142,21 +157,26 @@ class Truth(Record):
                         self.deliveries[item["lease_id"]].honoured = kind
             self.note(process, "request %d settles %s and %s", number, result["ackCount"], result["retryCount"])
         if call.path.endswith("/batch"):
-            self._note_copies(process, call.payload["messages"], number)
+            is_renewal = f"/queues/{DEAD_LETTER_QUEUE_ID}/" not in call.path
+            bodies = [copy["body"] for copy in call.payload["messages"]]
+            copied = [self._note_copy(process, body, is_renewal=is_renewal) for body in bodies]
+            self.note(process, "request %d %s messages %s", number, "renews" if is_renewal else "copies", copied)
         return None
 
-    def _note_copies(self, process: Process, copies: list[Any], number: int) -> None:
-        for copy in copies:
-            message = self.numbers[copy["body"]["id"]]
-            attempt = copy["body"]["attempts"]
-            delivery = next(d for d in process.deliveries if (d.number, d.attempt) == (message, attempt))
-            delivery.is_copied = True
-            limit = process.options.max_attempts
-            is_undecodable = self._items[message].is_undecodable
-            is_unseen = is_undecodable or (limit is not None and attempt > limit)
-            is_rejected = isinstance(delivery.verdict, Reject) or is_unseen
-            self.check(is_rejected, "%s is dead-lettered, and nobody rejected it", delivery)
-        self.note(process, "request %d copies messages %s", number, [copy["body"]["id"][:4] for copy in copies])
+    def _note_copy(self, process: Process, body: Any, *, is_renewal: bool) -> int:
+        number = self.number_of("", body) if "id" in body else body["n"]
+        mine = [delivery for delivery in process.deliveries if delivery.number == number]
+        delivery = next((d for d in reversed(mine) if d.attempt == body.get("attempts")), mine[-1])
+        delivery.is_copied = True
+        self.check(not process.options.dry_run, "%s is copied in a dry run", delivery)
+        if is_renewal:
+            self.check(may_delete(delivery), "%s is sent again, and nothing would delete it", delivery)
+            return number
+        limit = process.options.max_attempts
+        is_unseen = self._items[number].is_undecodable or (limit is not None and delivery.attempt > limit)
+        is_right = isinstance(delivery.verdict, Reject) or is_unseen or may_delete(delivery)
+        self.check(is_right, "%s is dead-lettered, and nobody rejected it", delivery)
+        return number
 
     def check_settlement(self, process: Process, payload: Any) -> None:
         """Judge a request to settle leases as it is sent."""
@@ -186,6 +206,8 @@ class Truth(Record):
 
     def _check_retry(self, delivery: Delivery, delay: int | None) -> None:
         process = delivery.process
+        is_kept = not may_delete(delivery) or (has_failed(delivery) and not process.options.dry_run)
+        self.check(is_kept, "%s is given back, Cloudflare may delete it by that, and no handler failed", delivery)
         grace_ends = NEVER if process.killed_at is None else process.killed_at + process.options.grace
         if process.options.dry_run or delivery.ended_at is None or delivery.ended_at >= grace_ends:
             return  # given back whatever was said of it, or before anything was
@@ -235,21 +257,40 @@ class Truth(Record):
             report = engine.report
             others = (Kind.EXPIRED, Kind.ACKED_FROM_JOURNAL, Kind.UNCONFIRMED)
             had_their_turn = report.handled + sum(report.fates[kind] for kind in others)
+            had_their_turn += sum(delivery.is_copied and delivery.verdict is None for delivery in process.deliveries)
             self.check(report.pulled <= had_their_turn, "%s gave back messages whose turn did not come", process.name)
         if options.max_messages is not None:
             limit = options.max_messages
             self.check(engine.report.pulled <= limit, "%s pulled %d of %d", process.name, engine.report.pulled, limit)
 
-    def judge(self, dead: set[int]) -> None:
+    def judge(self, dead: set[int], scenario: Scenario) -> None:
         """
-        Judge the seed: every message was handled, or is in the dead-letter queue.
+        Judge the seed: every message was handled, is in the dead-letter queue, or Cloudflare had a reason to delete it.
 
         :param dead: the messages that are there.
+        :param scenario: the seed.
         """
         handled = {d.number for d in self.deliveries.values() if isinstance(d.verdict, Ack)}
-        lost = sorted(account(self.numbers.values(), handled, dead).lost)
-        if lost:
+        lost = []
+        for number in sorted(account(self.numbers.values(), handled, dead).lost):
+            last = [delivery for delivery in self.deliveries.values() if delivery.number == number][-1:]
+            is_deleted = last and not scenario.moves and last[0].attempt > scenario.max_retries
+            if not is_deleted or (last[0].honoured == "retries" and not has_failed(last[0])):
+                lost.append(number)
+        if lost and scenario.knows_consumer:
             raise Violation(f"messages {lost} are lost: never handled, and not in the dead-letter queue")
+
+
+def may_delete(delivery: Delivery) -> bool:
+    """Return whether Cloudflare may delete a message that is given back, as its process has to see it."""
+    consumer = delivery.process.options.consumer
+    limit = 3 if consumer is None or consumer.max_retries is None else consumer.max_retries
+    return delivery.attempt >= limit and (consumer is None or consumer.dead_letter_queue is None)
+
+
+def has_failed(delivery: Delivery) -> bool:
+    """Return whether a handler saw a message and failed, or asked for another delivery."""
+    return delivery.verdict is not None and not isinstance(delivery.verdict, (Ack, Reject))
 
 
 def least_delay(options: Options, verdict: Any, attempt: int) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import random as random_module
 from collections.abc import Iterator
@@ -18,8 +17,8 @@ from airflow_provider_cfqueues.engines.processing.engine import Engine
 from airflow_provider_cfqueues.models import Consumer, Message
 from simulation.loop import VirtualTime
 from simulation.network import Network, Server
-from simulation.process import DEAD_LETTER_QUEUE_ID, EPOCH, QUEUE_ID, Process
-from simulation.scenario import Run, Scenario, draw
+from simulation.process import EPOCH, Process
+from simulation.scenario import DEAD_LETTER_QUEUE_ID, QUEUE_ID, Run, Scenario, draw
 from simulation.stage import Stage
 from simulation.store import SharedStore
 from simulation.truth import Truth, Violation
@@ -51,10 +50,9 @@ class World(Stage):
         self.is_healed = False
         self.broker_has_jumped = False
         self._service = service
-        takes_away = self.scenario.max_retries < 100
         self.consumer = Consumer(
             type="http_pull",
-            dead_letter_queue="dead" if takes_away else None,
+            dead_letter_queue="dead" if self.scenario.moves and self.scenario.max_retries < 100 else None,
             max_retries=self.scenario.max_retries,
         )
         reset_account(
@@ -122,7 +120,7 @@ class World(Stage):
                 self._play_run(f"run{number + 1}", run)
             self.run_until(lambda: not self.live)
             self._drain()
-            self.truth.judge({self.truth.numbers[message_id] for message_id in self._dead_letters()})
+            self.truth.judge(set(self._dead_letters()), self.scenario)
         finally:
             for process in self.processes:
                 process.die()
@@ -193,11 +191,11 @@ class World(Stage):
         raise Violation(f"the queue is not drained: messages {self._left()}")
 
     def _left(self) -> list[int]:
-        return [self.truth.numbers[message_id] for message_id, _ in rows_of(self._service, QUEUE_ID)]
+        return [self.truth.number_of(message_id, body) for message_id, body in rows_of(self._service, QUEUE_ID)]
 
-    def _dead_letters(self) -> Iterator[str]:
+    def _dead_letters(self) -> Iterator[int]:
         for message_id, body in rows_of(self._service, DEAD_LETTER_QUEUE_ID):
-            yield message_id if message_id in self.truth.numbers else json.loads(body)["id"]
+            yield self.truth.number_of(message_id, body)
 
 
 def reset_account(service: Service, seed: int, **consumer: Any) -> None:

@@ -56,6 +56,6 @@ def test_any_other_host_is_reached_through_the_proxy(host, no_proxy):
 def test_the_spelling_in_small_letters_counts_and_an_empty_one_means_no_proxy():
     settings = parse_settings("c", host=None, login=None, password="t", extra={"account_id": "a"})
     both = {"https_proxy": "http://first:1", "HTTPS_PROXY": "http://second:2"}
-    assert read_environment(settings, both).proxy.hostname == "first"
+    assert read_environment(settings, both).proxy.host == "first"
     assert read_environment(settings, {**both, "https_proxy": ""}).proxy is None
-    assert read_environment(settings, {"https_proxy": "", "ALL_PROXY": "third:3"}).proxy.hostname == "third"
+    assert read_environment(settings, {"https_proxy": "", "ALL_PROXY": "third:3"}).proxy.host == "third"

@@ -193,7 +193,7 @@ class Engine:
         while not all(task.done() for task in tasks):
             if self._ending.notice(now := self._clock()):
                 self._log.warning(
-                    "The task is killed: %d messages that wait are given back, %d that are being handled get %g s",
+                    "The task is killed: %d messages that wait are given back, %d that handlers have get %g s",
                     len(self._holding.waiting),
                     len(self._holding) - len(self._holding.waiting),
                     self._options.grace,
@@ -296,7 +296,7 @@ class Engine:
         """Return messages whose turn it is, none where there will not be any."""
         while not self.stopping:
             if waiting := len(self._holding.waiting):
-                takes = self._handling.takes(self._pace)
+                takes = self._handling.takes
                 share = -(-waiting // self._options.concurrency)
                 return self._holding.take(takes if self._options.batch_size else min(takes, share))
             if self._pulling_ended:

@@ -27,8 +27,8 @@ NO_RUN_SECONDS = 300
 """A DAG that makes no run for so long, while none of its runs is active, is not waited for again until it makes one."""
 LAST_RUN_SECONDS = 3
 """How long the run of the last event is waited for, where its watcher ends."""
-DOUBT = 3
-"""An event in doubt is closed after so many times ``run_seconds``."""
+DOUBT = 10
+"""An event in doubt is closed after so many times ``run_seconds``: a scheduler may be slow, or restart."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -154,8 +154,12 @@ class Spacer:
         if self._last is not None and self._last.runs is not None:
             self._last.runs.leave()
 
-    async def before_event(self) -> Spacing:
-        """Return what is to pass after an event that is made now; wait, where the watcher has just started."""
+    async def before_event(self, *, is_closing: bool = False) -> Spacing:
+        """
+        Return what is to pass after an event that is made now; wait, where the watcher has just started.
+
+        :param is_closing: whether the event has no messages, so that nothing has to follow it.
+        """
         if not self._is_needed:
             return Spacing()
         await asyncio.sleep(max(0.0, self._may_begin_at - asyncio.get_running_loop().time()))
@@ -180,7 +184,7 @@ class Spacer:
         return Spacing(
             runs=runs,
             seconds=self._run_seconds,
-            closing_seconds=DOUBT * self._run_seconds if is_in_doubt else None,
+            closing_seconds=DOUBT * self._run_seconds if is_in_doubt and not is_closing else None,
         )
 
     def is_closing_due(self) -> bool:
@@ -193,7 +197,7 @@ class Spacer:
         """
         Note that Airflow took an event over.
 
-        :param spacing: what was returned before it; an empty one for an event without messages.
+        :param spacing: what was returned before it.
         """
         self._last = spacing
         self._last_at = asyncio.get_running_loop().time()

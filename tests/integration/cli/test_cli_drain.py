@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -279,3 +280,19 @@ def test_a_drain_killed_before_its_ack_has_the_message_in_the_file_and_again(cf,
     assert drain(path)[0] == 0
     first, second = lines_of(path)
     assert (first["id"], first["attempts"], second["attempts"]) == (second["id"], 1, 2)
+
+
+def test_what_the_disk_did_not_take_for_good_is_given_back_not_acked(cf, drain, monkeypatch, tmp_path):
+    send(cf, "a", "b")
+    path, fsync = tmp_path / "f", os.fsync
+
+    def fail_once_there_is_something(descriptor):
+        if os.fstat(descriptor).st_size and path.exists() and path.stat().st_size:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_once_there_is_something)
+    code, _, err = drain(path)
+    assert code == 1
+    assert "Input/output error" in err
+    assert in_queue(cf)["ready"] == 2

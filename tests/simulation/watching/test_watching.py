@@ -11,6 +11,7 @@ pytest.importorskip("airflow.triggers.shared_stream", reason="shared streams cam
 
 from airflow_provider_cfqueues.engines.watching.finishing import Finishing
 from airflow_provider_cfqueues.engines.watching.stream import QueueStream
+from airflow_provider_cfqueues.models import Consumer
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger, _AloneOutcome
 from simulation.watching.run import play
 
@@ -148,6 +149,15 @@ class RaisesFailures(QueueStream):
         super().resolve(batch, outcome)
 
 
+class ForgetsTheRule(QueueStream):
+    """Gives back messages as if nothing could ever delete them."""
+
+    async def _open(self):
+        queue = await super()._open()
+        self._queue = replace(queue, consumer=Consumer(type="http_pull", max_retries=1_000))
+        return self._queue
+
+
 class EndsAtFailure(QueueStream):
     """Ends with a pull that fails."""
 
@@ -172,6 +182,7 @@ FIRST_SEEDS = {"TrustsAnEndingTriggerer": 0}
         (SettlesOneByOne, "is settled in more requests than it needs"),
         (RaisesFailures, "advance raised|aclose raised"),
         (EndsAtFailure, "the stream raised"),
+        (ForgetsTheRule, "is given back, and Cloudflare may delete it"),
         (KeepsNothingApart, "is acked, and in no run of dag"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",

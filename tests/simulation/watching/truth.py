@@ -143,6 +143,9 @@ class Truth(Record):
             return
         for delivery in process.deliveries:
             is_right = not delivery.is_read or delivery.offered_to is not None or delivery.sent
+            is_right = (
+                is_right or delivery.is_copied or scenario.deletes(delivery.attempt)
+            )  # stays leased, and is named
             self.check(is_right, "%s was handed to nobody, and is not given back", delivery)
 
     # -- what a request does

@@ -18,7 +18,9 @@ from airflow.triggers import shared_stream
 from airflow_provider_cfqueues.client import message_calls
 from airflow_provider_cfqueues.emulator.model import Outgoing
 from airflow_provider_cfqueues.emulator.service import Service
+from airflow_provider_cfqueues.engines.watching import spacing
 from airflow_provider_cfqueues.engines.watching.stream import QueueStream
+from airflow_provider_cfqueues.triggers import queues
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
 from simulation.loop import VirtualTime
 from simulation.network import Network, Server
@@ -33,7 +35,7 @@ from simulation.watching.truth import Truth
 from simulation.world import reset_account, rows_of
 
 LONGEST_LIFE = 45.0
-LONGEST_CLOSING = 30.0
+LONGEST_CLOSING = 90.0
 LONGEST_DRAIN = 3_000.0
 SETTING = "AIRFLOW__TRIGGERER__SHARED_STREAM_"
 
@@ -149,6 +151,8 @@ class World(Stage):
         state = random_module.getstate()
         random_module.seed(self.seed)  # the package's own jitter
         COMMS.world = self
+        spacing._EXPECTED.clear()
+        queues._MISSING.clear()
         try:
             self._plan()
             for number, life in enumerate(self.scenario.lives, 1):
