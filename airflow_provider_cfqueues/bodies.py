@@ -55,7 +55,7 @@ def decode_json(text: str | bytes) -> Any:
     """
     try:
         return _decode_fast(text)
-    except (ValueError, RecursionError):
+    except (ValueError, msgspec.MsgspecError, RecursionError):  # which is no ValueError before msgspec 0.21
         return json.loads(text)
 
 
