@@ -41,7 +41,7 @@ def latency(world: World) -> Verdict:
     airflow.until_watching(airflow.start_triggerer("latency"), queue.name)
     samples: list[float] = []
     for n in range(1 + (7 if world.is_short else 30)):
-        time.sleep(world.dice.uniform(0, 1))
+        time.sleep(world.dice.uniform(4, 5))  # a lone message: one that follows an event waits for the run of that
         began = time.monotonic()
         queue.send(numbered(1, n))
         airflow.until("a run", lambda: _runs(world, "latency") > n)  # noqa: B023 - it is called at once
