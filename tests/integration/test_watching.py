@@ -322,7 +322,7 @@ def test_a_watcher_that_is_cancelled_twice_gives_back_what_it_pulled(cf, queue):
         await ending
 
     cf.send(queue, {"n": 1})
-    cf.add_fault("pull", delay_ms=300)
+    cf.add_fault("pull", delay_ms=1_000)
     run(scenario())
     (ack,) = calls(cf, "ack")
     assert [retry["delay_seconds"] for retry in ack["retries"]] == [0]
