@@ -279,9 +279,9 @@ class AlreadyExistsError(ApiError):
     """A queue has this name already (code 11009), or the queue has a consumer already (code 11004)."""
 
     remedy = (
-        "Use what is there (get_queue_id, ensure_pull_consumer, or if_exists='ignore' of the operator), or choose another "
-        "name. Remove a Worker consumer before you add a pull consumer: `npx wrangler queues consumer worker remove "
-        "QUEUE_NAME SCRIPT_NAME`."
+        "Use what is there (get_queue_id, ensure_pull_consumer, or if_exists='ignore' of the operator), or choose "
+        "another name. Remove a Worker consumer before you add a pull consumer: `npx wrangler queues consumer worker "
+        "remove QUEUE_NAME SCRIPT_NAME`."
     )
     worth_another_try = False
 
