@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from airflow_provider_cfqueues.client import message_calls, messages
 from airflow_provider_cfqueues.client.flow import once, patiently
-from airflow_provider_cfqueues.engines.copies import wrap
 from airflow_provider_cfqueues.exceptions import MalformedResponseError
-from airflow_provider_cfqueues.models import AckResult, Lease, Message, PullResult
+from airflow_provider_cfqueues.models import AckResult, Lease, PullResult
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.client.flow import Flow
@@ -55,9 +54,6 @@ class MessageQueue(Protocol):
 
     async def settle(self, settling: Settling) -> None:
         """Carry out what was decided of messages."""
-
-    async def dead_letter(self, rejected: Sequence[tuple[Message, str]]) -> set[str]:
-        """Send copies of messages, each with its reason; return the leases of those that were accepted."""
 
 
 class HookQueue:
@@ -163,20 +159,6 @@ class HookQueue:
         """
         result = await self._run(settling.send(self._queue_id, self._dead_letter_queue_id))
         self._hook.log_messages(self._queue_id, result)
-
-    async def dead_letter(self, rejected: Sequence[tuple[Message, str]]) -> set[str]:
-        """
-        Copy messages to the dead-letter queue; return the leases of those that it accepted.
-
-        A copy that is too large with what is added to it is not sent: its message is given back.
-
-        :param rejected: the messages, each with its reason.
-        """
-        copies = {message.lease_id: wrap(message, self._queue_id, reason) for message, reason in rejected}
-        copies = {lease_id: copy for lease_id, copy in copies.items() if messages.fits(copy)}
-        # A copy that comes twice is better than a run that ends, with its messages rejected again in the next.
-        await self._run(messages.send(str(self._dead_letter_queue_id), list(copies.values()), repeat_ambiguous=True))
-        return set(copies)
 
     async def _run(self, flow: Flow[T]) -> T:
         return await self._hook.arun(patiently(flow))
