@@ -55,7 +55,7 @@ def decode_json(text: str | bytes) -> Any:
     """
     try:
         return _decode_fast(text)
-    except (ValueError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # before msgspec 0.21 its errors are no ValueErrors
         return json.loads(text)
 
 

@@ -389,3 +389,15 @@ def test_the_documentation_shows_the_newest_report(cf):
     assert page.count("\n| ") == len(rows) + 4, "a row of a fact that is no more"
     assert f"One command checks {len(FACTS)} facts" in (DOCS / "emulator.md").read_text(encoding="utf-8")
     assert "ot yet run against\nCloudflare" in page
+
+
+def test_without_the_extra_only_the_emulator_itself_cannot_be_checked():
+    code = """
+import sys
+sys.modules["starlette"] = None
+from airflow_provider_cfqueues.emulator.conformance import command
+command.main([])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "pip install 'airflow-provider-cfqueues[emulator]'" in done.stderr.splitlines()[-1]

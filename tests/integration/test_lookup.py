@@ -49,6 +49,14 @@ def test_looking_for_a_missing_queue_does_not_read_every_page_of_a_large_account
     assert len(lists(cf)) == 2
 
 
+def test_an_api_that_ignores_the_name_asked_for_names_similar_ones_in_one_look(hook, cf):
+    queues = [{"queue_id": "1" * 32, "queue_name": "orders-eu", "settings": {}}]
+    cf.add_fault("queues", status=200, body={"success": True, "result": queues})
+    with pytest.raises(NotFoundError, match=r"'order-eu'.*similar names: orders-eu"):
+        hook.get_queue_id("order-eu")
+    assert len(lists(cf)) == 1
+
+
 def test_metrics_tell_the_backlog(hook, cf):
     queue = next(iter(cf.queues.values()))
     assert hook.get_metrics(queue).backlog_count == 0

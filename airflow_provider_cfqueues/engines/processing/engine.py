@@ -296,7 +296,7 @@ class Engine:
         """Return messages whose turn it is, none where there will not be any."""
         while not self.stopping:
             if waiting := len(self._holding.waiting):
-                takes = self._handling.takes(self._pace)
+                takes = self._handling.takes
                 share = -(-waiting // self._options.concurrency)
                 return self._holding.take(takes if self._options.batch_size else min(takes, share))
             if self._pulling_ended:

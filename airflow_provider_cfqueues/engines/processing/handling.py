@@ -70,17 +70,15 @@ class Handling:
         self._delay = delay
         self._log = log
         self._ends_task = ends_task
+        self._count, self._seconds = 0, 0.0  # of calls, without the way there and back
         self.error: Exception | None = None
 
-    def takes(self, seconds_per_message: float | None) -> int:
-        """
-        Return how many messages it can be given at once: those that fit into a slice, so that slow ones are shared.
-
-        :param seconds_per_message: the pace so far, None at the start.
-        """
-        if self._batch_size or seconds_per_message is None:
+    @property
+    def takes(self) -> int:
+        """How many messages it can be given at once: those that fit into a slice, so that slow ones are shared."""
+        if self._batch_size or not self._count:
             return self._batch_size or 1
-        return max(1, min(MAX_SLICE, int(SLICE_SECONDS / max(seconds_per_message, 1e-6))))
+        return max(1, min(MAX_SLICE, int(SLICE_SECONDS * self._count / max(self._seconds, 1e-6))))
 
     async def run(
         self, messages: Sequence[Message], stopping: Callable[[], bool], on_done: Callable[[Handled], None]
@@ -128,13 +126,17 @@ class Handling:
         clock: Callable[[], float],
     ) -> Iterator[list[Message]]:
         """Yield what is to be handled next, as long as there is time."""
-        end = clock() + SLICE_SECONDS
+        now = clock()
+        end = now + SLICE_SECONDS
         for unit in [messages] if self._batch_size else ([message] for message in messages):
             if stopping():
                 return
             if ready := self._sort_out(unit, on_done):
                 yield ready
-            if clock() >= end:
+            before, now = now, clock()
+            self._seconds += now - before
+            self._count += 1
+            if now >= end:
                 return
 
     def _run_sync(self, slices: Iterator[list[Message]], done: deque[Handled]) -> tuple[list[Message], Any] | None:
