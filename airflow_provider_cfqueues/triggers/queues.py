@@ -119,8 +119,11 @@ class QueueMessageTrigger(BaseEventTrigger):
         dag_ids: Sequence[str] | None = None,
         run_seconds: float = RUN_SECONDS,
     ) -> None:
-        from airflow_provider_cfqueues import arguments
-        from airflow_provider_cfqueues.engines.watching.options import parse_dag_ids, parse_watch_options
+        from airflow_provider_cfqueues.engines.watching.options import (
+            parse_dag_ids,
+            parse_run_seconds,
+            parse_watch_options,
+        )
         from airflow_provider_cfqueues.engines.watching.spacing import Spacer
         from airflow_provider_cfqueues.matching import check_match
 
@@ -164,7 +167,7 @@ class QueueMessageTrigger(BaseEventTrigger):
             )
             self._spacer = Spacer(
                 dag_ids=parse_dag_ids(self._kwargs["dag_ids"]),
-                run_seconds=arguments.parse_seconds(run_seconds, "run_seconds"),
+                run_seconds=parse_run_seconds(run_seconds, triggerer_setting("shared_stream_ack_timeout", 300)),
                 log=self.log,
             )
         except (TypeError, ValueError) as error:
@@ -268,7 +271,6 @@ class QueueMessageTrigger(BaseEventTrigger):
 
     def _start_error(self) -> Exception | None:
         """Return why this watcher cannot start, if it cannot: what it matches by is loaded only where it runs."""
-
         from airflow_provider_cfqueues.matching import Matcher
 
         try:
@@ -283,13 +285,14 @@ class QueueMessageTrigger(BaseEventTrigger):
         if error is None:
             return
         self.log.error("Watching queue %s cannot start, and nothing is pulled for it: %s", self._queue, error)
-        missing = _MISSING.setdefault((self._key, asyncio.get_running_loop()), {})
+        loop = asyncio.get_running_loop()
+        missing = _MISSING.setdefault((self._key, loop), {})
         missing[id(self)] = f"a watcher of the queue cannot start: {error}"
         try:
             await asyncio.sleep(REFUSAL_SECONDS)
         finally:
             # Airflow starts it again a second later: until then, it is still missing.
-            asyncio.get_running_loop().call_later(REFUSAL_SECONDS / 2, missing.pop, id(self), None)
+            loop.call_later(REFUSAL_SECONDS / 2, missing.pop, id(self), None)
         raise error
 
     def _begin(self) -> Judge:
