@@ -52,16 +52,15 @@ class _AloneOutcome:
 
 class QueueMessageTrigger(BaseEventTrigger):
     """
-    Watch a queue for an asset: the messages that were pulled become an asset event, which starts a DAG run.
+    Watch a queue for an asset: messages become asset events, which start DAG runs.
 
     The event's payload has ``queue_id`` and ``queue_name`` as given here, ``pulled_at``, ``backlog_count``, and
     ``messages``: up to 1,000, as :class:`~airflow_provider_cfqueues.operators.queues.QueuePullOperator` returns them.
-    It runs for ever: failures are logged once, with what to do, and slow it down.
+    It never ends. A failure slows it down and is logged once, with what to do, and again if its kind changes.
 
-    With ``settle="event"`` (Airflow 3.3 and later) a message is acked once Airflow has stored its event, never before;
-    with ``dag_ids``, once the runs of these DAGs are there. With ``settle="task"`` its lease travels in the event and a
-    DAG settles it: ``QueueAckOperator(lease_ids=event_leases())``. If the run fails, the lease ends and the message
-    comes back.
+    With ``settle="event"`` (Airflow 3.3), a message is acked once Airflow has stored its event; with ``dag_ids``, once
+    the runs of these DAGs exist. With ``settle="task"``, its lease travels in the event, and a DAG settles it:
+    ``QueueAckOperator(lease_ids=event_leases())``. If the run fails, the lease ends and the message comes again.
 
     Airflow 3.0 to 3.3 skips an event that is stored before the run of the last one was created. So the next event waits
     for that run. Give ``dag_ids``: then the watcher knows when the run is there. Without, it waits ``run_seconds``.
@@ -119,8 +118,11 @@ class QueueMessageTrigger(BaseEventTrigger):
         dag_ids: Sequence[str] | None = None,
         run_seconds: float = RUN_SECONDS,
     ) -> None:
-        from airflow_provider_cfqueues import arguments
-        from airflow_provider_cfqueues.engines.watching.options import parse_dag_ids, parse_watch_options
+        from airflow_provider_cfqueues.engines.watching.options import (
+            parse_dag_ids,
+            parse_run_seconds,
+            parse_watch_options,
+        )
         from airflow_provider_cfqueues.engines.watching.spacing import Spacer
         from airflow_provider_cfqueues.matching import check_match
 
@@ -164,7 +166,7 @@ class QueueMessageTrigger(BaseEventTrigger):
             )
             self._spacer = Spacer(
                 dag_ids=parse_dag_ids(self._kwargs["dag_ids"]),
-                run_seconds=arguments.parse_seconds(run_seconds, "run_seconds"),
+                run_seconds=parse_run_seconds(run_seconds, triggerer_setting("shared_stream_ack_timeout", 300)),
                 log=self.log,
             )
         except (TypeError, ValueError) as error:
@@ -268,7 +270,6 @@ class QueueMessageTrigger(BaseEventTrigger):
 
     def _start_error(self) -> Exception | None:
         """Return why this watcher cannot start, if it cannot: what it matches by is loaded only where it runs."""
-
         from airflow_provider_cfqueues.matching import Matcher
 
         try:
@@ -283,13 +284,14 @@ class QueueMessageTrigger(BaseEventTrigger):
         if error is None:
             return
         self.log.error("Watching queue %s cannot start, and nothing is pulled for it: %s", self._queue, error)
-        missing = _MISSING.setdefault((self._key, asyncio.get_running_loop()), {})
+        loop = asyncio.get_running_loop()
+        missing = _MISSING.setdefault((self._key, loop), {})
         missing[id(self)] = f"a watcher of the queue cannot start: {error}"
         try:
             await asyncio.sleep(REFUSAL_SECONDS)
         finally:
             # Airflow starts it again a second later: until then, it is still missing.
-            asyncio.get_running_loop().call_later(REFUSAL_SECONDS / 2, missing.pop, id(self), None)
+            loop.call_later(REFUSAL_SECONDS / 2, missing.pop, id(self), None)
         raise error
 
     def _begin(self) -> Judge:

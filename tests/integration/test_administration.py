@@ -253,7 +253,7 @@ def test_the_consumer_of_a_paused_queue_is_made_and_not_waited_for(cf, hook, log
     queue = hook.create_queue("new").queue_id
     hook.pause_delivery(queue)
     assert "its delivery is paused" in hook.ensure_pull_consumer(queue).untried
-    assert "was not tried out: its delivery is paused" in logged()
+    assert "was not test-pulled: its delivery is paused" in logged()
     assert len(hook.list_consumers(queue)) == 1
 
 
@@ -262,7 +262,7 @@ def test_a_message_that_tried_a_consumer_out_and_could_not_be_given_back_fails_n
     hook.send(queue, ["a"])
     cf.add_fault("ack", status=403, body={"success": False, "errors": []})
     assert hook.ensure_pull_consumer(queue).untried is None
-    assert "comes back when its lease ends" in logged()
+    assert "comes again when its lease ends" in logged()
 
 
 def test_a_setting_that_is_none_is_named_by_python(hook, queue):

@@ -161,7 +161,7 @@ def test_where_the_asset_manager_is_set_no_event_waits(cf, queue, watch, monkeyp
     monkeypatch.setenv("AIRFLOW__CORE__ASSET_MANAGER_CLASS", ASSET_MANAGER)
 
     async def scenario():
-        triggerer, watcher, _ = watch(run_seconds=1_000)
+        triggerer, watcher, _ = watch(run_seconds=200)
         await send_while_a_run_is_awaited(cf, queue, triggerer, watcher)
         await until(lambda: not leased_or_waiting(cf))
         await triggerer.stop()

@@ -99,6 +99,7 @@ class Engine:
         self._condition = Condition()
         self._waiting_workers = 0
         self._busy_seconds = 0.0
+        self._began = 0.0
         self._pulls_no_more = False
         self._pulling_ended = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -158,7 +159,7 @@ class Engine:
         :return: what became of the messages; ``error`` has what failed for good, if anything did.
         """
         self._loop = asyncio.get_running_loop()
-        began = self._clock()
+        self._began = began = self._clock()
         if self._options.max_duration is not None:
             self._loop.call_later(self._options.max_duration, self._pull_no_more)
         self._await_earlier_leases()
@@ -193,7 +194,7 @@ class Engine:
         while not all(task.done() for task in tasks):
             if self._ending.notice(now := self._clock()):
                 self._log.warning(
-                    "The task is killed: %d messages that wait are given back, %d that handlers have get %g s",
+                    "The task is killed: %d waiting messages are given back, %d running handlers get %g s",
                     len(self._holding.waiting),
                     len(self._holding) - len(self._holding.waiting),
                     self._options.grace,
@@ -328,6 +329,7 @@ class Engine:
             self._settler.stage(settlement)
 
     def _on_settled(self, count: int) -> None:
+        self.report.active_seconds = self._clock() - self._began
         self._window.close(count)
         self._condition.notify()
 

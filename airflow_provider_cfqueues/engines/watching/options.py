@@ -119,6 +119,25 @@ def parse_watch_options(
     )
 
 
+def parse_run_seconds(value: Any, ack_timeout: float) -> float:
+    """
+    Check how long a run is waited for.
+
+    :param value: the seconds.
+    :param ack_timeout: ``[triggerer] shared_stream_ack_timeout``: a watcher that starts waits within it.
+    :raises TypeError: it is no number.
+    :raises ValueError: it is out of range.
+    """
+    seconds = arguments.parse_seconds(value, "run_seconds")
+    if seconds >= ack_timeout:
+        msg = (
+            f"run_seconds ({seconds:g} s) must be below [triggerer] shared_stream_ack_timeout ({ack_timeout:g} s): "
+            "Airflow fails a watcher that takes longer to make an event"
+        )
+        raise ValueError(msg)
+    return seconds
+
+
 def parse_dag_ids(value: Any) -> list[str] | None:
     """
     Check the names of the DAGs that a watcher's events start.

@@ -82,7 +82,7 @@ def test_send_takes_text_and_json_from_arguments_stdin_and_files(cf, run, typed,
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["good", "{bad"], "message 2: it begins as JSON, but is none"),
+        (["good", "{bad"], "message 2: it looks like JSON, but is not"),
         (["good", ""], "message 2: it is empty; --text sends it as an empty text"),
         (["good", "x" * 130_000], "message 2: it is larger than 128 KB"),
         (["good", '{"n": NaN}'], "message 2: it is larger than 128 KB, or holds what JSON cannot"),
@@ -174,4 +174,4 @@ def test_a_line_that_drain_did_not_write_is_refused(cf, run, line, tmp_path):
     (tmp_path / "f").write_text(f"{line}\n")
     code, _, err = run("send", "orders", "--drained", "--file", str(tmp_path / "f"))
     assert (code, in_queue(cf)) == (2, {})
-    assert err.startswith("error: line 1: it is no line that drain wrote")
+    assert err.startswith("error: line 1: it is not a line that drain wrote")
