@@ -226,7 +226,7 @@ def test_a_new_consumer_is_not_tried_out_on_a_message_that_it_could_cost_its_las
     for action in ("created", "unchanged"):
         ensured = client.run(administration.ensure_pull_consumer(queue, wanted, Known()))
         assert ensured.action == action
-        assert "one delivery more may be the last of the next message" in ensured.untried
+        assert "the next message may have only one delivery left" in ensured.untried
     client.close()
     assert (waits[0], waits[1] < 30) == (30, True)
     assert [message.attempts for message in hook.pull(queue, max_messages=1)] == [1]

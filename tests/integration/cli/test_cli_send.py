@@ -158,7 +158,7 @@ def test_what_cannot_be_sent_as_it_was_is_in_the_file_and_refused(cf, run, drain
 @pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
 def test_the_filter_of_the_page_leaves_what_can_be_sent(cf, run, drain, typed, tmp_path):
     page = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
-    (chosen,) = re.findall(r"^\$ jq -c '(.*)' orders.jsonl", page, re.MULTILINE)
+    (chosen,) = re.findall(r"^jq -c '(.*)' \\\n  orders.jsonl", page, re.MULTILINE)
     bodies_given = [("text", "a"), ("bytes", "AAE="), ("json", "42"), ("json", [1]), ("v8", "/w8="), ("json", {})]
     for content_type, body in bodies_given:
         cf.send(cf.queues["orders"], body, content_type=content_type)
