@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -31,7 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     given = parser().parse_args(arguments)
     module, _, function = given.command.function.rpartition(".")
-    getattr(import_module(module), function)(given)
+    try:
+        getattr(import_module(module), function)(given)
+    except KeyboardInterrupt:  # before the command itself could take it
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -279,8 +279,9 @@ class AlreadyExistsError(ApiError):
     """A queue has this name already (code 11009), or the queue has a consumer already (code 11004)."""
 
     remedy = (
-        "Use what is there, or choose another name. A Worker consumer must be removed before a pull consumer can be "
-        "added: `npx wrangler queues consumer worker remove QUEUE_NAME SCRIPT_NAME`."
+        "Use what is there (get_queue_id, ensure_pull_consumer, or if_exists='ignore' of the operator), or choose "
+        "another name. Remove a Worker consumer before you add a pull consumer: `npx wrangler queues consumer worker "
+        "remove QUEUE_NAME SCRIPT_NAME`."
     )
     worth_another_try = False
 
@@ -383,8 +384,8 @@ class ProcessingFailedError(CloudflareQueuesError):
     """
 
     remedy = (
-        "Messages that failed are delivered again after their delay, or are in the dead-letter queue: mend the "
-        "handler, the match or the messages, then run the task again."
+        "Fix the handler, the match or the messages, then run the task again: messages that failed are delivered again "
+        "after their delay, or are in the dead-letter queue."
     )
 
     def __init__(self, message: str, *, failures: Sequence[Any] = (), **facts: Any) -> None:

@@ -22,6 +22,16 @@ def printable(value: Any) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def counted(count: int, noun: str) -> str:
+    """
+    Return a number with its noun: "no messages", "1 message", "2 messages".
+
+    :param count: how many.
+    :param noun: what, in the singular.
+    """
+    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
+
+
 def to_reason(value: Any, limit: int = MAX_REASON) -> str:
     """
     Return a value as a printable line of bounded length; of an exception, its class and its text.

@@ -15,7 +15,7 @@ author = "airflow-provider-cfqueues maintainers"
 project_copyright = author
 release = version = __version__
 
-extensions = ["sphinx.ext.autodoc", "myst_parser"]
+extensions = ["sphinx.ext.autodoc", "myst_parser", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 nitpicky = True
 # What belongs to Airflow, the standard library or to us alone has no page here; all else must lead somewhere.
@@ -28,6 +28,10 @@ autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say it; Airflow's own documentation shows none either
 
+# A console block shows answers, too: copy only what was typed.
+copybutton_prompt_text = "$ "
+copybutton_line_continuation_character = "\\"
+
 html_theme = "furo"
 html_title = f"airflow-provider-cfqueues {release}"
 html_theme_options = {
@@ -35,6 +39,8 @@ html_theme_options = {
     "source_branch": "main",
     "source_directory": "docs/",
 }
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 pygments_style = "friendly"

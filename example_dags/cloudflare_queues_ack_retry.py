@@ -1,8 +1,8 @@
 """
-Pull orders, ship those that can be shipped, give the others back with a growing delay.
+Pull orders, ship what can be shipped, and give the others back with a growing delay.
 
-Each message stays leased for ten minutes: long enough for the tasks downstream. One that is neither acked nor retried
-by then, because a task or a whole worker died, is delivered again.
+Each message stays leased for ten minutes, long enough for the tasks downstream. If a
+task or a whole worker dies, the messages that it had not settled are delivered again.
 """
 
 from __future__ import annotations
@@ -13,12 +13,18 @@ except ImportError:  # Airflow 2
     from airflow.decorators import dag, task
 
 from airflow_provider_cfqueues.delays import ExponentialDelay
-from airflow_provider_cfqueues.operators.queues import QueueAckOperator, QueuePullOperator, QueueRetryOperator
+from airflow_provider_cfqueues.operators.queues import (
+    QueueAckOperator,
+    QueuePullOperator,
+    QueueRetryOperator,
+)
 
 
 @dag(schedule=None, catchup=False, tags=["cloudflare", "example"])
 def cloudflare_queues_ack_retry():
-    pull = QueuePullOperator(task_id="pull", queue_name="orders", max_messages=100, visibility_timeout=600)
+    pull = QueuePullOperator(
+        task_id="pull", queue_name="orders", max_messages=100, visibility_timeout=600
+    )
 
     @task
     def process(messages: list[dict]) -> dict[str, list[dict]]:
@@ -34,7 +40,9 @@ def cloudflare_queues_ack_retry():
         print(f"The API counted {acked} acks and {retried} retries")
 
     processed = process(pull.output)
-    ack = QueueAckOperator(task_id="ack", queue_name="orders", lease_ids=processed["shipped"])
+    ack = QueueAckOperator(
+        task_id="ack", queue_name="orders", lease_ids=processed["shipped"]
+    )
     retry = QueueRetryOperator(
         task_id="retry",
         queue_name="orders",

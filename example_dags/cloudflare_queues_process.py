@@ -1,8 +1,8 @@
 """
-Process a queue inside one task: the outcome of the function is the fate of the message.
+Process a queue inside one task: the outcome of the function decides about the message.
 
-What returns is acked, what raises is delivered again after a delay, what is rejected goes to the dead-letter queue.
-Messages are pulled ahead, handled eight at once and settled meanwhile.
+If it returns, the message is acked. If it raises, the message is delivered again, after
+a delay. A rejected message goes to the dead-letter queue. Eight are handled at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ from airflow_provider_cfqueues.outcomes import Reject
 
 @dag(schedule=None, catchup=False, tags=["cloudflare", "example"])
 def cloudflare_queues_process():
-    @task.cloudflare_queue(queue_name="orders", max_messages=10_000, concurrency=8, dead_letter_queue="orders-failed")
+    @task.cloudflare_queue(
+        queue_name="orders",
+        max_messages=10_000,
+        concurrency=8,
+        dead_letter_queue="orders-failed",
+    )
     def ship(message, *, ds=None):
         order = message.body
         if "quantity" not in order:

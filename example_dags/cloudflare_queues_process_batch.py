@@ -1,4 +1,4 @@
-"""Process a queue in batches: one write for up to fifty messages, an outcome for each."""
+"""Process a queue in batches: one write for up to 50 messages, an outcome for each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_cfqueues.outcomes import Ack, Reject, Retry
 
 
 def store(messages, table):
-    """Return one outcome per message, in order; None would ack them all, an exception retries them all."""
+    """Return one outcome per message, in order. None acks all."""
     outcomes, rows = [], []
     for message in messages:
         if "customer" not in message.body:
@@ -38,7 +38,9 @@ def cloudflare_queues_process_batch():
         batch_size=50,
         idle_timeout=1,
         expected_seconds_per_message=0.1,
-        delay_seconds=ExponentialDelay(initial_seconds=30, max_seconds=3600, jitter=0.2),
+        delay_seconds=ExponentialDelay(
+            initial_seconds=30, max_seconds=3600, jitter=0.2
+        ),
         max_attempts=2,  # below the consumer's max_retries, 3 unless changed
         dead_letter_queue="orders-failed",
         fail_on=0.1,  # more than a tenth failed

@@ -1,9 +1,9 @@
 """
 Process one queue with several tasks, each on whatever worker is free.
 
-A queue gives a message to one of those who pull, so mapped tasks share it without knowing of each other; how many of
-them there are follows from the backlog. Where a worker dies, its task is tried again once the leases that it held have
-ended, so that the next try finds what the dead one left.
+Each message goes to one of the tasks that pull, so mapped tasks share the queue without
+coordination. The backlog decides how many tasks there are. If a worker dies, Airflow
+retries its task once the leases have ended: the retry finds what the dead worker left.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ def cloudflare_queues_scale_out():
     def plan():
         hook = CloudflareQueuesHook()
         backlog = hook.get_metrics(hook.get_queue_id("orders")).backlog_count
-        return [{"share": share} for share in range(min(MAX_TASKS, 1 + backlog // MESSAGES_PER_TASK))]
+        return [
+            {"share": share}
+            for share in range(min(MAX_TASKS, 1 + backlog // MESSAGES_PER_TASK))
+        ]
 
     QueueProcessOperator.partial(
         task_id="ship",

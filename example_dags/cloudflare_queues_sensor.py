@@ -1,8 +1,8 @@
 """
-Wait for orders, then ship them: a sensor leases the messages, tasks process them, and only what is done is acked.
+Wait for orders, then ship them: a sensor leases them, tasks ship them and ack them.
 
-While it waits, the sensor is in the triggerer and takes no worker slot. Refunds in the same queue are left alone: the
-sensor leases nothing until an order is there, and what it leases along with one it gives back.
+While it waits, the sensor is in the triggerer and takes no worker slot. It leases
+nothing until an order is there, and gives back the others that it then leases with it.
 """
 
 from __future__ import annotations

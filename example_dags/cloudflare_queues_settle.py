@@ -7,17 +7,30 @@ try:
 except ImportError:  # Airflow 2
     from airflow.decorators import dag, task
 
-from airflow_provider_cfqueues.operators.queues import QueuePullOperator, QueueSettleOperator
+from airflow_provider_cfqueues.operators.queues import (
+    QueuePullOperator,
+    QueueSettleOperator,
+)
 
 
 @dag(schedule=None, catchup=False, tags=["cloudflare", "example"])
 def cloudflare_queues_settle():
-    pull = QueuePullOperator(task_id="pull", queue_name="orders", max_messages=100, visibility_timeout=600)
+    pull = QueuePullOperator(
+        task_id="pull", queue_name="orders", max_messages=100, visibility_timeout=600
+    )
 
     @task
     def ship(messages: list[dict]) -> dict[str, list[str]]:
-        done = [message["lease_id"] for message in messages if message["body"]["quantity"] > 0]
-        again = [message["lease_id"] for message in messages if message["body"]["quantity"] == 0]
+        done = [
+            message["lease_id"]
+            for message in messages
+            if message["body"]["quantity"] > 0
+        ]
+        again = [
+            message["lease_id"]
+            for message in messages
+            if message["body"]["quantity"] == 0
+        ]
         return {"done": done, "again": again}
 
     shipped = ship(pull.output)

@@ -1,7 +1,8 @@
 """
-One DAG run per message: every five minutes, start a run for each order that waits in the queue.
+One DAG run per message: every five minutes, start a run for each order that waits.
 
-At most twenty runs are active at once; further orders stay in the queue. An order that comes twice starts one run.
+At most 20 runs are active at once; further orders stay in the queue. An order that is
+delivered twice starts one run.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ from airflow_provider_cfqueues.operators.queues import QueueTriggerDagRunsOperat
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
-@dag(schedule="*/5 * * * *", start_date=START, catchup=False, max_active_runs=1, tags=["cloudflare", "example"])
+@dag(
+    schedule="*/5 * * * *",
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    tags=["cloudflare", "example"],
+)
 def cloudflare_queues_trigger_runs():
     QueueTriggerDagRunsOperator(
         task_id="start_runs",
@@ -29,7 +36,9 @@ def cloudflare_queues_trigger_runs():
     )
 
 
-@dag(schedule=None, start_date=START, max_active_runs=20, tags=["cloudflare", "example"])
+@dag(
+    schedule=None, start_date=START, max_active_runs=20, tags=["cloudflare", "example"]
+)
 def cloudflare_queues_ship_order():
     @task
     def ship(*, dag_run=None):

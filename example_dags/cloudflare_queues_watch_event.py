@@ -1,7 +1,7 @@
 """
-Start a run for what arrives in a queue: a message is acked once Airflow has stored its event, and never before.
+Start a run when messages arrive: a message is acked after Airflow has stored its event.
 
-Needs Airflow 3.3. All messages that arrive while a run is being started come to the same run.
+Needs Airflow 3.3. Messages that arrive while a run is created go into the next run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ orders = Asset(
     watchers=[
         AssetWatcher(
             name="orders",
-            trigger=QueueMessageTrigger(queue_name="orders", settle="event", dag_ids=["cloudflare_queues_watch_event"]),
+            trigger=QueueMessageTrigger(
+                queue_name="orders",
+                settle="event",
+                dag_ids=["cloudflare_queues_watch_event"],
+            ),
         )
     ],
 )
@@ -27,7 +31,9 @@ def cloudflare_queues_watch_event():
     @task
     def ship(messages):
         for message in messages:
-            print(f"message {message['id']}: shipped {message['body']['quantity']} pieces")
+            print(
+                f"message {message['id']}: shipped {message['body']['quantity']} pieces"
+            )
 
     ship(event_messages())
 

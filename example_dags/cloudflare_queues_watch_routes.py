@@ -1,8 +1,8 @@
 """
-Share one queue between assets: each watcher takes the messages that it wants, and one poll serves them all.
+Share one queue between assets: each watcher takes what it wants; they share one poll.
 
-Needs Airflow 3.3, and ``pip install 'airflow-provider-cfqueues[jsonpath]'``. What no watcher wants goes to the
-dead-letter queue.
+Needs Airflow 3.3, and ``pip install 'airflow-provider-cfqueues[jsonpath]'``. A message
+that no watcher wants goes to the dead-letter queue.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ def asset_of(event_type):
 
 
 def dag_of(event_type):
-    @dag(dag_id=f"cloudflare_queues_watch_{event_type}", schedule=[asset_of(event_type)], catchup=False)
+    @dag(
+        dag_id=f"cloudflare_queues_watch_{event_type}",
+        schedule=[asset_of(event_type)],
+        catchup=False,
+    )
     def handle_events():
         @task
         def handle(messages):

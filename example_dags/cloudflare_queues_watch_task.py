@@ -1,8 +1,8 @@
 """
-Start a run for what arrives in a queue, and let the run settle it: what fails comes again.
+Start a run when messages arrive. The run acks them; if it fails, they come again.
 
-Needs Airflow 3.0. The lease of each message travels in its event; where the run fails, the lease ends and the message
-is delivered again, to a new run.
+Needs Airflow 3.0. The lease of each message travels in its event. If the run fails, the
+lease ends, and the message is delivered again, to a new run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def cloudflare_queues_watch_task():
         for message in messages:
             print(f"message {message['id']}: paid {message['body']['amount']} back")
 
-    pay(event_messages()) >> QueueAckOperator(task_id="ack", queue_name="refunds", lease_ids=event_leases())
+    pay(event_messages()) >> QueueAckOperator(
+        task_id="ack", queue_name="refunds", lease_ids=event_leases()
+    )
 
 
 cloudflare_queues_watch_task()

@@ -12,6 +12,9 @@ from harness import errors_table
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "airflow_provider_cfqueues"
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+CRASH_POINTS = ROOT / "tests" / "crash_points.md"
+LONGEST_CODE_LINE = 88
+"""What the site shows of a code block without cutting it, in a window of 1,280 pixels."""
 NO_MODULES = {"ack", "body_error", "execute", "fail_on", "lease_ids", "match", "pull", "raw_body"}
 """What the map of CONTRIBUTING.md names that is no module."""
 IMAGES = sorted((ROOT / "docs" / "images").glob("*"))
@@ -32,6 +35,24 @@ def test_links_between_pages_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_line_of_code_is_too_long_to_be_shown(page):
+    blocks = re.findall(r"^ *```\w+[^\n]*\n(.*?)^ *```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    assert [line for block in blocks for line in block.splitlines() if len(line) > LONGEST_CODE_LINE] == []
+
+
+def test_each_crash_point_has_a_test():
+    page = (ROOT / "docs" / "delivery-guarantees.md").read_text()
+    points, begins = [], ("what dies", "what happened")
+    for line in page.splitlines():
+        if line.startswith("| ") and not line.startswith(tuple(f"| {begin}" for begin in begins)):
+            *what, _ = (cell.strip() for cell in line.strip("|").split("|"))
+            points.append(": ".join(what))
+    assert len(points) > 60
+    tested = re.findall(r"^- (.+)\n  - `test_", CRASH_POINTS.read_text(), re.MULTILINE)
+    assert tested == points
+
+
+@pytest.mark.parametrize("page", [*PAGES, CRASH_POINTS], ids=lambda page: page.name)
 def test_tests_that_a_page_names_exist(page):
     tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
     for name in re.findall(r"`(test_\w+)`", page.read_text()):

@@ -276,7 +276,7 @@ def commands_of(snippet):
     if snippet.language == "console":
         lines = [line.removeprefix("$ ") for line in snippet.code.splitlines() if line.startswith("$ ")]
     else:
-        lines = re.sub(r"\\\n", " ", snippet.code)
+        lines = re.sub(r" \\\n *", " ", snippet.code)
         lines = re.sub(r"^export \w+='[^']*'.*$|^export .*$", "", lines, flags=re.MULTILINE).splitlines()
     for line in lines:
         for part in re.split(r"(?: 2>&1)? \| ", line):
@@ -321,10 +321,14 @@ def test_commands_are_ones_that_exist(snippet, airflow_parser):
 
 
 @pytest.mark.parametrize(
-    "snippet", [each for each in in_language("bash") if "export AIRFLOW_CONN_" in each.code], ids=str
+    "snippet",
+    [each for each in in_language("bash") if re.search("export AIRFLOW_CONN_|--conn-uri", each.code)],
+    ids=str,
 )
 def test_connections_can_be_used(snippet, monkeypatch):
     exports = "\n".join(re.findall(r"^export AIRFLOW_CONN_\w+='[^']*'", snippet.code, re.MULTILINE))
+    for uri in re.findall(r"--conn-uri \\\n +('[^']*')", snippet.code):
+        exports = f"export AIRFLOW_CONN_CLOUDFLARE_DEFAULT={uri}"
     done = subprocess.run(["bash", "-c", f"{exports}\nenv -0"], capture_output=True, text=True, check=True)
     told = dict(line.split("=", 1) for line in done.stdout.split("\0") if line.startswith("AIRFLOW_CONN_"))
     assert list(told) == ["AIRFLOW_CONN_CLOUDFLARE_DEFAULT"]

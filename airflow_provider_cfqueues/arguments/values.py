@@ -66,6 +66,8 @@ def require_one(**given: Any) -> None:
     :param given: both, by name.
     :raises ValueError: neither or both are.
     """
+    if rendered := [name for name, value in given.items() if value == "None"]:
+        raise ValueError(f"{rendered[0]} is 'None': a template rendered to None. Check what it takes its value from")
     if sum(map(bool, given.values())) != 1:
         values = " and ".join(map(repr, given.values()))
         msg = f"Give exactly one of {' and '.join(given)}, not {values}"

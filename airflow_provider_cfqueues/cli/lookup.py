@@ -35,7 +35,7 @@ def find_queue(hook: CloudflareQueuesHook, given: str) -> str:
     :raises NotFoundError: the account has no such queue; the message names similar ones.
     """
     try:
-        return hook.get_queue_id(given)
+        return hook.get_queue_id(given, what="the name or ID of the queue")
     except NotFoundError:
         if found := pick(hook.list_queues(), given):
             return found.queue_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from airflow_provider_cfqueues.cli.formats import plain
@@ -53,8 +54,12 @@ def _check_queue(hook: CloudflareQueuesHook, queue: str | None) -> Iterator[Chec
     found = pick(queues, queue) if queue else next(iter(queues), None)
     if found is None:
         missing = f"the account has no queue {queue!r}" if queue else "the account has no queues"
+        if similar := get_close_matches(queue or "", [each.queue_name for each in queues]):
+            missing += f"; similar names: {', '.join(similar)}"
         yield Check("queue", False if queue else None, missing)
         return
+    if found.settings.get("delivery_paused"):
+        yield Check("delivery", False, f"{found.queue_name}: paused, so nothing can be pulled; resume it first")
     yield _try("metrics", lambda: _metrics(hook, found))
     yield _check_consumer(hook, found)
     yield _try("pull, settle, send", lambda: _write(hook, found))
@@ -93,6 +98,6 @@ def _check_consumer(hook: CloudflareQueuesHook, queue: Queue) -> Check:
     dead_letters = (
         f"dead-letter queue {consumer.dead_letter_queue}"
         if consumer.dead_letter_queue
-        else ("NO dead-letter queue: messages are deleted then")
+        else "no dead-letter queue: messages are deleted after their last delivery"
     )
     return Check(name, True, f"{queue.queue_name}: max_retries={consumer.max_retries}, {dead_letters}")

@@ -69,12 +69,13 @@ def get_queue(queue_id: str, known: Known) -> Flow[Queue]:
     return queue
 
 
-def get_queue_id(name: str, known: Known) -> Flow[str]:
+def get_queue_id(name: str, known: Known, what: str = "queue_name") -> Flow[str]:
     """
     Look up the ID of a queue.
 
     :param name: the queue's name.
     :param known: what was looked up before; the ID is added to it.
+    :param what: where the name comes from, for the error: an argument, or the queue's consumer.
     :raises NotFoundError: the account has no queue of this name; the message names similar ones of the first page.
     """
     if name not in known.queue_ids:
@@ -85,7 +86,9 @@ def get_queue_id(name: str, known: Known) -> Flow[str]:
             queues, _ = yield queue_calls.list_queues(1)
         similar = get_close_matches(name, [queue.queue_name for queue in queues])
         hint = f"; similar names: {', '.join(similar)}" if similar else ""
-        raise NotFoundError(f"The account has no queue named {name!r}{hint}.", queue=name)
+        error = NotFoundError(f"The account has no queue named {name!r}{hint}.", queue=name)
+        error.add(remedy=f"Check {what}, and the account ID of the connection, or create the queue.")
+        raise error
     return known.queue_ids[name]
 
 

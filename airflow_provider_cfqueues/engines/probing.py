@@ -159,7 +159,8 @@ class MessageProbe:
         consumer = yield from hook.get_pull_consumer_flow(self.queue_id, required=True)
         name = self.dead_letter_queue or (consumer and consumer.dead_letter_queue)
         needs_it = self.dead_letter_queue is not None or self.unmatched == "dead_letter"
-        dead_letter_queue_id = (yield from hook.get_queue_id_flow(name)) if name and needs_it else None
+        what = "dead_letter_queue" if self.dead_letter_queue else "the dead-letter queue of the queue's consumer"
+        dead_letter_queue_id = (yield from hook.get_queue_id_flow(name, what=what)) if name and needs_it else None
         situation = Situation(
             consumer=consumer, can_dead_letter=dead_letter_queue_id is not None, unmatched=self.unmatched
         )

@@ -41,26 +41,28 @@ class ConsumerSettings(TypedDict, total=False):
 class AdministrationHook(CloudflareBaseHook):
     """What :class:`~airflow_provider_cfqueues.hooks.queues.CloudflareQueuesHook` can do with queues and consumers."""
 
-    def get_queue_id(self, name: str) -> str:
+    def get_queue_id(self, name: str, *, what: str = "queue_name") -> str:
         """
         Return the ID of a queue; all pages of the list are searched, and the answer is kept for the hook's life.
 
         :param name: the queue's name.
+        :param what: where the name comes from, for the error: an argument, or the queue's consumer.
         :raises NotFoundError: the account has no such queue.
         """
-        return self.run(self.get_queue_id_flow(name))
+        return self.run(self.get_queue_id_flow(name, what=what))
 
-    async def aget_queue_id(self, name: str) -> str:
+    async def aget_queue_id(self, name: str, *, what: str = "queue_name") -> str:
         """Async twin of :meth:`get_queue_id`."""
-        return await self.arun(self.get_queue_id_flow(name))
+        return await self.arun(self.get_queue_id_flow(name, what=what))
 
-    def get_queue_id_flow(self, name: str) -> Flow[str]:
+    def get_queue_id_flow(self, name: str, *, what: str = "queue_name") -> Flow[str]:
         """
         Return the calls of :meth:`get_queue_id`, as a part of another flow.
 
         :param name: the queue's name.
+        :param what: where the name comes from, for the error.
         """
-        return (yield from lookup.get_queue_id(arguments.parse_name(name), self._known))
+        return (yield from lookup.get_queue_id(arguments.parse_name(name), self._known, what))
 
     def list_queues(self) -> list[Queue]:
         """Return all queues of the account, over all pages of the list."""

@@ -43,6 +43,11 @@ class QueueOperator(BaseOperator):
         cloudflare_conn_id: str = DEFAULT_CONNECTION,
         **kwargs: Any,
     ) -> None:
+        if queue_id is None and queue_name is None and (worker_queue := kwargs.get("queue")):
+            # At parse: when the task runs, Airflow would look for workers of that name, and find none.
+            raise ValueError(
+                f"queue={worker_queue!r} is Airflow's worker queue. Did you mean queue_name={worker_queue!r}?"
+            )
         super().__init__(**kwargs)
         self.queue_id = queue_id
         self.queue_name = queue_name

@@ -290,17 +290,20 @@ class QueueProcessOperator(QueueOperator):
                 self.max_attempts,
                 consumer.max_retries,
             )
-        return self.hook.get_queue_id(name) if name else None
+        what = "dead_letter_queue" if self.dead_letter_queue else "the dead-letter queue of the queue's consumer"
+        return self.hook.get_queue_id(name, what=what) if name else None
 
     def _judge(self, report: Report, share: float | None) -> None:
         from airflow_provider_cfqueues.exceptions import ProcessingFailedError
+        from airflow_provider_cfqueues.texts import counted
 
         queue = self.queue_id or self.queue_name
         if self._killed:
             msg = f"The task was killed: {report.summary()}"
         elif are_too_many(report.failed + report.unconfirmed.count, report.handled, share):
             bad = report.failed + report.unconfirmed.count
-            msg = f"{bad} of {report.handled} messages failed or are not confirmed: {report.reasons()}"
+            allowed = f"{share:.0%}".replace("%", " %") if share else "none"
+            msg = f"{bad} of {counted(report.handled, 'message')} failed (fail_on allows {allowed}): {report.reasons()}"
         else:
             return
         raise ProcessingFailedError(msg, failures=report.failures, conn_id=self.cloudflare_conn_id, queue=queue)

@@ -78,7 +78,10 @@ class _SettlingOperator(QueueOperator):
         to_retry = arguments.parse_leases(retries, "retry_lease_ids" if prefix else "lease_ids")
         to_retry = arguments.delay_leases(to_retry, delay)
         if not to_ack and not to_retry:
-            self.log.info("No leases were given: nothing to settle")
+            if acks is None and retries is None:
+                self.log.warning("lease_ids is None: nothing is settled. Did a task return None, not an empty list?")
+            else:
+                self.log.info("No leases were given: nothing to settle")
             return self._push(context, AckResult())
         result = self.hook.ack(self.find_queue(), acks=to_ack, retries=to_retry)
         leases = {lease.lease_id: lease for lease in [*to_ack, *to_retry]}

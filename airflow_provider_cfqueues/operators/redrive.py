@@ -118,7 +118,9 @@ class QueueRedriveOperator(QueueOperator):
         options = self._options()
         share = parse_fail_on(self.fail_on)
         arguments.require_one(target_queue_id=self.target_queue_id, target_queue_name=self.target_queue_name)
-        target_id = self.target_queue_id or self.hook.get_queue_id(str(self.target_queue_name))
+        target_id = self.target_queue_id or self.hook.get_queue_id(
+            str(self.target_queue_name), what="target_queue_name"
+        )
         self._redrive = Redrive(self.hook, self.find_queue(), target_id, options, log=self.log)
         if self._killed:  # while the queues were looked up
             self._redrive.stop(killed=True)

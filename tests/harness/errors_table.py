@@ -12,18 +12,29 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 HEAD = """\
 # Errors and what to do
 
-All errors of this provider are a `CloudflareQueuesError` from `airflow_provider_cfqueues.exceptions`. Each message
-names what failed, the connection, the queue, what the API said, and the remedy below; the facts are attributes too:
-`conn_id`, `queue`, `status`, `codes`, `messages`, `pointers`, `documentation_urls`, `ray_id`, `retry_after`, and, for a
-call that takes several requests, `progress` (what is done, unknown and not done).
+Look up an error by its class: what it means, and what to do. To look up a text that you saw, use
+[Troubleshooting](troubleshooting.md).
 
-"Repeated" says whether the hook tries again by itself, for up to a minute. A `send` is repeated only where the API
-cannot have accepted the messages, unless `repeat_ambiguous=True`; a `purge` only where it cannot have begun. "Another
-try" says whether Airflow's next try of the task may work although nobody has mended anything; where not,
-[CloudflareQueuesRetryPolicy](operations.md#retry-by-what-failed-airflow-33) fails the task at once.
+```python
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, RateLimitedError
+```
 
-| error | what it means | repeated | another try | what to do |
-|---|---|---|---|---|
+`CloudflareQueuesError` is the root of all errors below. An error of a request says what failed, on which connection and
+queue, what the API said, and what to do. Its attributes are `conn_id`, `queue`, `status`, `codes`, `messages`,
+`pointers`, `documentation_urls`, `ray_id` and `retry_after`. If a call took several requests, `progress` lists what is
+done, unknown and not done.
+
+"""
+TABLE = """
+## What is tried again
+
+- **Repeated** says whether the hook repeats the request by itself, for up to a minute. It repeats a send only if the API
+  cannot have accepted the messages, or with `repeat_ambiguous=True`. It repeats a purge only if it cannot have started.
+- **Another try** says whether another try of the task may work although nobody has changed anything. If not,
+  [CloudflareQueuesRetryPolicy](operations.md#retry-by-what-failed-airflow-33) fails the task at once.
+
+| error | repeated | another try |
+|---|---|---|
 """
 
 
@@ -37,13 +48,14 @@ def kinds(root: type[exceptions.CloudflareQueuesError]) -> Iterator[type[excepti
 
 def render() -> str:
     """Return the page."""
-    rows = []
+    entries, rows = [], []
     for kind in kinds(exceptions.CloudflareQueuesError):
         meaning = inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0].replace("\n", " ").replace("``", "`")
+        entries.append(f"- **`{kind.__name__}`**: {meaning} *What to do:* {kind.remedy}")
         repeated = "yes" if kind.repeatable else "no"
         again = "yes" if kind.worth_another_try else "no"
-        rows.append(f"| `{kind.__name__}` | {meaning} | {repeated} | {again} | {kind.remedy} |")
-    return HEAD + "\n".join(rows) + "\n"
+        rows.append(f"| `{kind.__name__}` | {repeated} | {again} |")
+    return HEAD + "\n".join(entries) + "\n" + TABLE + "\n".join(rows) + "\n"
 
 
 if __name__ == "__main__":

@@ -100,10 +100,10 @@ PICTURES: dict[str, tuple[tuple[int, int], Callable[[Page, dict[str, Any]], Page
     "connection-form": ((1000, 1400), fill_in_token),
     "connection-extra": ((1000, 1000), fill_in_connection),
     "xcom": ((1280, 800), open_xcom),
-    "processing-log": ((1280, 720), open_log),
-    "emulator": ((1100, 600), lambda page, scene: show_terminal(page, scene["emulator"])),
+    "processing-log": ((1020, 680), open_log),
+    "emulator": ((780, 600), lambda page, scene: show_terminal(page, scene["emulator"])),
     "emulator-page": ((1100, 790), open_emulator),
-    "command-line": ((1200, 400), lambda page, scene: show_terminal(page, scene["command line"])),
+    "command-line": ((900, 400), lambda page, scene: show_terminal(page, scene["command line"])),
     "dag-graph": ((1280, 540), open_graph),
 }
 

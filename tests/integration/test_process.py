@@ -291,7 +291,7 @@ def test_when_the_task_fails_is_chosen(send, process, fail_on, bad, fails):
 
     if fails:
         with pytest.raises(
-            ProcessingFailedError, match=rf"{bad} of 3 messages.*\(attempt 1\).*: RuntimeError: broken"
+            ProcessingFailedError, match=rf"{bad} of 3 messages.*x RuntimeError: broken, for example .* at delivery 1"
         ) as caught:
             process(handle, fail_on=fail_on)
         assert len(caught.value.failures) == bad

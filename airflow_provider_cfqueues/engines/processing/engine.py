@@ -99,6 +99,7 @@ class Engine:
         self._condition = Condition()
         self._waiting_workers = 0
         self._busy_seconds = 0.0
+        self._began = 0.0
         self._pulls_no_more = False
         self._pulling_ended = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -158,7 +159,7 @@ class Engine:
         :return: what became of the messages; ``error`` has what failed for good, if anything did.
         """
         self._loop = asyncio.get_running_loop()
-        began = self._clock()
+        self._began = began = self._clock()
         if self._options.max_duration is not None:
             self._loop.call_later(self._options.max_duration, self._pull_no_more)
         self._await_earlier_leases()
@@ -328,6 +329,7 @@ class Engine:
             self._settler.stage(settlement)
 
     def _on_settled(self, count: int) -> None:
+        self.report.active_seconds = self._clock() - self._began
         self._window.close(count)
         self._condition.notify()
 

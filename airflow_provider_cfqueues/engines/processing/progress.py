@@ -12,6 +12,7 @@ from airflow_provider_cfqueues.engines.processing.metrics import Metrics
 from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.processing.report import Report
 from airflow_provider_cfqueues.engines.settlement import Kind
+from airflow_provider_cfqueues.texts import counted
 
 INTERVAL_SECONDS = 10
 
@@ -48,7 +49,12 @@ async def _tell_progress(log: Any, engine: Engine, metrics: Metrics) -> None:
         if not rate and (unsettled := engine.count_unsettled()):
             left = f"; the API has not confirmed {unsettled} of them yet"
         log.info(
-            "Handled %d messages (%.0f/s), %d failed; backlog: %s%s", report.handled, rate, report.failed, backlog, left
+            "Handled %s (%.0f/s), %d failed; backlog: %s%s",
+            counted(report.handled, "message"),
+            rate,
+            report.failed,
+            backlog,
+            left,
         )
 
 
@@ -62,7 +68,7 @@ def log_report(log: Any, report: Report, options: Options) -> None:
     """
     rows = {
         "pulled": report.pulled,
-        "handled": f"{report.handled} in {report.seconds:.1f} s ({report.rate:.0f}/s)",
+        "handled": f"{report.handled} in {report.active_seconds:.1f} s ({report.rate:.0f}/s)",
         "acked": report.fates[Kind.ACKED],
         "retried": f"{report.fates[Kind.RETRIED]}; {report.exhausted} after what may be their last delivery",
         "rejected": report.fates[Kind.REJECTED],
@@ -71,8 +77,10 @@ def log_report(log: Any, report: Report, options: Options) -> None:
         "not confirmed": report.fates[Kind.UNCONFIRMED],
         "handled before (journal)": report.fates[Kind.ACKED_FROM_JOURNAL],
         "attempts": ", ".join(f"{count} at delivery {n}" for n, count in sorted(report.attempts.items())) or "-",
-        "shortest lease left": f"{report.closest:.0%} of {options.visibility_timeout:g} s; {report.late} outran it",
     }
+    if report.handled:
+        left = f"{max(0, report.closest):.0%} of {options.visibility_timeout:g} s"
+        rows["shortest lease left"] = f"{left}; {counted(report.late, 'message')} outran it" if report.late else left
     width = max(map(len, rows))
     log.info(
         "What became of the messages:\n%s", "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())

@@ -15,7 +15,8 @@ from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
 from airflow_provider_cfqueues.texts import to_reason
 
 MAX_FAILURES_KEPT = 100
-MAX_REASONS = 10
+MAX_REASONS = 3
+MAX_REASON_SHOWN = 200
 MAX_RESULT_SIZE = 64_000
 """Of one result of a handler as JSON: an XCom is a value of Airflow's database."""
 
@@ -50,6 +51,7 @@ class Report:
     :param results: the first results that handlers returned.
     :param failures: the first messages that failed, with reason.
     :param seconds: how long the run took.
+    :param active_seconds: from its start until the last message was settled: without the wait in an empty queue.
     """
 
     pulled: int = 0
@@ -61,6 +63,7 @@ class Report:
     late: int = 0
     closest: float = 1.0
     seconds: float = 0.0
+    active_seconds: float = 0.0
     backlog: int | None = None
     attempts: Counter[int] = field(default_factory=Counter)
     results: list[Any] = field(default_factory=list)
@@ -68,8 +71,8 @@ class Report:
 
     @property
     def rate(self) -> float:
-        """Messages handled per second."""
-        return self.handled / self.seconds if self.seconds else 0.0
+        """Messages handled per second, without the wait in an empty queue."""
+        return self.handled / self.active_seconds if self.active_seconds else 0.0
 
     def add(self, handled: Handled, options: Options) -> None:
         """
@@ -109,14 +112,15 @@ class Report:
         return ", ".join(filter(None, [*parts, str(self.unconfirmed)]))
 
     def reasons(self) -> str:
-        """Return why messages failed, and which are not confirmed: a part for all that have the same reason."""
+        """Return why messages failed, a part for each reason, and which are not confirmed; bounded."""
         alike: dict[str, list[Failure]] = {}
         for failure in self.failures:
             alike.setdefault(failure.reason, []).append(failure)
         parts = []
         for reason, failures in [*alike.items()][:MAX_REASONS]:
-            more = f" and {len(failures) - 1} more" if len(failures) > 1 else ""
-            parts.append(f"{failures[0].message_id} (attempt {failures[0].attempts}){more}: {reason}")
+            shown = to_reason(reason, MAX_REASON_SHOWN)
+            first = failures[0]
+            parts.append(f"{len(failures)} x {shown}, for example {first.message_id} at delivery {first.attempts}")
         told = sum(len(failures) for failures in [*alike.values()][:MAX_REASONS])
         if self.failed > told:
             parts.append(f"{self.failed - told} more, see the log")

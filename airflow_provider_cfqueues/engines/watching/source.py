@@ -114,11 +114,14 @@ class HookSource:
         consumer = await hook.aget_pull_consumer(queue_id)
         self._warned_of.add(queue_id)
         dead_letter_queue = self._options.dead_letter_queue or (consumer and consumer.dead_letter_queue)
+        what = (
+            "dead_letter_queue" if self._options.dead_letter_queue else "the dead-letter queue of the queue's consumer"
+        )
         calls = HookQueue(
             hook,
             queue_id,
             visibility_timeout=self._options.visibility_timeout,
-            dead_letter_queue_id=await hook.aget_queue_id(dead_letter_queue) if dead_letter_queue else None,
+            dead_letter_queue_id=await hook.aget_queue_id(dead_letter_queue, what=what) if dead_letter_queue else None,
         )
         return OpenQueue(queue_id=queue_id, calls=calls, consumer=consumer)
 

@@ -1,0 +1,105 @@
+"""What a person reads at night: the argument that is wrong, what to do, and numbers that agree."""
+
+from __future__ import annotations
+
+import pytest
+import tenacity
+
+from airflow_provider_cfqueues.client.queue_calls import list_queues
+from airflow_provider_cfqueues.client.repeating import RepeatPolicy, Told, Tries
+from airflow_provider_cfqueues.client.settings import parse_settings
+from airflow_provider_cfqueues.exceptions import AlreadyExistsError, NotFoundError, TransportError
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.operators.queues import (
+    QueueAckOperator,
+    QueueProcessOperator,
+    QueuePullOperator,
+    QueueRedriveOperator,
+)
+
+
+def test_the_worker_queue_of_airflow_is_not_taken_for_ours():
+    with pytest.raises(ValueError, match="'orders' is Airflow's worker queue"):
+        QueuePullOperator(task_id="pull", queue="orders")
+    assert QueuePullOperator(task_id="pull", queue="big-workers", queue_name="orders").queue == "big-workers"
+
+
+def test_a_template_that_rendered_to_none_is_named_as_such(cf):
+    with pytest.raises(ValueError, match="queue_name is 'None': a template rendered to None"):
+        QueuePullOperator(task_id="pull", queue_name="None").execute({})
+
+
+def test_an_ack_of_none_warns_and_of_an_empty_list_does_not(cf, logged):
+    QueueAckOperator(task_id="ack", queue_name="my-queue", lease_ids=[]).execute({})
+    assert "nothing to settle" in logged()
+    assert "lease_ids is None" not in logged()
+    QueueAckOperator(task_id="ack", queue_name="my-queue", lease_ids=None).execute({})
+    assert "lease_ids is None: nothing is settled" in logged()
+
+
+def process(**arguments):
+    return QueueProcessOperator(
+        task_id="p", queue_name="my-queue", handler=lambda message: None, idle_timeout=0, **arguments
+    )
+
+
+def test_a_dead_letter_queue_that_does_not_exist_is_the_argument_that_is_named(cf):
+    cf.create_queue("orders-failed")
+    with pytest.raises(NotFoundError, match=r"similar names: orders-failed.*Check dead_letter_queue, and"):
+        process(dead_letter_queue="orders-failde").execute({})
+
+
+def test_the_consumers_own_dead_letter_queue_that_was_deleted_is_named_as_such(cf):
+    failed = cf.create_queue("orders-failed")
+    cf.create_queue("orders", dead_letter_queue="orders-failed")
+    CloudflareQueuesHook().delete_queue(failed)
+    operator = QueueProcessOperator(task_id="p", queue_name="orders", handler=print, idle_timeout=0)
+    with pytest.raises(NotFoundError, match="Check the dead-letter queue of the queue's consumer"):
+        operator.execute({})
+
+
+def test_a_target_that_does_not_exist_is_the_argument_that_is_named(cf):
+    with pytest.raises(NotFoundError, match="Check target_queue_name"):
+        QueueRedriveOperator(task_id="r", queue_name="my-queue", target_queue_name="none").execute({})
+
+
+def test_creating_a_queue_that_exists_says_how_to_go_on(cf):
+    with pytest.raises(AlreadyExistsError, match=r"Use what is there \(get_queue_id, ensure_pull_consumer"):
+        CloudflareQueuesHook().create_queue("my-queue")
+
+
+def test_the_table_of_a_run_without_messages_has_no_shortest_lease_and_no_rate_of_waiting(cf, logged):
+    report = process().execute({})
+    assert report["rate"] == 0
+    assert "shortest lease" not in logged()
+    CloudflareQueuesHook().send(cf.queues["my-queue"], ["a"])
+    process().execute({})
+    assert "shortest lease left        100% of 300 s" in logged()
+
+
+def test_an_emulator_that_nobody_started_is_not_waited_for_a_minute():
+    extra = {"account_id": "a" * 32}
+    here, there = (
+        parse_settings("x", host=host, login=None, password="secret-token", extra=extra)
+        for host in ("http://127.0.0.1:9/client/v4", None)
+    )
+    assert seconds_of_repeats(here) < 5
+    assert 30 < seconds_of_repeats(there) < 60
+
+
+def seconds_of_repeats(settings):
+    now = [0.0]
+
+    def sleep(seconds):
+        now[0] += seconds
+
+    refused = TransportError("Connection refused")
+    refused.add(maybe_applied=False)
+
+    def fail():
+        raise refused
+
+    tries = Tries(RepeatPolicy(), list_queues(1), settings, Told(), clock=lambda: now[0])
+    with pytest.raises(TransportError):
+        tenacity.Retrying(sleep=sleep, **tries.failed(refused))(fail)
+    return now[0]
