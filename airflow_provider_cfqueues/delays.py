@@ -1,4 +1,4 @@
-"""How long a retried message waits, by a rule that decides per message."""
+"""How long a retried message waits: rules that decide for each message."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class ExponentialDelay:
     A delay that grows with each delivery: ``initial_seconds * factor ** (attempts - 1)``, up to ``max_seconds``.
 
     :param initial_seconds: the delay after the first delivery.
-    :param factor: by what it grows with each further delivery.
-    :param max_seconds: its cap, at most 86,400.
+    :param factor: how much it grows with each further delivery.
+    :param max_seconds: the longest delay, at most 86,400.
     :param jitter: share, 0 to 1, by which it is shortened at random, so that messages do not return all at once.
     """
 

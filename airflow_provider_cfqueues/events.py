@@ -45,7 +45,7 @@ class EventMessages:
 
 def event_leases(*, queue_id: str | None = None, queue_name: str | None = None) -> EventMessages:
     """
-    Return what stands for the leases of the messages that started the run: ``QueueAckOperator(lease_ids=…)``.
+    Return a placeholder for the leases of the run's messages: ``QueueAckOperator(lease_ids=event_leases())``.
 
     They come as messages, so that a settling operator knows when their leases end and how often they were delivered.
 
@@ -57,7 +57,7 @@ def event_leases(*, queue_id: str | None = None, queue_name: str | None = None) 
 
 def event_messages(*, queue_id: str | None = None, queue_name: str | None = None) -> EventMessages:
     """
-    Return what stands for the messages that started the run: an argument of a task.
+    Return a placeholder for the messages that started the run: ``ship(event_messages())``.
 
     Each is what :class:`~airflow_provider_cfqueues.operators.queues.QueuePullOperator` returns for a message.
 
@@ -75,10 +75,10 @@ def event_batches(
     task_id: str = "event_batches",
 ) -> Any:
     """
-    Create a task that returns the messages that started the run in lists, and return its output to map over.
+    Create a task that returns the messages of the run in lists, and return its output to map over.
 
-    ``ship.expand(messages=event_batches(size=100))`` runs one ``ship`` for each hundred messages. To be called inside
-    a DAG. A run without messages skips what is mapped. Airflow maps over at most ``[core] max_map_length`` (1,024)
+    ``ship.expand(messages=event_batches(size=100))`` runs one ``ship`` for each hundred messages. Call it inside a DAG.
+    In a run without messages, the mapped task is skipped. Airflow maps over at most ``[core] max_map_length`` (1,024)
     lists.
 
     :param size: messages per list, at the most.

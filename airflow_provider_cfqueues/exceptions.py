@@ -94,7 +94,7 @@ class CloudflareQueuesError(Exception):
     repeatable: ClassVar[bool] = False
     """Whether the same request may work a little later."""
     worth_another_try: ClassVar[bool] = True
-    """Whether another try of the task may work although nobody has mended anything."""
+    """Whether another try of the task may work although nothing was changed."""
     maybe_applied: bool = False
     """Whether the API may have carried out the request although it failed."""
     queue_name: str | None = None
@@ -224,7 +224,7 @@ class TransportError(CloudflareQueuesError):
     """
     No complete answer arrived: DNS, connect, TLS, time-out, or a connection that broke.
 
-    ``maybe_applied`` is False only where the connection was never made.
+    ``maybe_applied`` is False only if there never was a connection.
     """
 
     remedy = "Check network, proxy and firewall between this machine and the API, then try again."
@@ -236,8 +236,8 @@ class ResponseTooSlowError(TransportError):
     """Some of the answer arrived, but not all of it within 30 seconds."""
 
     remedy = (
-        "Check network and proxy between this machine and the API. What the request leased stays leased until its "
-        "leases end; ask for fewer messages at once if they are large."
+        "Check network and proxy between this machine and the API. If messages are large, ask for fewer at once. "
+        "Messages that the request leased come again when their leases end."
     )
     repeatable = False
 
@@ -260,8 +260,8 @@ class PermissionDeniedError(ApiError):
     """The credentials are valid, but may not do this (HTTP 403)."""
 
     remedy = (
-        "Give the API token 'Queues Write' or 'Workers Scripts Write' on this account ('Queues Read' suffices "
-        "for listing and metrics), and check that the account ID is the token's account."
+        "Give the API token 'Queues Write' or 'Workers Scripts Write' on this account ('Queues Read' is enough for "
+        "listing and metrics), and check that the account ID is the token's account."
     )
     worth_another_try = False
 
@@ -303,7 +303,7 @@ class QueuePausedError(ApiError):
 
 
 class RateLimitedError(ApiError):
-    """Too many requests (HTTP 429); ``retry_after`` says how long the API asked to wait, where it did."""
+    """Too many requests (HTTP 429); ``retry_after`` says how long the API asked to wait, if it did."""
 
     remedy = "Wait, then run the task again; ask less often or from fewer tasks at once."
     repeatable = True
@@ -313,8 +313,8 @@ class OverQuotaError(ApiError):
     """A daily or storage quota is used up (HTTP 429, codes 10251 and 10253): repeating does not help."""
 
     remedy = (
-        "Code 10253: the operations that the free plan has for a day are used up; upgrade, or "
-        "poll less. Code 10251: the queue's storage is full; consume or purge messages."
+        "Code 10253: the free plan's operations of today are used up; upgrade, or poll less. Code 10251: the queue's "
+        "storage is full; process or purge messages."
     )
     worth_another_try = False
 
@@ -344,7 +344,7 @@ class ServerError(ApiError):
 class RefusedError(ApiError):
     """HTTP 2xx, but the envelope says ``success: false``."""
 
-    remedy = "Read the API's messages; whether the request was applied is not known."
+    remedy = "Read the API's messages. The request may have been applied."
     maybe_applied = True
 
 
@@ -367,11 +367,11 @@ class ResponseTooLargeError(MalformedResponseError):
 
 
 class PurgeTimeoutError(CloudflareQueuesError):
-    """A purge was begun, and the API did not say within ``completion_timeout`` that it is done."""
+    """A purge was started, and the API did not say within ``completion_timeout`` that it is done."""
 
     remedy = (
-        "Raise completion_timeout. From Airflow 3.3 on another try of the task goes on waiting; before that it would "
-        "purge again, and delete what was sent since."
+        "Raise completion_timeout. On Airflow 3.3, another try of the task goes on waiting. Before 3.3, it purges "
+        "again, and deletes what was sent since."
     )
 
 
@@ -402,9 +402,9 @@ class UnconfirmedLeasesError(CloudflareQueuesError):
     """
 
     remedy = (
-        "A message whose lease is not settled is delivered again when the lease ends. Look for a visibility timeout "
-        "shorter than the time to process, for another consumer that settled it before, and for an earlier try of this "
-        "task whose answer was lost."
+        "Nothing is lost: a message that is not settled is delivered again when its lease ends. If this happens "
+        "often, raise visibility_timeout, and look for another consumer of the queue. An earlier try of this task "
+        "may also have settled them."
     )
     worth_another_try = False
 
@@ -415,13 +415,13 @@ class UnconfirmedLeasesError(CloudflareQueuesError):
 
 class MatchFailedError(CloudflareQueuesError):
     """
-    A ``match`` failed for a message, so that nobody knows whether it is wanted.
+    A ``match`` raised an error for a message, so it is unknown whether the message is wanted.
 
     :param message: what failed.
     :param message_id: ID of the message.
     """
 
-    remedy = "Mend the function or path of match; it must take any message of the queue."
+    remedy = "Fix the function or path of match. It must accept any message of the queue."
 
     def __init__(self, message: str, *, message_id: str | None = None, **facts: Any) -> None:
         super().__init__(message, **facts)

@@ -9,10 +9,10 @@ Which messages a trigger or sensor wants: ``match``, one condition as text, or a
 ``function:package.module.name``            this function of a message returns something true
 ==========================================  =====================================================================
 
-Conditions are text because Airflow stores the arguments of a trigger, and compares them to find triggers that are the
-same. A filter at the root of a path, ``$[?(@.type == "order")]``, looks at the items of an array, as RFC 9535 has it;
-for an object, write ``$.type == "order"``. A body that is no JSON object or array, or that could not be decoded, has
-nothing for a JSONPath to find; a function gets every message.
+Conditions are text because Airflow stores the arguments of a trigger, and compares them to find equal triggers. A
+filter at the root of a path, ``$[?(@.type == "order")]``, looks at the items of an array, as RFC 9535 has it; for an
+object, write ``$.type == "order"``. A JSONPath finds nothing in a body that is not a JSON object or array, or that
+could not be decoded. A function gets every message.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Matcher:
         Return whether a message is wanted.
 
         :param message: the message.
-        :raises MatchFailedError: a condition failed for this message, so that nobody knows.
+        :raises MatchFailedError: a condition raised an error for this message.
         """
         return not self._tests or any(self._holds(condition, test, message) for condition, test in self._tests)
 
@@ -223,8 +223,8 @@ def _load_jsonpath(condition: Condition) -> Callable[[AnyMessage], bool]:
         path = parse(condition.subject)
     except Exception as error:
         msg = (
-            f"match {condition.text!r}: {condition.subject!r} is no JSONPath ({error}). Compare what a path finds with "
-            "== VALUE or in [VALUE, …], values as JSON"
+            f"match {condition.text!r}: {condition.subject!r} is not a JSONPath ({error}). Compare what a path finds "
+            "with == VALUE or in [VALUE, …], values as JSON"
         )
         raise ValueError(msg) from error
 
@@ -246,7 +246,7 @@ def _load_function(condition: Condition) -> Callable[[AnyMessage], Any]:
         msg = f"match {condition.text!r} cannot be imported: {type(error).__name__}: {error}"
         raise ValueError(msg) from error
     if not callable(function):
-        msg = f"match {condition.text!r} is no function but {type(function).__name__}"
+        msg = f"match {condition.text!r} is not a function but {type(function).__name__}"
         raise ValueError(msg)  # noqa: TRY004 - the text is wrong, not its type
     if inspect.iscoroutinefunction(function):
         msg = f"match {condition.text!r} is an async function; it must be a plain one that returns a bool"

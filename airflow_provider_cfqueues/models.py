@@ -22,8 +22,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
     :param id: the message's ID; the same at each delivery.
     :param lease_id: the lease of this delivery; what ``ack`` takes.
-    :param body: the decoded body: ``str`` (text), ``bytes`` (bytes), or a JSON value. None where it could not be
-        decoded; then ``body_error`` says why.
+    :param body: the decoded body: ``str`` (text), ``bytes`` (bytes), or a JSON value. None if it could not be decoded;
+        then ``body_error`` says why.
     :param attempts: how often it was delivered, this time included; None if the API did not say.
     :param timestamp: when it was sent (UTC).
     :param content_type: ``json``, ``text``, ``bytes`` or ``v8``, from ``metadata["CF-Content-Type"]``.
@@ -63,7 +63,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PeekedMessage:
     """
-    A message that was looked at, not leased: it cannot be settled, and can be delivered to anybody meanwhile.
+    A message that was looked at, not leased. It cannot be settled, and others can still pull it.
 
     :param id: the message's ID; the same at each delivery.
     :param ref: the API's name for what was peeked; opaque.
@@ -141,11 +141,11 @@ class AckResult:
     :param retry_count: how many retries it counted; None if it did not say.
     :param warnings: text by lease ID; warnings that came as a list are keyed ``#0``, ``#1``, …
     :param messages: the envelope's messages.
-    :param confirmed_acks: how many acked leases the API did not contradict.
-    :param confirmed_retries: how many retried leases the API did not contradict.
-    :param unconfirmed: leases that may not be settled: one with a warning, or, if a count falls short by more than the
-        warnings explain or is not a count, every lease that was counted there.
-    :param repeated: whether an earlier try got no answer; it may have settled what is not confirmed now.
+    :param confirmed_acks: acked leases that the API did not contradict.
+    :param confirmed_retries: retried leases that the API did not contradict.
+    :param unconfirmed: leases that may not be settled. A lease with a warning is one. If a count is missing messages
+        that no warning explains, or is not a number, all leases of that request are.
+    :param repeated: whether an earlier request got no answer. It may have settled what is not confirmed now.
     """
 
     ack_count: int | None = 0
@@ -191,7 +191,7 @@ class AckResult:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueMetrics:
     """
-    What is waiting in a queue; the API calls its numbers best effort.
+    What is waiting in a queue. Cloudflare calls these numbers best effort.
 
     :param backlog_count: messages not yet settled.
     :param backlog_bytes: their size in bytes.
@@ -260,12 +260,11 @@ UNKNOWN_CONSUMER = Consumer(type="http_pull")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnsuredConsumer:
     """
-    A pull consumer as it was wanted, and what that took.
+    A pull consumer that was ensured, and what was done for that.
 
     :param consumer: the consumer.
     :param action: ``created``, ``updated`` or ``unchanged``.
-    :param untried: why it could not be tried whether a new consumer lets itself be pulled; None where it was tried, or
-        is not new.
+    :param untried: why a new consumer was not tested with a pull; None if it was tested, or is not new.
     """
 
     consumer: Consumer
@@ -279,8 +278,8 @@ class PurgeStatus:
     How far the last purge of a queue is.
 
     :param completed: whether it is done.
-    :param started_at: when it began, as the API writes it; None if the queue was never purged.
-    :param error: why the last look failed, where it did.
+    :param started_at: when it started, as the API writes it; None if the queue was never purged.
+    :param error: why the last look failed, if it did.
     """
 
     completed: bool
@@ -316,7 +315,7 @@ class PullResult(Sequence[Message]):
 
     :param messages: the messages, each with its lease.
     :param backlog: what the API said is waiting, from the last answer that said so.
-    :param consumer: the queue's pull consumer, where it could be looked at.
+    :param consumer: the queue's pull consumer, if it could be read.
     :param error: the failure of a later request of the same pull; the messages leased before it are here.
     :param without_lease: how many items of the answer had no lease ID, so that nothing can be done with them.
     """

@@ -1,5 +1,5 @@
 """
-What a handler can say of a message: done, again, or never.
+What a handler can say about a message: done, again, or never.
 
 A handler that returns says :class:`Ack`, one that raises says :class:`Retry`. To say something else, raise or return
 :class:`Retry` or :class:`Reject`; a handler of batches returns one outcome per message.
@@ -23,7 +23,7 @@ class Retry(Exception):
     The message is to be delivered again.
 
     :param delay_seconds: seconds until then, 0 to 86,400; None = the operator's delay rule.
-    :param reason: why, for the log, as in :class:`Reject`; None = that is worth no line in it.
+    :param reason: why, for the log, as in :class:`Reject`; None = do not log it.
     """
 
     def __init__(self, delay_seconds: float | None = None, reason: Any = "") -> None:

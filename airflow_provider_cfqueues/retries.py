@@ -20,14 +20,13 @@ class CloudflareQueuesRetryPolicy(RetryPolicy):  # type: ignore[misc, unused-ign
     """
     Retry a task by what failed: ``QueuePullOperator(…, retries=5, retry_policy=CloudflareQueuesRetryPolicy())``.
 
-    - What another try cannot mend (``worth_another_try`` of the error is False: credentials, permissions, a connection
+    - What another try cannot fix (``worth_another_try`` of the error is False: credentials, permissions, a connection
       that is missing or wrong, a request that the API objects to, a quota that is used up, leases that were not
       confirmed): the task fails at once.
-    - Where the API asked to wait (``Retry-After`` of a rate limit or of a server's failure): another try after that
-      time.
+    - If the API asked to wait (``Retry-After`` of a rate limit or of a server's failure): another try after that time.
     - Anything else: as ``retries`` and ``retry_delay`` of the task say.
 
-    It judges the errors of deferred tasks as well: they reach the task as what they are.
+    It also judges the errors of deferred tasks: these are raised in the task unchanged.
 
     :raises RuntimeError: the Airflow that runs is older than 3.3.
     """
@@ -52,7 +51,7 @@ class CloudflareQueuesRetryPolicy(RetryPolicy):  # type: ignore[misc, unused-ign
         """
         for error in _causes(exception):
             if isinstance(error, AirflowNotFoundException):
-                return RetryDecision.fail(f"Another try cannot mend this: {error}")
+                return RetryDecision.fail(f"Another try cannot fix this: {error}")
             if isinstance(error, CloudflareQueuesError):
                 return _decide(error)
         return RetryDecision.default()
@@ -80,7 +79,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _decide(error: CloudflareQueuesError) -> RetryDecision:
     if not error.worth_another_try:
-        return RetryDecision.fail(f"{type(error).__name__}: another try cannot mend this. {error.remedy}")
+        return RetryDecision.fail(f"{type(error).__name__}: another try cannot fix this. {error.remedy}")
     if error.retry_after is not None:
         wait = timedelta(seconds=min(error.retry_after, LONGEST_WAIT.total_seconds()))
         return RetryDecision.retry(wait, f"The API asked to wait {error.retry_after:g} s")

@@ -18,15 +18,20 @@ release = version = __version__
 extensions = ["sphinx.ext.autodoc", "myst_parser", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 nitpicky = True
-# What belongs to Airflow, the standard library or to us alone has no page here; all else must lead somewhere.
-nitpick_ignore_regex = [("py:.*", r"(?!airflow_provider_cfqueues\.).*|airflow_provider_cfqueues\._.*")]
+# Names of Airflow, of the standard library and private ones have no page here.
+# All others must lead somewhere.
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!airflow_provider_cfqueues\.).*|airflow_provider_cfqueues\._.*")
+]
 
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
 
 autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # the docstrings say it; Airflow's own documentation shows none either
+autodoc_typehints = (
+    "none"  # the docstrings say it; Airflow's own documentation shows none either
+)
 
 # A console block shows answers, too: copy only what was typed.
 copybutton_prompt_text = "$ "
@@ -47,9 +52,11 @@ pygments_style = "friendly"
 
 
 def link_to_repository(_app: Any, page: str, source: list[str]) -> None:
-    """Let a link out of docs/ lead to the repository: pages are read there as well, where it is a path."""
+    """Let a link out of docs/ lead to the repository, where it is a path."""
     to_root = "../" * len(PurePosixPath("docs", page).parent.parts)
-    source[0] = re.sub(rf"\]\({re.escape(to_root)}(?=[\w.])", f"]({REPOSITORY}/blob/main/", source[0])
+    source[0] = re.sub(
+        rf"\]\({re.escape(to_root)}(?=[\w.])", f"]({REPOSITORY}/blob/main/", source[0]
+    )
 
 
 def setup(app: Any) -> None:

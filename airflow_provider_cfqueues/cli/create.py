@@ -33,7 +33,11 @@ def create(arguments: Namespace, screen: Screen) -> None:
     consumer = {key: getattr(ensured.consumer, key) for key in OF_THE_CONSUMER}
     facts = {"queue_id": queue_id, "queue_name": name, "created": created, "consumer": ensured.action, **consumer}
     dead_letter_queue = consumer["dead_letter_queue"]
-    after = f"then {dead_letter_queue}" if dead_letter_queue else "NO dead-letter queue: messages are deleted then"
+    after = (
+        f"then {dead_letter_queue}"
+        if dead_letter_queue
+        else "no dead-letter queue: messages are deleted after their last delivery"
+    )
     screen.result(
         facts,
         f"Queue {name} ({queue_id}): {'created' if created else 'existed already'}\n"

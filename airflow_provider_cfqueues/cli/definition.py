@@ -43,7 +43,7 @@ CONNECTION = _argument(
 )
 JSON = _argument("--json", action="store_true", help="print the result as JSON")
 QUEUE = _argument("queue", metavar="QUEUE", help="name of the queue, or its ID")
-MAX = _argument("--max", type=int, metavar="N", help="at most so many messages (all)")
+MAX = _argument("--max", type=int, metavar="N", help="at most this many messages (all)")
 MATCH = "only these: literal:…, jsonpath:…, function:…; repeatable, any of them"
 IDLE_TIMEOUT = _argument(
     "--idle-timeout",
@@ -88,7 +88,10 @@ COMMANDS = (
         "peek",
         "Look at messages without leasing them",
         "Show the head of a queue. Nothing is leased, and no delivery is counted.",
-        (QUEUE, _argument("--max", type=int, default=10, metavar="N", help="at most so many messages, up to 100 (10)")),
+        (
+            QUEUE,
+            _argument("--max", type=int, default=10, metavar="N", help="at most this many messages, up to 100 (10)"),
+        ),
     ),
     Command(
         "send",

@@ -44,9 +44,9 @@ def from_line(line: str) -> Message:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"it is no line that drain wrote: {error}") from None
+        raise ValueError(f"it is not a line that drain wrote: {error}") from None
     if not isinstance(value, dict) or not {"id", "body", "content_type"} <= value.keys():
-        raise ValueError("it is no line that drain wrote: it has no id, body and content_type")
+        raise ValueError("it is not a line that drain wrote: it has no id, body and content_type")
     return Message(
         id=str(value["id"]),
         lease_id="",

@@ -64,7 +64,7 @@ def _what_was_moved(facts: dict[str, Any], arguments: Namespace) -> str:
         for name, text in (
             ("unmatched", "did not match"),
             ("unmovable", "cannot be moved"),
-            ("renewed", "sent anew to the same queue"),
+            ("renewed", "sent to the same queue again"),
             ("returned", "given back"),
             ("expired", "not sent before their leases ended"),
             ("unconfirmed", "not confirmed"),

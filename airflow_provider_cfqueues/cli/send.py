@@ -78,5 +78,5 @@ def _message(text: str, *, as_text: bool) -> Message:
         try:
             body = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"it begins as JSON, but is none: {error}. --text sends it as text") from None
+            raise ValueError(f"it looks like JSON, but is not: {error}. --text sends it as text") from None
     return Message(id="", lease_id="", body=body, content_type="json" if is_json else "text")

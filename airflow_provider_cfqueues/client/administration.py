@@ -30,8 +30,8 @@ CLOCK_DIFFERENCE = timedelta(minutes=1)
 """How far Cloudflare's clock may be behind this machine's."""
 PAUSED = "its delivery is paused; it can be pulled once that is resumed"
 RISKY = (
-    f"one delivery more may be the last of the next message. So that the API has the time that it needs, the consumer "
-    f"was left alone until it was {SETTLED.seconds} s old"
+    "the next message may have only one delivery left. The task waited until the consumer was "
+    f"{SETTLED.seconds} s old instead"
 )
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,9 @@ def create_queue(name: str, settings: Mapping[str, Any], known: Known) -> Flow[Q
         is_older = queue.created_on is not None and queue.created_on < began - CLOCK_DIFFERENCE
         if is_older or any(queue.settings.get(key) != value for key, value in settings.items()):
             raise
-        log.warning("The answer to the creation of queue %r was lost; the one that is there now is taken for it", name)
+        log.warning(
+            "The answer to the creation of queue %r was lost. The queue exists now, and counts as created", name
+        )
     known.queue_ids[name] = queue.queue_id
     return queue
 
@@ -206,7 +208,7 @@ def _try_out(queue_id: str, consumer: Consumer, age: timedelta) -> Flow[str | No
             given_back = [Lease(lease_id=message.lease_id, delay_seconds=0) for message in pulled]
             yield message_calls.ack(queue_id, [], given_back)
         except CloudflareQueuesError as error:
-            log.warning("The message that tried queue %s out comes back when its lease ends: %s", queue_id, error)
+            log.warning("The message of the test pull of queue %s comes again when its lease ends: %s", queue_id, error)
     return None
 
 

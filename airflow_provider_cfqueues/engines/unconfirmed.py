@@ -61,7 +61,7 @@ class Unconfirmed:
 def _log(log: Any, queue: str, messages: list[Message], why: str) -> None:
     ends = max((message.lease_expires_at for message in messages if message.lease_expires_at), default=None)
     log.warning(
-        "Queue %s: %s not confirmed: %s. Unless it was carried out, each comes again when its lease ends%s: %s",
+        "Queue %s: %s not confirmed: %s. Each comes again when its lease ends%s, unless it was settled after all: %s",
         queue,
         _number(len(messages)),
         why,

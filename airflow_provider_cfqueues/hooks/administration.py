@@ -65,7 +65,7 @@ class AdministrationHook(CloudflareBaseHook):
         return (yield from lookup.get_queue_id(arguments.parse_name(name), self._known, what))
 
     def list_queues(self) -> list[Queue]:
-        """Return all queues of the account, over all pages of the list."""
+        """Return all queues of the account, from all pages of the list."""
         return self.run(lookup.list_queues())
 
     async def alist_queues(self) -> list[Queue]:
@@ -101,8 +101,8 @@ class AdministrationHook(CloudflareBaseHook):
         :param name: its name, unique in the account.
         :param delivery_delay: seconds that a message waits unless it says otherwise, 0 to 86,400.
         :param message_retention_period: seconds, 60 to 1,209,600 (14 days), after which a message is deleted.
-        :raises AlreadyExistsError: there was a queue of this name before. One that is found after an answer was lost,
-            and is not older than the call, is taken for its result; a warning says so.
+        :raises AlreadyExistsError: there was a queue of this name before. If the answer is lost, a queue no older than
+            the request counts as created by it; a warning says so.
         """
         return self.run(self._create_queue(name, delivery_delay, message_retention_period))
 
@@ -140,7 +140,7 @@ class AdministrationHook(CloudflareBaseHook):
 
     def pause_delivery(self, queue_id: str) -> Queue:
         """
-        Let nobody pull from a queue until delivery is resumed: pulls then fail with a QueuePausedError.
+        Pause the delivery of a queue: pulls fail with a QueuePausedError until it is resumed.
 
         Sending goes on, and leases can still be settled.
 
@@ -204,13 +204,13 @@ class AdministrationHook(CloudflareBaseHook):
 
     def purge(self, queue_id: str) -> None:
         """
-        Begin to delete ALL messages of a queue, delayed ones included; it goes on after this call.
+        Start to delete ALL messages of a queue, delayed ones included. It goes on after this call.
 
-        Messages that are leased meanwhile may still be processed. A purge that failed is repeated only where it cannot
-        have begun: a second one would delete what was sent after the first.
+        Messages that are leased meanwhile may still be processed. A purge that failed is repeated only if it cannot
+        have started: a second one would delete what was sent after the first.
 
         :param queue_id: ID of the queue.
-        :raises CloudflareQueuesError: it failed; ``maybe_applied`` says whether it may have begun.
+        :raises CloudflareQueuesError: it failed; ``maybe_applied`` says whether it may have started.
         """
         self.run(self._purge(queue_id))
 
@@ -243,10 +243,10 @@ class AdministrationHook(CloudflareBaseHook):
         A look that fails for a reason that may pass does not end the wait.
 
         :param purge: what :meth:`prepare_purge` returned before the purge.
-        :param poll_interval: seconds between two looks, at least 1; longer where the API asks for it.
+        :param poll_interval: seconds between two looks, at least 1, or longer if the API asks for it.
         :param end: when to give up, in seconds since the epoch.
-        :return: the last status; ``completed`` is True only where this purge is done, and ``error`` says why the last
-            look failed, where it did.
+        :return: the last status; ``completed`` is True only if this purge is done. ``error`` says why the last look
+            failed, if it did.
         """
         return self.run(self._finish_purge(purge, poll_interval, end))
 
@@ -363,17 +363,18 @@ class AdministrationHook(CloudflareBaseHook):
         queue_id, wanted = arguments.parse_id(queue_id, "queue_id"), arguments.parse_consumer(**settings)
         ensured = yield from administration.ensure_pull_consumer(queue_id, wanted, self._known)
         if ensured.untried:
-            self.log.warning("The new pull consumer of queue %s was not tried out: %s", queue_id, ensured.untried)
+            self.log.warning("The new pull consumer of queue %s was not test-pulled: %s", queue_id, ensured.untried)
         return ensured
 
     def get_pull_consumer(self, queue_id: str) -> Consumer | None:
         """
         Return the pull consumer of a queue, looked at once in the hook's life.
 
-        A look that failed for a reason that may pass is repeated, unlike the one that comes with a pull.
+        If reading it fails for a reason that may pass, the hook tries again. (The look that comes with a pull is not
+        repeated.)
 
         :param queue_id: ID of the queue.
-        :return: None where there is none, or where the token may not look at it.
+        :return: None if there is none, or if the token may not read it.
         :raises CloudflareQueuesError: it could not be looked at.
         """
         return self.run(self.get_pull_consumer_flow(queue_id, required=True))
@@ -397,9 +398,9 @@ class AdministrationHook(CloudflareBaseHook):
         queue = self.name_of(queue_id)
         if consumer is None:
             self.log.warning(
-                "No pull consumer of queue %s could be looked at (there is none, or the token may not read it): "
-                "it is taken to have no dead-letter queue and max_retries=%d, and without a visibility_timeout its "
-                "leases are taken to last %d s",
+                "The pull consumer of queue %s could not be read (there is none, or the token lacks 'Queues Read'). "
+                "It counts as one without a dead-letter queue and with max_retries=%d. Leases without a "
+                "visibility_timeout count as %d s long",
                 queue,
                 UNKNOWN_CONSUMER.deliveries,
                 API_VISIBILITY_SECONDS,

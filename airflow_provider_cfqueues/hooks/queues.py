@@ -23,13 +23,13 @@ class CloudflareQueuesHook(AdministrationHook):
     Pull, settle and send messages of Cloudflare Queues over their REST API, and manage the queues.
 
     Each call has an async twin with an ``a`` prefix. A call that fails for a reason that may pass (connection errors,
-    HTTP 408, 429, 5xx) is repeated for up to a minute, with growing random waits or as ``Retry-After`` asks; what
-    repeating means is said at each call. All failures of a call are a
-    :class:`~airflow_provider_cfqueues.exceptions.CloudflareQueuesError`, wrong arguments a TypeError or ValueError; a
-    connection that does not exist is Airflow's own error.
+    HTTP 408, 429, 5xx) is repeated for up to a minute, with growing random waits or as ``Retry-After`` asks. Each call
+    says what repeating it means. A call that fails for good raises a
+    :class:`~airflow_provider_cfqueues.exceptions.CloudflareQueuesError`, a wrong argument a TypeError or ValueError,
+    and a connection that does not exist Airflow's own error.
 
-    What its calls read from and wrote to queues is lineage: ``traffic`` has the numbers, and Airflow's collector of
-    hook lineage gets the queues as assets.
+    The hook reports lineage: ``traffic`` has the numbers of what its calls read and wrote, and Airflow's hook lineage
+    gets the queues as assets.
 
     :param cloudflare_conn_id: the Airflow connection, of type ``cloudflare``.
     """
@@ -51,10 +51,10 @@ class CloudflareQueuesHook(AdministrationHook):
 
         A lease is a string, a ``Message``, a ``Lease``, a mapping with ``lease_id`` or a tuple of lease ID and delay,
         as :func:`~airflow_provider_cfqueues.arguments.parse_leases` says. A retry without a delay waits the consumer's
-        ``retry_delay``; delays are 0 to 86,400 seconds, fractions are rounded up. A lease given twice is settled once;
-        in both lists it is retried, never acked; twice among the retries, the last delay counts. Without leases, no
-        request is made and the counts are zero. Repeating is harmless, so every failure that may pass is repeated;
-        where an earlier try was carried out, its leases may then be reported as not confirmed (``repeated`` says so).
+        ``retry_delay``; delays are 0 to 86,400 seconds, fractions are rounded up. A lease given twice is settled once.
+        In both lists, it is retried, never acked. Twice among the retries, its last delay counts. Without leases, no
+        request is made and the counts are zero. Repeating is harmless, so every failure that may pass is repeated. If
+        an earlier try was carried out, the API may not confirm its leases again (``repeated`` is True then).
 
         :param queue_id: ID of the queue.
         :param acks: leases of messages that are done.
@@ -99,9 +99,9 @@ class CloudflareQueuesHook(AdministrationHook):
         """
         Lease messages: ``POST …/messages/pull``, one request for each 100 asked for, until an answer is empty.
 
-        The first pull of a queue looks at its consumer, and warns when no dead-letter queue is set: Cloudflare then
-        deletes what was delivered ``max_retries`` times. A failed pull is repeated; where its answer was lost, the
-        messages of that answer stay leased until their lease ends.
+        The first pull of a queue reads its consumer, and warns if no dead-letter queue is set: Cloudflare then deletes
+        a message that was delivered ``max_retries`` times. A failed pull is repeated. If its answer was lost, the
+        messages of that answer come again when their leases end.
 
         :param queue_id: ID of the queue.
         :param max_messages: how many messages at the most.
@@ -162,14 +162,13 @@ class CloudflareQueuesHook(AdministrationHook):
 
         A message is a string (text), a JSON object or array, an ``OutgoingMessage``, or a mapping with ``body`` and
         optionally ``content_type`` and ``delay_seconds``. All are checked before the first is sent. The API has no
-        idempotency key: a request that may have been accepted is repeated only when asked for.
+        idempotency key, so a request that may have been accepted is repeated only with ``repeat_ambiguous``.
 
         :param queue_id: ID of the queue.
         :param messages: the messages.
-        :param delay_seconds: seconds, 0 to 86,400, before those messages can be delivered that bring no delay of their
-            own; None = the queue's ``delivery_delay``.
-        :param repeat_ambiguous: repeat also after a failure that leaves open whether the messages were accepted; it
-            can duplicate them.
+        :param delay_seconds: seconds, 0 to 86,400, before a message without its own delay can be delivered; None = the
+            queue's ``delivery_delay``.
+        :param repeat_ambiguous: repeat also if the messages may have been accepted. This can duplicate them.
         :raises ValueError: a message is larger than 128 KB, or malformed; nothing was sent.
         :raises CloudflareQueuesError: a request failed for good; ``progress`` has the positions of the messages that
             are sent, unknown and not sent.
@@ -198,10 +197,9 @@ class CloudflareQueuesHook(AdministrationHook):
         """
         Look at messages without leasing them: ``POST …/messages/peek``, one request.
 
-        They stay where they are, for anybody to pull, and the look does not count as a delivery. The API shows the
-        head of the queue only, at most 100 messages, and the same ones again at the next look: there is no paging. It
-        wants the permission to write, *Queues Write*. It is in Cloudflare's schema since August 2026; which messages
-        it shows beside those that a pull would give (leased, delayed ones) is not documented.
+        The messages stay in the queue, and a peek does not count as a delivery. The API shows at most 100 messages from
+        the front of the queue, and the same ones the next time. The token needs *Queues Write*. The call is in
+        Cloudflare's schema since August 2026. It is not documented whether leased or delayed messages appear.
 
         :param queue_id: ID of the queue.
         :param max_messages: how many messages at the most, 1 to 100.
@@ -219,7 +217,7 @@ class CloudflareQueuesHook(AdministrationHook):
 
     def get_metrics(self, queue_id: str) -> QueueMetrics:
         """
-        Return the backlog of a queue, best effort by the API's own account.
+        Return the backlog of a queue. Cloudflare calls the numbers best effort.
 
         :param queue_id: ID of the queue.
         """

@@ -22,7 +22,7 @@ class CloudflareQueueLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
         """
-        Return the address, empty where the task did not come as far as its queue, or that is in an emulator.
+        Return the address. It is empty if the task failed before it knew its queue, or if the queue is in an emulator.
 
         :param operator: the operator: in Airflow 3 the one that ran, in Airflow 2 what its web server knows of it.
         :param ti_key: the task instance.

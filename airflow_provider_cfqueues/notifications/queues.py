@@ -17,8 +17,8 @@ class CloudflareQueuesNotifier(BaseNotifier):
     """
     Send a message to a queue: as ``on_success_callback``, ``on_failure_callback`` and the like, or at a deadline.
 
-    Deadline alerts (Airflow 3.1 and later) run in the triggerer, without blocking it. At least once: a request whose
-    answer was lost is repeated, so that a notification is rather sent twice than not at all.
+    Deadline alerts (Airflow 3.1 and later) run in the triggerer, without blocking it. If the answer to the request is
+    lost, it sends again: two notifications are better than none.
 
     :param message_body: a string (sent as text) or a JSON object or array; templates in it are rendered.
     :param queue_id: ID of the queue. Exactly one of ``queue_id`` and ``queue_name`` is given.

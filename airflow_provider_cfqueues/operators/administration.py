@@ -29,15 +29,14 @@ class QueueCreateOperator(QueueOperator):
     """
     Create a queue; :class:`QueueEnsurePullConsumerOperator` makes it one that can be pulled.
 
-    Returns ``{"queue_id", "queue_name", "created", "updated", "settings"}``. A creation whose answer was lost counts as
-    one where the queue that is found then is not older.
+    Returns ``{"queue_id", "queue_name", "created", "updated", "settings"}``. If the answer to the create request is
+    lost, a queue no older than the request counts as created by it.
 
     :param queue_name: its name, unique in the account.
     :param delivery_delay: seconds that a message waits unless it says otherwise, 0 to 86,400.
     :param message_retention_period: seconds, 60 to 1,209,600 (14 days), after which a message is deleted.
-    :param if_exists: what to do where a queue of this name is there: ``ignore`` (take it as it is, and warn where its
-        settings are others), ``update`` (give it the settings that are wanted), ``fail`` or ``skip`` (the task is
-        skipped).
+    :param if_exists: what to do if there is a queue of this name: ``ignore`` (take it as it is, and warn if its
+        settings differ), ``update`` (give it these settings), ``fail`` or ``skip`` (the task is skipped).
     """
 
     template_fields: Sequence[str] = (
@@ -113,9 +112,9 @@ class QueueDeleteOperator(QueueOperator):
     """
     Delete a queue with all its messages.
 
-    Returns ``{"queue_id", "deleted"}``; the ID is None where a queue given by name is not there.
+    Returns ``{"queue_id", "deleted"}``. The ID is None if there is no queue of this name.
 
-    :param if_missing: what to do where the queue is not there: ``ignore``, ``fail`` or ``skip`` (the task is skipped).
+    :param if_missing: what to do if there is no such queue: ``ignore``, ``fail`` or ``skip`` (the task is skipped).
     """
 
     template_fields: Sequence[str] = (*QueueOperator.template_fields, "if_missing")

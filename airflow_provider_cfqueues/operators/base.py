@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 class QueueOperator(BaseOperator):
     """
-    An operator on one queue: a connection, and a queue by ID or by name.
+    An operator on one queue, which is given by ID or by name.
 
     :param queue_id: ID of the queue. Exactly one of ``queue_id`` and ``queue_name`` is given.
     :param queue_name: name of the queue; its ID is looked up when the task runs.

@@ -14,16 +14,18 @@ if TYPE_CHECKING:
 
 class QueueEnsurePullConsumerOperator(QueueOperator):
     """
-    See to it that a queue has an HTTP pull consumer with the wanted settings, and wait until it can be pulled.
+    Ensure that a queue has an HTTP pull consumer with these settings, and wait until it can be pulled.
 
-    A consumer that is not there is created, one with other settings is changed; what is None stays as it is, or is
-    left to the API. A new consumer is tried out by pulling: one message may be leased and given back at once, which
-    counts as one of its deliveries. Where that could be its last, the consumer is given 30 seconds instead; where
-    delivery is paused, nothing is waited for. A Worker consumer is not replaced: the task fails.
+    It creates the consumer, or changes the settings that differ. A setting that is None stays as it is, or is left to
+    the API.
+
+    A new consumer is tested with a pull: one message may be leased and given back at once, which counts as a delivery.
+    If that could be its last delivery, the task waits 30 seconds instead. If delivery is paused, it does not wait. A
+    Worker consumer is not replaced: the task fails.
 
     Returns ``{"queue_id", "consumer_id", "action", "untried", "batch_size", "consumer_max_retries",
     "consumer_retry_delay", "visibility_timeout", "dead_letter_queue"}``; ``action`` is ``created``, ``updated`` or
-    ``unchanged``, and ``untried`` says why a new consumer could not be tried out, else it is None.
+    ``unchanged``, and ``untried`` says why a new consumer was not tested, else it is None.
 
     :param batch_size: messages per pull unless the pull says otherwise, 1 to 100.
     :param consumer_max_retries: deliveries after which a message leaves the queue, 0 to 100.
@@ -99,7 +101,7 @@ class QueueEnsurePullConsumerOperator(QueueOperator):
 
 class QueueDeletePullConsumerOperator(QueueOperator):
     """
-    Remove the pull consumer of a queue. The messages stay in the queue, and nobody can pull them any more.
+    Remove the pull consumer of a queue. The messages stay in the queue and cannot be pulled any more.
 
     Use it to hand a queue over to a Worker: a queue has one consumer. Returns ``{"queue_id", "deleted"}``.
 

@@ -29,16 +29,22 @@ class QueueProcessOperator(QueueOperator):
     """
     Process the messages of a queue with a handler, and settle each by its outcome.
 
-    The handler gets a :class:`~airflow_provider_cfqueues.models.Message`. It returns: the message is acked. It raises:
-    the message is delivered again, after ``delay_seconds``. It raises
-    :class:`~airflow_provider_cfqueues.outcomes.Reject`: a copy goes to the dead-letter queue, and once that is
-    accepted, the message is acked. Messages are pulled ahead, handled ``concurrency`` at once and settled meanwhile;
-    whatever kills the task, what was not settled is delivered again.
+    The handler gets a :class:`~airflow_provider_cfqueues.models.Message`:
 
-    Returns a report: ``pulled``, ``handled``, ``failed``, ``acked``, ``acked_from_journal``, ``retried``,
-    ``rejected``, ``renewed``, ``expired``, ``unconfirmed``, ``unconfirmed_ids`` (the first hundred),
-    ``unconfirmed_more``, ``exhausted``, ``late``, ``seconds``, ``rate``, ``attempts`` and ``results``. A task that
-    fails pushes it as the XCom ``report``.
+    - If it returns, the message is acked.
+
+    - If it raises, the message is delivered again after ``delay_seconds``.
+
+    - If it raises :class:`~airflow_provider_cfqueues.outcomes.Reject`, a copy goes to the dead-letter queue, then the
+      message is acked.
+
+    Messages are pulled ahead, handled ``concurrency`` at once and settled meanwhile. If the task dies, what was not
+    settled is delivered again.
+
+    Returns a report: ``pulled``, ``handled``, ``failed``, ``acked``, ``acked_from_journal``, ``retried``, ``rejected``,
+    ``renewed``, ``expired``, ``unconfirmed``, ``unconfirmed_ids`` (the first hundred), ``unconfirmed_more``,
+    ``exhausted``, ``late``, ``seconds``, ``rate``, ``attempts`` and ``results``. If the task fails, it pushes the
+    report as the XCom ``report``.
 
     :param handler: a callable, sync or async, or the dotted path of one. Its first argument is the message (or, with
         ``batch``, a list of messages); further ones are taken from ``op_kwargs`` and the context, as in ``@task``.
@@ -48,30 +54,30 @@ class QueueProcessOperator(QueueOperator):
         one ``Ack()``, ``Retry()`` or ``Reject()`` per message, in order.
     :param batch_size: messages per batch, up to 100.
     :param max_messages: end after so many messages; None = no limit.
-    :param max_duration: pull nothing more after so many seconds; what was pulled before is still handled, a quarter of
-        ``visibility_timeout`` long at the most. None = no limit.
+    :param max_duration: pull nothing more after so many seconds. What was pulled before is still handled, which takes
+        at most a quarter of ``visibility_timeout``. None = no limit.
     :param idle_timeout: end when the queue gave nothing for so many seconds.
     :param until: ``empty`` (end at ``idle_timeout``) or ``forever``.
     :param concurrency: how many handlers run at once: threads for sync handlers, tasks for async ones.
     :param visibility_timeout: seconds that the leases last, up to 43,200; None = chosen from
         ``expected_seconds_per_message``, or 300.
     :param expected_seconds_per_message: how long the handler takes, if that is known.
-    :param settle_interval: the longest that an outcome waits to be sent, in seconds.
+    :param settle_interval: how many seconds an outcome waits at most until it is sent.
     :param delay_seconds: how long a failed message waits until it is delivered again: seconds, or a rule such as
         :class:`~airflow_provider_cfqueues.delays.ExponentialDelay`.
-    :param max_attempts: a message that handlers saw so often is rejected unseen. Keep it below the consumer's
+    :param max_attempts: reject a message unseen after handlers saw it so many times. Keep it below the consumer's
         ``max_retries``, at which Cloudflare takes the message away.
     :param dead_letter_queue: name of the queue that gets copies of rejected messages, and of messages that Cloudflare
         would delete if they were given back; None = the consumer's own. Without any, rejected messages are given back.
-    :param fail_on: when the task fails: ``all`` messages failed (the default), ``any`` did, ``none`` (never), or a
-        share between 0 and 1 that may fail at the most.
+    :param fail_on: when the task fails: ``all`` messages failed (the default), ``any`` did, ``none`` (never), or the
+        share between 0 and 1 that may fail.
     :param grace: seconds that running handlers get when the task is killed; Airflow 3 ends the process after 5.
     :param dry_run: handle and report, then give every message back. Each such run uses up a delivery of each message;
         one that Cloudflare could delete now stays leased.
     :param keep_results: how many results of handlers the report keeps.
-    :param journal: write down, about once a second, which messages are handled and not acked yet; where the task dies,
-        its next try acks them instead of handling them again. For handlers that are slow or costly to repeat. Airflow
-        3.3 and later have the place for it, ``context["task_state_store"]``; before, asking for it is an error.
+    :param journal: write down, about once a second, which messages are handled and not acked yet. If the task dies, its
+        next try acks them instead of handling them again. For handlers that are slow or costly to repeat. Needs Airflow
+        3.3 (``context["task_state_store"]``).
     """
 
     template_fields: Sequence[str] = (
@@ -275,8 +281,8 @@ class QueueProcessOperator(QueueOperator):
         if store is None:
             msg = (
                 "journal=True needs context['task_state_store'], which Airflow gives to tasks from 3.3 on (this is "
-                f"{AIRFLOW_VERSION}). Without it, leave journal out, make the handler safe to repeat, and choose a "
-                "small settle_interval: fewer messages are handled and not acked yet when a task dies"
+                f"{AIRFLOW_VERSION}). Leave journal out, make the handler safe to repeat, and choose a small "
+                "settle_interval: then fewer messages are handled twice if a task dies"
             )
             raise ValueError(msg)
         return cast("Store", store)

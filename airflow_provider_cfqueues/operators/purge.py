@@ -35,14 +35,13 @@ class QueuePurgeOperator(QueueOperator):
     """
     Delete ALL messages of a queue, delayed ones included, and wait until that is done.
 
-    Messages that are leased meanwhile may still be processed. Returns ``{"queue_id", "backlog_count", "started_at",
-    "completed"}``: how many messages waited before (best effort by the API's own account), when the purge began as the
-    API writes it, and whether it is done.
+    Messages that are leased may still be processed. Returns ``{"queue_id", "backlog_count", "started_at",
+    "completed"}``: how many messages waited before (best effort), when the purge started, as the API writes it, and
+    whether it is done.
 
-    While it waits, failures that may pass (connection errors, HTTP 408, 429, 5xx) only make it look again. From Airflow
-    3.3 on, a try that failed after it had asked for the purge is remembered for a day: the next one waits for that
-    purge, and deletes nothing that was sent since. Before 3.3, EACH TRY PURGES: set ``retries=0`` where messages may
-    come meanwhile.
+    If a look fails for a reason that may pass (connection errors, HTTP 408, 429, 5xx), it looks again. On Airflow 3.3,
+    the next try of the task waits for the purge of the earlier one, for a day, and deletes nothing that was sent since.
+    Before 3.3, EACH TRY PURGES: set ``retries=0`` if messages may come meanwhile.
 
     :param wait_for_completion: wait until the API says that the purge is done.
     :param poll_interval: seconds between two looks, at least 1.
@@ -131,7 +130,7 @@ class QueuePurgeOperator(QueueOperator):
             if not purge.is_of(self.hook.get_purge_status(queue_id)):
                 self._explain(context, error)
                 raise
-            self.log.warning("The purge has begun, although its answer was lost: %s", error.message)
+            self.log.warning("The purge has started, although its answer was lost: %s", error.message)
         self.log.info("Purging queue %s: about %s messages waited", self.queue_name or queue_id, purge.backlog_count)
         return purge
 

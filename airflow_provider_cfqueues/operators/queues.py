@@ -142,12 +142,12 @@ class QueueAckOperator(_SettlingOperator):
     """
     Ack messages: they are done and leave the queue.
 
-    Returns ``{"ack_count", "retry_count", "warnings"}`` and pushes the three keys as XComs of their own; a count that
-    the API did not report is None.
+    Returns ``{"ack_count", "retry_count", "warnings"}``, and pushes each of the three as an XCom of its own. A count
+    that the API did not report is None.
 
-    :param lease_ids: what XCom holds of leases: a list of lease IDs or of messages as :class:`QueuePullOperator`
-        returns them, one of either, lists of such lists, a mapped task's output, or a string that a template rendered
-        to. None or empty succeeds without a request.
+    :param lease_ids: the leases, as XCom holds them: lease IDs or messages of :class:`QueuePullOperator`, one or a
+        list, lists of lists, the output of a mapped task, or a string that a template rendered to. Without leases, the
+        task succeeds and makes no request.
     """
 
     template_fields: Sequence[str] = (*_SettlingOperator.template_fields, "lease_ids")
@@ -166,15 +166,15 @@ class QueueRetryOperator(_SettlingOperator):
     """
     Give messages back: they are delivered again, now or after a delay.
 
-    It does what you say, even at a message's last delivery: Cloudflare then moves the message to the consumer's
-    dead-letter queue or, if there is none, deletes it.
+    It does what you say, even at a message's last delivery. Cloudflare then moves the message to the consumer's
+    dead-letter queue, or deletes it if there is none.
 
     Returns and pushes the same as :class:`QueueAckOperator`.
 
     :param lease_ids: as for :class:`QueueAckOperator`.
-    :param delay_seconds: seconds from 0 to 86,400 until the messages are delivered again, or a rule that decides
-        per message, such as :class:`~airflow_provider_cfqueues.delays.ExponentialDelay`. None = the consumer's
-        ``retry_delay``. A lease that brings a delay of its own keeps it.
+    :param delay_seconds: seconds from 0 to 86,400 until the messages are delivered again, or a rule for each message,
+        such as :class:`~airflow_provider_cfqueues.delays.ExponentialDelay`. None = the consumer's ``retry_delay``. A
+        lease with its own delay keeps it.
     """
 
     template_fields: Sequence[str] = (*_SettlingOperator.template_fields, "lease_ids", "delay_seconds")
@@ -194,11 +194,11 @@ class QueueSettleOperator(_SettlingOperator):
     """
     Ack some messages and give others back, in as few requests as possible.
 
-    Returns and pushes the same as :class:`QueueAckOperator`. A lease in both lists is retried. Retries are made as you
-    say, even at a message's last delivery, as with :class:`QueueRetryOperator`.
+    Returns and pushes the same as :class:`QueueAckOperator`. A lease in both lists is retried. Like
+    :class:`QueueRetryOperator`, it gives a message back even at its last delivery.
 
     :param ack_lease_ids: leases of messages that are done, as for :class:`QueueAckOperator`.
-    :param retry_lease_ids: leases of messages to deliver again, likewise.
+    :param retry_lease_ids: leases of messages to deliver again, as for :class:`QueueAckOperator`.
     :param delay_seconds: for the retries, as for :class:`QueueRetryOperator`.
     """
 
@@ -239,11 +239,13 @@ class QueuePullOperator(QueueOperator):
     Lease messages, for tasks downstream to process and settle.
 
     Returns a list of ``{"id", "lease_id", "body", "attempts", "timestamp", "content_type", "metadata",
-    "lease_expires_at"}``: times are ISO 8601 strings, a ``bytes`` body is base64, and only a message whose body could
-    not be decoded has ``raw_body`` and ``body_error`` as well. The leases last while tasks downstream are scheduled
-    and run: choose ``visibility_timeout`` accordingly.
+    "lease_expires_at"}``: times are ISO 8601 strings, a ``bytes`` body is base64. A message whose body could not be
+    decoded also has ``raw_body`` and ``body_error``.
 
-    :param max_messages: how many messages at the most.
+    Choose a ``visibility_timeout`` longer than the tasks downstream need until they settle, waiting for a worker and
+    retries included.
+
+    :param max_messages: how many messages at most.
     :param visibility_timeout: seconds that the leases last, up to 43,200 (12 hours); None = the consumer's setting
         (30 s unless changed).
     """
@@ -274,16 +276,14 @@ class QueueSendOperator(QueueOperator):
     """
     Send messages.
 
-    Returns ``{"sent_count", "backlog_count"}``. The events of assets in ``outlets`` carry the same two as ``extra``: a
-    DAG that such an event starts knows how many messages there are.
+    Returns ``{"sent_count", "backlog_count"}``. The events of assets in ``outlets`` have the same two as ``extra``.
 
     :param messages: a list of strings (text), JSON objects or arrays, or mappings with ``body`` and optionally
-        ``content_type`` (``text`` or ``json``) and ``delay_seconds``; a string or mapping alone is one message. None
-        or empty succeeds without a request.
-    :param delay_seconds: seconds, 0 to 86,400, before those messages can be delivered that bring no delay of their own;
-        None = the queue's ``delivery_delay``.
-    :param repeat_ambiguous: repeat also after a failure that leaves open whether the messages were accepted; it can
-        duplicate them.
+        ``content_type`` (``text`` or ``json``) and ``delay_seconds``; one string or mapping is one message. Without
+        messages, the task succeeds and makes no request.
+    :param delay_seconds: seconds, 0 to 86,400, before a message without its own delay can be delivered; None = the
+        queue's ``delivery_delay``.
+    :param repeat_ambiguous: send again also if the messages may have been accepted. This can duplicate them.
     """
 
     template_fields: Sequence[str] = (*QueueOperator.template_fields, "messages", "delay_seconds")

@@ -20,15 +20,16 @@ class QueueRedriveOperator(QueueOperator):
     """
     Move messages from a queue, commonly a dead-letter queue, to another: pull, send, and only then ack.
 
-    At least once: where the answer of a send or of an ack is lost, or the task dies in between, a message is in both
-    queues for a while, and may be sent again. One batch is under way at a time: a task that is killed, or that the
-    target refuses, acks what was sent and gives at most a hundred messages back; the next try goes on from there. Body
-    and content type stay what they are; ID, time of sending, attempts and other metadata are those of a new message.
-    What HTTP cannot carry unaltered (``bytes``, ``v8``, a JSON body that is neither object nor array, a body that
-    cannot be decoded) and what the target does not take stays in its queue and is reported.
+    It is at least once: if an answer is lost, or if the task dies between send and ack, a message may be sent twice. It
+    moves up to a hundred messages at a time. If Airflow stops the task, or if the target refuses, it acks what was sent
+    and gives the rest back; the next try goes on from there.
+
+    Body and content type are kept. ID, time of sending, attempts and other metadata are those of a new message.
+    Messages stay in their queue, and are reported, if HTTP cannot send them (``bytes``, ``v8``, a JSON body that is
+    neither object nor array, a body that cannot be decoded) or if the target refuses them.
 
     A message that is pulled and not moved has used up a delivery: keep ``max_retries`` of the dead-letter queue's
-    consumer high (100). Where giving it back could let Cloudflare delete it, it is sent anew to its own queue.
+    consumer high (100). If Cloudflare might delete it, it is not given back but sent to its own queue again.
 
     Returns ``{"pulled", "moved", "renewed", "returned", "expired", "unconfirmed", "unconfirmed_ids",
     "unconfirmed_more", "unmatched", "unmovable", "seconds", "rate", "not_moved"}``: ``pulled`` is the sum of the five
@@ -46,7 +47,7 @@ class QueueRedriveOperator(QueueOperator):
     :param max_messages: end after so many messages were pulled; None = no limit.
     :param max_duration: pull nothing more after so many seconds, and move what was pulled; None = no limit.
     :param idle_timeout: end when the queue gave nothing for so many seconds.
-    :param unmatched_delay_seconds: seconds until a message that was not moved can be delivered again; a run that takes
+    :param unmatched_delay_seconds: seconds until a message that was not moved can be delivered again. A run that takes
         longer meets it again.
     :param visibility_timeout: seconds that the leases last, up to 43,200; None = 600. It must cover what ``match``
         takes for a hundred messages.

@@ -42,10 +42,10 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
         context of this task. None = ``{"id", "body", "attempts", "timestamp", "content_type", "metadata"}``.
     :param conf_schema: JSON Schema of the configuration. A message whose configuration does not fit is rejected.
     :param wait_for_completion: keep the message leased until its run has ended, and let the run decide.
-    :param on_failed_run: with ``wait_for_completion``, what becomes of the message of a run that failed: ``reject`` (it
+    :param on_failed_run: with ``wait_for_completion``, what happens to the message of a run that failed: ``reject`` (it
         goes to the dead-letter queue, with the run's ID) or ``clear`` (it is delivered again, which clears the run).
-    :param max_active: start no run while so many runs of the DAG are active, whoever started them. The other messages
-        stay in the queue. None = no limit.
+    :param max_active: start no run while so many runs of the DAG are active, no matter who started them. The other
+        messages stay in the queue. None = no limit.
     :param poll_interval: with ``wait_for_completion``, seconds between two looks at a run.
     :param concurrency: how many messages are handled at once. None = 1, or with ``wait_for_completion`` as many as
         ``max_active``, or 16.

@@ -34,7 +34,7 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
     """
     A sensor on one queue, on a worker or deferred to the triggerer.
 
-    It pokes on the worker first: nothing is deferred where it has not to wait.
+    It pokes on the worker first, and defers only if it has to wait.
 
     :param deferrable: wait in the triggerer, where waiting takes no worker slot. Default: ``[operators]
         default_deferrable`` of the Airflow configuration.
@@ -130,25 +130,26 @@ class QueueMessageSensor(_QueueSensor):
     """
     Wait until messages are there, and return them leased, or only look at them.
 
-    The messages are as :class:`~airflow_provider_cfqueues.operators.queues.QueuePullOperator` returns them, for tasks
-    downstream to process and settle; those that were only looked at have no ``lease_id`` and no ``lease_expires_at``.
-    A sensor that found something and fails later, in its callback for instance, leaves its messages to be delivered
-    again when their leases end.
+    The messages are as :class:`~airflow_provider_cfqueues.operators.queues.QueuePullOperator` returns them. Tasks
+    downstream process and settle them. With ``lease=False``, they have no ``lease_id`` and no ``lease_expires_at``. If
+    the sensor fails after it found something, in its callback for instance, the messages come again when their leases
+    end.
 
-    With ``match``, the sensor peeks first and leases nothing while nothing matches. Messages that it then leases along
-    with those that match are given back; that counts as a delivery, of which the consumer's ``max_retries`` allows a
-    few only. After the last one, Cloudflare moves a message to the consumer's dead-letter queue or, if there is none,
-    deletes it: without a dead-letter queue, a sensor with ``match`` that leases fails before it pulls anything.
+    On a shared queue, ``match`` costs the other readers deliveries. A pull cannot choose, so the sensor also leases
+    messages that do not match, and gives them back. Each time counts as one of the deliveries that the consumer's
+    ``max_retries`` allows. After the last one, Cloudflare moves a message to the consumer's dead-letter queue, or
+    deletes it if there is none. So without any dead-letter queue, a sensor with ``match`` fails before it pulls
+    anything. It peeks first, and pulls only if something may match.
 
-    :param lease: lease the messages; False = wait until a peek, which shows the first 100 messages of the queue, finds
+    :param lease: lease the messages. False = only look: wait until a peek at the first 100 messages of the queue finds
         some, and leave them for a later task such as ``QueueProcessOperator``.
-    :param max_messages: how many messages at the most, bodies of up to 128 KB each: they go through Airflow's
-        database, twice where the sensor is deferred.
+    :param max_messages: how many messages at most. Bodies have up to 128 KB and go through Airflow's database, twice if
+        the sensor is deferred.
     :param visibility_timeout: seconds that the leases last, up to 43,200 (12 hours); None = the consumer's setting
         (30 s unless changed).
     :param match: which messages are wanted, such as ``jsonpath:$.type == "order"``; see
         :mod:`~airflow_provider_cfqueues.matching`.
-    :param unmatched: what becomes of a message that was leased and does not match: ``ack`` (it is deleted),
+    :param unmatched: what happens to a message that was leased and does not match: ``ack`` (it is deleted),
         ``dead_letter`` (copied to the dead-letter queue) or ``retry`` (given back, even if Cloudflare then deletes it).
         None = given back; at what may be its last delivery it is copied to ``dead_letter_queue``, or left to the
         consumer's own.
@@ -227,15 +228,15 @@ class QueueMessageSensor(_QueueSensor):
 
 class QueueBacklogSensor(_QueueSensor):
     """
-    Wait until the backlog of a queue is as wanted; no message is leased.
+    Wait until the backlog of a queue is large, small or old enough. No message is leased.
 
-    At least one condition is given; the sensor is done as soon as one of them holds, so ``at_least=1000,
-    older_than=3600`` waits for a full batch, but not for more than an hour. Returns ``{"backlog_count",
-    "backlog_bytes", "oldest_message_timestamp"}``. The API calls its metrics best effort: a count can lag, and is 0
-    where it is not known.
+    Give at least one condition. The sensor is done as soon as one of them holds: ``at_least=1000, older_than=3600``
+    waits for a full batch, but not for more than an hour. Returns ``{"backlog_count", "backlog_bytes",
+    "oldest_message_timestamp"}``. Cloudflare calls its metrics best effort: a count can lag, and is 0 if it is not
+    known.
 
-    :param at_least: the queue has at least so many messages.
-    :param at_most: the queue has at most so many messages.
+    :param at_least: the queue has so many messages or more.
+    :param at_most: the queue has so many messages or fewer.
     :param older_than: the oldest message was sent more than so many seconds ago; a number or a timedelta.
     """
 

@@ -52,16 +52,15 @@ class _AloneOutcome:
 
 class QueueMessageTrigger(BaseEventTrigger):
     """
-    Watch a queue for an asset: the messages that were pulled become an asset event, which starts a DAG run.
+    Watch a queue for an asset: messages become asset events, which start DAG runs.
 
     The event's payload has ``queue_id`` and ``queue_name`` as given here, ``pulled_at``, ``backlog_count``, and
     ``messages``: up to 1,000, as :class:`~airflow_provider_cfqueues.operators.queues.QueuePullOperator` returns them.
-    It runs for ever: failures are logged once, with what to do, and slow it down.
+    It never ends. A failure slows it down and is logged once, with what to do, and again if its kind changes.
 
-    With ``settle="event"`` (Airflow 3.3 and later) a message is acked once Airflow has stored its event, never before;
-    with ``dag_ids``, once the runs of these DAGs are there. With ``settle="task"`` its lease travels in the event and a
-    DAG settles it: ``QueueAckOperator(lease_ids=event_leases())``. If the run fails, the lease ends and the message
-    comes back.
+    With ``settle="event"`` (Airflow 3.3), a message is acked once Airflow has stored its event; with ``dag_ids``, once
+    the runs of these DAGs exist. With ``settle="task"``, its lease travels in the event, and a DAG settles it:
+    ``QueueAckOperator(lease_ids=event_leases())``. If the run fails, the lease ends and the message comes again.
 
     Airflow 3.0 to 3.3 skips an event that is stored before the run of the last one was created. So the next event waits
     for that run. Give ``dag_ids``: then the watcher knows when the run is there. Without, it waits ``run_seconds``.

@@ -28,8 +28,9 @@ done, unknown and not done.
 TABLE = """
 ## What is tried again
 
-- **Repeated** says whether the hook repeats the request by itself, for up to a minute. It repeats a send only if the API
-  cannot have accepted the messages, or with `repeat_ambiguous=True`. It repeats a purge only if it cannot have started.
+- **Repeated** says whether the hook repeats the request by itself, for up to a minute. It repeats a send only if the
+  API cannot have accepted the messages, or with `repeat_ambiguous=True`. It repeats a purge only if it cannot have
+  started.
 - **Another try** says whether another try of the task may work although nobody has changed anything. If not,
   [CloudflareQueuesRetryPolicy](operations.md#retry-by-what-failed-airflow-33) fails the task at once.
 

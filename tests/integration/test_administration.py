@@ -226,7 +226,7 @@ def test_a_new_consumer_is_not_tried_out_on_a_message_that_it_could_cost_its_las
     for action in ("created", "unchanged"):
         ensured = client.run(administration.ensure_pull_consumer(queue, wanted, Known()))
         assert ensured.action == action
-        assert "one delivery more may be the last of the next message" in ensured.untried
+        assert "the next message may have only one delivery left" in ensured.untried
     client.close()
     assert (waits[0], waits[1] < 30) == (30, True)
     assert [message.attempts for message in hook.pull(queue, max_messages=1)] == [1]
@@ -253,7 +253,7 @@ def test_the_consumer_of_a_paused_queue_is_made_and_not_waited_for(cf, hook, log
     queue = hook.create_queue("new").queue_id
     hook.pause_delivery(queue)
     assert "its delivery is paused" in hook.ensure_pull_consumer(queue).untried
-    assert "was not tried out: its delivery is paused" in logged()
+    assert "was not test-pulled: its delivery is paused" in logged()
     assert len(hook.list_consumers(queue)) == 1
 
 
@@ -262,7 +262,7 @@ def test_a_message_that_tried_a_consumer_out_and_could_not_be_given_back_fails_n
     hook.send(queue, ["a"])
     cf.add_fault("ack", status=403, body={"success": False, "errors": []})
     assert hook.ensure_pull_consumer(queue).untried is None
-    assert "comes back when its lease ends" in logged()
+    assert "comes again when its lease ends" in logged()
 
 
 def test_a_setting_that_is_none_is_named_by_python(hook, queue):

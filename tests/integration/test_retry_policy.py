@@ -62,7 +62,7 @@ def test_a_server_that_asks_to_wait_is_waited_for_a_day_at_the_most(failure, ask
 def test_what_another_try_cannot_mend_fails_at_once(failure, status, code):
     decision = decide(failure(status, {"Retry-After": "300"}, code=code))
     assert decision.action.value == "fail"
-    assert "another try cannot mend this" in decision.reason
+    assert "another try cannot fix this" in decision.reason
 
 
 @needs_policies

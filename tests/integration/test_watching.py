@@ -487,7 +487,7 @@ def test_a_queue_without_a_pull_consumer_is_said_once(cf, logged):
     CloudflareQueuesHook().create_queue("bare")
     run(scenario())
     assert logged().count("Queue bare cannot be pulled from") == 1
-    assert logged().count("No pull consumer of queue bare could be looked at") == 1
+    assert logged().count("The pull consumer of queue bare could not be read") == 1
 
 
 def test_a_long_retry_after_is_waited_for(cf):

@@ -218,7 +218,7 @@ def test_what_did_not_get_into_an_event_is_given_back_by_cleanup(cf, queue):
         ({"queue_name": "orders", "dag_ids": [1]}, "dag_ids must be a list of the IDs"),
         ({"queue_name": "orders", "run_seconds": -1}, "run_seconds must be"),
         ({"queue_name": "orders", "run_seconds": 300}, "must be below .* shared_stream_ack_timeout"),
-        ({"queue_name": "orders", "match": "jsonpath:$.["}, "is no JSONPath"),
+        ({"queue_name": "orders", "match": "jsonpath:$.["}, "is not a JSONPath"),
     ],
 )
 def test_what_cannot_work_is_refused_in_a_way_that_a_triggerer_survives(arguments, text):

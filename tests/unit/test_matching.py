@@ -124,8 +124,8 @@ def test_a_function_that_fails_for_a_message_is_a_signal_of_its_own(name):
         ("order", "must begin with 'literal:', 'jsonpath:' or 'function:'"),
         ("sql:a = b", "must begin with"),
         ("jsonpath:", "has no path"),
-        ("jsonpath:$.", "is no JSONPath"),
-        ("jsonpath:$.type = 'order'", "is no JSONPath"),
+        ("jsonpath:$.", "is not a JSONPath"),
+        ("jsonpath:$.type = 'order'", "is not a JSONPath"),
         ("jsonpath:$.type == order", "values as JSON"),
         ("jsonpath:$.type in 'order'", "values as JSON"),
         ("function:is_large", "'function:package.module.name'"),
@@ -154,7 +154,7 @@ def test_a_function_itself_is_asked_for_by_its_path():
     [
         ("no_such_module.function", "cannot be imported: ModuleNotFoundError"),
         ("json.no_such_function", "cannot be imported: ImportError"),
-        ("sys.platform", "is no function but str"),
+        ("sys.platform", "is not a function but str"),
         ("{here}.is_async", "is an async function"),
     ],
 )

@@ -155,7 +155,7 @@ class Journal:
             if not self._has_failed:
                 self._has_failed = True
                 self._log.warning(
-                    "Could not %s the journal: %s: %s. Messages may be handled twice where this task dies; further "
+                    "Could not %s the journal: %s: %s. If this task dies, messages may be handled twice. Further "
                     "failures are not logged",
                     what,
                     type(error).__name__,
@@ -175,7 +175,7 @@ class Journal:
             rows = document["handled"]
             entries = {str(message_id): Entry(int(at), lease[0] if lease else None) for message_id, at, *lease in rows}
         except (TypeError, ValueError, KeyError) as error:
-            self._log.warning("The journal of the earlier try is of no use, somebody changed it: %r", error)
+            self._log.warning("The journal of the earlier try cannot be used, because it was changed: %r", error)
             return
         self._entries = {message_id: entry for message_id, entry in entries.items() if entry.at > oldest}
 
@@ -197,8 +197,8 @@ class Journal:
         self._inherited = dict(self._entries)
         if handled:
             self._log.info(
-                "An earlier try had handled %d messages that were not known to be acked: %d are acked now; where the "
-                "others are delivered again, they are acked without being handled",
+                "An earlier try had handled %d messages without a confirmed ack. %d are acked now. If the others "
+                "come again, they are acked without being handled",
                 handled,
                 report.fates[Kind.ACKED_FROM_JOURNAL],
             )

@@ -229,8 +229,8 @@ class QueueStream:
             self._trouble = trouble
             foreseen = isinstance(error, (CloudflareQueuesError, ValueError))
             self._log.error(
-                "Queue %s cannot be pulled from. It is tried again, less and less often, and the next line about it "
-                "comes when something changes: %s",
+                "Queue %s cannot be pulled from. The watcher tries again, less and less often, and logs again when "
+                "the kind of failure changes: %s",
                 self._name,
                 error,
                 exc_info=None if foreseen else error,

@@ -82,7 +82,7 @@ def test_send_takes_text_and_json_from_arguments_stdin_and_files(cf, run, typed,
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["good", "{bad"], "message 2: it begins as JSON, but is none"),
+        (["good", "{bad"], "message 2: it looks like JSON, but is not"),
         (["good", ""], "message 2: it is empty; --text sends it as an empty text"),
         (["good", "x" * 130_000], "message 2: it is larger than 128 KB"),
         (["good", '{"n": NaN}'], "message 2: it is larger than 128 KB, or holds what JSON cannot"),
@@ -158,7 +158,7 @@ def test_what_cannot_be_sent_as_it_was_is_in_the_file_and_refused(cf, run, drain
 @pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
 def test_the_filter_of_the_page_leaves_what_can_be_sent(cf, run, drain, typed, tmp_path):
     page = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
-    (chosen,) = re.findall(r"^\$ jq -c '(.*)' orders.jsonl", page, re.MULTILINE)
+    (chosen,) = re.findall(r"^jq -c '(.*)' \\\n  orders.jsonl", page, re.MULTILINE)
     bodies_given = [("text", "a"), ("bytes", "AAE="), ("json", "42"), ("json", [1]), ("v8", "/w8="), ("json", {})]
     for content_type, body in bodies_given:
         cf.send(cf.queues["orders"], body, content_type=content_type)
@@ -174,4 +174,4 @@ def test_a_line_that_drain_did_not_write_is_refused(cf, run, line, tmp_path):
     (tmp_path / "f").write_text(f"{line}\n")
     code, _, err = run("send", "orders", "--drained", "--file", str(tmp_path / "f"))
     assert (code, in_queue(cf)) == (2, {})
-    assert err.startswith("error: line 1: it is no line that drain wrote")
+    assert err.startswith("error: line 1: it is not a line that drain wrote")
