@@ -1,15 +1,16 @@
 """
-An asset manager for Airflow 3.0 to 3.3 after which every asset event is in a run, of whatever asset.
+An asset manager for Airflow 3.0 to 3.3 that puts every event, of any asset, into a run.
 
-There, the scheduler makes a run of the events up to the *first* one since the run before, and later ones wait for yet
-another event. It goes by the time of a row in the table ``asset_dag_run_queue``, which is made with the first event and
-then stays as it is. This manager brings the row's time up to date with each event, so the run takes them all. It does
+There, the scheduler creates a run from the events up to the *first* one since the last run. Later events wait for yet
+another event. The scheduler goes by the time of a row in the table ``asset_dag_run_queue``. Airflow writes that time
+with the first event and does not change it. This manager updates it with each event, so the run takes them all. It does
 nothing else::
 
-    AIRFLOW__CORE__ASSET_MANAGER_CLASS=airflow_provider_cfqueues.assets.manager.PromptAssetManager
+    [core]
+    asset_manager_class = airflow_provider_cfqueues.assets.manager.PromptAssetManager
 
-Set it for all components of Airflow: api-server, scheduler, triggerer and DAG processor. Airflow 3.4 has a cure of its
-own (apache/airflow#70972): remove the setting then. Until you do, the manager steps back there.
+Set it for all components of Airflow: API server, scheduler, triggerer and DAG processor. Airflow 3.4 has a fix of its
+own (apache/airflow#70972): remove the setting then. Until you do, the manager does nothing on 3.4.
 """
 
 from __future__ import annotations

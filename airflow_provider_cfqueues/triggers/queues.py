@@ -65,8 +65,10 @@ class QueueMessageTrigger(BaseEventTrigger):
     Airflow 3.0 to 3.3 skips an event that is stored before the run of the last one was created. So the next event waits
     for that run. Give ``dag_ids``: then the watcher knows when the run is there. Without, it waits ``run_seconds``.
 
-    All watchers of a queue (same connection, and the same ``queue_id`` or ``queue_name``) share one poll, made as the
-    first of them says. Only one triggerer may run watchers with different ``match``: Airflow spreads them over all.
+    All watchers of a queue (same connection, and the same ``queue_id`` or ``queue_name``) share one poll, with the
+    settings of the first of them. Use different ``match`` only with one triggerer: Airflow spreads watchers over all
+    triggerers, and they would take each other's messages. On a shared queue, ``match`` costs other readers deliveries:
+    the watcher also leases messages that do not match, and gives them back.
 
     :param queue_id: ID of the queue. Exactly one of ``queue_id`` and ``queue_name`` is given.
     :param queue_name: name of the queue.
@@ -77,18 +79,19 @@ class QueueMessageTrigger(BaseEventTrigger):
         API may take to store, create the run and settle (14 minutes, unless ``[triggerer] shared_stream_ack_timeout``
         says otherwise), for ``task`` 1,800.
     :param poll_interval: seconds between two pulls. It doubles while the queue is empty, as each pull is billed.
-    :param max_poll_interval: where that ends. 60 s make 1,440 pulls a day.
+    :param max_poll_interval: the longest interval. 60 s make 1,440 pulls a day.
     :param match: which messages are wanted, see :mod:`~airflow_provider_cfqueues.matching`; None = all.
-    :param unmatched: what becomes of a message that no watcher of the queue wants: ``ack`` (it is deleted),
+    :param unmatched: what happens to a message that no watcher of the queue wants: ``ack`` (it is deleted),
         ``dead_letter`` (copied to the dead-letter queue) or ``retry`` (it comes again after ``delay_seconds``, until
         Cloudflare deletes it). None = as ``retry``, but nothing is deleted: each delivery counts, and what may be the
         last ends in a dead-letter queue. So a watcher with ``match`` pulls nothing as long as there is none.
-    :param delay_seconds: how long a message waits that is given back, up to 86,400; None = the consumer's.
+    :param delay_seconds: how many seconds a message that is given back waits, up to 86,400; None = the consumer's
+        ``retry_delay``.
     :param dead_letter_queue: name of the queue that gets copies; None = the consumer's own.
     :param include_body: whether events hold bodies and metadata. Without them and with ``settle="event"``, the body is
         gone once the event is stored.
-    :param max_event_bytes: how large an event may be, as JSON; the next messages go into another. A message that is too
-        large alone is dead-lettered, or given back.
+    :param max_event_bytes: how large an event may be, as JSON. Further messages go into the next event. A message that
+        is larger than this goes to the dead-letter queue, or is given back.
     :param max_in_flight: pull nothing while so many messages are leased and not settled; for ``task``, not settled and
         their leases not ended. None = 10,000.
     :param dag_ids: IDs of the DAGs that are scheduled on the asset. None = not known.

@@ -52,7 +52,7 @@ def render() -> str:
     entries, rows = [], []
     for kind in kinds(exceptions.CloudflareQueuesError):
         meaning = inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0].replace("\n", " ").replace("``", "`")
-        entries.append(f"- **`{kind.__name__}`**: {meaning} *What to do:* {kind.remedy}")
+        entries.append(f"- **`{kind.__name__}`**: {meaning}\n\n  *What to do:* {kind.remedy}")
         repeated = "yes" if kind.repeatable else "no"
         again = "yes" if kind.worth_another_try else "no"
         rows.append(f"| `{kind.__name__}` | {repeated} | {again} |")
