@@ -29,7 +29,7 @@ def counted(count: int, noun: str) -> str:
     :param count: how many.
     :param noun: what, in the singular.
     """
-    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
+    return f"{f'{count:,}' if count else 'no'} {noun}{'' if count == 1 else 's'}"
 
 
 def to_reason(value: Any, limit: int = MAX_REASON) -> str:

@@ -32,7 +32,7 @@ from airflow_provider_cfqueues.engines.waiting import Idling
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, shorten_lease
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Message, PullResult
-from airflow_provider_cfqueues.texts import to_reason
+from airflow_provider_cfqueues.texts import counted, to_reason
 
 BATCH = 100
 LOOKS = 5
@@ -157,7 +157,7 @@ class Drain:
                 message,
                 Happened.HANDLED if position < written else Happened.NOT_STARTED,
                 situation,
-                reason="it could not be written",
+                reason="" if position < written else "it could not be written",
                 delay_seconds=0,
             )
             for position, message in enumerate(pulled)
@@ -202,7 +202,7 @@ class Drain:
         :param queue: the queue, as it was given.
         """
         acked, given_back, renewed = (number(self.fates[kind]) for kind in (Kind.ACKED, Kind.RETRIED, Kind.RENEWED))
-        parts = [f"Wrote {number(self.written)} messages of {queue} to {self._sink.name}, acked {acked}"]
+        parts = [f"Wrote {counted(self.written, 'message')} of {queue} to {self._sink.name}, acked {acked}"]
         if self.fates[Kind.RETRIED]:
             parts.append(f"gave {given_back} back, which used up one delivery of each")
         if self.fates[Kind.RENEWED]:

@@ -17,6 +17,7 @@ from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.engines.redriving.options import RedriveOptions
 from airflow_provider_cfqueues.engines.redriving.redrive import Redrive
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.texts import counted
 
 
 @command
@@ -58,7 +59,7 @@ def _positive(value: float | None, what: str) -> float | None:
 
 
 def _what_was_moved(facts: dict[str, Any], arguments: Namespace) -> str:
-    parts = [f"Moved {number(facts['moved'])} messages of {arguments.queue} to {arguments.target}"]
+    parts = [f"Moved {counted(facts['moved'], 'message')} of {arguments.queue} to {arguments.target}"]
     parts += [
         f"{number(facts[name])} {text}"
         for name, text in (

@@ -19,6 +19,7 @@ from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.engines.copies import copy
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Message, OutgoingMessage
+from airflow_provider_cfqueues.texts import counted
 
 
 @command
@@ -30,13 +31,14 @@ def send(arguments: Namespace, screen: Screen) -> None:
     hook = CloudflareQueuesHook(arguments.conn_id)
     queue_id = find_queue(hook, arguments.queue)
     sent = hook.send(queue_id, messages) if messages else None
+    count = sent.sent_count if sent else 0
     facts = {
         "queue_id": queue_id,
-        "sent_count": sent.sent_count if sent else 0,
+        "sent_count": count,
         "backlog_count": sent.backlog.backlog_count if sent and sent.backlog else None,
     }
     backlog = "" if facts["backlog_count"] is None else f"; its backlog is {number(facts['backlog_count'])}"
-    screen.result(facts, f"Sent {number(facts['sent_count'])} messages to {arguments.queue}{backlog}")
+    screen.result(facts, f"Sent {counted(count, 'message')} to {arguments.queue}{backlog}")
 
 
 def _texts(arguments: Namespace) -> Iterator[tuple[str, str]]:

@@ -21,6 +21,7 @@ from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
 from airflow_provider_cfqueues.engines.unmatched import check_unmatched
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MatchFailedError
 from airflow_provider_cfqueues.matching import AnyMessage, Match, Matcher
+from airflow_provider_cfqueues.texts import counted
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.client.flow import Flow
@@ -213,8 +214,8 @@ class BacklogProbe:
         oldest = metrics.oldest_message_timestamp
         age = None if oldest is None else (datetime.now(timezone.utc) - oldest).total_seconds()
         log.info(
-            "Backlog: %d messages, the oldest %s",
-            metrics.backlog_count,
+            "Backlog: %s, the oldest %s",
+            counted(metrics.backlog_count, "message"),
             "unknown" if age is None else f"{age:.0f} s old",
         )
         if not (

@@ -261,13 +261,15 @@ class QueuePullOperator(QueueOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Pull the messages."""
+        from airflow_provider_cfqueues.texts import counted
+
         pulled = self.hook.pull(
             self.find_queue(),
             max_messages=self.max_messages,
             visibility_timeout=self.visibility_timeout,
         )
         backlog = pulled.backlog.backlog_count if pulled.backlog else "unknown"
-        self.log.info("Pulled %d messages; backlog of the queue: %s", len(pulled), backlog)
+        self.log.info("Pulled %s; backlog of the queue: %s", counted(len(pulled), "message"), backlog)
         warn_of_short_leases(self, [message.lease_expires_at for message in pulled])
         return [message.to_xcom() for message in pulled]
 
@@ -304,13 +306,13 @@ class QueueSendOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Send the messages."""
-
         from airflow_provider_cfqueues import arguments
+        from airflow_provider_cfqueues.texts import counted
 
         messages = arguments.parse_messages(self.messages, self.delay_seconds)
         sent = self.hook.send(self.find_queue(), messages, repeat_ambiguous=self.repeat_ambiguous) if messages else None
         backlog = sent.backlog.backlog_count if sent and sent.backlog else None
-        self.log.info("Sent %d messages", len(messages))
+        self.log.info("Sent %s", counted(len(messages), "message"))
         counts = {"sent_count": sent.sent_count if sent else 0, "backlog_count": backlog}
         self._add_to_events(context, counts)
         return counts

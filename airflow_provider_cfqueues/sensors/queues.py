@@ -219,8 +219,9 @@ class QueueMessageSensor(_QueueSensor):
 
     def _result(self, found: list[dict[str, Any]], context: Context) -> Any:
         from airflow_provider_cfqueues.operators.leases import warn_of_short_leases
+        from airflow_provider_cfqueues.texts import counted
 
-        self.log.info("Found %d messages", len(found))
+        self.log.info("Found %s", counted(len(found), "message"))
         if self.lease:
             warn_of_short_leases(self, [datetime.fromisoformat(message["lease_expires_at"]) for message in found])
         return found if self.messages_callback is None else self.messages_callback(found, context)

@@ -306,7 +306,7 @@ def test_what_the_api_said_is_logged_before_it_is_pushed(run, logged):
 
 def test_an_ack_whose_answer_was_lost_says_that_it_may_be_done(cf, run, pulled, logged):
     cf.add_fault(path="ack", drop="after")
-    with pytest.raises(UnconfirmedLeasesError, match="an earlier try"):
+    with pytest.raises(UnconfirmedLeasesError, match="earlier try"):
         run(QueueAckOperator, lease_ids=pulled)
     assert "may have settled these leases" in logged()
 

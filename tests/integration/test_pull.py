@@ -161,7 +161,7 @@ def test_a_pull_works_where_the_consumer_may_not_be_looked_at(hook, cf, queue, l
     hook.send(queue, ["x"])
     cf.add_fault(path="consumers", status=403, body={"success": False, "errors": []})
     assert len(hook.pull(queue, max_messages=1)) == 1
-    assert "No pull consumer of queue" in logged()
+    assert "The pull consumer of queue" in logged()
 
 
 def test_a_later_failure_does_not_hide_the_messages_pulled_before(hook, cf, queue, logged):

@@ -41,6 +41,7 @@ from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.matching import Matcher
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.telemetry.metrics import count
+from airflow_provider_cfqueues.texts import counted
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
@@ -195,8 +196,8 @@ class Redrive:
         report = self.report
         backlog = "unknown" if report.backlog is None else report.backlog
         self._log.info(
-            "Moved %d messages (%.0f/s), %d unmatched, %d unmovable; backlog: %s",
-            report.moved,
+            "Moved %s (%.0f/s), %d unmatched, %d unmovable; backlog: %s",
+            counted(report.moved, "message"),
             report.rate,
             report.unmatched,
             report.unmovable,

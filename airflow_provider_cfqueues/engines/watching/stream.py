@@ -25,6 +25,7 @@ from airflow_provider_cfqueues.engines.watching.options import MAX_MESSAGES_PER_
 from airflow_provider_cfqueues.engines.watching.source import OpenQueue, Source
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import PullResult
+from airflow_provider_cfqueues.texts import counted
 
 LOOK_AGAIN_SECONDS = 10
 """Between two looks at the leases of messages that wait."""
@@ -214,7 +215,7 @@ class QueueStream:
         self._backlog_count = result.backlog.backlog_count if result.backlog else None
         if not result:
             return
-        self._log.info("Pulled %d messages of queue %s", len(result), self._name)
+        self._log.info("Pulled %s of queue %s", counted(len(result), "message"), self._name)
         ends_at = pulled_at + timedelta(seconds=self._options.visibility_timeout)
         new = [Delivery(message=message, lease_ends_at=ends_at, size=size_of(message)) for message in result]
         self._typical_size = max(1, sum(delivery.size for delivery in new) // len(new))

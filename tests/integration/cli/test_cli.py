@@ -139,7 +139,7 @@ def test_redrive_tells_of_each_end_of_a_message(cf, run):
     arguments = ["--match", "literal:a", "--visibility-timeout", "900", "--idle-timeout", "0"]
     code, out, _ = run("redrive", "orders-failed", "orders", *arguments)
     assert (code, out) == (
-        0, "Moved 1 messages of orders-failed to orders, 1 did not match, 1 sent to the same queue again\n"
+        0, "Moved 1 message of orders-failed to orders, 1 did not match, 1 sent to the same queue again\n"
     )  # fmt: skip
     (pull, *_) = (request for request in cf.requests() if request["path"].endswith("/pull"))
     assert pull["body"]["visibility_timeout_ms"] == 900_000
