@@ -78,7 +78,7 @@ def _metrics(hook: CloudflareQueuesHook, queue: Queue) -> str:
 
 def _write(hook: CloudflareQueuesHook, queue: Queue) -> str:
     hook.peek(queue.queue_id, max_messages=1)
-    return f"{queue.queue_name}: the credentials may write (tried by peeking, which wants the same permission)"
+    return f"{queue.queue_name}: the credentials may write (tried by peeking, which needs the same permission)"
 
 
 def _check_consumer(hook: CloudflareQueuesHook, queue: Queue) -> Check:
