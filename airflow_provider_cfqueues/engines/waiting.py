@@ -127,7 +127,7 @@ class Idling:
 
     def seconds_left(self, now: float) -> float | None:
         """
-        Return the seconds until something is to be decided anew, None where only a message can change anything.
+        Return the seconds until the next decision; None if only a message can change anything.
 
         :param now: the time.
         """

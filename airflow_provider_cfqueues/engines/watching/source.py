@@ -40,7 +40,7 @@ class Source(Protocol):
     """What a stream asks of the outside world."""
 
     async def open(self) -> OpenQueue:
-        """Read the connection and look the queue up; what this raises may be mended by a later try."""
+        """Read the connection and look the queue up. If this raises an error, a later try may work."""
 
     async def aclose(self) -> None:
         """Let go of the connection."""
@@ -69,7 +69,7 @@ class _SharedHooks:
         Close the client once nobody uses it.
 
         :param shared: what was taken.
-        :param renew: whoever takes the connection next shall read it anew.
+        :param renew: let the next user of the connection read it again.
         """
         shared.users -= 1
         key = (shared.hook.cloudflare_conn_id, asyncio.get_running_loop())
@@ -102,7 +102,7 @@ class HookSource:
 
     async def open(self) -> OpenQueue:
         """
-        Read the connection and look the queue up, each time anew: somebody may have mended what failed before.
+        Read the connection and look the queue up. Each call does, as somebody may have fixed it.
 
         :raises CloudflareQueuesError: the connection or the queue cannot be used.
         """

@@ -222,7 +222,7 @@ class QueueStream:
         self._waiting.extend(new)
 
     def _after_failure(self, error: Exception) -> float:
-        """Say it once, let the connection be read anew where that may help, and return how long to wait."""
+        """Log it once, read the connection again if that may help, and return how long to wait."""
         self._pulling = None
         wait = self._backoff.after_failure(error)
         trouble = f"{type(error).__name__} {getattr(error, 'status', '')}"
