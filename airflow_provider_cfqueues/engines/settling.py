@@ -18,7 +18,7 @@ from airflow_provider_cfqueues.client import messages
 from airflow_provider_cfqueues.client.message_calls import MAX_LEASES_PER_ACK
 from airflow_provider_cfqueues.engines.copies import copy, wrap
 from airflow_provider_cfqueues.engines.sending import Sender
-from airflow_provider_cfqueues.engines.settlement import Kind, Settlement, Situation, choose_settlement
+from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Settlement, Situation, choose_settlement
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, InvalidRequestError
 from airflow_provider_cfqueues.models import AckResult, Lease, Message, OutgoingMessage
@@ -125,6 +125,15 @@ class Settling:
         return Counter(one.kind if confirmed else Kind.UNCONFIRMED for one, confirmed in self.settled) + Counter(
             {Kind.UNCONFIRMED: len(self.open)}
         )
+
+    def count_unconfirmed(self, *happened: Happened) -> int:
+        """
+        Return to how many messages these things happened, of those that the API did not confirm.
+
+        :param happened: what happened to them.
+        """
+        unconfirmed = (*(one for one, confirmed in self.settled if not confirmed), *self.open)
+        return sum(one.happened in happened for one in unconfirmed)
 
     @property
     def exhausted(self) -> int:

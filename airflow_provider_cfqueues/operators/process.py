@@ -306,8 +306,7 @@ class QueueProcessOperator(QueueOperator):
         queue = self.queue_id or self.queue_name
         if self._killed:
             msg = f"The task was killed: {report.summary()}"
-        elif are_too_many(report.failed + report.unconfirmed.count, report.handled, share):
-            bad = report.failed + report.unconfirmed.count
+        elif are_too_many(bad := report.failed + report.in_doubt, report.handled, share):
             allowed = f"{share:.0%}".replace("%", " %") if share else "none"
             msg = f"{bad} of {counted(report.handled, 'message')} failed (fail_on allows {allowed}): {report.reasons()}"
         else:

@@ -113,6 +113,12 @@ def test_a_rejected_message_stays_leased_if_no_dead_letter_queue_can_keep_it(cf,
     assert "no copy of it was accepted: Cloudflare DELETES it when its lease ends" in logged()
 
 
+def test_a_rejected_message_that_stays_leased_is_one_failure(send, process):
+    send("a")
+    with pytest.raises(ProcessingFailedError, match="1 of 1 message failed"):
+        process(reject, fail_on="any")
+
+
 def test_a_message_whose_copy_is_refused_stays_leased_and_the_run_fails(cf, send, process, logged):
     send("a")
     cf.add_fault("batch", status=429, body=FULL, times=100)

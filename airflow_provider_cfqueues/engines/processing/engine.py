@@ -232,6 +232,7 @@ class Engine:
             return
         messages = [*self._holding.all(), *self._settler.open_messages()]
         self.report.fates[Kind.UNCONFIRMED] += len(messages)
+        self.report.in_doubt += len(messages)
         why = "the run ended before the API was told of it"
         self.report.unconfirmed.note(self._log, self._queue.name, [(message, why) for message in messages])
 

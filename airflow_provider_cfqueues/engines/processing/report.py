@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_cfqueues.bodies import why_not_xcom
 from airflow_provider_cfqueues.engines.processing.options import Options
-from airflow_provider_cfqueues.engines.settlement import Handled, Kind
+from airflow_provider_cfqueues.engines.settlement import Handled, Happened, Kind
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
 from airflow_provider_cfqueues.texts import to_reason
@@ -43,6 +43,7 @@ class Report:
         :class:`~airflow_provider_cfqueues.engines.settlement.Kind` says. The last also counts messages that were not
         pulled, but acked by the lease of an earlier try.
     :param unconfirmed: names those that the API did not confirm.
+    :param in_doubt: messages that did not fail, but whose settlement the API did not confirm.
     :param exhausted: messages after what may have been their last delivery, which Cloudflare takes away; they count as
         retried, expired or unconfirmed too.
     :param late: messages whose handler outran the lease (they count as acked or retried too).
@@ -59,6 +60,7 @@ class Report:
     failed: int = 0
     fates: Counter[Kind] = field(default_factory=Counter)
     unconfirmed: Unconfirmed = field(default_factory=Unconfirmed)
+    in_doubt: int = 0
     exhausted: int = 0
     late: int = 0
     closest: float = 1.0
@@ -101,6 +103,7 @@ class Report:
         """
         self.fates += settling.counts()
         self.exhausted += settling.exhausted
+        self.in_doubt += settling.count_unconfirmed(Happened.HANDLED, Happened.NOT_STARTED)
 
     def summary(self) -> str:
         """Return what became of the messages, in a sentence."""
