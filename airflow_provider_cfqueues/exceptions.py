@@ -384,8 +384,8 @@ class ProcessingFailedError(CloudflareQueuesError):
     """
 
     remedy = (
-        "Fix the handler, the match or the messages, then run the task again: messages that failed are delivered again "
-        "after their delay, or are in the dead-letter queue."
+        "Fix the cause. Messages that failed come again after their delay, so run the task again. Rejected messages "
+        "are in the dead-letter queue: redrive them."
     )
 
     def __init__(self, message: str, *, failures: Sequence[Any] = (), **facts: Any) -> None:

@@ -125,6 +125,8 @@ def test_python_runs(snippet, cf, request):
     code = snippet.code
     if "create_queue(name)" not in code:
         cf.create_queue("orders")
+    if "create_queue(" not in code:
+        cf.create_queue("orders-failed")
     names = {"process_orders": process_orders}
     for module in IMPORTED.get(snippet.page.name, ()):
         names |= names_of(module)

@@ -308,7 +308,8 @@ class QueueProcessOperator(QueueOperator):
             msg = f"The task was killed: {report.summary()}"
         elif are_too_many(bad := report.failed + report.in_doubt, report.handled, share):
             allowed = f"{share:.0%}".replace("%", " %") if share else "none"
-            msg = f"{bad} of {counted(report.handled, 'message')} failed (fail_on allows {allowed}): {report.reasons()}"
+            limit = "" if share == 1 else f" (fail_on allows {allowed})"
+            msg = f"{bad} of {counted(report.handled, 'message')} failed{limit}: {report.reasons()}"
         else:
             return
         raise ProcessingFailedError(msg, failures=report.failures, conn_id=self.cloudflare_conn_id, queue=queue)

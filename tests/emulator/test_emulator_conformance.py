@@ -275,7 +275,13 @@ def test_no_queue_is_left_and_no_other_queue_is_touched(cf):
 def test_a_run_that_is_stopped_deletes_its_queues(cf, number):
     cf.add_fault("purge", delay_ms=15_000)  # it is still under way when the signal comes, however busy the machine
     program = [sys.executable, "-m", "airflow_provider_cfqueues.emulator", "conformance", "--base-url", cf.base_url]
-    with subprocess.Popen(program, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        program,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell's background job ignores Ctrl-C
+    ) as running:
         while not any(request["path"].endswith("/peek") for request in cf.requests()):
             time.sleep(0.01)
         assert len(cf.queues) > 1

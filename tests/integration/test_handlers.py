@@ -109,7 +109,7 @@ def test_fail_on_decides_about_a_task_whose_handler_raised_no_exception(send, pr
     def handle(message):
         raise Panic("unwrap")
 
-    with pytest.raises(ProcessingFailedError, match=r"1 of 1 message failed .*Panic: unwrap"):
+    with pytest.raises(ProcessingFailedError, match=r"1 of 1 message failed: .*Panic: unwrap"):
         process(handle)
 
 
