@@ -194,8 +194,7 @@ def _settings(consumer: Consumer) -> dict[str, Any]:
 
 def _try_out(queue_id: str, consumer: Consumer, age: timedelta) -> Flow[str | None]:
     """Pull one message until that works; return why that could not be tried, None where it worked."""
-    attempts = yield from _look_at_next(queue_id)
-    if attempts is not None and consumer.is_last_delivery(attempts + 1):
+    if (yield from _may_cost_a_message(queue_id, consumer)):
         yield Pause(seconds=max(timedelta(), SETTLED - age).total_seconds())
         return RISKY
     call = message_calls.pull(queue_id, 1, API_VISIBILITY_SECONDS, API_VISIBILITY_SECONDS)
@@ -212,12 +211,12 @@ def _try_out(queue_id: str, consumer: Consumer, age: timedelta) -> Flow[str | No
     return None
 
 
-def _look_at_next(queue_id: str) -> Flow[int | None]:
-    """Return how often the next message was delivered: None where there is none, 0 where that cannot be seen."""
+def _may_cost_a_message(queue_id: str, consumer: Consumer) -> Flow[bool]:
+    """Return whether one delivery more may be the last of the next message; where nobody may look, it may be."""
     try:
         peeked: list[PeekedMessage] = yield message_calls.peek(queue_id, 1)
     except ApiError as error:
         if error.repeatable:
             raise
-        return 0
-    return next((message.attempts or 0 for message in peeked), None)
+        return True
+    return any(consumer.is_last_delivery((message.attempts or 0) + 1) for message in peeked)

@@ -197,7 +197,8 @@ class Connection(asyncio.Protocol):
         finally:
             self._answer = None
             timer.cancel()
-        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+        is_over = self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
+        if is_over and not self._http.trailing_data[0]:  # what follows an answer would be taken for the next one
             self._http.start_next_cycle()
         return response
 

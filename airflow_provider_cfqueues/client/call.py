@@ -28,6 +28,9 @@ BYTES_AT_ONCE = 250_000
 MAX_ANSWER_BYTES = 80_000_000
 """A hundred messages of 128 KB, each character of them an escape of six bytes, are 77 MB."""
 
+LONGEST_RETRY_AFTER = 14 * 86_400.0
+"""Seconds; no message is kept for longer, and what is far beyond is no time that Python can reckon with."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
@@ -239,12 +242,12 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Read ``Retry-After`` as seconds; where it is a date, against the answer's own ``Date``."""
     value = headers.get("retry-after", "").strip()
     if value.isdecimal():
-        return float(value)
+        return min(float(value), LONGEST_RETRY_AFTER)
     try:
         wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
     except (TypeError, ValueError, OverflowError):
         return None
-    return max(0.0, wait.total_seconds())
+    return min(max(0.0, wait.total_seconds()), LONGEST_RETRY_AFTER)
 
 
 def side_field(parent: Mapping[str, Any], name: str, read: Callable[[Any], T]) -> T | None:

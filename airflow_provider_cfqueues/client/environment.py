@@ -133,6 +133,8 @@ def _parse_proxy(value: str) -> Proxy | None:
         return None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return None
+    if "\\" in value or "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        return None  # a password that is not quoted would be cut, and its pieces taken for host and port
     credentials = None if parts.username is None else f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     return Proxy(
         url=parts.geturl(), host=parts.hostname, port=port, is_tls=parts.scheme == "https", credentials=credentials

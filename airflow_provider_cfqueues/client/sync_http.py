@@ -13,7 +13,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationValueError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationValueError, NewConnectionError, ProtocolError
 
 from airflow_provider_cfqueues.client.call import MAX_ANSWER_BYTES, Answer, Call
 from airflow_provider_cfqueues.client.environment import Network
@@ -152,6 +152,13 @@ class _TimedConnection(HTTPConnection):
 
 class _TimedTlsConnection(HTTPSConnection):
     response_class = _TimedResponse
+
+    def getresponse(self) -> Any:
+        """Return the answer. urllib3 takes a connection that breaks here for a proxy that was never reached."""
+        try:
+            return super().getresponse()
+        except ConnectionError as error:
+            raise ProtocolError("Connection aborted.", error) from error
 
 
 class _Pool(HTTPConnectionPool):

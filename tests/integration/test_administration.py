@@ -242,11 +242,21 @@ def test_a_look_that_fails_for_long_is_no_reason_to_pull_what_may_be_a_last_deli
 
 
 @pytest.mark.parametrize(("status", "code"), [(403, 10000), (404, 7003), (405, 7001)])
-def test_where_nobody_may_peek_the_pull_tries_a_new_consumer_out(cf, hook, status, code):
+def test_where_nobody_may_peek_a_new_consumer_is_given_time_as_a_pull_could_cost_a_message(cf, hook, status, code):
     queue = hook.create_queue("new").queue_id
+    hook.create_pull_consumer(queue, max_retries=3)
+    hook.send(queue, ["a"])
+    for _ in range(3):
+        hook.ack(queue, retries=[(hook.pull(queue, max_messages=1)[0].lease_id, 0)])
+    hook.delete_pull_consumer(queue)
     cf.add_fault("peek", status=status, body={"success": False, "errors": [{"code": code, "message": "no"}]})
-    ensured = hook.ensure_pull_consumer(queue)
-    assert (ensured.action, ensured.untried) == ("created", None)
+    waits = []
+    client = Client(hook.get_conn().settings, sleep=waits.append)
+    ensured = client.run(administration.ensure_pull_consumer(queue, Consumer(type="http_pull", max_retries=3), Known()))
+    client.close()
+    assert (ensured.action, waits) == ("created", [30])
+    assert "may be the last of the next message" in ensured.untried
+    assert [message.body for message in hook.peek(queue)] == ["a"]
 
 
 def test_the_consumer_of_a_paused_queue_is_made_and_not_waited_for(cf, hook, logged):

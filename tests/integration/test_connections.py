@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from urllib.parse import urlsplit
 
 import pytest
-from raw_server import API, CLOSE, Certificates, answer, answering, proxying
+from raw_server import API, CLOSE, Certificates, Layered, answer, answering, listening, proxying, read_request
 
 from airflow_provider_cfqueues.client import message_calls
 from airflow_provider_cfqueues.client.call import MAX_ANSWER_BYTES, Answer
@@ -136,6 +136,12 @@ def test_a_connection_that_the_server_closed_is_not_used_again(caller, pieces):
         assert caller(host, CALL, CALL) == [7, 7]
 
 
+def test_what_follows_an_answer_is_not_taken_for_the_answer_to_the_next_request(caller):
+    other = json.dumps({"success": True, "result": {"backlog_count": 99}}).encode()
+    with answering(answer(METRICS) + answer(other)) as host:
+        assert caller(host, CALL, CALL, CALL) == [7, 7, 7]
+
+
 def test_a_cut_answer_is_one_that_may_have_been_applied(caller):
     cut = head("Content-Length: 1000") + b"\r\n{"
     with answering(cut, CLOSE) as host, pytest.raises(TransportError) as caught:
@@ -226,6 +232,24 @@ def test_a_proxy_that_refuses_is_named_by_its_variable_and_nothing_was_applied(
     assert "wr0ng" not in str(caught.value)
 
 
+def test_a_request_that_went_through_a_proxy_may_have_been_applied_where_its_connection_broke(
+    caller, certificates, monkeypatch
+):
+    as_api = certificates.server(API)
+
+    def serve(connection):
+        read_request(connection)
+        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        assert read_request(Layered(connection, as_api)).startswith("GET ")
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.path))
+    with listening(serve) as port:
+        monkeypatch.setenv("https_proxy", f"127.0.0.1:{port}")
+        with pytest.raises(TransportError) as caught:
+            caller(f"https://{API}/client/v4")
+    assert caught.value.maybe_applied
+
+
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio has no TLS within TLS before")
 def test_a_proxy_may_itself_speak_tls(proxied, call_api, certificates, monkeypatch):
     start, seen = proxied
@@ -272,6 +296,8 @@ def test_no_proxy_is_asked_for_an_api_on_this_machine(caller, monkeypatch):
         ("https_proxy", "http://me:s3cret@"),
         ("ALL_PROXY", "socks5://me:s3cret@proxy:1080"),
         ("all_proxy", "http://[s3cret"),
+        ("https_proxy", "http://me:s3cret\\9@proxy:3128"),
+        ("https_proxy", "http://me:12/s3cret@proxy:3128"),
         ("REQUESTS_CA_BUNDLE", "/nowhere"),
         ("CURL_CA_BUNDLE", __file__),
         ("SSL_CERT_FILE", "/nowhere"),

@@ -10,7 +10,9 @@ import pytest
 from airflow import DAG
 
 from airflow_provider_cfqueues.emulator import Emulator
+from airflow_provider_cfqueues.engines.redriving.options import RedriveOptions
 from airflow_provider_cfqueues.engines.redriving.pace import Pace
+from airflow_provider_cfqueues.engines.redriving.redrive import Redrive
 from airflow_provider_cfqueues.exceptions import (
     InvalidRequestError,
     NotFoundError,
@@ -270,6 +272,18 @@ def test_last_deliveries_outwait_a_rate_limit(cf, failed, logged, jumping_time):
     assert "copying them is tried again in 300 s" in logged()
     assert state(cf, "failed")["totals"] | {"acked": 1, "exhausted": 0} == state(cf, "failed")["totals"]
     assert redrive()["moved"] == 1
+
+
+@pytest.mark.parametrize("asked", ["9" * 15, "9" * 400], ids=["ages", "infinity"])
+def test_a_last_delivery_that_cannot_be_saved_is_counted_whatever_the_api_asks_to_wait(cf, failed, asked):
+    hook = CloudflareQueuesHook()
+    hook.update_pull_consumer(failed, max_retries=1)
+    hook.send(failed, ["a"])
+    cf.add_fault("batch", status=429, headers={"retry-after": asked}, body=REFUSED | {"errors": []}, times=9)
+    moving = Redrive(hook, failed, cf.queues["orders"], RedriveOptions(idle_timeout=0))
+    with pytest.raises(RateLimitedError):
+        moving.run()
+    assert moving.report.to_xcom()["unconfirmed"] == 1
 
 
 def test_one_message_that_is_refused_does_not_stop_the_others(cf, failed):
