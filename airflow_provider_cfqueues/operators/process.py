@@ -173,7 +173,7 @@ class QueueProcessOperator(QueueOperator):
             self.hook,
             queue_id,
             visibility_timeout=options.visibility_timeout,
-            dead_letter_queue_id=self._find_dead_letter_queue(consumer),
+            dead_letter_queue_id=self._find_dead_letter_queue(consumer, queue_id),
         )
         journal = Journal(store, queue_id, now=utc_now, log=self.log) if store is not None else None
         self._engine = Engine(queue, handler, options, log=self.log, journal=journal)
@@ -287,7 +287,7 @@ class QueueProcessOperator(QueueOperator):
             raise ValueError(msg)
         return cast("Store", store)
 
-    def _find_dead_letter_queue(self, consumer: Consumer | None) -> str | None:
+    def _find_dead_letter_queue(self, consumer: Consumer | None, queue_id: str) -> str | None:
         name = self.dead_letter_queue or (consumer and consumer.dead_letter_queue)
         if self.max_attempts is not None and consumer is not None and consumer.is_last_delivery(self.max_attempts):
             self.log.warning(
@@ -297,7 +297,10 @@ class QueueProcessOperator(QueueOperator):
                 consumer.max_retries,
             )
         what = "dead_letter_queue" if self.dead_letter_queue else "the dead-letter queue of the queue's consumer"
-        return self.hook.get_queue_id(name, what=what) if name else None
+        found = self.hook.get_queue_id(name, what=what) if name else None
+        if found == queue_id:
+            raise ValueError(f"{what} is {name!r}, the queue itself: rejected messages would come back for ever")
+        return found
 
     def _judge(self, report: Report, share: float | None) -> None:
         from airflow_provider_cfqueues.exceptions import ProcessingFailedError

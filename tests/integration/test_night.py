@@ -51,6 +51,11 @@ def test_a_dead_letter_queue_that_does_not_exist_is_the_argument_that_is_named(c
         process(dead_letter_queue="orders-failde").execute({})
 
 
+def test_a_queue_is_not_its_own_dead_letter_queue(cf):
+    with pytest.raises(ValueError, match="dead_letter_queue is 'my-queue', the queue itself"):
+        process(dead_letter_queue="my-queue").execute({})
+
+
 def test_the_consumers_own_dead_letter_queue_that_was_deleted_is_named_as_such(cf):
     failed = cf.create_queue("orders-failed")
     cf.create_queue("orders", dead_letter_queue="orders-failed")
