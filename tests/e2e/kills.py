@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from e2e.events import compare
+from e2e.events import compare, key_of
 from e2e.scenarios import LEASE_SECONDS, numbered
 from e2e.triggerer import Triggerer
 from e2e.troubles import start, watch
@@ -148,8 +148,17 @@ def kills(world: World) -> Verdict:
         verdict.facts |= _sum_up(step, world.rounds, again, missed)
         print(f"  {step}: {verdict.facts[step]}", flush=True)
     verdict.facts |= {"killed": world.rounds * len(steps), "messages": sent}
+    wanted = set(map(key_of, numbered(sent)))
+    with suppress(TimeoutError):  # the next line says which are missing
+        world.airflow.until("runs with all messages", lambda: wanted <= in_runs(world, queue.name), seconds=60)
+    verdict.none_of("messages without a run", wanted - in_runs(world, queue.name))
     check_queue(verdict, queue.name, queue.totals, sent)
     return verdict
+
+
+def in_runs(world: World, dag_id: str) -> set[str]:
+    """Return what tells apart the messages that runs of a DAG consumed."""
+    return {key for run in world.airflow.runs(dag_id) for key in run.keys}
 
 
 def kill(one: Round, step: str, victim: str, triggerer: Triggerer, missed: Counter[str]) -> Triggerer:

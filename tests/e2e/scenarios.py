@@ -13,7 +13,7 @@ from harness.cloudflare import Queue
 
 POLL_INTERVAL = 0.5
 LATENCY_SECONDS = 1.5
-LEASE_SECONDS = 90
+LEASE_SECONDS = 150
 """Above ``SHORT_ACK_TIMEOUT`` by what settling takes."""
 SECRET_BODY = "e2e-body-that-no-log-may-show"
 
