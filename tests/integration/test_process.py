@@ -344,6 +344,12 @@ def test_a_dry_run_handles_and_then_gives_everything_back(cf, send, process):
     assert state(cf)["states"]["ready"] == 2
 
 
+def test_a_dry_run_ends_when_a_message_comes_again_and_does_not_use_its_deliveries_up(cf, send, process):
+    send("a")
+    report = process(lambda message: None, dry_run=True, visibility_timeout=0.2, idle_timeout=1, fail_on="none")
+    assert report["pulled"] == 2
+
+
 def test_a_message_whose_lease_ended_before_its_turn_is_not_handled(cf, process):
     item = {"id": "i", "lease_id": "l", "attempts": 1, "body": "x", "metadata": {"CF-Content-Type": "text"}}
     cf.add_fault(path="pull", status=200, body={"success": True, "result": {"messages": [item]}}, delay_ms=50)

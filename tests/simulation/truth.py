@@ -249,6 +249,7 @@ class Truth(Record):
             engine.error is not None
             or process.stopped_at is not None
             or process.last_answer == 0
+            or options.dry_run  # it ends at the first message that comes again
             or (options.max_messages is not None and engine.report.pulled >= options.max_messages)
             or (options.max_duration is not None and self._time.now - process.began_at >= options.max_duration - 1e-6)
         )

@@ -100,6 +100,7 @@ class Engine:
         self._waiting_workers = 0
         self._busy_seconds = 0.0
         self._began = 0.0
+        self._dry_ids: set[str] = set()
         self._pulls_no_more = False
         self._pulling_ended = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -249,6 +250,8 @@ class Engine:
         self.report.pulled += len(pulled)
         self.report.attempts.update(message.attempts or 0 for message in pulled)
         self._window.take_in(list(pulled))
+        if self._options.dry_run:
+            self._end_at_repeats(pulled)
         self._window.adapt(
             starving=len(pulled) == size and self._waiting_workers > 0,
             seconds_per_message=self._pace,
@@ -262,6 +265,14 @@ class Engine:
             away = self._options.visibility_timeout + (self._situation.known.retry_delay or 0)
             seconds = self._journal.seconds_away(away)
             self._idling.not_before(self._clock() + seconds if seconds else 0)
+
+    def _end_at_repeats(self, pulled: PullResult) -> None:
+        """End a dry run that outlasts its leases: its messages would come again until no delivery is left."""
+        ids = {message.id for message in pulled}
+        if repeated := ids & self._dry_ids:
+            self._log.info("Message %s came again: the dry run is longer than its leases, and ends", min(repeated))
+            self._pull_no_more()
+        self._dry_ids |= ids
 
     def _ack_again(self, message: Message) -> bool:
         """Ack a message that was handled under an earlier lease; return whether it was."""
