@@ -191,9 +191,8 @@ async def _longest_gap(work: Any) -> float:
     longest, task = 0.0, asyncio.ensure_future(work)
     while not task.done():
         began = time.monotonic()
-        await asyncio.sleep(0)
-        longest = max(longest, time.monotonic() - began)
         await asyncio.sleep(0.001)
+        longest = max(longest, time.monotonic() - began - 0.001)
     await task
     return longest
 
