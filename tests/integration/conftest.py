@@ -1,4 +1,4 @@
-"""Real processes to kill."""
+"""Messages to send, and real processes to kill."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ import time
 
 import pytest
 from jumping_time import JumpingLoop
+
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+
+
+@pytest.fixture
+def send(cf):
+    """Send bodies to the queue ``orders``."""
+    return lambda *bodies: CloudflareQueuesHook().send(cf.queues["orders"], list(bodies))
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import pytest
 
 from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.exceptions import ProcessingFailedError
-from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
 from airflow_provider_cfqueues.outcomes import Reject
 
@@ -32,11 +31,6 @@ def cf(emulator, connect):
     emulator.reset()
     connect(emulator)
     return emulator
-
-
-@pytest.fixture
-def send(cf):
-    return lambda *bodies: CloudflareQueuesHook().send(cf.queues["orders"], list(bodies))
 
 
 def state(cf):

@@ -39,11 +39,6 @@ def cf(emulator, connect):
 
 
 @pytest.fixture
-def send(cf):
-    return lambda *bodies: CloudflareQueuesHook().send(cf.queues["orders"], list(bodies))
-
-
-@pytest.fixture
 def process(cf):
     def process(handler, **arguments):
         arguments = {"idle_timeout": 0, "settle_interval": 0.05, "delay_seconds": 60, **arguments}

@@ -62,11 +62,6 @@ def cf(connect):
 
 
 @pytest.fixture
-def send(cf):
-    return lambda *bodies: CloudflareQueuesHook().send(cf.queues["orders"], list(bodies))
-
-
-@pytest.fixture
 def store():
     return Store()
 

@@ -9,7 +9,6 @@ import pytest
 from airflow_provider_cfqueues.client.repeating import Told
 from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.exceptions import AuthenticationError, ProcessingFailedError
-from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, QueueRedriveOperator
 from airflow_provider_cfqueues.outcomes import Reject, Retry
 
@@ -27,11 +26,6 @@ def cf(emulator, connect):
     emulator.reset()
     connect(emulator)
     return emulator
-
-
-@pytest.fixture
-def send(cf):
-    return lambda *bodies: CloudflareQueuesHook().send(cf.queues["orders"], list(bodies))
 
 
 @pytest.fixture

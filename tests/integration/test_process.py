@@ -30,11 +30,6 @@ def cf(connect):
 
 
 @pytest.fixture
-def send(cf):
-    return lambda *bodies: CloudflareQueuesHook().send(cf.queues["orders"], list(bodies))
-
-
-@pytest.fixture
 def process(cf):
     def process(handler, context=None, **arguments):
         arguments = {"idle_timeout": 0, "settle_interval": 0.05, "delay_seconds": 60, **arguments}

@@ -55,11 +55,6 @@ def cf(connect):
 
 
 @pytest.fixture
-def send(cf):
-    return lambda *bodies: CloudflareQueuesHook().send(cf.queues["orders"], list(bodies))
-
-
-@pytest.fixture
 def start(worker):
     """Start a process that processes the queue."""
     return lambda before="", **arguments: worker(PROCESS.format(arguments=arguments, before=before))
