@@ -94,12 +94,15 @@ def test_settling_ends_with_the_leases_and_the_log_names_them(cf, queue, logged)
     assert text.count("Settling messages of queue orders is tried again") == 1
 
 
-def test_a_pull_that_cannot_be_settled_does_not_hold_up_the_next(cf, queue):
+def seconds_to_the_second_batch(cf, queue, **settings):
+    """Return how long the second batch takes while no ack gets through."""
+
     async def scenario():
-        stream = stream_of(queue, now=loop_clock(), max_in_flight=1)
+        stream = stream_of(queue, now=loop_clock(), **settings)
         began = asyncio.get_running_loop().time()
         batches = stream.batches()
-        for _ in range(2):
+        for number in range(2):
+            cf.send(queue, {"n": number})
             batch = await batches.__anext__()
             go_through(batch)
             stream.resolve(batch, Alone())
@@ -107,11 +110,17 @@ def test_a_pull_that_cannot_be_settled_does_not_hold_up_the_next(cf, queue):
         await stream.aclose()
         return seconds
 
-    cf.send(queue, {"n": 1})
-    cf.send(queue, {"n": 2})
     cf.add_fault("ack", status=401, times=1_000)
-    assert run(scenario()) < 20
+    return run(scenario())
+
+
+def test_a_pull_that_cannot_be_settled_does_not_hold_up_the_next(cf, queue):
+    assert seconds_to_the_second_batch(cf, queue) < 20
     assert len({lease["lease_id"] for ack in calls(cf, "ack") for lease in ack["acks"]}) == 2
+
+
+def test_a_message_that_cannot_be_settled_counts_as_in_flight_until_its_lease_ends(cf, queue):
+    assert 590 <= seconds_to_the_second_batch(cf, queue, max_in_flight=1) <= 620
 
 
 def test_a_lease_that_a_dag_settles_counts_until_it_ends(cf, queue):

@@ -54,8 +54,14 @@ class Finishing:
         self._now = now
         self._log = log or logging.getLogger(__name__)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._settling: set[VerdictSettling] = set()
         self._closing = asyncio.Event()
         self._close_by = 0.0
+
+    @property
+    def in_flight(self) -> int:
+        """How many messages are decided, but still leased."""
+        return sum(len(settling.lease_ids) for settling in self._settling)
 
     def finish(self, batch: Batch, verdicts: Sequence[Verdict]) -> None:
         """
@@ -138,6 +144,13 @@ class Finishing:
 
     async def _settle(self, verdicts: Sequence[Verdict], until: datetime) -> None:
         settling = VerdictSettling(verdicts, unmatched=self._options.unmatched, queue_name=self._name, log=self._log)
+        self._settling.add(settling)
+        try:
+            await self._settle_until(settling, until)
+        finally:
+            self._settling.discard(settling)
+
+    async def _settle_until(self, settling: VerdictSettling, until: datetime) -> None:
         trouble = ""
         while (left := (until - self._now()).total_seconds()) > 0:
             try:

@@ -28,7 +28,7 @@ from airflow_provider_cfqueues.models import PullResult
 from airflow_provider_cfqueues.texts import counted
 
 LOOK_AGAIN_SECONDS = 10
-"""Between two looks at the leases of messages that wait."""
+"""Between two looks at the leases of messages that wait or are being settled."""
 GATHER_SECONDS = 3
 """How long full pulls are gathered for one batch."""
 COHORT_SECONDS = 10
@@ -122,10 +122,7 @@ class QueueStream:
                     return self._cut()
             elif not self._has_more or self._room() <= 0 or time() >= gathered_by:
                 return self._cut()
-            if self._room() > 0:
-                wake_at = self._pull_at
-            else:
-                wake_at = time() + (min(one.lease_ends_at for one in self._left_to_tasks) - self._now()).total_seconds()
+            wake_at = self._pull_at if self._room() > 0 else time() + self._seconds_until_room()
             await asyncio.sleep(max(0.0, min(wake_at, self._close_events_at) - time()))
             if time() >= wake_at and self._room() > 0:
                 await self._pull_more()
@@ -138,10 +135,15 @@ class QueueStream:
         if self._waiting and size + self._typical_size > self._options.max_event_bytes:
             return 0
         return min(
-            self._options.max_in_flight - len(self._left_to_tasks) - len(self._waiting),
+            self._options.max_in_flight - len(self._left_to_tasks) - self._finishing.in_flight - len(self._waiting),
             MAX_MESSAGES_PER_EVENT - len(self._waiting),
             max(1, (self._options.max_event_bytes - size) // self._typical_size),
         )
+
+    def _seconds_until_room(self) -> float:
+        """Return when to look again: as the first lease left to a task ends, or while messages are being settled."""
+        seconds = [(one.lease_ends_at - self._now()).total_seconds() for one in self._left_to_tasks]
+        return min(seconds if not self._finishing.in_flight else [*seconds, LOOK_AGAIN_SECONDS])
 
     def _cut(self) -> Batch:
         """Return as many of the messages that wait as go into an event; none, where one is only to be closed."""
