@@ -47,7 +47,7 @@ class Broker:
     :param path: the SQLite file that keeps them.
     :param clock: the only time there is.
     :param random: the only source of ids.
-    :param assume: what to assume where nobody knows, see ``assumptions``.
+    :param assume: what Cloudflare is assumed to do where it is not known, see ``assumptions``.
     :param daily_operations: how many operations on messages a day allows; None for no limit.
     """
 

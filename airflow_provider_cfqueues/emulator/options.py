@@ -82,7 +82,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "action": "append",
         "type": _choice,
         "metavar": "NAME=CHOICE",
-        "help": "what to do where nobody knows what Cloudflare does, such as lease-end=at-once; repeatable",
+        "help": "what Cloudflare is assumed to do where it is not known, such as lease-end=at-once; repeatable",
     },
     "--rate-limit": {
         "type": _limit,

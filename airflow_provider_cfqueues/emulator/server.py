@@ -50,7 +50,7 @@ class Emulator:
     :param json_encoding: how pulls show JSON bodies, ``base64`` or ``plain``.
     :param clock: what time it is.
     :param random: where ids come from.
-    :param assume: what to assume where nobody knows about the real API, such as ``{"lease-end": "at-once"}``.
+    :param assume: what Cloudflare is assumed to do where it is not known, such as ``{"lease-end": "at-once"}``.
     :param rate_limit: how many API requests five minutes allow before all are refused for the next five; None for
         no limit.
     :param daily_operations: how many operations on messages a day allows; None for no limit.

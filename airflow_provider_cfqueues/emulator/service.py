@@ -36,7 +36,7 @@ class Service:
     :param json_encoding: how pulls show JSON bodies, ``base64`` or ``plain``.
     :param clock: what time it is.
     :param random: where ids come from.
-    :param assume: what to assume where nobody knows, see ``assumptions``.
+    :param assume: what Cloudflare is assumed to do where it is not known, see ``assumptions``.
     :param rate_limit: how many API requests five minutes allow; None for no limit.
     :param daily_operations: how many operations on messages a day allows; None for no limit.
     """
