@@ -88,6 +88,7 @@ class CloudflareQueuesError(Exception):
     :param ray_id: the ``cf-ray`` header, which Cloudflare's support asks for.
     :param retry_after: seconds that the API asked to wait before the next try.
     :param progress: for a call of several requests: what is done, unknown and not done.
+    :param details: what may be long, such as the IDs of many messages; it comes after the remedy.
     """
 
     remedy: ClassVar[str] = "Read the messages of the API above."
@@ -114,6 +115,7 @@ class CloudflareQueuesError(Exception):
         ray_id: str | None = None,
         retry_after: float | None = None,
         progress: Progress | None = None,
+        details: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -127,12 +129,13 @@ class CloudflareQueuesError(Exception):
         self.ray_id = ray_id
         self.retry_after = retry_after
         self.progress = progress
+        self.details = details
 
     def __str__(self) -> str:
-        return self.brief() if self.progress is None else f"{self.brief()} {self.progress}"
+        return " ".join(str(part) for part in (self.brief(), printable(self.details), self.progress) if part)
 
     def brief(self) -> str:
-        """Return the text without ``progress``, which may list many items."""
+        """Return the text without ``details`` and ``progress``, which may list many items."""
         facts = f" ({', '.join(self._facts())})" if self._facts() else ""
         remedy = self.remedy.replace("QUEUE_NAME", self.queue_name) if self.queue_name else self.remedy
         return printable(f"{self.message.rstrip('.')}{facts}. {remedy}")
@@ -384,8 +387,8 @@ class ProcessingFailedError(CloudflareQueuesError):
     """
 
     remedy = (
-        "Fix the cause. Messages that failed come again after their delay, so run the task again. Rejected messages "
-        "are in the dead-letter queue: redrive them."
+        "Fix the cause, then run the task again: messages that failed come again after their delay, messages that are "
+        "not confirmed when their leases end. Rejected messages are in the dead-letter queue: redrive them."
     )
 
     def __init__(self, message: str, *, failures: Sequence[Any] = (), **facts: Any) -> None:

@@ -99,7 +99,7 @@ class Client:
             return stop.value  # type: ignore[no-any-return]
         except CloudflareQueuesError as error:
             error.add(conn_id=self.settings.conn_id)
-            raise without_frames(error)
+            raise without_frames(error) from error.__cause__
 
     def call(self, call: Call[T]) -> T:
         """
@@ -179,7 +179,7 @@ class AsyncClient:
             return stop.value  # type: ignore[no-any-return]
         except CloudflareQueuesError as error:
             error.add(conn_id=self.settings.conn_id)
-            raise without_frames(error)
+            raise without_frames(error) from error.__cause__
 
     async def call(self, call: Call[T]) -> T:
         """

@@ -184,10 +184,11 @@ class QueueProcessOperator(QueueOperator):
         try:
             run_in_thread(self._engine, self.hook, metrics, self.log, during=kept)
             self._judge(report, share)
-        except CloudflareQueuesError as error:
+        except BaseException as error:  # a time-out, too
             self._push_report(context, report)
-            if report.unconfirmed.count and not isinstance(error, ProcessingFailedError):
-                error.message = f"{error.message}. {report.summary()}"
+            if isinstance(error, CloudflareQueuesError) and report.unconfirmed.count:
+                more = "" if isinstance(error, ProcessingFailedError) else report.summary()
+                error.add(more, details=report.unconfirmed.named)
             raise
         finally:
             log_report(self.log, report, options)
@@ -304,15 +305,13 @@ class QueueProcessOperator(QueueOperator):
 
     def _judge(self, report: Report, share: float | None) -> None:
         from airflow_provider_cfqueues.exceptions import ProcessingFailedError
-        from airflow_provider_cfqueues.texts import counted
 
         queue = self.queue_id or self.queue_name
         if self._killed:
             msg = f"The task was killed: {report.summary()}"
-        elif are_too_many(bad := report.failed + report.in_doubt, report.handled, share):
+        elif are_too_many(report.failed + report.in_doubt, report.handled, share):
             allowed = f"{share:.0%}".replace("%", " %") if share else "none"
-            limit = "" if share == 1 else f" (fail_on allows {allowed})"
-            msg = f"{bad} of {counted(report.handled, 'message')} failed{limit}: {report.reasons()}"
+            msg = report.verdict("" if share == 1 else f" (fail_on allows {allowed})")
         else:
             return
         raise ProcessingFailedError(msg, failures=report.failures, conn_id=self.cloudflare_conn_id, queue=queue)

@@ -88,11 +88,9 @@ class _SettlingOperator(QueueOperator):
         self._log_result(leases, result)
         report = self._push(context, result)
         if (self.fail_on == "any" and result.unconfirmed) or (self.fail_on == "all" and not result.confirmed_count):
-            msg = (
-                f"Leases not confirmed ({len(result.unconfirmed)} of {len(leases)}): {list_leases(result.unconfirmed)}"
-            )
             raise UnconfirmedLeasesError(
-                msg,
+                f"Leases not confirmed: {len(result.unconfirmed)} of {len(leases)}",
+                details=f"Not confirmed: {list_leases(result.unconfirmed)}.",
                 lease_ids=result.unconfirmed,
                 conn_id=self.cloudflare_conn_id,
                 queue=self.queue_id or self.queue_name,

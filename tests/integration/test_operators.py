@@ -164,7 +164,7 @@ def test_when_a_task_fails_is_chosen(run, pulled, fail_on, leases, fails):
 
 def test_a_count_that_falls_short_makes_every_lease_suspect(cf, run):
     cf.add_fault(path="ack", status=200, body={"success": True, "result": {"ackCount": 1, "retryCount": 0}})
-    with pytest.raises(UnconfirmedLeasesError, match=r"not confirmed \(2 of 2\): first, second"):
+    with pytest.raises(UnconfirmedLeasesError, match=r"not confirmed: 2 of 2 .*: first, second\.$"):
         run(QueueAckOperator, lease_ids=["first", "second"], fail_on="any")
 
 

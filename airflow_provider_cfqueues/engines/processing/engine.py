@@ -39,7 +39,7 @@ from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.waiting import Condition, Idling, utc_now
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import Message, PullResult
-from airflow_provider_cfqueues.texts import to_reason
+from airflow_provider_cfqueues.texts import counted, to_reason
 
 MAX_ERROR = 5_000
 """Characters of an error in the log: one that lists a hundred leases is shown whole."""
@@ -172,7 +172,7 @@ class Engine:
             self._condition.notify()
             await self._until_done(*workers)
             ends = await _cancel(pulling, *self._puller.requests, *workers)
-            self._give_back(self._holding.give_up_running())
+            self._give_back(self._leave_running())
             self._give_back(self._holding.give_up_waiting())
             self._window.reopen(len(self._holding.held))
             for settlement in self._holding.give_up_held():
@@ -194,11 +194,12 @@ class Engine:
         """Wait for tasks as long as they need; once killed, until the grace has passed, and some time more."""
         while not all(task.done() for task in tasks):
             if self._ending.notice(now := self._clock()):
+                waiting = len(self._holding.waiting)
                 self._log.warning(
-                    "The task is killed: %d waiting messages are given back, %d running handlers get %g s",
-                    len(self._holding.waiting),
-                    len(self._holding) - len(self._holding.waiting),
+                    "The task is killed: it gives back %s, and handlers get %g s (grace) for %s",
+                    counted(waiting, "waiting message"),
                     self._options.grace,
+                    counted(len(self._holding) - waiting, "message"),
                 )
                 self._give_back(self._holding.give_up_waiting())
                 self._settler.flush()  # now, as the API may need the time
@@ -226,6 +227,19 @@ class Engine:
         log_settlements(self._log, self._queue.name, settlements)
         for settlement in settlements:
             self._settler.stage(settlement)
+
+    def _leave_running(self) -> list[Message]:
+        """Give up handlers that outlast the grace; return their messages."""
+        messages = list(self._holding.give_up_running())
+        if messages:
+            places = self._runner.places()
+            self._log.warning(
+                "Handlers did not end within %g s (grace), and are left behind%s. Not done: %s",
+                self._options.grace,
+                f" ({places})" if places else "",
+                ", ".join(message.id for message in messages),
+            )
+        return messages
 
     def name_what_is_open(self) -> None:
         """Name and count what nobody settled: nothing, unless the run was given up or torn down before its end."""

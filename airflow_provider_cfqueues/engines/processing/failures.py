@@ -13,8 +13,8 @@ from airflow_provider_cfqueues.models import DEFAULT_MAX_RETRIES
 from airflow_provider_cfqueues.texts import with_printable_text
 
 MAX_LISTED = 100
-MAX_KINDS = 1_000
-"""Beyond so many kinds of failures (reasons that are all different), each message has its own line."""
+MAX_KINDS = 100
+"""So many kinds of failures are told apart: reasons may be all different."""
 OURS = str(Path(airflow_provider_cfqueues.__file__).parent)
 
 
@@ -56,6 +56,8 @@ class FailureLog:
         message, error = settlement.message, handled.error
         place = _place(error.__traceback__) if error is not None else None
         kind = (settlement.kind, settlement.note, settlement.reason if place is None else (type(error), place))
+        if kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
+            kind = (settlement.kind, "", "")
         text = f"is {self._fate(settlement)}: {why}"
         repeats = self._kinds.get(kind)
         if repeats is not None:
@@ -64,8 +66,7 @@ class FailureLog:
             if len(repeats.message_ids) < MAX_LISTED:
                 repeats.message_ids.append(message.id)
             return
-        if len(self._kinds) < MAX_KINDS:
-            self._kinds[kind] = Repeats(message.id)
+        self._kinds[kind] = Repeats(message.id)
         log = self._log.error if settlement.kind is Kind.UNCONFIRMED else self._log.warning
         info = None
         if error is not None:

@@ -48,6 +48,10 @@ class Runner:
             )
         return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop_thread.loop))
 
+    def places(self) -> str:
+        """Return where sync handlers are just now, for whoever looks for what hangs; empty if there are none."""
+        return ", ".join(f"{count} at {place}" for place, count in self._threads.places().most_common())
+
     async def end(self, timeout: float) -> None:
         """
         End what still runs; what does not end in time is left behind.

@@ -6,10 +6,12 @@ import gc
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cfqueues.client.failures import without_frames
 from airflow_provider_cfqueues.engines.processing.engine import Engine
 from airflow_provider_cfqueues.engines.processing.metrics import Metrics
 from airflow_provider_cfqueues.engines.processing.progress import tell_while_running
 from airflow_provider_cfqueues.engines.threads import run_beside
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
@@ -42,6 +44,8 @@ def run_in_thread(
     finally:
         gc.unfreeze()
         engine.name_what_is_open()
+    if isinstance(engine.error, CloudflareQueuesError):
+        raise without_frames(engine.error)
     if engine.error is not None:
         raise engine.error
 
