@@ -176,6 +176,6 @@ def run_beside(
         except BaseException as error:  # noqa: BLE001 - raised again once the work has ended
             raised = raised or error
     if raised is not None:
-        raise raised
+        raise raised.with_traceback(None)  # it came while this thread waited, so the frames say nothing
     if future.done():
         future.result()
