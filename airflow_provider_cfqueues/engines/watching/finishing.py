@@ -167,8 +167,8 @@ class Finishing:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), SETTLE_AGAIN_SECONDS)
         self._log.error(
-            "%s of queue %s could not be settled before their leases ended. Cloudflare delivers these again, or deletes "
-            "them after their last delivery: %s (%s)",
+            "%s of queue %s could not be settled before their leases ended. Cloudflare delivers these again, or "
+            "deletes them after their last delivery: %s (%s)",
             counted(len(settling.lease_ids), "message"),
             self._name,
             list_leases(settling.lease_ids),
