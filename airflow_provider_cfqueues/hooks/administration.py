@@ -24,16 +24,16 @@ class ConsumerSettings(TypedDict, total=False):
     Settings of a pull consumer; None and a missing key mean the same.
 
     :param batch_size: messages per pull unless the pull says otherwise, 1 to 100.
-    :param max_retries: deliveries after which a message leaves the queue, 0 to 100.
-    :param retry_delay: seconds until a message comes again that was retried without a delay, or whose lease ended, 0
-        to 86,400.
+    :param consumer_max_retries: deliveries after which a message leaves the queue, 0 to 100.
+    :param consumer_retry_delay: seconds until a message comes again that was retried without a delay, or whose lease
+        ended, 0 to 86,400.
     :param visibility_timeout: seconds that a lease lasts unless the pull says otherwise, up to 43,200.
     :param dead_letter_queue: NAME of the queue for messages that were delivered too often.
     """
 
     batch_size: int | str | None
-    max_retries: int | str | None
-    retry_delay: Seconds | None
+    consumer_max_retries: int | str | None
+    consumer_retry_delay: Seconds | None
     visibility_timeout: Seconds | None
     dead_letter_queue: str | None
 

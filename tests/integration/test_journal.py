@@ -134,7 +134,7 @@ def test_the_next_try_waits_for_what_an_earlier_one_handled_until_its_leases_end
 
 
 def test_the_next_try_waits_for_the_consumers_retry_delay_after_those_leases(cf, send, die, process):
-    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], retry_delay=2)
+    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], consumer_retry_delay=2)
     send("a", "b")
     die(visibility_timeout=1)
     cf.add_fault("ack", **REFUSED)

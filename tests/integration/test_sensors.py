@@ -401,7 +401,7 @@ def test_a_cancelled_trigger_gives_back_what_its_pull_in_flight_leased(cf, queue
 
 def test_a_cancelled_trigger_sends_again_what_may_not_be_delivered_again(cf, cancel_while_pulling):
     bare = cf.queues["bare"]
-    CloudflareQueuesHook().update_pull_consumer(bare, max_retries=1)
+    CloudflareQueuesHook().update_pull_consumer(bare, consumer_max_retries=1)
     cancel_while_pulling(bare, "a")
     assert [message["attempts"] for message in messages_of(cf, "bare")] == [0]
     assert [len(body["acks"]) for body in calls(cf, "ack")] == [1]

@@ -206,7 +206,7 @@ def test_a_message_whose_copies_are_refused_stays_leased_at_its_last_delivery(cf
 
     run(scenario())
     assert states(cf, queue) == ["leased"]
-    assert "no copy of it was accepted: Cloudflare DELETES it when its lease ends" in logged()
+    assert "it could not be copied: Cloudflare may DELETE it when its lease ends" in logged()
 
 
 def test_a_message_that_a_match_fails_for_is_dead_lettered_with_the_reason(cf, queue):

@@ -9,7 +9,6 @@ from typing import Any
 
 import airflow_provider_cfqueues
 from airflow_provider_cfqueues.engines.settlement import Handled, Kind, Settlement, Situation
-from airflow_provider_cfqueues.models import DEFAULT_MAX_RETRIES
 from airflow_provider_cfqueues.texts import with_printable_text
 
 MAX_LISTED = 100
@@ -71,7 +70,8 @@ class FailureLog:
         if error is not None:
             shown = with_printable_text(error)
             info = (type(shown), shown, _without_ours(error.__traceback__))
-        log("Message %s (delivery %s of %s) %s", message.id, message.attempts, self._deliveries, text, exc_info=info)
+        limit = self._situation.known.deliveries
+        log("Message %s (delivery %s, max_retries=%s) %s", message.id, message.attempts, limit, text, exc_info=info)
 
     def tell(self) -> None:
         """Log what was only counted so far: a line for all that failed alike."""
@@ -87,11 +87,6 @@ class FailureLog:
                     f" and {more} more" if more else "",
                 )
                 self._kinds[kind] = Repeats(repeats.first)
-
-    @property
-    def _deliveries(self) -> int:
-        limit = self._situation.known.max_retries
-        return DEFAULT_MAX_RETRIES if limit is None else limit
 
     def _fate(self, settlement: Settlement) -> str:
         """Return where a message goes, and when."""

@@ -135,7 +135,7 @@ def test_redrive_tells_of_each_message_that_it_cannot_move(cf, run):
 
 def test_redrive_tells_of_each_end_of_a_message(cf, run):
     send(cf, "a", "b", queue="orders-failed")
-    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders-failed"], max_retries=1)
+    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders-failed"], consumer_max_retries=1)
     arguments = ["--match", "literal:a", "--visibility-timeout", "900", "--idle-timeout", "0"]
     code, out, _ = run("redrive", "orders-failed", "orders", *arguments)
     assert (code, out) == (
@@ -178,11 +178,12 @@ def test_ping_of_a_bad_token_stops_there_and_shows_no_token(cf, connect, run):
         (["peek", "ordres"], 1, "similar names: orders"),
         (["queues", "--conn-id", "nowhere"], 1, "export AIRFLOW_CONN_NOWHERE"),
         (["send", "orders", "--file", "/does/not/exist"], 1, "/does/not/exist"),
-        (["send", "orders", "x", "--delay", "-1"], 2, "from 0 to 86400 seconds"),
-        (["peek", "orders", "--max", "0"], 2, "max_messages"),
+        (["send", "orders", "x", "--delay", "-1"], 2, "error: --delay must be from 0 to 86400 seconds"),
+        (["peek", "orders", "--max", "0"], 2, "error: --max must be"),
         (["drain", "orders", "--max", "0"], 2, "--max"),
         (["drain", "orders", "--idle-timeout", "-1"], 2, "--idle-timeout"),
-        (["drain", "orders", "--visibility-timeout", "0"], 2, "visibility_timeout"),
+        (["drain", "orders", "--visibility-timeout", "0"], 2, "error: --visibility-timeout must be"),
+        (["redrive", "orders", "orders-failed", "--match", "x"], 2, "error: --match 'x' must begin"),
         (["redrive", "orders", "orders"], 2, "the same queue"),
     ],
 )

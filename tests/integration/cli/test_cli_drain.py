@@ -158,7 +158,7 @@ def test_a_disk_that_fills_up_keeps_whole_lines_and_gives_the_rest_back(cf, drai
 
 
 def test_what_cannot_be_written_at_its_last_delivery_is_sent_to_its_queue_again(cf, drain, tmp_path):
-    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], max_retries=1)
+    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], consumer_max_retries=1)
     send(cf, *["x" * 9_000 for _ in range(3)])
     with room_for(10_000):
         code, out, err = drain(tmp_path / "f")
