@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,38 @@ def test_peek_leases_nothing_and_shows_bodies_in_a_line(cf, run):
     assert bodies[:2] == ['{"n": 1}', "two lines"]
     assert bodies[2].endswith("x…")
     assert [message["body"] for message in json.loads(run("peek", "orders", "--json")[1])][1] == "two\nlines"
+
+
+@pytest.mark.parametrize(("columns_of_terminal", "width"), [("60", 60), ("80", 80), (None, 120)])
+def test_a_table_fits_into_the_line_and_cuts_nothing(cf, run, monkeypatch, columns_of_terminal, width):
+    monkeypatch.delenv("COLUMNS")
+    if columns_of_terminal:
+        monkeypatch.setenv("COLUMNS", columns_of_terminal)
+    send(cf, "a long text " * 8)
+    for command in ("peek", "queues", "ping"):
+        code, out, _ = run(command, "orders")
+        assert (code, max(map(len, out.splitlines())) <= width, "…" in out) == (0, True, False)
+    pieces = re.findall("[0-9a-f]+$", run("queues", "orders")[1], re.MULTILINE)
+    assert cf.queues["orders"] in "".join(pieces)
+
+
+def test_a_log_line_is_above_the_progress_bar_not_in_it(cf, tmp_path):
+    send(cf, "a")
+    cf.add_fault(path="ack", status=500)
+    arguments = ["drain", "orders", "--output", str(tmp_path / "f"), "--idle-timeout", "0"]
+    terminal, end = os.openpty()
+    with subprocess.Popen([sys.executable, "-m", "airflow_provider_cfqueues", *arguments], stdout=end, stderr=end):
+        os.close(end)
+        written = b""
+        with suppress(OSError):  # how a terminal ends
+            while piece := os.read(terminal, 65536):
+                written += piece
+    os.close(terminal)
+    shown = re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", written.decode())
+    lines = re.split("[\r\n]+", shown)
+    assert any("Draining orders" in line for line in lines)
+    (told,) = (line for line in lines if "trying again in" in line)
+    assert "Draining" not in told
 
 
 HOSTILE = "[red]x[/red] :smile: \x1b]0;owned\x07\x1b[2J\x9b31m\x7f\r\u202eover"
