@@ -103,7 +103,7 @@ def parse_queue_settings(
 
 
 def _parse_retention(value: Any) -> int | None:
-    """Round a fraction up, as :func:`parse_delay` does: no message is deleted earlier than asked."""
+    """Return the seconds, with a fraction rounded up: no message is deleted earlier than asked."""
     if value is None:
         return None
     seconds = parse_seconds(value, "message_retention_period")

@@ -53,8 +53,12 @@ class Screen:
             return
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name, write in columns.items():
-            justify = "right" if write is number else "left"
-            table.add_column(name.replace("_", " "), justify=justify, no_wrap=name not in FOLDED, overflow="fold")
+            table.add_column(
+                name.replace("_", " "),
+                justify="right" if write is number else "left",
+                no_wrap=name not in FOLDED,
+                overflow="fold",
+            )
         for row in rows:
             table.add_row(*(Text(printable(write(row[name]))) for name, write in columns.items()))
         self._print(table)

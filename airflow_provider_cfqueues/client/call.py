@@ -252,7 +252,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 def side_field(parent: Mapping[str, Any], name: str, read: Callable[[Any], T]) -> T | None:
     """
-    Read a field that stands beside what the call is about: an odd one is logged once and counts as not there.
+    Read a field that the call's result does not depend on. If it cannot be read, it is logged and counts as missing.
 
     A pull has leased its messages, and an ack has settled them, whatever else the answer says.
 
@@ -297,7 +297,7 @@ def text_of(item: Any) -> str:
 
 
 def _excerpt(content: bytes, secret: str) -> str:
-    """Hide before cutting: what is left of a secret that was cut through would be found by nobody."""
+    """Mask before truncating: a half-cut secret would not be recognised."""
     shown = content.replace(secret.encode(), b"***") if secret else content
     text = " ".join(shown[:200].decode("utf-8", "replace").split())
     return repr(text) if text else "empty"

@@ -152,7 +152,7 @@ def batches(messages: Sequence[OutgoingMessage]) -> Iterator[Sequence[OutgoingMe
 
 
 def _are_small(batch: Sequence[OutgoingMessage]) -> bool:
-    """Return whether all of them together are no larger than one may be: then none has to be measured."""
+    """Return whether all of them together are smaller than the limit for one: then no single one is measured."""
     try:
         text = json.dumps(
             [(message.body, message.content_type) for message in batch], ensure_ascii=False, allow_nan=False

@@ -38,7 +38,7 @@ class Purge:
         """
         Return whether a status is that of this purge, not of the one before it.
 
-        Two purges within what the API's times resolve bear the same one: then it is told by being that young.
+        Two purges that start close together may have the same time. Then a purge that young counts as this one.
 
         :param status: what the API says of the last purge.
         """

@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 TELL_SECONDS = 60
 LOOPBACK_SECONDS = 4
-"""An emulator that nobody has started is not waited for longer: a person sits in front of it."""
+"""How long to wait for an emulator that is not running: a person sits in front of it."""
 
 
 class Told:

@@ -35,7 +35,7 @@ class Happened(Enum):
     NOT_WANTED = "not wanted"
     """A ``match`` did not want it, or it cannot be moved."""
     NOT_STARTED = "not started"
-    """The run ended before its turn, or before anybody could say that it was done."""
+    """The run ended before its turn, or before it was known to be done."""
 
 
 class Kind(Enum):
@@ -52,13 +52,13 @@ class Kind(Enum):
     EXPIRED = "expired"
     """Nothing: its lease is over."""
     UNCONFIRMED = "unconfirmed"
-    """Nothing: it stays leased. Also what counts as this: a settlement that the API did not confirm."""
+    """Nothing: it stays leased. A settlement that the API did not confirm counts as this, too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Situation:
     """
-    What decides a message's fate beside the message itself. It is the same for all messages of a run.
+    What a settlement depends on besides the message. It is the same for all messages of a run.
 
     :param consumer: the queue's pull consumer. None = it could not be read; it is then taken to have no dead-letter
         queue and a ``max_retries`` of 3.
@@ -212,9 +212,7 @@ def _choose_kind(
     return Kind.UNCONFIRMED
 
 
-def _note(
-    message: Message, kind: Kind, happened: Happened, situation: Situation, refused: frozenset[Kind]
-) -> str:
+def _note(message: Message, kind: Kind, happened: Happened, situation: Situation, refused: frozenset[Kind]) -> str:
     """Return what the log says of what may be the last delivery, and of a rejected message that is not copied."""
     is_last, delivered = situation.is_last(message), f"delivered {_times(message.attempts)}"
     if kind is Kind.UNCONFIRMED:

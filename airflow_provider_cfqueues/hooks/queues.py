@@ -1,4 +1,4 @@
-"""The hook: an Airflow connection in, Cloudflare Queues out."""
+"""The hook: Cloudflare Queues with an Airflow connection."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class CloudflareQueuesHook(AdministrationHook):
                 arguments.parse_leases(retries, "retries"),
             )
         except CloudflareQueuesError as error:
-            if error.progress is not None:  # what the answered requests said must not go under with the failed one
+            if error.progress is not None:  # what the answered requests said must be logged, too
                 self.log_messages(queue_id, error.progress.result)
                 for lease_id, text in error.progress.result.warnings.items():
                     self.log.warning("Lease %s: %s", shorten_lease(lease_id), text)

@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 NO_ACCOUNT = 7003
-"""The code of a path whose account does not exist: that says nothing about the queue."""
+"""The API's code if the account does not exist: then nothing is known about the queue."""
 
 
 class QueueCreateOperator(QueueOperator):

@@ -108,7 +108,7 @@ class _SettlingOperator(QueueOperator):
         return report
 
     def _log_result(self, leases: Mapping[str, Lease], result: AckResult) -> None:
-        """Log all there is to know, before anything else can fail."""
+        """Log everything that is known, before anything else can fail."""
 
         from airflow_provider_cfqueues.exceptions import list_leases, shorten_lease
 

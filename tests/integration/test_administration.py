@@ -157,7 +157,9 @@ def test_a_purge_is_done_only_where_the_api_says_so(cf, hook, queue, result, com
 def test_a_pull_consumer_is_created_listed_and_changed(cf, hook):
     queue = hook.create_queue("new").queue_id
     assert hook.list_consumers(queue) == []
-    created = hook.create_pull_consumer(queue, consumer_max_retries="5", visibility_timeout=90, dead_letter_queue="failed")
+    created = hook.create_pull_consumer(
+        queue, consumer_max_retries="5", visibility_timeout=90, dead_letter_queue="failed"
+    )
     assert (created.max_retries, created.visibility_timeout, created.dead_letter_queue) == (5, 90, "failed")
     changed = hook.update_pull_consumer(queue, batch_size=20, consumer_retry_delay=3)
     assert (changed.batch_size, changed.retry_delay) == (20, 3)
@@ -196,7 +198,13 @@ def test_a_consumer_that_is_not_there_can_be_neither_changed_nor_deleted(hook):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"batch_size": 101}, {"consumer_max_retries": -1}, {"consumer_max_retries": 1.5}, {"consumer_retry_delay": 86_401}]
+    "settings",
+    [
+        {"batch_size": 101},
+        {"consumer_max_retries": -1},
+        {"consumer_max_retries": 1.5},
+        {"consumer_retry_delay": 86_401},
+    ],
 )
 def test_settings_out_of_range_are_refused_before_a_request(cf, hook, queue, settings):
     with pytest.raises(ValueError, match=next(iter(settings))):

@@ -1,4 +1,4 @@
-"""The log of messages that are not acked: where each goes and when, and the traceback of each kind of failure once."""
+"""The log of messages that are not acked: where each goes and when, with one traceback for each kind of failure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OURS = str(Path(airflow_provider_cfqueues.__file__).parent)
 
 @dataclass
 class Repeats:
-    """Messages that failed like one before, and were not told of yet."""
+    """Messages that failed like an earlier one, and are not in the log yet."""
 
     first: str
     count: int = 0
@@ -74,7 +74,7 @@ class FailureLog:
         log("Message %s (delivery %s, max_retries=%s) %s", message.id, message.attempts, limit, text, exc_info=info)
 
     def tell(self) -> None:
-        """Log what was only counted so far: a line for all that failed alike."""
+        """Log the failures that were only counted so far: one line for each kind."""
         for kind, repeats in self._kinds.items():
             if repeats.count:
                 more = repeats.count - len(repeats.message_ids)

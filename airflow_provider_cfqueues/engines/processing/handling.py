@@ -26,9 +26,9 @@ from airflow_provider_cfqueues.outcomes import Ack, Outcome, Reject, Retry
 from airflow_provider_cfqueues.texts import to_reason
 
 SLICE_SECONDS = 0.02
-"""How long the handlers' side takes further messages before it gives way: a hop costs more than a quick handler."""
+"""How long a thread handles further messages before it returns: a change of threads costs more than a quick handler."""
 REPORT_SECONDS = 0.25
-"""After so long, what a slice has done is settled: from then on it is busy with its last message."""
+"""After so many seconds, the messages that a slice has done are settled: a slow message must not hold them up."""
 MAX_SLICE = 256
 
 Ended = tuple[Any, "BaseException | None"]

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 WRITE_INTERVAL_SECONDS = 1
 LAST_WRITE_SECONDS = 1
-"""How long the end of a run waits for the store: a killed task has little time."""
+"""Seconds that a run waits for the store at its end: a killed task has little time."""
 MAX_AGE = timedelta(days=14)
 """Documentation, limits: no message is kept for longer, so none comes again after that."""
 MAX_BYTES = 48_000
@@ -113,7 +113,7 @@ class Journal:
 
     def seconds_away(self, away: float) -> float:
         """
-        Return until when messages that an earlier try handled may not come: they come after that, and not before.
+        Return for how many more seconds messages that an earlier try handled may still be leased.
 
         :param away: seconds that a message is away after it was pulled: its lease, and the consumer's ``retry_delay``.
         """

@@ -1,8 +1,8 @@
 """
-What a handler's end says of its messages. Pure: it reads what was returned, and calls nothing of the user's.
+What a handler's result says about its messages. It only reads what was returned, and calls no code of the user.
 
-The law of this module: a message is done only if its handler ran to its end. What shows that it did not (a generator
-that nobody ran, a future that nobody waited for) is no result, but a fault of the handler.
+A message is done only if its handler ran to its end. A value that shows that it did not (a generator that was not run,
+a future that was not awaited) is not a result but a fault of the handler.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from airflow_provider_cfqueues.outcomes import Ack, Outcome, Reject, Retry
 from airflow_provider_cfqueues.texts import to_reason
 
 _RESULTS = (type(None), str, int, float, bool, dict, bytes)
-"""What handlers return mostly: none of it can be anything else than a result."""
+"""Types that handlers return most often, and that can only be results."""
 
 
 class BrokenHandlerError(TypeError):

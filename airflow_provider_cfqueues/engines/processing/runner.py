@@ -1,4 +1,4 @@
-"""Where handlers run: never in the thread or the event loop of the engine, which must settle whatever they do."""
+"""Where handlers run: never in the thread or event loop of the engine, which has to settle even if a handler blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many messages to ask for, and when. Pure: it is told the time and what happened, and pulls nothing itself."""
+"""Decides how many messages to ask for, and when. It has no I/O and no clock: it is told the time and what happened."""
 
 from __future__ import annotations
 

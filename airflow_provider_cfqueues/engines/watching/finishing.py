@@ -1,7 +1,7 @@
 """
-Settle what the watchers are through with, in the background: once the runs of its event are there.
+Settle in the background what the watchers are done with, once the runs of its event exist.
 
-What cannot be told to the API comes back when its lease ends, and the log says so.
+A message that cannot be settled comes again when its lease ends, and the log says so.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from airflow_provider_cfqueues.engines.watching.spacing import LAST_RUN_SECONDS
 from airflow_provider_cfqueues.exceptions import list_leases
 
 CLOSE_SECONDS = 5
-"""How long an end waits for an answer: triggerers are killed soon after they are told to end."""
+"""How long the watcher waits for an answer when it stops: a triggerer is killed soon after it is told to stop."""
 HOLD_UP_SECONDS = 5
 """How long settling a batch may hold up the next one."""
 SETTLE_AGAIN_SECONDS = 5
-"""Between two tries to settle, each of which is what a client makes of one call."""
+"""Seconds between two tries to settle. In each, the client repeats the call as it does any other."""
 
 
 class Finishing:
@@ -85,7 +85,7 @@ class Finishing:
         return self._in_background(self._settle(verdicts, until))
 
     def begin_closing(self) -> None:
-        """Let nothing take longer than a few seconds from now on."""
+        """From now on, give up whatever takes longer than a few seconds."""
         self._closing.set()
         self._close_by = asyncio.get_running_loop().time() + CLOSE_SECONDS
 
