@@ -260,8 +260,8 @@ class PermissionDeniedError(ApiError):
     """The credentials are valid, but may not do this (HTTP 403)."""
 
     remedy = (
-        "Give the API token 'Queues Write' or 'Workers Scripts Write' on this account ('Queues Read' is enough for "
-        "listing and metrics), and check that the account ID is the token's account."
+        "Give the API token 'Queues Write' or 'Workers Scripts Write' on this account. ('Queues Read' is enough for "
+        "listing and metrics.) Check that the account ID is the token's account."
     )
     worth_another_try = False
 

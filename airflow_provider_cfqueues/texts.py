@@ -22,14 +22,15 @@ def printable(value: Any) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str, plural: str = "") -> str:
     """
     Return a number with its noun: "no messages", "1 message", "2 messages".
 
     :param count: how many.
     :param noun: what, in the singular.
+    :param plural: the plural; empty = with an s.
     """
-    return f"{f'{count:,}' if count else 'no'} {noun}{'' if count == 1 else 's'}"
+    return f"{f'{count:,}' if count else 'no'} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def to_reason(value: Any, limit: int = MAX_REASON) -> str:

@@ -181,7 +181,7 @@ class MessageProbe:
             settling = Settling(settlements, situation)
             yield from settling.send(self.queue_id, dead_letter_queue_id)
         except CloudflareQueuesError as error:
-            log.warning("%d messages come back only when their leases end: %s", len(messages), error)
+            log.warning("Could not give back %s before the leases end: %s", counted(len(messages), "message"), error)
             return
         log_settlements(log, queue, settling.changed)
         Unconfirmed().note(log, queue, settling.unconfirmed("the API was not told of it"))

@@ -12,6 +12,7 @@ from airflow_provider_cfqueues.client.flow import once
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, shorten_lease
 from airflow_provider_cfqueues.hooks import form
 from airflow_provider_cfqueues.hooks.administration import AdministrationHook
+from airflow_provider_cfqueues.texts import counted
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.client.flow import Flow
@@ -131,7 +132,8 @@ class CloudflareQueuesHook(AdministrationHook):
                 self.log.warning("Message %s (its raw body is kept): %s", message.id, message.body_error)
         self.log_without_lease(queue_id, result)
         if result.error is not None:
-            self.log.warning("Pulled %d messages only, because a later request failed: %s", len(result), result.error)
+            got = counted(len(result), "message")
+            self.log.warning("Pulled only %s, because a later request failed: %s", got, result.error)
         return result
 
     def log_without_lease(self, queue_id: str, result: PullResult) -> None:
@@ -143,9 +145,8 @@ class CloudflareQueuesHook(AdministrationHook):
         """
         if result.without_lease:
             self.log.warning(
-                "%d messages of queue %s came without a lease ID: nothing can be done with them before their next "
-                "delivery",
-                result.without_lease,
+                "%s of queue %s came without a lease ID: nothing can be done with them before their next delivery",
+                counted(result.without_lease, "message"),
                 queue_id,
             )
 

@@ -45,7 +45,9 @@ def shown(program: str, *arguments: str) -> dict[str, str]:
     """Run a module of ours; return the command as a reader would type it, and all that it wrote."""
     command = [sys.executable, "-m", program, *arguments]
     terminal = {**os.environ, "COLUMNS": str(COLUMNS)}
-    done = subprocess.run(command, env=terminal, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
+    done = subprocess.run(
+        command, env=terminal, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
+    )
     return {"command": shlex.join(["python", *command[1:]]), "output": done.stdout}
 
 

@@ -103,7 +103,7 @@ def test_the_next_try_acks_by_the_leases_of_the_one_before(cf, send, store, die,
     report, seen = process()
     assert (seen, report["pulled"], report["acked_from_journal"]) == ([], 0, 2)
     assert (state(cf)["backlog_count"], store.values) == (0, {})
-    assert "had handled 2 messages without a confirmed ack. 2 are acked now" in logged()
+    assert "Handled by an earlier try without a confirmed ack: 2. Acked now: 2." in logged()
 
 
 def test_the_next_try_acks_what_is_delivered_again_without_handling_it(cf, send, store, die, process, logged):

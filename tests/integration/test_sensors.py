@@ -256,7 +256,7 @@ def test_what_was_found_is_returned_even_if_the_rest_cannot_be_given_back(cf, wa
     cf.add_fault(path="ack", **FORBIDDEN)
     (message,) = wait(QueueMessageSensor, match=ORDER)
     assert message["body"] == {"type": "order"}
-    assert "1 messages come back only when their leases end" in logged()
+    assert "Could not give back 1 message before the leases end" in logged()
 
 
 def test_without_a_lease_messages_are_looked_at_and_left_where_they_are(cf, wait, send):

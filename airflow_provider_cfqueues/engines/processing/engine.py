@@ -195,7 +195,7 @@ class Engine:
         while not all(task.done() for task in tasks):
             if self._ending.notice(now := self._clock()):
                 self._log.warning(
-                    "The task is killed: %d waiting messages are given back, %d running handlers get %g s",
+                    "The task is killed: messages that wait are given back (%d), running handlers (%d) get %g s",
                     len(self._holding.waiting),
                     len(self._holding) - len(self._holding.waiting),
                     self._options.grace,

@@ -197,8 +197,8 @@ class Journal:
         self._inherited = dict(self._entries)
         if handled:
             self._log.info(
-                "An earlier try had handled %d messages without a confirmed ack. %d are acked now. If the others "
-                "come again, they are acked without being handled",
+                "Handled by an earlier try without a confirmed ack: %d. Acked now: %d. If the others come again, they "
+                "are acked without being handled",
                 handled,
                 report.fates[Kind.ACKED_FROM_JOURNAL],
             )

@@ -20,6 +20,7 @@ from airflow_provider_cfqueues.engines.watching.settling import VerdictSettling
 from airflow_provider_cfqueues.engines.watching.source import OpenQueue
 from airflow_provider_cfqueues.engines.watching.spacing import LAST_RUN_SECONDS
 from airflow_provider_cfqueues.exceptions import list_leases
+from airflow_provider_cfqueues.texts import counted
 
 CLOSE_SECONDS = 5
 """How long the watcher waits for an answer when it stops: a triggerer is killed soon after it is told to stop."""
@@ -134,9 +135,9 @@ class Finishing:
         left = [one.message.lease_id for one in verdicts if one.happened is Happened.HANDLED]
         if left:
             self._log.warning(
-                "%d messages of queue %s are in an event, but the watcher ends before a run has it: they are delivered "
-                "again when their leases end: %s",
-                len(left),
+                "In an event, but the watcher stops before a run has it: %s of queue %s. Delivered again when the "
+                "leases end: %s",
+                counted(len(left), "message"),
                 self._name,
                 list_leases(left),
             )
@@ -166,9 +167,9 @@ class Finishing:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), SETTLE_AGAIN_SECONDS)
         self._log.error(
-            "%d messages of queue %s could not be settled before their leases ended. They are delivered again, or "
-            "deleted after their last delivery: %s (%s)",
-            len(settling.lease_ids),
+            "Could not settle %s of queue %s before the leases ended. Cloudflare delivers again, or deletes after the "
+            "last delivery: %s (%s)",
+            counted(len(settling.lease_ids), "message"),
             self._name,
             list_leases(settling.lease_ids),
             trouble or "no time was left",

@@ -264,8 +264,8 @@ class QueueStream:
         if not stale:
             return
         self._log.warning(
-            "%d messages of queue %s are given back: the runs of the messages before them took too long to create",
-            len(stale),
+            "Giving back %s of queue %s: the runs of earlier messages took too long to create",
+            counted(len(stale), "message"),
             self._name,
         )
         self._waiting = deque(delivery for delivery in self._waiting if delivery not in stale)
