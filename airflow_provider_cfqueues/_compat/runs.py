@@ -63,7 +63,7 @@ class DagRuns(Protocol):
         """
 
     def count_active(self) -> int:
-        """Return how many runs of the DAG are queued or running, whoever started them."""
+        """Return how many runs of the DAG are queued or running, no matter who started them."""
 
 
 def find_dag_runs(dag_id: str) -> DagRuns:

@@ -45,7 +45,7 @@ def parse_message(item: Any, what: str, delay_seconds: int | None = None) -> Out
 
     :param item: the message, as one of those of :func:`parse_messages`.
     :param what: the name of the argument, for the error.
-    :param delay_seconds: the delay if the message has no delay of its own.
+    :param delay_seconds: the delay of a message without its own.
     :raises TypeError: the body is of a type that the API does not take.
     :raises ValueError: a key, content type or delay is wrong.
     """

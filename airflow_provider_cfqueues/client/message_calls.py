@@ -111,7 +111,7 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
     """
     Lease at most 100 messages (``queues-pull-messages``).
 
-    Repeating it is allowed but not free: where the answer was lost, its batch stays leased until the lease ends.
+    Repeating it is allowed but has a cost: if an answer was lost, its batch stays leased until the leases end.
 
     :param queue_id: ID of the queue.
     :param max_messages: 1 to 100.

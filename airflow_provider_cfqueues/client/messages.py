@@ -25,8 +25,8 @@ def ack(queue_id: str, acks: Sequence[Lease], retries: Sequence[Lease]) -> Flow[
     """
     Settle leases, at most 100 a request.
 
-    A lease that is given twice is settled once. In both lists it is retried: a message that somebody wants again is
-    not acked. Twice among the retries, the last delay counts.
+    A lease that is given twice is settled once. If it is in both lists, it is retried, not acked. If it is twice among
+    the retries, the last delay counts.
 
     :param queue_id: ID of the queue.
     :param acks: leases of messages that are done.
@@ -64,7 +64,7 @@ def pull(
     """
     Lease messages: one request for each 100 asked for, until an answer is empty.
 
-    An answer may hold fewer messages than asked for though more are waiting; a further request would be billed.
+    An answer may hold fewer messages than asked for although more are waiting. A further request would be billed.
 
     :param queue_id: ID of the queue.
     :param max_messages: how many messages at the most.

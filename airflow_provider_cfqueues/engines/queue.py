@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 UNREADABLE_WAITS = (5, 20)
-"""Seconds after a pull's first and second answer that cannot be read. Each may have leased messages that nobody sees,
-so the third one ends the run."""
+"""Seconds after a pull's first and second answer that cannot be read. Each may have leased messages that the task does
+not see, so the third one ends the run."""
 
 
 NOT_ASKED = PullResult()

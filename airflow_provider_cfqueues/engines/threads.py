@@ -90,7 +90,7 @@ def _run(future: Future[Any], call: Callable[[], Any]) -> None:
 
 class LoopThread:
     """
-    An event loop in a daemon thread of its own that goes on whatever runs in it does.
+    An event loop in its own daemon thread. It goes on even if a task in it raises an error.
 
     :param name: of the thread.
     :param on_error: called, in that thread, with what tore down the loop (asyncio lets a SystemExit or a
@@ -136,7 +136,7 @@ def run_beside(
     ends_by: Callable[[], float | None] = lambda: None,
 ) -> None:
     """
-    Run something async beside this thread, in an event loop of its own, until it is done.
+    Run a coroutine in another thread's event loop, and wait until it is done.
 
     :param work: what to run.
     :param stop: called with ``killed=True`` where something is raised in this thread meanwhile; then its end is waited

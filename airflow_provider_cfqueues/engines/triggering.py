@@ -146,7 +146,7 @@ class RunStarter:
         """
         rooms = [] if self._most_awaited is None else [self._most_awaited - unhandled]
         if self._max_active is not None:
-            # What comes is counted first: a run that starts in between counts twice, which is better than not at all.
+            # What comes is counted first: a run that starts in between counts twice, not never.
             coming = unhandled - self._awaited
             rooms.append(self._max_active - self._runs.count_active() - coming)
         return min(rooms)

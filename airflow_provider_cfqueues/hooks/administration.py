@@ -345,8 +345,8 @@ class AdministrationHook(CloudflareBaseHook):
         A setting that is not given stays as it is, or is left to the API. For some seconds after a consumer was made,
         the API still answers pulls with 405. The hook waits for up to a minute: it pulls one message with a new
         consumer and gives it back at once, which counts as a delivery of that message. If that could be the message's
-        last delivery, or if nobody may look whether it is, the hook waits 30 seconds instead; if delivery is paused, it
-        does not wait. In each case ``untried`` of the result says so, and a warning.
+        last delivery, or if the hook may not look at it, the hook waits 30 seconds instead. If delivery is paused, it
+        does not wait. In each case, a warning and ``untried`` of the result say so.
 
         :param queue_id: ID of the queue.
         :param settings: see :class:`ConsumerSettings`.

@@ -94,7 +94,7 @@ class CloudflareQueuesHook(AdministrationHook):
         :param result: its answer.
         """
         for message in result.messages:
-            self.log.info("The API says of queue %s: %s", queue_id, message)
+            self.log.info("The API says of queue %s: %s", self.name_of(queue_id), message)
 
     def pull(self, queue_id: str, *, max_messages: int | str, visibility_timeout: Seconds | None = None) -> PullResult:
         """
@@ -147,7 +147,7 @@ class CloudflareQueuesHook(AdministrationHook):
             self.log.warning(
                 "%s of queue %s came without a lease ID: nothing can be done with them before their next delivery",
                 counted(result.without_lease, "message"),
-                queue_id,
+                self.name_of(queue_id),
             )
 
     def send(

@@ -95,7 +95,7 @@ class QueueCreateOperator(QueueOperator):
         }
 
     def _take(self, name: str, wanted: Mapping[str, Any]) -> tuple[Queue, bool]:
-        """Return the queue that is there, and whether it was changed."""
+        """Return the existing queue, and whether it was changed."""
         queue = self.hook.get_queue(self.hook.get_queue_id(name))
         others = {key: queue.settings.get(key) for key, value in wanted.items() if queue.settings.get(key) != value}
         if others and self.if_exists == "update":

@@ -299,7 +299,7 @@ class QueueProcessOperator(QueueOperator):
         what = "dead_letter_queue" if self.dead_letter_queue else "the dead-letter queue of the queue's consumer"
         found = self.hook.get_queue_id(name, what=what) if name else None
         if found == queue_id:
-            raise ValueError(f"{what} is {name!r}, the queue itself: rejected messages would come back for ever")
+            raise ValueError(f"{what} is {name!r}, the queue itself: rejected messages would come back again and again")
         return found
 
     def _judge(self, report: Report, share: float | None) -> None:

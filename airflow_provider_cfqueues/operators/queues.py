@@ -148,7 +148,7 @@ class QueueAckOperator(_SettlingOperator):
     """
     Ack messages: they are done and leave the queue.
 
-    Returns ``{"ack_count", "retry_count", "warnings"}``, and pushes each of the three as an XCom of its own. A count
+    Returns ``{"ack_count", "retry_count", "warnings"}``, and pushes each of the three as a separate XCom. A count
     that the API did not report is None.
 
     :param lease_ids: the leases, as XCom holds them: lease IDs or messages of :class:`QueuePullOperator`, one or a

@@ -57,7 +57,7 @@ class Telemetry:
     @contextmanager
     def request(self, call: Call[Any]) -> Iterator[Exchange]:
         """
-        Time one request, in a span of its own, and count what it moved.
+        Time one request, trace it as a span, and count the messages that it moved.
 
         :param call: what is asked.
         """

@@ -75,7 +75,7 @@ class Handling:
 
     @property
     def takes(self) -> int:
-        """How many messages it can be given at once: those that fit into a slice, so that slow ones are shared."""
+        """How many messages it takes at once: as many as fit into a slice, so that threads share slow messages."""
         if self._batch_size or not self._count:
             return self._batch_size or 1
         return max(1, min(MAX_SLICE, int(SLICE_SECONDS * self._count / max(self._seconds, 1e-6))))
@@ -84,7 +84,7 @@ class Handling:
         self, messages: Sequence[Message], stopping: Callable[[], bool], on_done: Callable[[Handled], None]
     ) -> None:
         """
-        Handle messages, or a first part of them where time is up or the engine stops.
+        Handle messages, or only the first of them if time is up or the engine stops.
 
         :param messages: messages whose turn it is, at most ``takes``.
         :param stopping: whether to begin no further one.
@@ -222,7 +222,7 @@ class Handling:
         return self._done(message, verdict)
 
     def _choose_delay(self, message: Message, asked: float | None = None) -> int | None:
-        """Return how long a message waits that is given back. Here, as a rule may be the user's own code."""
+        """Return how long a message waits that is given back. It runs beside handlers: a rule may be user code."""
         rule = self._delay
         try:
             if asked is None:

@@ -1,9 +1,8 @@
 """
 Remember what was handled and is not acked yet, where the next try of the task finds it.
 
-The law of this module: what stands in the journal was handled with success, so acking it loses nothing. What was
-handled and is missing here (the last second before a crash, and what did not fit) is handled again: at least once, as
-ever.
+A message in the journal was handled with success, so acking it loses nothing. A message that was handled and is not in
+the journal (the last second before a crash, or no room) is handled again: at least once.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ UNKNOWN = object()
 
 
 class Store(Protocol):
-    """What is used of Airflow's ``context["task_state_store"]``: one for each task of a run, whatever the try."""
+    """The part of Airflow's ``context["task_state_store"]`` that is used. All tries of a task share one."""
 
     def get(self, key: str) -> Any:
         """Return a value, None where there is none."""
@@ -69,7 +68,7 @@ class Journal:
     :param store: where the next try finds them.
     :param queue_id: ID of the queue.
     :param now: tells the time.
-    :param log: where failures of the store go: they cost no more than messages that are handled twice.
+    :param log: where failures of the store go. If one fails, messages may be handled twice.
     """
 
     def __init__(self, store: Store, queue_id: str, *, now: Callable[[], datetime], log: Any) -> None:

@@ -66,7 +66,7 @@ class _SharedHooks:
 
     async def give_back(self, shared: _SharedHook, *, renew: bool = False) -> None:
         """
-        Close the client once nobody uses it.
+        Close the client if no stream uses it any more.
 
         :param shared: what was taken.
         :param renew: let the next user of the connection read it again.

@@ -45,7 +45,7 @@ def utc_now() -> datetime:
 
 class QueueStream:
     """
-    Messages of a queue, for as long as somebody wants them.
+    The messages of a queue, for its watchers.
 
     :param options: how the queue is watched.
     :param source: where it is.
@@ -90,7 +90,7 @@ class QueueStream:
     # -- handing on -------------------------------------------------------------------------------------------------
 
     async def batches(self) -> AsyncIterator[Batch]:
-        """Yield batches for ever, each once the last one is resolved; failures are logged once and slow it down."""
+        """Yield batches without end, each after the last is resolved. A failure is logged once and slows it down."""
         try:
             if self._options.unmatched in ("ack", "dead_letter"):
                 await asyncio.sleep(COHORT_SECONDS)
@@ -189,7 +189,7 @@ class QueueStream:
     async def _pull(self, asked_for: int) -> PullResult:
         queue = await self._open()
         pulled_at = self._now()
-        # In a task of its own: where the stream is cancelled meanwhile, what comes is given back.
+        # In a separate task: if the stream is cancelled meanwhile, the messages that come are given back.
         self._pulling = asyncio.create_task(queue.calls.pull(asked_for))
         result = await asyncio.shield(self._pulling)
         self._pulling = None
