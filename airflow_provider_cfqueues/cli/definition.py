@@ -58,7 +58,7 @@ COMMANDS = (
         "ping",
         "Say whether a connection is good, and what it may do",
         "Verify the credentials and try out what needs which permission: listing, metrics, looking at the consumer, "
-        "and peeking, which wants the permission to write. Nothing is leased or changed. Exits with 1 if it fails.",
+        "and peeking, which needs the permission to write. Nothing is leased or changed. Exits with 1 if it fails.",
         (_argument("queue", nargs="?", metavar="QUEUE", help="the queue to try (the first of the list)"),),
     ),
     Command(
