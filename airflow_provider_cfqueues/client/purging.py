@@ -95,7 +95,7 @@ def finish_purge(purge: Purge, *, poll_interval: float, end: float) -> Flow[Purg
                 raise
             status = PurgeStatus(completed=False, error=error.message)
             wait = max(wait, error.retry_after or 0)
-            log.warning("Could not look whether queue %s is purged: %s", purge.queue_id, error.message)
+            log.warning("Could not check whether queue %s is purged: %s", purge.queue_id, error.message)
         left = end - datetime.now(timezone.utc).timestamp()
         if status.completed or left <= 0:
             return status

@@ -219,7 +219,7 @@ async def settle_until_leases_end(
             return
         if wait != told:
             told = wait
-            log.warning("Queue %s: copying them is tried again in %.0f s: %s", queue_name, wait, error)
+            log.warning("Queue %s: trying again in %.0f s to copy them: %s", queue_name, wait, error)
         if not await rest(wait):
             return
         settling.try_again()

@@ -91,7 +91,7 @@ def test_settling_ends_with_the_leases_and_the_log_names_them(cf, queue, logged)
     assert 590 <= seconds <= 610
     text = logged()
     assert f"after their last delivery: {shorten_lease(lease_id)}" in text
-    assert text.count("Settling messages of queue orders is tried again") == 1
+    assert text.count("Trying again to settle messages of queue orders") == 1
 
 
 def seconds_to_the_second_batch(cf, queue, **settings):

@@ -352,7 +352,7 @@ class Engine:
 
     def _on_error(self, error: BaseException) -> None:
         if not isinstance(error, Exception):  # of a task that a handler left behind: no verdict on a message
-            error = RuntimeError(f"Something was raised beside the handlers, not by one: {to_reason(error)}")
+            error = RuntimeError(f"An error was raised outside the handlers: {to_reason(error)}")
         if isinstance(error, CloudflareQueuesError):
             error.progress = None  # of one request; the run names what is open itself
         if self.error is None:

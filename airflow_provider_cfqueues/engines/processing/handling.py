@@ -113,7 +113,7 @@ class Handling:
         if call.cancelled():  # a handler can cancel the task that it runs in
             return None
         if (error := call.exception()) is not None:
-            raise RuntimeError(f"Something was raised beside the handlers, not by one: {to_reason(error)}") from error
+            raise RuntimeError(f"An error was raised outside the handlers: {to_reason(error)}") from error
         return call.result()
 
     # -- on the handlers' side: threads and a loop that are not the engine's -------------------------------------------

@@ -159,7 +159,7 @@ class Finishing:
             except Exception as failed:  # noqa: BLE001 - raising it would end every watcher of the queue
                 said, trouble = bool(trouble), str(failed) or "no answer in time"
                 if not said:
-                    self._log.warning("Settling messages of queue %s is tried again: %s", self._name, trouble)
+                    self._log.warning("Trying again to settle messages of queue %s: %s", self._name, trouble)
             else:
                 return
             if self._closing.is_set():

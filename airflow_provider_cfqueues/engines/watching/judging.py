@@ -77,7 +77,7 @@ class Judge:
         self._was_told_of_differences = True
         if differences := self._options.differences(batch.options):
             self._log.warning(
-                "Queue %s is polled as another watcher of it says; these settings of this one have no effect: %s",
+                "Another watcher decides how queue %s is polled; these settings of this one have no effect: %s",
                 self._queue_name,
                 ", ".join(differences),
             )

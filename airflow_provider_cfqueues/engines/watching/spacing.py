@@ -96,7 +96,7 @@ class ExpectedRuns:
             except Exception as error:  # noqa: BLE001 - an Airflow that does not answer is asked again
                 if not trouble:
                     trouble = str(error) or type(error).__name__
-                    self._log.warning("Airflow does not say how many runs there are, and is asked again: %s", trouble)
+                    self._log.warning("Could not ask Airflow how many runs there are; asking again: %s", trouble)
             self._ignore_silent([one for one in self._missing if time() - last_active[one] > NO_RUN_SECONDS])
             if not self._has_watcher:
                 deadline = min(deadline, time() + LAST_RUN_SECONDS)
@@ -171,7 +171,7 @@ class Spacer:
             try:
                 before = {dag_id: await count_dag_runs(dag_id) for dag_id in self._dag_ids}
             except Exception as error:  # noqa: BLE001 - a guess is better than no event
-                self._log.warning("Airflow does not say how many runs there are; run_seconds is used: %s", error)
+                self._log.warning("Could not ask Airflow how many runs there are; using run_seconds: %s", error)
                 is_in_doubt = True
             else:
                 silent = self._last.runs.silent if self._last and self._last.runs else {}
