@@ -429,7 +429,7 @@ def test_what_is_not_settled_at_the_end_is_logged_with_the_reason(cf, queue, log
     cf.add_fault("ack", status=503, times=25)
     run(scenario())
     assert "Trying again to settle messages of queue orders: no answer in time" in logged()
-    assert re.search(r"1 messages of queue orders could not be settled .* \(no answer in time\)", logged())
+    assert re.search(r"Could not settle 1 message of queue orders .* \(no answer in time\)", logged())
 
 
 @pytest.mark.parametrize(("unmatched", "does"), [("retry", "gives back"), ("dead_letter", "dead-letters")])

@@ -90,7 +90,7 @@ def test_settling_ends_with_the_leases_and_the_log_names_them(cf, queue, logged)
     lease_id, seconds = run(scenario())
     assert 590 <= seconds <= 610
     text = logged()
-    assert f"after their last delivery: {shorten_lease(lease_id)}" in text
+    assert f"after the last delivery: {shorten_lease(lease_id)}" in text
     assert text.count("Trying again to settle messages of queue orders") == 1
 
 
