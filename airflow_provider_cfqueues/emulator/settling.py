@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues.emulator.tickets import Kind, Sealer, Ticket
 
 
-_MESSAGES = (
-    "SELECT number, queue, leased, lease, attempts, max_retries, length(body) AS size FROM messages WHERE number IN"
-)
-_USED = "SELECT message, lease, outcome FROM used_leases WHERE message IN"
+_MESSAGES = """
+SELECT number, queue, leased, lease, attempts, max_retries, length(body) AS size
+FROM messages WHERE number IN (SELECT value FROM json_each(?))
+"""
+_USED = "SELECT message, lease, outcome FROM used_leases WHERE message IN (SELECT value FROM json_each(?))"
 
 
 class TicketRefused(Exception):
@@ -56,10 +57,10 @@ class Settling:
         self._queue = queue
         self._tickets = {text: sealer.open(text) for text in texts}
         numbers = {ticket.message for ticket in self._tickets.values() if ticket}
-        found = self._db.execute(f"{_MESSAGES} {listed(numbers)}")
+        found = self._db.execute(_MESSAGES, (listed(numbers),))
         self._messages = {row["number"]: row for row in found if row["queue"] == queue.number}
         self._outcomes: dict[int, dict[int, str]] = {number: {} for number in numbers}
-        for message, lease, outcome in self._db.execute(f"{_USED} {listed(numbers)}"):
+        for message, lease, outcome in self._db.execute(_USED, (listed(numbers),)):
             self._outcomes[message][lease] = outcome
 
     def each(self, texts: Iterable[str], action: Callable[..., object], *args: Any) -> int:
@@ -122,7 +123,8 @@ class Settling:
         if not self._holds(ticket):
             raise TicketRefused("lease has ended")
         self._db.execute("UPDATE messages SET visible_ms = ? WHERE number = ?", (ends_ms, ticket.message))
-        return self._sealer.seal(ticket._replace(ends_ms=ends_ms))
+        [renewed] = self._sealer.seal([ticket._replace(ends_ms=ends_ms)])
+        return renewed
 
     def purge(self, text: str, kind: Kind) -> None:
         """
