@@ -111,7 +111,7 @@ class Broker:
                 (now + lease_ms, settings.max_retries, listed(row["number"] for row in rows)),
             )
             self._lifecycle.count(queue.number, "delivered", len(rows))
-            self.operations.charge((len(row["body"]) for row in rows), least=1)
+            self.operations.charge([len(row["body"]) for row in rows], least=1)
             ends_ms = now + lease_ms
             tickets = [Ticket("lease", queue.number, row["number"], row["lease"] + 1, ends_ms) for row in rows]
             leases = self._sealer.seal(tickets)

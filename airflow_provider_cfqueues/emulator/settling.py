@@ -7,6 +7,7 @@ message went to somebody else, still ends the message. Anything else is refused 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.emulator.model import LeaseRefused
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 _MESSAGES = """
-SELECT number, queue, leased, lease, attempts, max_retries, length(body) AS size
+SELECT number, queue, length(body) AS size, leased, lease, attempts, max_retries
 FROM messages WHERE number IN (SELECT value FROM json_each(?))
 """
 _USED = "SELECT message, lease, outcome FROM used_leases WHERE message IN (SELECT value FROM json_each(?))"
@@ -50,18 +51,17 @@ class Settling:
         self.warnings: dict[str, str] = {}
         self._assume = assume
         self._ended: dict[int, int] = {}
-        self._uses: list[tuple[int, int, str]] = []
+        self._uses: defaultdict[tuple[int, str], list[int]] = defaultdict(list)
         self._db = lifecycle.db
         self._lifecycle = lifecycle
         self._sealer = sealer
         self._queue = queue
         self._tickets = {text: sealer.open(text) for text in texts}
-        numbers = {ticket.message for ticket in self._tickets.values() if ticket}
-        found = self._db.execute(_MESSAGES, (listed(numbers),))
+        named = (listed({ticket.message for ticket in self._tickets.values() if ticket}),)
+        found = self._db.execute(_MESSAGES, named)
         self._messages = {row["number"]: row for row in found if row["queue"] == queue.number}
-        self._outcomes: dict[int, dict[int, str]] = {number: {} for number in numbers}
-        for message, lease, outcome in self._db.execute(_USED, (listed(numbers),)):
-            self._outcomes[message][lease] = outcome
+        self._outcomes = {(message, lease): outcome for message, lease, outcome in self._db.execute(_USED, named)}
+        self._acked = {message for (message, _), outcome in self._outcomes.items() if outcome == "acknowledged"}
 
     def each(self, texts: Iterable[str], action: Callable[..., object], *args: Any) -> int:
         """
@@ -90,7 +90,8 @@ class Settling:
         self._check_late("late-ack", ticket)
         if ticket.message in self._messages:
             self._end(ticket)
-        elif "acknowledged" not in self._outcomes[ticket.message].values():
+            self._acked.add(ticket.message)
+        elif ticket.message not in self._acked:
             raise TicketRefused("message is no longer in this queue (dead-lettered, expired or purged)")
         self._use(ticket, "acknowledged")
 
@@ -141,7 +142,8 @@ class Settling:
     def finish(self, counter: str) -> None:
         """Write down what has ended, all at once; ``counter`` says how."""
         self._lifecycle.remove(self._ended, self._queue.number, counter)
-        self._db.executemany("INSERT INTO used_leases VALUES (?, ?, ?)", self._uses)
+        uses = [(*use, listed(messages)) for use, messages in self._uses.items()]
+        self._db.executemany("INSERT INTO used_leases SELECT value, ?, ? FROM json_each(?)", uses)
 
     def _valid(self, text: str, kind: Kind) -> Ticket:
         ticket = self._tickets[text]
@@ -154,7 +156,7 @@ class Settling:
 
     def _unused(self, text: str) -> Ticket:
         ticket = self._valid(text, "lease")
-        outcome = self._outcomes[ticket.message].get(ticket.lease)
+        outcome = self._outcomes.get((ticket.message, ticket.lease))
         if outcome:
             raise TicketRefused(f"lease is used up: {outcome} before")
         return ticket
@@ -168,8 +170,8 @@ class Settling:
             raise TicketRefused("lease has ended")
 
     def _use(self, ticket: Ticket, outcome: str) -> None:
-        self._uses.append((ticket.message, ticket.lease, outcome))
-        self._outcomes[ticket.message][ticket.lease] = outcome
+        self._uses[ticket.lease, outcome].append(ticket.message)
+        self._outcomes[ticket.message, ticket.lease] = outcome
 
     def _end(self, ticket: Ticket) -> None:
         self._ended[ticket.message] = self._messages.pop(ticket.message)["size"]

@@ -88,7 +88,7 @@ CREATE TABLE messages (
     attempts INTEGER NOT NULL DEFAULT 0,
     max_retries INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX messages_waiting ON messages (queue, visible_ms, number) WHERE NOT leased;
+CREATE INDEX messages_waiting ON messages (queue, visible_ms) WHERE NOT leased;
 CREATE INDEX messages_leased ON messages (visible_ms) WHERE leased;
 CREATE INDEX messages_by_age ON messages (queue, expires_ms);
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 # Read by position: a pull reads a hundred rows, and to find each column by its name took a third of that.
-_COLUMNS = "id, body, content_type, base64, metadata, timestamp_ms, visible_ms, attempts, number, leased, lease"
+_COLUMNS = "number, lease, leased, id, body, content_type, base64, metadata, timestamp_ms, visible_ms, attempts"
 
 
 def ready(
@@ -48,7 +48,7 @@ def message(row: sqlite3.Row, state: str, ticket: str = "", *, ends_ms: int | No
     :param ticket: what the call returns that names it.
     :param ends_ms: when the lease ends that this call gives, and that the row does not show yet.
     """
-    id_, body, content_type, base64, known, timestamp_ms, visible_ms, attempts, *_ = row
+    _, _, _, id_, body, content_type, base64, known, timestamp_ms, visible_ms, attempts = row
     if ends_ms is not None:
         visible_ms, attempts = ends_ms, attempts + 1
     metadata = json.loads(known) if known else {"CF-Content-Type": content_type}
