@@ -153,7 +153,7 @@ class Fields:
         :param inner: key of the string, which has to be there.
         """
         values = self._typed(key, list, "array") if key in self else []
-        found = [value.get(inner) if isinstance(value, dict) else None for value in values]
+        found: list[Any] = [value.get(inner) if isinstance(value, dict) else None for value in values]
         if all(isinstance(text, str) for text in found):
             return found
         return [item.string(inner) for item in self.objects(key)]  # slower, and says which one is wrong

@@ -140,7 +140,7 @@ class Lifecycle:
         :param value: of the parameter.
         """
         swept = f"FROM messages WHERE queue = ? AND ({which})"
-        found = self.db.execute(f"SELECT count(*), coalesce(sum(length(body)), 0) {swept}", (queue, value))  # noqa: S608
+        found = self.db.execute(f"SELECT count(*), coalesce(sum(length(body)), 0) {swept}", (queue, value))
         amount, size = found.fetchone()
         self.db.execute(f"DELETE {swept}", (queue, value))
         self.count(queue, counter, amount, -size)

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues.emulator.tickets import Kind, Sealer, Ticket
 
 
+# The plus keeps SQLite from looking through all of the queue.
 _MESSAGES = """
-SELECT number, queue, length(body) AS size, leased, lease, attempts, max_retries
-FROM messages WHERE number IN (SELECT value FROM json_each(?))
+SELECT number, length(body) AS size, leased, lease, attempts, max_retries
+FROM messages WHERE number IN (SELECT value FROM json_each(?)) AND +queue = ?
 """
 _USED = "SELECT message, lease, outcome FROM used_leases WHERE message IN (SELECT value FROM json_each(?))"
 
@@ -57,10 +58,10 @@ class Settling:
         self._sealer = sealer
         self._queue = queue
         self._tickets = {text: sealer.open(text) for text in texts}
-        named = (listed({ticket.message for ticket in self._tickets.values() if ticket}),)
-        found = self._db.execute(_MESSAGES, named)
-        self._messages = {row["number"]: row for row in found if row["queue"] == queue.number}
-        self._outcomes = {(message, lease): outcome for message, lease, outcome in self._db.execute(_USED, named)}
+        numbers = listed({ticket.message for ticket in self._tickets.values() if ticket})
+        self._messages = {row["number"]: row for row in self._db.execute(_MESSAGES, (numbers, queue.number))}
+        used = self._db.execute(_USED, (numbers,))
+        self._outcomes = {(message, lease): outcome for message, lease, outcome in used}
         self._acked = {message for (message, _), outcome in self._outcomes.items() if outcome == "acknowledged"}
 
     def each(self, texts: Iterable[str], action: Callable[..., object], *args: Any) -> int:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.emulator.model import Message, Metrics, Report
 from airflow_provider_cfqueues.emulator.store import COUNTERS
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterable
 
     from airflow_provider_cfqueues.emulator.model import Queue
 
 
 # Read by position: a pull reads a hundred rows, and to find each column by its name took a third of that.
+NUMBER, LEASE = 0, 1
 _COLUMNS = "number, lease, leased, id, body, content_type, base64, metadata, timestamp_ms, visible_ms, attempts"
 
 
 def ready(
     db: sqlite3.Connection, queue: Queue, now: int, limit: int, *, by_age: bool = False, leased_too: bool = False
-) -> list[sqlite3.Row]:
+) -> list[tuple[Any, ...]]:
     """
     Return the rows a pull would take, longest waiting first.
 
@@ -33,13 +35,15 @@ def ready(
     """
     which = "(leased OR visible_ms <= ?)" if leased_too else "NOT leased AND visible_ms <= ?"
     order = "number" if by_age else "visible_ms, number"
-    return db.execute(
+    rows = db.cursor()
+    rows.row_factory = None
+    return rows.execute(
         f"SELECT {_COLUMNS} FROM messages WHERE queue = ? AND {which} ORDER BY {order} LIMIT ?",  # noqa: S608 -- right above
         (queue.number, now, limit),
     ).fetchall()
 
 
-def message(row: sqlite3.Row, state: str, ticket: str = "", *, ends_ms: int | None = None) -> Message:
+def message(row: Iterable[Any], state: str, ticket: str = "", *, ends_ms: int | None = None) -> Message:
     """
     Return the message of a row.
 
