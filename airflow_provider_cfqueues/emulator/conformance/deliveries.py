@@ -75,10 +75,8 @@ def _until_gone(
     for deliveries in range(5):
         _, message = yield from queue.arrives(PATIENCE / 2, SHORT)
         if not message:
-            if target:
-                _, dead = yield from target.arrives(PATIENCE)
-                return deliveries, dead
-            return deliveries, {}
+            _, dead = (yield from target.arrives(PATIENCE)) if target else (0, {})
+            return deliveries, dead
         if by_retry:
             queue.settle(retries=[{"lease_id": message["lease_id"], "delay_seconds": 0}])
         else:
