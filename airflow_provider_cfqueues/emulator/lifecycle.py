@@ -124,15 +124,12 @@ class Lifecycle:
         :param counter: how they left.
         """
         self._operations.charge(messages.values())
-        self.db.execute(
-            "DELETE FROM messages WHERE number IN (SELECT value FROM json_each(?))",
-            (listed(messages),),
-        )
+        self.db.execute("DELETE FROM messages WHERE number IN (SELECT value FROM json_each(?))", (listed(messages),))
         self.count(queue, counter, len(messages), -sum(messages.values()))
 
     def sweep(self, queue: int, counter: str, which: str, value: object) -> None:
         """
-        End all messages of a queue that a condition names; Cloudflare bills none of them.
+        End all messages of a queue that a condition names; no operations are counted for them.
 
         :param queue: the queue.
         :param counter: how they left.
