@@ -1,9 +1,9 @@
 """
 The SQLite database behind the broker.
 
-The law of the tables: a message is one row from its arrival to its end, so nothing that moves it can lose or
-double it; the counters of a queue say how many messages it received and how each one that is no longer there has
-left, so the backlog is the difference.
+A message is one row from its arrival to its end, so nothing that moves it can lose or double it. The counters of
+a queue say how many messages it received, and how each one that is no longer there has left: the backlog is the
+difference.
 """
 
 from __future__ import annotations

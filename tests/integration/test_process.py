@@ -119,7 +119,7 @@ def test_a_copy_that_is_not_accepted_leaves_its_message_unacked(cf, send, proces
 def test_without_a_dead_letter_queue_a_rejected_message_is_given_back(cf, send, process, logged):
     send("precious")
     report = process(lambda message: Reject("no"), fail_on="none")
-    assert "(delivery 1 of 3) is retried in 60 s: no; rejected, but there is no dead-letter queue" in logged()
+    assert "(delivery 1, max_retries=3) is retried in 60 s: no; rejected, but there is no dead-letter queue" in logged()
     assert (report["rejected"], report["retried"], state(cf)["backlog_count"]) == (0, 1, 1)
 
 
