@@ -164,13 +164,14 @@ class QueueRedriveOperator(QueueOperator):
     def _judge(self, report: RedriveReport, share: float | None) -> None:
         from airflow_provider_cfqueues.engines.settlement import Kind
         from airflow_provider_cfqueues.exceptions import ProcessingFailedError
+        from airflow_provider_cfqueues.texts import counted
 
         queue = self.queue_id or self.queue_name
         bad = report.unmovable + report.fates[Kind.UNCONFIRMED] + report.fates[Kind.EXPIRED]
         if self._killed:
             counts = {"given back": report.fates[Kind.RETRIED], "not confirmed": report.fates[Kind.UNCONFIRMED]}
             others = "".join(f", {count} {word}" for word, count in counts.items() if count)
-            msg = f"The task was killed: {report.moved} messages are moved{others}"
+            msg = f"The task was killed: moved {counted(report.moved, 'message')}{others}"
         elif are_too_many(bad, report.moved + bad, share):
             msg = f"{bad} of {report.moved + bad} messages to move cannot be moved or are not confirmed"
         else:

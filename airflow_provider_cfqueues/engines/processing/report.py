@@ -158,7 +158,7 @@ class Report:
 
 
 def _storable(result: Any) -> Any:
-    """Return a result; of one that Airflow cannot store as an XCom, its text and why: work that is done stays done."""
+    """Return a result, or its text and why if Airflow cannot store it as an XCom: the work is done either way."""
     try:
         why = f"it is larger than {MAX_RESULT_SIZE:,} characters" if len(json.dumps(result)) > MAX_RESULT_SIZE else None
         why = why or why_not_xcom(result)

@@ -1,4 +1,4 @@
-"""Settle what the watchers of a queue are through with, by the one rule."""
+"""Settle what the watchers of a queue are done with, by the rule of ``engines.settlement``."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from airflow_provider_cfqueues.texts import counted
 
 class VerdictSettling:
     """
-    The settling of a batch, sent as often as it takes.
+    Settles a batch; it can be called again until everything is settled.
 
     :param verdicts: what happened to each message.
     :param unmatched: what becomes of messages that no watcher wants.
     :param queue_name: what the log calls the queue.
-    :param log: where remarkable ends go.
+    :param log: gets what is remarkable about settlements.
     """
 
     def __init__(self, verdicts: Sequence[Verdict], *, unmatched: str | None, queue_name: str, log: Any) -> None:
