@@ -98,12 +98,16 @@ class Screen:
         return Screen(sys.stderr, as_json=self.as_json)
 
     @contextmanager
-    def progress(self, doing: str, total: int, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
+    def progress(
+        self, doing: str, total: int | None = None, *, shown: bool = True
+    ) -> Iterator[Callable[..., None]]:
         """
         Show a bar while something long goes on, where somebody sits before it; give a function that moves it.
 
+        The function is told how much more is done, and how much there is to do in all (None = as before).
+
         :param doing: what goes on.
-        :param total: how much there is to do.
+        :param total: how much there is to do; None = not known yet.
         :param shown: whether to show it at all.
         """
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
@@ -111,7 +115,7 @@ class Screen:
         hidden = not (shown and to.is_terminal)
         with Progress(*columns, TimeElapsedColumn(), console=to, transient=True, disable=hidden) as bar:
             task = bar.add_task(printable(doing), total=total)
-            yield lambda count: bar.advance(task, count)
+            yield lambda count, total=None: bar.update(task, advance=count, total=total)
 
     def _print(self, what: Any, **options: Any) -> None:
         with self._results.capture() as written:  # rich has answers of its own to a pipe that is closed

@@ -199,7 +199,7 @@ def test_leases_that_could_not_be_given_back_are_named_beside_what_went_wrong(cf
     assert "3 leases are not known to be settled" in out
     assert "within 60 s, and one delivery of each is used up" in out
     assert [line.split()[0] for line in out.splitlines()[2:]] == ids
-    assert f"error: [Errno 27] File too large: '{path}'. Then the leases could not be settled" in err
+    assert f"error: [Errno 27] File too large: '{path}'. Then a request failed, too: Could not settle leases" in err
     assert "Authentication error" in err
     cf.advance(61)
     cf.add_fault(path="ack", status=401, body=UNAUTHORIZED)
