@@ -67,7 +67,7 @@ def drain(arguments: Namespace, screen: Screen) -> int:
         )
         try:
             with (
-                screen.progress(f"Draining {arguments.queue}", shown=not to_stdout) as advance,
+                screen.progress(f"Draining {arguments.queue}", limit=limit, shown=not to_stdout) as advance,
                 told_to_stop(screen, drained.stop) as stop,
             ):
                 drained.run(advance)
@@ -111,7 +111,7 @@ class Drain:
         self._idling = Idling(idle_timeout, idle_timeout / LOOKS)
         self._writer = DaemonThreads(1, "cloudflare-queue-writer")
         self._condition = Condition()
-        self._batches: set[asyncio.Task[None]] = set()
+        self._batches: list[asyncio.Task[None]] = []
         self._width = 1
         self._asked_for = 0
         self._is_stopping = self._is_killed = False
@@ -158,10 +158,8 @@ class Drain:
         try:
             while size := await self._wait_for_turn(self._loop):
                 self._asked_for += size
-                batch = self._loop.create_task(self._move(size, advance))
-                self._batches.add(batch)
-                batch.add_done_callback(self._batches.discard)
-            while self._batches:
+                self._batches.append(self._loop.create_task(self._move(size, advance)))
+            if self._batches:
                 await asyncio.wait(self._batches)
         finally:
             self._writer.shutdown(wait=False)
@@ -171,6 +169,7 @@ class Drain:
         """Wait until another batch may be pulled; return how many messages, 0 at the end."""
         while not (self._is_stopping or self._failure or self._error):
             now = loop.time()
+            self._batches = self._under_way()
             left = BATCH if self._max_messages is None else min(BATCH, self._max_messages - self._asked_for)
             if not self._batches and (left <= 0 or self._idling.is_over(now)):
                 break
@@ -179,13 +178,16 @@ class Drain:
             await self._condition.wait(*self._batches, timeout=self._idling.seconds_left(now))
         return 0
 
+    def _under_way(self) -> list[asyncio.Task[None]]:
+        return [batch for batch in self._batches if not batch.done()]
+
     async def _move(self, size: int, advance: Callable[..., None]) -> None:
         loop = asyncio.get_running_loop()
         try:
             pulled = await self._queue.pull(size)
             self._asked_for -= size - len(pulled)
             backlog = pulled.backlog.backlog_count if pulled.backlog else None
-            if pulled or len(self._batches) == 1:  # beside others, it may be that they got what there was
+            if pulled or len(self._under_way()) == 1:  # beside others, it may be that they got what there was
                 self._idling.answered(len(pulled), loop.time())
             if not pulled:
                 self._width, self._backlog = 1, backlog

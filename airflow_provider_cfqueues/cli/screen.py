@@ -99,7 +99,7 @@ class Screen:
 
     @contextmanager
     def progress(
-        self, doing: str, total: int | None = None, *, shown: bool = True
+        self, doing: str, total: int | None = None, *, limit: int | None = None, shown: bool = True
     ) -> Iterator[Callable[..., None]]:
         """
         Show a bar while something long goes on, where somebody sits before it; give a function that moves it.
@@ -108,6 +108,7 @@ class Screen:
 
         :param doing: what goes on.
         :param total: how much there is to do; None = not known yet.
+        :param limit: what of it is done at the most; None = all.
         :param shown: whether to show it at all.
         """
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
@@ -115,7 +116,12 @@ class Screen:
         hidden = not (shown and to.is_terminal)
         with Progress(*columns, TimeElapsedColumn(), console=to, transient=True, disable=hidden) as bar:
             task = bar.add_task(printable(doing), total=total)
-            yield lambda count, total=None: bar.update(task, advance=count, total=total)
+
+            def advance(count: int, total: int | None = None) -> None:
+                most = total if total is None or limit is None else min(total, limit)
+                bar.update(task, advance=count, total=most)
+
+            yield advance
 
     def _print(self, what: Any, **options: Any) -> None:
         with self._results.capture() as written:  # rich has answers of its own to a pipe that is closed

@@ -1,8 +1,9 @@
 """
 Move messages from one queue, commonly a dead-letter queue, to another: pull, send, and only then ack.
 
-One batch at a time: nothing is pulled before it may be sent, as each message that is pulled and not moved has used up a
-delivery, and after its last one Cloudflare deletes it. Whatever ends the run, a message is acked only once a queue
+One batch at a time: nothing is pulled before it may be sent, and before the target has taken what was pulled before. A
+message that is pulled and not moved has used up a delivery, and after its last one Cloudflare deletes it. Only the acks
+of a batch that was sent overlap with the next pull. Whatever ends the run, a message is acked only once a queue
 accepted its copy, and none is given back that could be deleted by that. A copy whose answer was lost, or whose ack was,
 may be sent again: at least once.
 """
@@ -132,20 +133,30 @@ class Redrive:
         self._loop = asyncio.get_running_loop()
         began = told = self._loop.time()
         ends_at = math.inf if self._options.max_duration is None else began + self._options.max_duration
+        settling: asyncio.Task[None] | None = None
         try:
             while size := await self._wait_for_turn(ends_at):
                 pulled = await self._within_grace(self._source.pull(size))
+                if settling is not None:
+                    await settling
                 if pulled is not None:
                     self._idling.answered(len(pulled), self._loop.time())
                 if pulled:
                     self.report.pulled += len(pulled)
                     self.report.backlog = pulled.backlog.backlog_count if pulled.backlog else None
-                    await self._move(Batch(pulled.messages))
+                    batch = Batch(pulled.messages)
+                    try:
+                        await self._within_grace(self._send(batch))
+                    finally:
+                        batch.close()
+                        settling = self._loop.create_task(self._settle(batch))
                 self.report.seconds = self._loop.time() - began
                 if self._loop.time() >= told + LOG_INTERVAL_SECONDS:
                     told = self._loop.time()
                     self._tell()
         finally:
+            if settling is not None:
+                await settling
             self._threads.shutdown(wait=False, cancel_futures=True)
             self.report.seconds = self._loop.time() - began
             await self._hook.aclose()
@@ -208,13 +219,6 @@ class Redrive:
         return asyncio.get_running_loop().time()
 
     # -- one batch --------------------------------------------------------------------------------------------------
-
-    async def _move(self, batch: Batch) -> None:
-        try:
-            await self._within_grace(self._send(batch))
-        finally:
-            batch.close()
-            await self._settle(batch)
 
     async def _send(self, batch: Batch) -> None:
         # In a thread, as a function in match may take its time; one that never returns is left behind at a kill.
