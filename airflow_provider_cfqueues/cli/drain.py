@@ -11,12 +11,10 @@ from __future__ import annotations
 import asyncio
 import time
 from argparse import Namespace
-from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from airflow_provider_cfqueues.arguments import parse_count, parse_seconds, parse_visibility_timeout
-from airflow_provider_cfqueues.cli.formats import number
+from airflow_provider_cfqueues.cli.drained import Drained
 from airflow_provider_cfqueues.cli.lookup import find_queue
 from airflow_provider_cfqueues.cli.running import FAILED, INTERRUPTED, command, describe, told_to_stop
 from airflow_provider_cfqueues.cli.screen import Screen
@@ -32,10 +30,9 @@ from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
 from airflow_provider_cfqueues.engines.waiting import Condition, Idling
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, shorten_lease
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Message
-from airflow_provider_cfqueues.texts import counted, to_reason
+from airflow_provider_cfqueues.texts import to_reason
 
 BATCH = 100
 MAX_BATCHES = 20
@@ -43,7 +40,6 @@ MAX_BYTES = 32_000_000
 """Of the lines of all batches under way; decoded, their messages take about twice as much memory."""
 LOOKS = 5
 """An empty queue is looked at again after this part of the time that it may be empty, and after twice that."""
-MAX_LISTED = 100
 
 
 @command
@@ -57,7 +53,7 @@ def drain(arguments: Namespace, screen: Screen) -> int:
     with open_sink(arguments.output, screen.out, screen.note) as sink:
         to_stdout = arguments.output == "-"
         told = screen.on_stderr() if to_stdout else screen
-        drained = Drain(
+        draining = Drain(
             hook,
             queue_id,
             sink,
@@ -68,14 +64,14 @@ def drain(arguments: Namespace, screen: Screen) -> int:
         try:
             with (
                 screen.progress(f"Draining {arguments.queue}", limit=limit, shown=not to_stdout) as advance,
-                told_to_stop(screen, drained.stop) as stop,
+                told_to_stop(screen, draining.stop) as stop,
             ):
-                drained.run(advance)
+                draining.run(advance)
         finally:
-            told.result(drained.facts(), drained.summary(arguments.queue))
+            told.result(draining.report.facts(), draining.report.summary(arguments.queue, sink.name))
     if stop.is_set():
         return INTERRUPTED
-    return FAILED if drained.held else 0
+    return FAILED if draining.report.held else 0
 
 
 class Drain:
@@ -105,9 +101,7 @@ class Drain:
         self._sink = sink
         self._visibility_timeout = visibility_timeout
         self._max_messages = max_messages
-        self._queue = HookQueue(
-            hook, queue_id, visibility_timeout=visibility_timeout, dead_letter_queue_id=None
-        )
+        self._queue = HookQueue(hook, queue_id, visibility_timeout=visibility_timeout, dead_letter_queue_id=None)
         self._idling = Idling(idle_timeout, idle_timeout / LOOKS)
         self._writer = DaemonThreads(1, "cloudflare-queue-writer")
         self._condition = Condition()
@@ -119,12 +113,7 @@ class Drain:
         self._error: Exception | None = None
         self._situation = Situation(consumer=None, can_dead_letter=False)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._backlog: int | None = None
-        self.written = 0
-        self.fates: Counter[Kind] = Counter()
-        self.held: dict[str, str] = {}
-        """The leases that are not known to be settled, with the IDs of their messages."""
-        self._texts: dict[str, str] = {}
+        self.report = Drained(queue_id, visibility_timeout)
 
     def run(self, advance: Callable[..., None]) -> None:
         """
@@ -190,24 +179,24 @@ class Drain:
             if pulled or len(self._under_way()) == 1:  # beside others, it may be that they got what there was
                 self._idling.answered(len(pulled), loop.time())
             if not pulled:
-                self._width, self._backlog = 1, backlog
+                self._width, self.report.backlog = 1, backlog
                 return
-            self.held |= {message.lease_id: message.id for message in pulled}
+            self.report.held |= {message.lease_id: message.id for message in pulled}
             written, most = await loop.run_in_executor(self._writer, self._write, pulled.messages)
-            self.written += written
-            if len(pulled) * 2 >= size:  # more may be waiting
-                self._width = max(1, min(self._width * 2, most))
-                self._condition.notify()
+            self.report.written += written
+            is_more_waiting = len(pulled) * 2 >= size
+            self._width = max(1, min(self._width * 2 if is_more_waiting else self._width, most))
+            self._condition.notify()
             acked = await self._settle(pulled.messages, written)
-            advance(acked, None if backlog is None else self.fates[Kind.ACKED] + backlog)
+            advance(acked, None if backlog is None else self.report.fates[Kind.ACKED] + backlog)
         except Exception as error:  # noqa: BLE001 - raised again once all that is leased is settled
             self._error = self._error or error
 
     def _write(self, messages: Sequence[Message]) -> tuple[int, int]:
         """
-        Write messages, unless that failed before; return how many are on the disk, and how many batches to have.
+        Write messages, unless that failed before; return how many are on the disk, and how many batches may be open.
 
-        So many batches fit into memory, and are written within half of a lease, if they are all as this one.
+        If all batches are like this one, so many fit into memory and are written within half of a lease.
         """
         count = size = 0
         if self._failure is not None:
@@ -246,57 +235,8 @@ class Drain:
             log_settlements(self._hook.log, self._queue.name, settling.changed)
             for settlement, confirmed in settling.settled:
                 if confirmed:
-                    self.held.pop(settlement.message.lease_id, None)
-            self._texts |= {one.lease_id: to_reason(text) for one, text in settling.unconfirmed("") if text}
+                    self.report.held.pop(settlement.message.lease_id, None)
+            self.report.texts |= {one.lease_id: to_reason(text) for one, text in settling.unconfirmed("") if text}
             counts = settling.counts()
-            self.fates += counts
+            self.report.fates += counts
         return counts[Kind.ACKED]
-
-    def facts(self) -> dict[str, Any]:
-        """Return what was done, as plain JSON values."""
-        listed = [
-            {
-                "message_id": message_id,
-                "lease": shorten_lease(lease_id),
-                **({"text": self._texts[lease_id]} if lease_id in self._texts else {}),
-            }
-            for lease_id, message_id in self.held.copy().items()
-        ]
-        return {
-            "queue_id": self._queue_id,
-            "written": self.written,
-            "acked": self.fates[Kind.ACKED],
-            "given_back": self.fates[Kind.RETRIED],
-            "renewed": self.fates[Kind.RENEWED],
-            "unconfirmed": len(self.held),
-            "not_confirmed": listed[:MAX_LISTED],
-            "backlog_count": self._backlog,
-        }
-
-    def summary(self, queue: str) -> str:
-        """
-        Return what was done, for people.
-
-        :param queue: the queue, as it was given.
-        """
-        acked, given_back, renewed = (number(self.fates[kind]) for kind in (Kind.ACKED, Kind.RETRIED, Kind.RENEWED))
-        parts = [f"Wrote {counted(self.written, 'message')} of {queue} to {self._sink.name}, acked {acked}"]
-        if self.fates[Kind.RETRIED]:
-            parts.append(f"gave {given_back} back, which used up one delivery of each")
-        if self.fates[Kind.RENEWED]:
-            parts.append(f"sent {renewed} to their queue again, because that may have been their last delivery")
-        if self._backlog and not self.held:
-            parts.append(f"its backlog is {number(self._backlog)}")
-        lines = [", ".join(parts)]
-        if self.held:
-            lines.append(
-                f"{number(len(self.held))} leases are not known to be settled: unless they are, their messages come "
-                f"again when the leases end, within {self._visibility_timeout:g} s, and one delivery of each is used up"
-            )
-            lines += [
-                f"  {item['message_id']} (lease {item['lease']})" + (f": {item['text']}" if "text" in item else "")
-                for item in self.facts()["not_confirmed"]
-            ]
-            if len(self.held) > MAX_LISTED:
-                lines.append(f"  and {number(len(self.held) - MAX_LISTED)} more")
-        return "\n".join(lines)

@@ -249,6 +249,18 @@ def test_nothing_is_pulled_before_the_target_took_what_was_pulled_before(cf, fai
     assert state(cf, "failed")["states"]["ready"] == 250
 
 
+def test_a_failing_ack_gives_back_what_was_pulled_beside_it(cf, failed):
+    hook = CloudflareQueuesHook()
+    hook.send(failed, [{"n": n} for n in range(350)])
+    cf.add_fault("ack", status=403, body={"success": False, "errors": [{"code": 10000, "message": "no"}]})
+    moving = Redrive(hook, failed, cf.queues["orders"], RedriveOptions(idle_timeout=0))
+    with pytest.raises(PermissionDeniedError):
+        moving.run()
+    report = moving.report.to_xcom()
+    assert (report["pulled"], report["unconfirmed"], report["returned"]) == (200, 100, 100)
+    assert state(cf, "failed")["states"] == {"ready": 250, "delayed": 0, "leased": 100}
+
+
 def test_the_next_batch_is_moved_while_the_last_one_is_acked(cf, failed, until):
     CloudflareQueuesHook().send(failed, [{"n": n} for n in range(200)])
     cf.add_fault("ack", delay_ms=1_500)
