@@ -14,12 +14,13 @@ import asyncio
 import contextvars
 import logging
 import math
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.redriving.batch import Batch, has_ended
+from airflow_provider_cfqueues.engines.redriving.batch import Batch
 from airflow_provider_cfqueues.engines.redriving.options import (
     DEFAULT_VISIBILITY_SECONDS,
     FATES,
@@ -40,7 +41,7 @@ from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
 from airflow_provider_cfqueues.engines.waiting import Condition, Idling, utc_now
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.matching import Matcher
-from airflow_provider_cfqueues.models import Message
+from airflow_provider_cfqueues.models import Consumer, Message
 from airflow_provider_cfqueues.telemetry.metrics import count
 from airflow_provider_cfqueues.texts import counted
 
@@ -61,6 +62,7 @@ class Redrive:
     :param source_id: ID of the queue to empty.
     :param target_id: ID of the queue that gets the messages.
     :param options: what is moved, and how.
+    :param now: tells the time that leases are compared with.
     :param log: where progress and messages that are not moved go.
     :raises ValueError: source and target are the same, or ``match`` cannot be read.
     """
@@ -72,6 +74,7 @@ class Redrive:
         target_id: str,
         options: RedriveOptions | None = None,
         *,
+        now: Callable[[], datetime] = utc_now,
         log: Any = None,
     ) -> None:
         if source_id == target_id:
@@ -81,6 +84,7 @@ class Redrive:
         self._source_id = source_id
         self._target_id = target_id
         self._options = options or RedriveOptions()
+        self._now = now
         self._log = log or logging.getLogger(__name__)
         self._matcher = Matcher(self._options.match)
         self._source = HookQueue(
@@ -96,7 +100,7 @@ class Redrive:
         self._threads = DaemonThreads(1, "cloudflare-queue-match")
         self._condition = Condition()
         self._situation = Situation(consumer=None, can_dead_letter=False)
-        self._error: Exception | None = None
+        self.error: Exception | None = None
         self._stopping = self._killed = False
         self._grace_ends: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -109,11 +113,9 @@ class Redrive:
         :raises CloudflareQueuesError: a request failed for good; what was moved until then is acked.
         """
         self._hook.get_queue(self._target_id)  # before a pull: a target that is not there costs no delivery
-        consumer = self._hook.get_pull_consumer(self._source_id)
-        self._situation = Situation(consumer=consumer, can_dead_letter=False)
-        run_beside(self._run(), self.stop)
-        if self._error is not None:
-            raise self._error
+        run_beside(self.move(self._hook.get_pull_consumer(self._source_id)), self.stop)
+        if self.error is not None:
+            raise self.error
         return self.report.to_xcom()
 
     def stop(self, *, killed: bool = False) -> None:
@@ -129,7 +131,13 @@ class Redrive:
 
     # -- the run ----------------------------------------------------------------------------------------------------
 
-    async def _run(self) -> None:
+    async def move(self, consumer: Consumer | None) -> None:
+        """
+        Do what :meth:`run` does, in an event loop, and note in ``error`` what fails for good.
+
+        :param consumer: the pull consumer of the source, if it could be read.
+        """
+        self._situation = Situation(consumer=consumer, can_dead_letter=False)
         self._loop = asyncio.get_running_loop()
         began = told = self._loop.time()
         ends_at = math.inf if self._options.max_duration is None else began + self._options.max_duration
@@ -144,7 +152,7 @@ class Redrive:
                 if pulled:
                     self.report.pulled += len(pulled)
                     self.report.backlog = pulled.backlog.backlog_count if pulled.backlog else None
-                    batch = Batch(pulled.messages)
+                    batch = Batch(pulled.messages, self._now)
                     try:
                         await self._within_grace(self._send(batch))
                     finally:
@@ -198,8 +206,8 @@ class Redrive:
             return None
 
     def _fail(self, error: Exception) -> None:
-        if self._error is None:
-            self._error = error
+        if self.error is None:
+            self.error = error
             self._log.error("Redriving stops: %s", error)
         self._stopping = True
 
@@ -251,7 +259,7 @@ class Redrive:
                 self._source.settle,
                 settling,
                 queue_name=self._source.name,
-                now=utc_now,
+                now=self._now,
                 rest=lambda seconds: self._condition.rest(seconds, lambda: self._killed),
                 on_error=self._fail,
                 log=self._log,
@@ -276,7 +284,7 @@ class Redrive:
             Happened.NOT_WANTED if stays else Happened.NOT_STARTED,
             self._situation,
             delay_seconds=self._options.unmatched_delay_seconds if stays else 0,
-            is_over=has_ended(message),
+            is_over=batch.has_ended(message),
         )
 
     def _note(self, message: Message, error: Exception | None) -> None:
