@@ -145,8 +145,6 @@ class Redrive:
         try:
             while size := await self._wait_for_turn(ends_at):
                 pulled = await self._within_grace(self._source.pull(size))
-                if settling is not None:
-                    await settling
                 if pulled is not None:
                     self._idling.answered(len(pulled), self._loop.time())
                 if pulled:
@@ -154,6 +152,8 @@ class Redrive:
                     self.report.backlog = pulled.backlog.backlog_count if pulled.backlog else None
                     batch = Batch(pulled.messages, self._now)
                     try:
+                        if settling is not None:
+                            await settling
                         await self._within_grace(self._send(batch))
                     finally:
                         batch.close()
