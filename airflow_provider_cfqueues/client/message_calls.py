@@ -83,7 +83,7 @@ def _judge(
     """
     Return the count that the API reported, how many leases it did not contradict, and which may not be settled.
 
-    A count that is there and is none confirms nothing, and neither does a result without any field. Without a count,
+    A count that is not a number confirms nothing, and neither does a result without any field. Without a count,
     each warning that names none of the leases (``foreign``) may mean any of them.
     """
     count = reading.read_count(result.get(key))
@@ -111,7 +111,7 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
     """
     Lease at most 100 messages (``queues-pull-messages``).
 
-    Repeating it is allowed but not free: where the answer was lost, its batch stays leased until the lease ends.
+    Repeating it is allowed but has a cost: if an answer was lost, its batch stays leased until the leases end.
 
     :param queue_id: ID of the queue.
     :param max_messages: 1 to 100.

@@ -21,7 +21,7 @@ OPERATION_BYTES = 64_000
 
 class RateLimit:
     """
-    So many requests in five minutes; one more, and all are refused for the next five.
+    Limits the requests in five minutes. One request too many, and all are refused for the next five.
 
     :param limit: how many, or None for no limit.
     :param clock: what time it is.

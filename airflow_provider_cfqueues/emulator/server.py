@@ -1,4 +1,4 @@
-"""The emulator as an object: uvicorn in a thread of its own."""
+"""The class ``Emulator``: uvicorn in its own thread."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Settling:
         return honoured
 
     def ack(self, text: str) -> None:
-        """End the message of a lease; where another lease has ended it already, that counts as well."""
+        """End the message of a lease. If another lease has ended it already, that counts, too."""
         ticket = self._unused(text)
         self._check_late("late-ack", ticket)
         if ticket.message in self._messages:

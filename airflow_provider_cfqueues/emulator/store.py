@@ -1,7 +1,7 @@
 """
 The SQLite database behind the broker.
 
-The law of the tables: a message is one row from its arrival to its end, so nothing that moves it can lose or
+A message is one row from its arrival to its end, so nothing that moves it can lose or
 double it; ``backlog_*`` is kept by triggers, so it cannot disagree with the rows; the other counters say how
 each message that is no longer there has left, so ``received`` is always the backlog plus those.
 """

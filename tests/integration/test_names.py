@@ -7,35 +7,13 @@ import re
 import pytest
 
 from airflow_provider_cfqueues.client.repeating import Told
-from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.exceptions import AuthenticationError, ProcessingFailedError
-from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, QueueRedriveOperator
+from airflow_provider_cfqueues.operators.queues import QueueRedriveOperator
 from airflow_provider_cfqueues.outcomes import Reject, Retry
 
+QUEUES = ["orders", "failed"]
+
 UNAUTHORIZED = {"success": False, "errors": [{"code": 10000, "message": "Authentication error"}]}
-
-
-@pytest.fixture(scope="module")
-def emulator():
-    with Emulator(queues=["orders", "failed"]) as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def cf(emulator, connect):
-    emulator.reset()
-    connect(emulator)
-    return emulator
-
-
-@pytest.fixture
-def process(cf):
-    def process(handler, context=None, **arguments):
-        arguments = {"idle_timeout": 0, "settle_interval": 0.05, "delay_seconds": 60, **arguments}
-        operator = QueueProcessOperator(task_id="process", queue_name="orders", handler=handler, **arguments)
-        return operator.execute(context or {})
-
-    return process
 
 
 class TaskInstance:
@@ -119,7 +97,7 @@ def test_the_first_traceback_of_each_failure_is_logged_and_repeats_are_one_line_
     assert log.count("raise RuntimeError(") == 1
     assert log.count('raise KeyError("customer")') == 1
     assert "handling.py" not in log.replace("loc=", "")
-    assert "(delivery 1 of 3) is retried in 60 s: RuntimeError: out of stock: " in log
+    assert "(delivery 1, max_retries=3) is retried in 60 s: RuntimeError: out of stock: " in log
     assert re.search(r"19 more like message \w+ \(the last one is retried in 60 s: RuntimeError: out of stock: ", log)
 
 
@@ -138,9 +116,9 @@ def test_failures_in_different_places_are_different(send, process, logged):
 @pytest.mark.parametrize(
     ("outcome", "arguments", "text"),
     [
-        (Reject("no"), {"dead_letter_queue": "failed"}, "(delivery 1 of 3) is moved to 'failed': no"),
-        (Retry(7), {}, "(delivery 1 of 3) is retried in 7 s: asked for a retry"),
-        (Retry(), {"delay_seconds": None}, "(delivery 1 of 3) is retried in 0 s: asked for a retry"),
+        (Reject("no"), {"dead_letter_queue": "failed"}, "(delivery 1, max_retries=3) is moved to 'failed': no"),
+        (Retry(7), {}, "(delivery 1, max_retries=3) is retried in 7 s: asked for a retry"),
+        (Retry(), {"delay_seconds": None}, "(delivery 1, max_retries=3) is retried in 0 s: asked for a retry"),
     ],
     ids=["reject", "delay", "no delay"],
 )

@@ -1,11 +1,10 @@
 """
 Move messages from one queue, commonly a dead-letter queue, to another: pull, send, and only then ack.
 
-One batch at a time: nothing is pulled before it may be sent, and before the target has taken what was pulled before. A
-message that is pulled and not moved has used up a delivery, and after its last one Cloudflare deletes it. Only the acks
-of a batch that was sent overlap with the next pull. Whatever ends the run, a message is acked only once a queue
-accepted its copy, and none is given back that could be deleted by that. A copy whose answer was lost, or whose ack was,
-may be sent again: at least once.
+It moves one batch at a time: it pulls nothing that it may not send now, and nothing before the target has accepted the
+last batch, because a message that is pulled and not moved has used up a delivery. It only acks the last batch while it
+pulls the next one. Whatever ends the run, a message is acked only after a queue accepted its copy, and it is not given
+back if Cloudflare might then delete it. If the answer to a send or an ack is lost, a message may be sent again.
 """
 
 from __future__ import annotations
@@ -224,7 +223,7 @@ class Redrive:
         )
 
     def _clock(self) -> float:
-        return asyncio.get_running_loop().time()
+        return self._loop.time() if self._loop else 0.0
 
     # -- one batch --------------------------------------------------------------------------------------------------
 
