@@ -124,7 +124,7 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
         expires = envelope.sent_at + timedelta(seconds=lease_seconds)
         items = result.get("messages") or ()
         if len(items) > max_messages:
-            log.warning("A pull of queue %s asked for %d messages and got %d", queue_id, max_messages, len(items))
+            log.warning("A pull of queue %s got %d messages; it asked for %d", queue_id, len(items), max_messages)
         leased = [item for item in items if _has_lease(item)]
         messages: list[Message] = []
         unread = 0

@@ -70,8 +70,12 @@ class FailureLog:
         if error is not None:
             shown = with_printable_text(error)
             info = (type(shown), shown, _without_ours(error.__traceback__))
-        limit = self._situation.known.deliveries
-        log("Message %s (delivery %s, max_retries=%s) %s", message.id, message.attempts, limit, text, exc_info=info)
+        log("Message %s (%s) %s", message.id, self._delivery(message.attempts), text, exc_info=info)
+
+    def _delivery(self, attempts: int | None) -> str:
+        """Name the delivery. Cloudflare documents ``max_retries`` deliveries on one page, one more on another."""
+        most = self._situation.known.deliveries + 1
+        return f"delivery {attempts or '?'}" + (f" of at most {most}" if 0 < (attempts or 0) <= most else "")
 
     def tell(self) -> None:
         """Log the failures that were only counted so far: one line for each kind."""
