@@ -115,21 +115,14 @@ def _is_utf8(text: str) -> bool:
 
 
 def _decode_json(raw: str) -> Any:
-    if not raw.startswith(("{", "[", '"')) and not raw.lstrip().startswith(("{", "[", '"')):
+    if not raw.lstrip().startswith(("{", "[", '"')):
         try:
-            return _loads(base64.b64decode(raw, validate=True))
-        except ValueError:
+            return decode_json(base64.b64decode(raw, validate=True))
+        except (ValueError, RecursionError):
             pass  # not base64 of JSON: a plain scalar
     try:
-        return _loads(raw)
-    except ValueError as error:
-        msg = f"the body is neither JSON nor base64 of JSON: {error}"
+        return decode_json(raw)
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        msg = f"the body is neither JSON nor base64 of JSON: {why}"
         raise ValueError(msg) from error
-
-
-def _loads(text: str | bytes) -> Any:
-    try:
-        return decode_json(text)
-    except RecursionError:
-        msg = "it is nested too deeply"
-        raise ValueError(msg) from None
