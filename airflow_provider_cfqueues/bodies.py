@@ -76,6 +76,18 @@ def encode_json(value: Any) -> bytes:
         return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
+def encode_plain(value: Any) -> bytes:
+    """
+    Return a value as :func:`encode_json` does, many times as fast.
+
+    :param value: lists and objects of text and finite numbers. Of other values msgspec makes something else.
+    """
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return encode_json(value)
+
+
 def why_not_xcom(value: Any) -> str | None:
     """
     Return why Airflow could not store a JSON value as an XCom, or give it to the next task unchanged; None if it can.

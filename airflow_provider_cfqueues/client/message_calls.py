@@ -8,7 +8,7 @@ from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow_provider_cfqueues.bodies import decode_body
+from airflow_provider_cfqueues.bodies import decode_body, encode_plain
 from airflow_provider_cfqueues.client import reading
 from airflow_provider_cfqueues.client.call import BYTES_AT_ONCE, Call, Envelope, text_of
 from airflow_provider_cfqueues.exceptions import list_leases
@@ -74,6 +74,7 @@ def ack(queue_id: str, acks: Sequence[str], retries: Sequence[Lease]) -> Call[Ac
             "acks": [{"lease_id": lease_id} for lease_id in acks],
             "retries": [reading.without_none(lease_id=r.lease_id, delay_seconds=r.delay_seconds) for r in retries],
         },
+        encode=encode_plain,
         read=read,
     )
 
