@@ -192,6 +192,8 @@ class Engine:
 
     async def _until_done(self, *tasks: asyncio.Task[None], beyond_grace: float = 0) -> None:
         """Wait for tasks as long as they need; once killed, until the grace has passed, and some time more."""
+        for task in tasks:
+            task.add_done_callback(lambda _: self._condition.notify())
         while not all(task.done() for task in tasks):
             if self._ending.notice(now := self._clock()):
                 self._log.warning(
@@ -205,7 +207,7 @@ class Engine:
             left = self._ending.seconds_left(now, beyond_grace)
             if left is not None and left <= 0:
                 return
-            await self._condition.wait(*tasks, timeout=left)
+            await self._condition.wait(timeout=left)
 
     def _clock(self) -> float:
         return asyncio.get_running_loop().time()
