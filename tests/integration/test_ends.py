@@ -10,27 +10,15 @@ import time
 
 import pytest
 
-from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.exceptions import ProcessingFailedError
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
 from airflow_provider_cfqueues.outcomes import Reject
 
+QUEUES = ["orders", "failed"]
+
 GRACE = 0.3
 SLACK = 0.7
 """For a busy machine; what is to be told from an end in time takes 3 seconds and more."""
-
-
-@pytest.fixture(scope="module")
-def emulator():
-    with Emulator(queues=["orders", "failed"]) as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def cf(emulator, connect):
-    emulator.reset()
-    connect(emulator)
-    return emulator
 
 
 def state(cf):

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.engines.processing.journal import Journal
 from airflow_provider_cfqueues.engines.processing.report import Report
 from airflow_provider_cfqueues.exceptions import PermissionDeniedError, ProcessingFailedError
@@ -18,6 +17,8 @@ from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
 from airflow_provider_cfqueues.outcomes import Reject, Retry
+
+QUEUES = ["orders", "failed"]
 
 AIRFLOW_WARNS_ABOVE = 65_535
 REFUSED = {"status": 403, "body": {"success": False, "errors": []}}
@@ -52,13 +53,6 @@ class Store:
     @property
     def handled(self):
         return json.loads(next(iter(self.values.values())))["handled"]
-
-
-@pytest.fixture
-def cf(connect):
-    with Emulator(queues=["orders", "failed"]) as emulator:
-        connect(emulator)
-        yield emulator
 
 
 @pytest.fixture

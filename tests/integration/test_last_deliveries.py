@@ -9,7 +9,6 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from jumping_time import run
 
-from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.engines.processing.engine import Engine
 from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.queue import HookQueue
@@ -20,14 +19,9 @@ from airflow_provider_cfqueues.models import Consumer
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, QueuePullOperator, QueueRetryOperator
 from airflow_provider_cfqueues.outcomes import Reject
 
+QUEUES = ["orders", "failed"]
+
 FULL = {"success": False, "errors": [{"code": 10251, "message": "full"}]}
-
-
-@pytest.fixture
-def cf(connect):
-    with Emulator(queues=["orders", "failed"]) as emulator:
-        connect(emulator)
-        yield emulator
 
 
 @pytest.fixture
@@ -38,17 +32,8 @@ def orders(cf):
 
 
 @pytest.fixture
-def send(orders):
-    return lambda *bodies: CloudflareQueuesHook().send(orders, list(bodies))
-
-
-@pytest.fixture
-def process(orders):
-    def process(handler, **arguments):
-        arguments = {"idle_timeout": 0, "settle_interval": 0.05, "delay_seconds": 0, "fail_on": "none", **arguments}
-        return QueueProcessOperator(task_id="process", queue_id=orders, handler=handler, **arguments).execute({})
-
-    return process
+def process(orders, process):
+    return lambda handler, **arguments: process(handler, **{"delay_seconds": 0, "fail_on": "none", **arguments})
 
 
 def state(cf, name="orders"):

@@ -7,35 +7,13 @@ import re
 import pytest
 
 from airflow_provider_cfqueues.client.repeating import Told
-from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.exceptions import AuthenticationError, ProcessingFailedError
-from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, QueueRedriveOperator
+from airflow_provider_cfqueues.operators.queues import QueueRedriveOperator
 from airflow_provider_cfqueues.outcomes import Reject, Retry
 
+QUEUES = ["orders", "failed"]
+
 UNAUTHORIZED = {"success": False, "errors": [{"code": 10000, "message": "Authentication error"}]}
-
-
-@pytest.fixture(scope="module")
-def emulator():
-    with Emulator(queues=["orders", "failed"]) as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def cf(emulator, connect):
-    emulator.reset()
-    connect(emulator)
-    return emulator
-
-
-@pytest.fixture
-def process(cf):
-    def process(handler, context=None, **arguments):
-        arguments = {"idle_timeout": 0, "settle_interval": 0.05, "delay_seconds": 60, **arguments}
-        operator = QueueProcessOperator(task_id="process", queue_name="orders", handler=handler, **arguments)
-        return operator.execute(context or {})
-
-    return process
 
 
 class TaskInstance:

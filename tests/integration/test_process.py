@@ -10,7 +10,6 @@ import pytest
 
 from airflow_provider_cfqueues._compat import Stats
 from airflow_provider_cfqueues.delays import ExponentialDelay
-from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.engines.processing.results import BrokenHandlerError
 from airflow_provider_cfqueues.exceptions import (
     AuthenticationError,
@@ -21,22 +20,7 @@ from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
 from airflow_provider_cfqueues.outcomes import Ack, Reject, Retry
 
-
-@pytest.fixture
-def cf(connect):
-    with Emulator(queues=["orders", "failed"]) as emulator:
-        connect(emulator)
-        yield emulator
-
-
-@pytest.fixture
-def process(cf):
-    def process(handler, context=None, **arguments):
-        arguments = {"idle_timeout": 0, "settle_interval": 0.05, "delay_seconds": 60, **arguments}
-        operator = QueueProcessOperator(task_id="process", queue_name="orders", handler=handler, **arguments)
-        return operator.execute({} if context is None else context)
-
-    return process
+QUEUES = ["orders", "failed"]
 
 
 def state(cf, name="orders"):

@@ -6,10 +6,11 @@ import signal
 
 import pytest
 
-from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
 from airflow_provider_cfqueues.outcomes import Reject
+
+QUEUES = ["orders", "failed"]
 
 PROCESS = """
 import signal, sys, threading
@@ -45,13 +46,6 @@ class Terminated(BaseException): pass
 def stop(*_): raise Terminated
 signal.signal(signal.SIGTERM, stop)
 """
-
-
-@pytest.fixture
-def cf(connect):
-    with Emulator(queues=["orders", "failed"]) as emulator:
-        connect(emulator)
-        yield emulator
 
 
 @pytest.fixture

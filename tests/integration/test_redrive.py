@@ -9,7 +9,6 @@ import time
 import pytest
 from airflow import DAG
 
-from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.engines.redriving.options import RedriveOptions
 from airflow_provider_cfqueues.engines.redriving.pace import Pace
 from airflow_provider_cfqueues.engines.redriving.redrive import Redrive
@@ -25,18 +24,7 @@ from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, QueueRedriveOperator
 from airflow_provider_cfqueues.outcomes import Reject
 
-
-@pytest.fixture(scope="module")
-def emulator():
-    with Emulator(queues=["failed", "orders"]) as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def cf(emulator, connect):
-    emulator.reset()
-    connect(emulator)
-    return emulator
+QUEUES = ["failed", "orders"]
 
 
 @pytest.fixture

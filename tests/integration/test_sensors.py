@@ -17,7 +17,6 @@ from airflow_provider_cfqueues._compat import (
     BaseSensorOperator,
     import_string,
 )
-from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.exceptions import LossyMatchError, MatchFailedError, PermissionDeniedError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.sensors.queues import QueueBacklogSensor, QueueMessageSensor
@@ -31,14 +30,14 @@ SENSORS = [QueueMessageSensor, QueueBacklogSensor]
 ORDER = 'jsonpath:$.type == "order"'
 FORBIDDEN = {"status": 403, "body": {"success": False, "errors": [{"code": 10000, "message": "no"}]}}
 
+QUEUES = ["dead", "bare"]
+
 
 @pytest.fixture
-def cf(connect):
+def cf(cf):
     """An emulator with a queue whose consumer has a dead-letter queue, and one whose consumer has none."""
-    with Emulator(queues=["dead", "bare"]) as emulator:
-        emulator.create_queue("my-queue", dead_letter_queue="dead")
-        connect(emulator)
-        yield emulator
+    cf.create_queue("my-queue", dead_letter_queue="dead")
+    return cf
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import pytest
 
 from airflow_provider_cfqueues._compat import Stats
 from airflow_provider_cfqueues.client import message_calls, queue_calls
-from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.engines.processing.metrics import Metrics
 from airflow_provider_cfqueues.engines.processing.report import Report
 from airflow_provider_cfqueues.engines.settlement import Kind
@@ -22,14 +21,9 @@ from airflow_provider_cfqueues.models import Consumer
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, QueueRedriveOperator
 from airflow_provider_cfqueues.outcomes import Reject, Retry
 
+QUEUES = ["orders", "orders-failed"]
+
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "metrics.md").read_text()
-
-
-@pytest.fixture
-def cf(connect):
-    with Emulator(queues=["orders", "orders-failed"]) as emulator:
-        connect(emulator)
-        yield emulator
 
 
 @pytest.fixture

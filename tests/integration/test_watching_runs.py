@@ -14,15 +14,12 @@ from jumping_time import run, until
 from watchers import Runs, Triggerer
 
 from airflow_provider_cfqueues._compat.events import ASSET_MANAGER
-from airflow_provider_cfqueues.emulator import Emulator
 
 
 @pytest.fixture
-def cf(connect):
-    with Emulator() as emulator:
-        emulator.create_queue("orders")
-        connect(emulator)
-        yield emulator
+def cf(cf):
+    cf.create_queue("orders")
+    return cf
 
 
 @pytest.fixture

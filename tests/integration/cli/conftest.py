@@ -9,20 +9,11 @@ from contextlib import contextmanager
 import pytest
 
 from airflow_provider_cfqueues.__main__ import main
-from airflow_provider_cfqueues.emulator import Emulator
 
 
 @pytest.fixture(scope="module")
-def server():
-    with Emulator(queues=["orders", "orders-failed"]) as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def cf(server, connect):
-    server.reset()
-    connect(server)
-    return server
+def queue_names():
+    return ["orders", "orders-failed"]
 
 
 @pytest.fixture(autouse=True)
