@@ -1,5 +1,5 @@
 """
-What can go wrong, one class per decision that a caller can take.
+The errors of this provider: one class for each decision that a caller can make.
 
 Every class has a ``remedy``: it ends each message, and ``docs/errors.md`` is made from it.
 """
@@ -46,7 +46,7 @@ class Progress:
     :param kind: what the items are: ``leases`` (their IDs) or ``messages`` (their positions in the list sent).
     :param done: items that the API confirmed.
     :param unconfirmed: items of requests that the API answered without confirming them.
-    :param unknown: items of the failed request, where it may have been applied all the same.
+    :param unknown: items of the failed request, if it may have been applied all the same.
     :param not_done: items that were certainly not settled or sent.
     :param result: what the answered requests reported, merged (``AckResult`` or ``SendResult``).
     """
@@ -98,7 +98,7 @@ class CloudflareQueuesError(Exception):
     maybe_applied: bool = False
     """Whether the API may have carried out the request although it failed."""
     queue_name: str | None = None
-    """Name of the queue, where ``queue`` is its ID and the hook has looked it up."""
+    """Name of the queue, if ``queue`` is its ID and the hook has looked it up."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class CloudflareQueuesError(Exception):
 
     def add(self, more: str = "", /, **facts: Any) -> None:
         """
-        Add what was not known where the error was made. Nothing else changes an error.
+        Add facts that were not known when the error was made. Nothing else changes an error.
 
         :param more: a further sentence about what failed.
         :param facts: attributes by name, such as ``conn_id`` or ``progress``.
@@ -154,7 +154,7 @@ class CloudflareQueuesError(Exception):
 
     def hide(self, secret: str) -> None:
         """
-        Take a secret out of all facts, in case that the answer echoed it.
+        Remove a secret from all facts: the answer of the API may have repeated it.
 
         :param secret: the secret.
         """
@@ -169,9 +169,9 @@ class CloudflareQueuesError(Exception):
     @staticmethod
     def from_dict(plain: Mapping[str, Any]) -> CloudflareQueuesError:
         """
-        Return the error that :meth:`to_dict` wrote down: its class and facts, ``progress.result`` as a mapping.
+        Return the error that :meth:`to_dict` stored: its class and facts, with ``progress.result`` as a mapping.
 
-        :param plain: what it wrote; a class that this version does not know becomes the root class.
+        :param plain: what it returned. A class that this version does not know becomes the root class.
         """
         found = globals().get(plain["class"])
         kind = found if isinstance(found, type) and issubclass(found, CloudflareQueuesError) else CloudflareQueuesError
@@ -260,8 +260,8 @@ class PermissionDeniedError(ApiError):
     """The credentials are valid, but may not do this (HTTP 403)."""
 
     remedy = (
-        "Give the API token 'Queues Write' or 'Workers Scripts Write' on this account ('Queues Read' is enough for "
-        "listing and metrics), and check that the account ID is the token's account."
+        "Give the API token 'Queues Write' or 'Workers Scripts Write' on this account. ('Queues Read' is enough for "
+        "listing and metrics.) Check that the account ID is the token's account."
     )
     worth_another_try = False
 

@@ -212,7 +212,7 @@ class Drain:
         lines = [", ".join(parts)]
         if self.held:
             lines.append(
-                f"{number(len(self.held))} leases are not known to be settled: unless they are, their messages come "
+                f"Not known to be settled: {counted(len(self.held), 'lease')}. Unless they are, their messages come "
                 f"again when the leases end, within {self._visibility_timeout:g} s, and one delivery of each is used up"
             )
             lines += [

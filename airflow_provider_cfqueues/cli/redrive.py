@@ -79,7 +79,7 @@ def _what_was_moved(facts: dict[str, Any], arguments: Namespace) -> str:
 
 @contextmanager
 def _followed(count: Callable[[], int], advance: Callable[[int], None]) -> Iterator[None]:
-    """Move a bar beside work that counts for itself."""
+    """Move a progress bar while other code works and counts."""
     done = threading.Event()
 
     def follow() -> None:

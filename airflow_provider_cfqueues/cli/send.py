@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_cfqueues.arguments import parse_delay
 from airflow_provider_cfqueues.cli.formats import number
 from airflow_provider_cfqueues.cli.lines import from_line
 from airflow_provider_cfqueues.cli.lookup import find_queue
@@ -28,6 +29,7 @@ def send(arguments: Namespace, screen: Screen) -> None:
     """Send messages given as arguments, or the lines of a file or of stdin."""
     if arguments.drained and arguments.text:
         raise ValueError("--drained sends each line as what it was, --text all as text: give one of them")
+    parse_delay(arguments.delay, "--delay")
     messages = [_outgoing(where, text, arguments) for where, text in _texts(arguments)]
     hook = CloudflareQueuesHook(arguments.conn_id)
     queue_id = find_queue(hook, arguments.queue)

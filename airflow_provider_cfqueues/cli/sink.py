@@ -1,4 +1,4 @@
-"""Where ``drain`` writes: JSON lines, each whole or not there, and safe on the disk before anything is acked."""
+"""Where ``drain`` writes JSON lines: each whole or not at all, and on the disk before its message is acked."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def _judge(
     """
     Return the count that the API reported, how many leases it did not contradict, and which may not be settled.
 
-    A count that is there and is none confirms nothing, and neither does a result without any field. Without a count,
+    A count that is not a number confirms nothing, and neither does a result without any field. Without a count,
     each warning that names none of the leases (``foreign``) may mean any of them.
     """
     count = reading.read_count(result.get(key))
@@ -113,7 +113,7 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
     """
     Lease at most 100 messages (``queues-pull-messages``).
 
-    Repeating it is allowed but not free: where the answer was lost, its batch stays leased until the lease ends.
+    Repeating it is allowed but has a cost: if an answer was lost, its batch stays leased until the leases end.
 
     :param queue_id: ID of the queue.
     :param max_messages: 1 to 100.
@@ -126,7 +126,7 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
         expires = envelope.sent_at + timedelta(seconds=lease_seconds)
         items = result.get("messages") or ()
         if len(items) > max_messages:
-            log.warning("A pull of queue %s asked for %d messages and got %d", queue_id, max_messages, len(items))
+            log.warning("A pull of queue %s got %d messages; it asked for %d", queue_id, len(items), max_messages)
         leased = [item for item in items if _has_lease(item)]
         messages: list[Message] = []
         unread = 0

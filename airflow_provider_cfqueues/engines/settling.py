@@ -54,7 +54,7 @@ class Settling:
         """What is settled, and whether the API confirmed it."""
         self._texts: dict[str, str] = {}
         self.error: CloudflareQueuesError | None = None
-        """What kept a copy from being sent at the last try, if anything did."""
+        """Why a copy could not be sent at the last try, if it could not."""
 
     def send(self, queue_id: str, dead_letter_queue_id: str | None) -> Flow[AckResult]:
         """
@@ -129,7 +129,7 @@ class Settling:
 
     def count_unconfirmed(self, *happened: Happened) -> int:
         """
-        Return to how many messages these things happened, of those that the API did not confirm.
+        Return how many messages to which these things happened are not confirmed by the API.
 
         :param happened: what happened to them.
         """
@@ -220,7 +220,7 @@ async def settle_until_leases_end(
             return
         if wait != told:
             told = wait
-            log.warning("Queue %s: copying them is tried again in %.0f s: %s", queue_name, wait, error)
+            log.warning("Queue %s: trying again in %.0f s to copy them: %s", queue_name, wait, error)
         if not await rest(wait):
             return
         settling.try_again()

@@ -1,4 +1,4 @@
-"""Threads that nobody waits for when the process ends, and work beside the thread that signals reach."""
+"""Daemon threads for handlers, and event loops that run beside the main thread, which gets the signals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 POLL_SECONDS = 0.1
-"""How often a thread that waits for work beside it looks whether it has waited for long enough."""
+"""Seconds between two looks at whether the wait for another thread is over."""
 
 
 class DaemonThreads(Executor):
@@ -90,7 +90,7 @@ def _run(future: Future[Any], call: Callable[[], Any]) -> None:
 
 class LoopThread:
     """
-    An event loop in a daemon thread of its own that goes on whatever runs in it does.
+    An event loop in its own daemon thread. It goes on even if a task in it raises an error.
 
     :param name: of the thread.
     :param on_error: called, in that thread, with what tore down the loop (asyncio lets a SystemExit or a
@@ -105,7 +105,7 @@ class LoopThread:
         Thread(target=self._run, name=name, daemon=True).start()
 
     def stop(self) -> None:
-        """Cancel what still runs in the loop, let it clean up, and end; ``ended`` says when. Nobody has to wait."""
+        """Cancel what still runs in the loop, let it clean up, and stop. It returns at once; ``ended`` is set later."""
         self._is_stopping = True
         self.loop.call_soon_threadsafe(self.loop.stop)
 
@@ -126,7 +126,7 @@ class LoopThread:
         try:
             run()
         except BaseException as error:  # noqa: BLE001 - the loop outlives what runs in it
-            with suppress(RuntimeError):  # nobody is there any more to hear of it
+            with suppress(RuntimeError):  # the loop that would report it is closed
                 self._on_error(error)
 
 
@@ -136,7 +136,7 @@ def run_beside(
     ends_by: Callable[[], float | None] = lambda: None,
 ) -> None:
     """
-    Run something async beside this thread, in an event loop of its own, until it is done.
+    Run a coroutine in another thread's event loop, and wait until it is done.
 
     :param work: what to run.
     :param stop: called with ``killed=True`` where something is raised in this thread meanwhile; then its end is waited

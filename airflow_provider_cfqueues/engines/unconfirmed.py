@@ -1,4 +1,4 @@
-"""Names for what the API did not confirm: a number alone helps nobody who looks for a message."""
+"""Which messages the API did not confirm, by ID: a number alone does not help to find a message."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Unconfirmed:
 
     @property
     def rest(self) -> int:
-        """How many there are beside those that are listed."""
+        """How many more there are than those that are listed."""
         return self.count - len(self.message_ids)
 
     def __str__(self) -> str:

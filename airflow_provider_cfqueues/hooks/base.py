@@ -97,7 +97,7 @@ class CloudflareBaseHook(BaseHook):
         return f"https://dash.cloudflare.com/{settings.account_id}/workers/queues/view/{queue_id}"
 
     def _prepare(self, *, needs_tls: bool) -> tuple[Settings, Network, Telemetry]:
-        """Do what takes long, while no event loop waits: load HTTP libraries, certificates and Airflow's plugins."""
+        """Do what takes long outside the event loop: load HTTP libraries, certificates and Airflow's plugins."""
         from airflow_provider_cfqueues.client import transport  # noqa: F401
 
         settings = self._settings()
@@ -174,9 +174,9 @@ class CloudflareBaseHook(BaseHook):
 
     def log_once(self, about: str, text: str) -> None:
         """
-        Log something in the hook's life once.
+        Log something once in the hook's life.
 
-        :param about: what it is about; what was logged of the same before is not logged again.
+        :param about: the subject; a second text about the same subject is not logged.
         :param text: what to log.
         """
         if about not in self.warned_of:

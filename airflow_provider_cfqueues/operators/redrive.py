@@ -164,11 +164,12 @@ class QueueRedriveOperator(QueueOperator):
     def _judge(self, report: RedriveReport, share: float | None) -> None:
         from airflow_provider_cfqueues.engines.settlement import Kind
         from airflow_provider_cfqueues.exceptions import ProcessingFailedError
+        from airflow_provider_cfqueues.texts import counted
 
         queue = self.queue_id or self.queue_name
         if self._killed:
             returned = f"{report.fates[Kind.RETRIED]} given back"
-            msg = f"The task was killed: {report.moved} messages are moved, {returned}"
+            msg = f"The task was killed: moved {counted(report.moved, 'message')}, {returned}"
             msg = ", ".join(filter(None, [msg, str(report.unconfirmed)]))
             raise ProcessingFailedError(msg, conn_id=self.cloudflare_conn_id, queue=queue)
         bad = report.unmovable + report.fates[Kind.UNCONFIRMED] + report.fates[Kind.EXPIRED]

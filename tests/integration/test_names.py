@@ -97,7 +97,7 @@ def test_the_first_traceback_of_each_failure_is_logged_and_repeats_are_one_line_
     assert log.count("raise RuntimeError(") == 1
     assert log.count('raise KeyError("customer")') == 1
     assert "handling.py" not in log.replace("loc=", "")
-    assert "(delivery 1 of 3) is retried in 60 s: RuntimeError: out of stock: " in log
+    assert "(delivery 1 of at most 4) is retried in 60 s: RuntimeError: out of stock: " in log
     assert re.search(r"19 more like message \w+ \(the last one is retried in 60 s: RuntimeError: out of stock: ", log)
 
 
@@ -116,9 +116,9 @@ def test_failures_in_different_places_are_different(send, process, logged):
 @pytest.mark.parametrize(
     ("outcome", "arguments", "text"),
     [
-        (Reject("no"), {"dead_letter_queue": "failed"}, "(delivery 1 of 3) is moved to 'failed': no"),
-        (Retry(7), {}, "(delivery 1 of 3) is retried in 7 s: asked for a retry"),
-        (Retry(), {"delay_seconds": None}, "(delivery 1 of 3) is retried in 0 s: asked for a retry"),
+        (Reject("no"), {"dead_letter_queue": "failed"}, "(delivery 1 of at most 4) is moved to 'failed': no"),
+        (Retry(7), {}, "(delivery 1 of at most 4) is retried in 7 s: asked for a retry"),
+        (Retry(), {"delay_seconds": None}, "(delivery 1 of at most 4) is retried in 0 s: asked for a retry"),
     ],
     ids=["reject", "delay", "no delay"],
 )

@@ -326,4 +326,4 @@ def test_leases_that_had_ended_are_said_so_though_the_api_took_them(cf, run, log
     pulled = run(QueuePullOperator, visibility_timeout=0.001)
     cf.advance(1)
     assert run(QueueAckOperator, lease_ids=pulled)["ack_count"] == 1
-    assert "1 of 1 leases had ended before they were settled" in logged()
+    assert "1 of 1 lease had ended before they were settled" in logged()

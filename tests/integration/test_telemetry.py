@@ -77,7 +77,7 @@ def use_everything(cf):
     QueueProcessOperator(handler=handle, visibility_timeout=0.001, fail_on="none", **processed).execute({})
     hook.send(cf.queues["orders-failed"], ["move", "stay"])
     cf.send(cf.queues["orders-failed"], "AP8=", content_type="bytes")
-    hook.update_pull_consumer(cf.queues["orders-failed"], max_retries=1)
+    hook.update_pull_consumer(cf.queues["orders-failed"], consumer_max_retries=1)
     redriven = {"queue_name": "orders-failed", "target_queue_name": "orders", "task_id": "task", "idle_timeout": 0}
     QueueRedriveOperator(match=f"function:{__name__}.is_moved", **redriven).execute({})
     Metrics(orders).send(Report(fates=Counter({Kind.ACKED_FROM_JOURNAL: 1})))  # what only Airflow 3.3 can count

@@ -210,7 +210,7 @@ def test_a_message_whose_copies_are_refused_stays_leased_at_its_last_delivery(cf
 
     run(scenario())
     assert states(cf, queue) == ["leased"]
-    assert "no copy of it was accepted: Cloudflare DELETES it when its lease ends" in logged()
+    assert "it could not be copied: Cloudflare may DELETE it when its lease ends" in logged()
 
 
 def test_a_message_that_a_match_fails_for_is_dead_lettered_with_the_reason(cf, queue):
@@ -415,7 +415,7 @@ def test_settling_is_repeated_while_the_api_fails(cf, queue, logged):
     cf.add_fault("ack", status=401, times=25)
     assert run(scenario()) == ([], [{"n": 1}])
     assert len(calls(cf, "ack")) == 26
-    assert "Settling messages of queue orders is tried again" in logged()
+    assert "Trying again to settle messages of queue orders" in logged()
 
 
 def test_what_is_not_settled_at_the_end_is_logged_with_the_reason(cf, queue, logged):
@@ -428,8 +428,8 @@ def test_what_is_not_settled_at_the_end_is_logged_with_the_reason(cf, queue, log
     cf.send(queue, {"n": 1})
     cf.add_fault("ack", status=503, times=25)
     run(scenario())
-    assert "Settling messages of queue orders is tried again: no answer in time" in logged()
-    assert re.search(r"1 messages of queue orders could not be settled .* \(no answer in time\)", logged())
+    assert "Trying again to settle messages of queue orders: no answer in time" in logged()
+    assert re.search(r"Could not settle 1 message of queue orders .* \(no answer in time\)", logged())
 
 
 @pytest.mark.parametrize(("unmatched", "does"), [("retry", "gives back"), ("dead_letter", "dead-letters")])

@@ -94,7 +94,7 @@ def test_a_watcher_that_is_removed_before_the_run_is_there_acks_nothing(cf, queu
 
     run(scenario())
     assert [message["state"] for message in leased_or_waiting(cf)] == ["leased"]
-    assert "1 messages of queue orders are in an event, but the watcher ends before a run has it" in logged()
+    assert "the watcher stops before a run has it: 1 message of queue orders" in logged()
 
 
 def test_a_dag_that_makes_no_runs_is_named_and_holds_up_the_others_once(cf, queue, watch, logged):

@@ -1,9 +1,9 @@
 """
 Process a queue inside one task: pull ahead, handle, settle by outcome, until there is nothing left to do.
 
-The law of this module: a message that was pulled is *open* until its outcome was sent and answered, and whatever ends
-the engine, every open message is either settled by its outcome or given back. What it cannot give back (a killed
-process, an API that is away) comes back when its lease ends.
+A message that was pulled is *open* until its outcome was sent and answered. Whatever ends the engine, every open
+message is either settled by its outcome or given back. What it cannot give back (a killed process, an API that is away)
+comes again when its lease ends.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Engine:
         return self._ending.by
 
     def count_unsettled(self) -> int:
-        """Return how many messages are handled whose outcome the API was not told, or did not answer yet."""
+        """Return how many messages are handled and not settled yet."""
         return len(self._settler.open_messages())
 
     def count_unhandled(self) -> int:
@@ -191,13 +191,13 @@ class Engine:
         return self.report
 
     async def _until_done(self, *tasks: asyncio.Task[None], beyond_grace: float = 0) -> None:
-        """Wait for tasks as long as they need; once killed, until the grace has passed, and some time more."""
+        """Wait for tasks; if the run is killed, only until the grace and ``beyond_grace`` are over."""
         for task in tasks:
             task.add_done_callback(lambda _: self._condition.notify())
         while not all(task.done() for task in tasks):
             if self._ending.notice(now := self._clock()):
                 self._log.warning(
-                    "The task is killed: %d waiting messages are given back, %d running handlers get %g s",
+                    "The task is killed: messages that wait are given back (%d), running handlers (%d) get %g s",
                     len(self._holding.waiting),
                     len(self._holding) - len(self._holding.waiting),
                     self._options.grace,
@@ -230,7 +230,7 @@ class Engine:
             self._settler.stage(settlement)
 
     def name_what_is_open(self) -> None:
-        """Name and count what nobody settled: nothing, unless the run was given up or torn down before its end."""
+        """Name and count what is not settled. That is nothing, unless the run was given up before its end."""
         if self._ending.is_over:
             return
         messages = [*self._holding.all(), *self._settler.open_messages()]
@@ -242,7 +242,7 @@ class Engine:
     # -- pulling ----------------------------------------------------------------------------------------------------
 
     def _pull_no_more(self) -> None:
-        """Handle what is pulled, and be done: to give a message back would cost it a delivery for nothing."""
+        """Handle what is pulled, but pull nothing more: giving a message back would cost a delivery."""
         self._pulls_no_more = True
         self._condition.notify()
 
@@ -354,7 +354,7 @@ class Engine:
 
     def _on_error(self, error: BaseException) -> None:
         if not isinstance(error, Exception):  # of a task that a handler left behind: no verdict on a message
-            error = RuntimeError(f"Something was raised beside the handlers, not by one: {to_reason(error)}")
+            error = RuntimeError(f"An error was raised outside the handlers: {to_reason(error)}")
         if isinstance(error, CloudflareQueuesError):
             error.progress = None  # of one request; the run names what is open itself
         if self.error is None:

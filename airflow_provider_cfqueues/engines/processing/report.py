@@ -115,7 +115,7 @@ class Report:
         return ", ".join(filter(None, [*parts, str(self.unconfirmed)]))
 
     def reasons(self) -> str:
-        """Return why messages failed, a part for each reason, and which are not confirmed; bounded."""
+        """Return why messages failed, grouped by reason, and which are not confirmed, in bounded length."""
         alike: dict[str, list[Failure]] = {}
         for failure in self.failures:
             alike.setdefault(failure.reason, []).append(failure)
@@ -147,7 +147,7 @@ class Report:
 
 
 def _storable(result: Any) -> Any:
-    """Return a result; of one that Airflow cannot store as an XCom, its text and why: work that is done stays done."""
+    """Return a result, or its text and why if Airflow cannot store it as an XCom: the work is done either way."""
     try:
         why = f"it is larger than {MAX_RESULT_SIZE:,} characters" if len(json.dumps(result)) > MAX_RESULT_SIZE else None
         why = why or why_not_xcom(result)

@@ -26,8 +26,8 @@ def run_in_thread(
     """
     Run an engine beside this thread, until it is done.
 
-    Whatever is raised here meanwhile (a time-out, Airflow 2's SIGTERM) stops the engine and waits for it to settle,
-    but not beyond the second after the grace: what is open then is named.
+    If something is raised here meanwhile (a time-out, Airflow 2's SIGTERM), the engine stops and settles. The wait ends
+    a second after the grace; the log names what is open then.
 
     :param engine: the engine.
     :param hook: the hook whose async client it uses; closed at the end.

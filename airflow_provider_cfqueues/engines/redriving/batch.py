@@ -30,7 +30,7 @@ class Batch:
 
     def judge(self, matcher: Matcher, *, unwrap: bool, stopping: Callable[[], bool]) -> None:
         """
-        Decide of each message whether it is moved; may be called in a thread that nobody waits for.
+        Decide for each message whether it is moved. It may run in a thread that is left behind at a kill.
 
         :param matcher: says which messages are wanted.
         :param unwrap: whether what ``QueueProcessOperator`` wrote about a message is sent as that message.
@@ -48,11 +48,11 @@ class Batch:
                 judged.append((message, RuntimeError(f"match raised {type(error).__name__}")))
 
     def close(self) -> None:
-        """Heed no verdict that comes from now on."""
+        """Ignore all verdicts that come from now on."""
         self._judged = list(self._judged)
 
     def chosen(self) -> dict[str, OutgoingMessage]:
-        """Return what to send, by lease, but for messages that are delivered again already."""
+        """Return what to send, by lease, without messages whose leases have ended."""
         return {
             message.lease_id: verdict
             for message, verdict in self._judged

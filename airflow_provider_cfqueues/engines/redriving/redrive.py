@@ -1,10 +1,9 @@
 """
 Move messages from one queue, commonly a dead-letter queue, to another: pull, send, and only then ack.
 
-One batch at a time: nothing is pulled before it may be sent, as each message that is pulled and not moved has used up a
-delivery, and after its last one Cloudflare deletes it. Whatever ends the run, a message is acked only once a queue
-accepted its copy, and none is given back that could be deleted by that. A copy whose answer was lost, or whose ack was,
-may be sent again: at least once.
+It moves one batch at a time, and pulls nothing that it may not send now: a message that is pulled and not moved has
+used up a delivery. Whatever ends the run, a message is acked only after a queue accepted its copy, and it is not given
+back if Cloudflare might then delete it. If the answer to a send or an ack is lost, a message may be sent again.
 """
 
 from __future__ import annotations

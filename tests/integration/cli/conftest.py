@@ -18,8 +18,9 @@ def queue_names():
 
 @pytest.fixture(autouse=True)
 def as_it_was(monkeypatch):
-    """What a command changes in its process, which is a test's here."""
+    """Undo what a command changes in its process, and show tables on a wide terminal."""
     monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+    monkeypatch.setenv("COLUMNS", "200")
     before = logging.getLogger("airflow").level
     yield
     logging.getLogger("airflow").setLevel(before)

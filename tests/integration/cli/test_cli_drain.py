@@ -158,7 +158,7 @@ def test_a_disk_that_fills_up_keeps_whole_lines_and_gives_the_rest_back(cf, drai
 
 
 def test_what_cannot_be_written_at_its_last_delivery_is_sent_to_its_queue_again(cf, drain, tmp_path):
-    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], max_retries=1)
+    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], consumer_max_retries=1)
     send(cf, *["x" * 9_000 for _ in range(3)])
     with room_for(10_000):
         code, out, err = drain(tmp_path / "f")
@@ -196,7 +196,7 @@ def test_leases_that_could_not_be_given_back_are_named_beside_what_went_wrong(cf
         code, out, err = drain(path, "--visibility-timeout", "60")
     ids = [message["id"] for message in messages(cf)]
     assert code == 1
-    assert "3 leases are not known to be settled" in out
+    assert "Not known to be settled: 3 leases" in out
     assert "within 60 s, and one delivery of each is used up" in out
     assert [line.split()[0] for line in out.splitlines()[2:]] == ids
     assert f"error: [Errno 27] File too large: '{path}'. Then the leases could not be settled" in err
@@ -238,7 +238,7 @@ def test_what_is_written_and_not_acked_is_said_and_comes_again(cf, drain, tmp_pa
     code, out, err = drain(tmp_path / "f", "--visibility-timeout", "60")
     assert code == 1
     assert "Wrote 2 messages" in out
-    assert "2 leases are not known to be settled" in out
+    assert "Not known to be settled: 2 leases" in out
     assert err.splitlines()[-1].startswith("error: Could not settle leases: no")
     cf.advance(61)
     assert drain(tmp_path / "f")[0] == 0
