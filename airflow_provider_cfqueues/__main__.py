@@ -30,9 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     :param arguments: the arguments of the command line.
     """
-    given = parser().parse_args(arguments)
-    module, _, function = given.command.function.rpartition(".")
     try:
+        given = parser().parse_args(arguments)
+        module, _, function = given.command.function.rpartition(".")
         getattr(import_module(module), function)(given)
     except KeyboardInterrupt:  # before the command handles it itself
         print("error: interrupted", file=sys.stderr)

@@ -137,7 +137,7 @@ COMMANDS = (
         "drain",
         "Pull messages into a file, and ack what is written",
         "Pull messages and write them as JSON lines. A message is acked only when its line is written and synced to "
-        "the disk. Ctrl-C acks what is written and gives the rest back, which uses up one delivery of each.",
+        "the disk. Ctrl-C writes and acks what is leased, and pulls nothing more.",
         (
             QUEUE,
             _argument("--output", default="-", metavar="FILE", help="the file to append to; - is stdout (-)"),

@@ -100,18 +100,22 @@ class Screen:
         return Screen(sys.stderr, as_json=self.as_json)
 
     @contextmanager
-    def progress(self, doing: str, total: int, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
+    def progress(
+        self, doing: str, total: int | None = None, *, limit: int | None = None, shown: bool = True
+    ) -> Iterator[Callable[..., None]]:
         """
         Show a bar on a terminal while something takes long; give a function that moves it.
 
-        Notes and log lines appear above the bar.
+        The function is told how much more is done, and how much there is to do in all (None = as before). Notes and log
+        lines appear above the bar.
 
         :param doing: what is being done.
-        :param total: how much there is to do.
+        :param total: how much there is to do; None = not known yet.
+        :param limit: how much of it is done at the most; None = all.
         :param shown: whether to show a bar at all.
         """
         if not (shown and self._notes.is_terminal):
-            yield lambda count: None
+            yield lambda *_: None
             return
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
         with (
@@ -120,7 +124,12 @@ class Screen:
             _above(bar),
         ):
             task = bar.add_task(printable(doing), total=total)
-            yield lambda count: bar.advance(task, count)
+
+            def advance(count: int, total: int | None = None) -> None:
+                most = total if total is None or limit is None else min(total, limit)
+                bar.update(task, advance=count, total=most)
+
+            yield advance
 
     def _print(self, what: Any, **options: Any) -> None:
         with self._results.capture() as written:  # rich would end the process if the pipe is closed

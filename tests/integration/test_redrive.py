@@ -227,6 +227,44 @@ def test_a_target_that_refuses_costs_one_batch_one_delivery(cf, failed):
     assert state(cf, "failed")["states"]["ready"] == 250
 
 
+def test_nothing_is_pulled_before_the_target_took_what_was_pulled_before(cf, failed):
+    CloudflareQueuesHook().send(failed, [{"n": n} for n in range(350)])
+    cf.add_fault("batch", delay_ms=100)
+    cf.add_fault("batch", delay_ms=100, status=429, body=REFUSED)
+    with pytest.raises(OverQuotaError):
+        redrive()
+    assert state(cf, "failed")["totals"]["delivered"] == 200
+    assert state(cf, "failed")["states"]["ready"] == 250
+
+
+def test_a_failing_ack_gives_back_what_was_pulled_beside_it(cf, failed):
+    hook = CloudflareQueuesHook()
+    hook.send(failed, [{"n": n} for n in range(350)])
+    cf.add_fault("ack", status=403, body={"success": False, "errors": [{"code": 10000, "message": "no"}]})
+    moving = Redrive(hook, failed, cf.queues["orders"], RedriveOptions(idle_timeout=0))
+    with pytest.raises(PermissionDeniedError):
+        moving.run()
+    report = moving.report.to_xcom()
+    assert (report["pulled"], report["unconfirmed"], report["returned"]) == (200, 100, 100)
+    assert state(cf, "failed")["states"] == {"ready": 250, "delayed": 0, "leased": 100}
+
+
+def test_the_next_batch_is_moved_while_the_last_one_is_acked(cf, failed, until):
+    CloudflareQueuesHook().send(failed, [{"n": n} for n in range(200)])
+    cf.add_fault("ack", delay_ms=1_500)
+    acked = []
+
+    def watch():
+        until(lambda: len(calls(cf, "pull")) == 2)
+        acked.append(state(cf, "failed")["totals"]["acked"])
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    assert redrive()["moved"] == 200
+    watcher.join()
+    assert acked == [0]
+
+
 def test_however_often_everything_is_refused_nothing_is_deleted(cf, failed, logged):
     CloudflareQueuesHook().send(failed, [{"n": n} for n in range(20)])
     cf.add_fault("batch", status=429, body=REFUSED, times=4)  # at the third run, also the copies for its own queue
