@@ -76,6 +76,18 @@ def encode_json(value: Any) -> bytes:
         return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
+def encode_plain(value: Any) -> bytes:
+    """
+    Return a value as :func:`encode_json` does, many times as fast.
+
+    :param value: lists and objects of text and finite numbers. Of other values msgspec makes something else.
+    """
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return encode_json(value)
+
+
 def why_not_xcom(value: Any) -> str | None:
     """
     Return why Airflow could not store a JSON value as an XCom, or give it to the next task unchanged; None if it can.
@@ -115,21 +127,14 @@ def _is_utf8(text: str) -> bool:
 
 
 def _decode_json(raw: str) -> Any:
-    if not raw.startswith(("{", "[", '"')) and not raw.lstrip().startswith(("{", "[", '"')):
+    if not raw.lstrip().startswith(("{", "[", '"')):
         try:
-            return _loads(base64.b64decode(raw, validate=True))
-        except ValueError:
+            return decode_json(base64.b64decode(raw, validate=True))
+        except (ValueError, RecursionError):
             pass  # not base64 of JSON: a plain scalar
     try:
-        return _loads(raw)
-    except ValueError as error:
-        msg = f"the body is neither JSON nor base64 of JSON: {error}"
+        return decode_json(raw)
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        msg = f"the body is neither JSON nor base64 of JSON: {why}"
         raise ValueError(msg) from error
-
-
-def _loads(text: str | bytes) -> Any:
-    try:
-        return decode_json(text)
-    except RecursionError:
-        msg = "it is nested too deeply"
-        raise ValueError(msg) from None

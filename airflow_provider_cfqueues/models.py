@@ -340,8 +340,7 @@ class PullResult(Sequence[Message]):
         return self.messages[index]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OutgoingMessage:
+class OutgoingMessage(msgspec.Struct, frozen=True, kw_only=True):
     """
     A message to send.
 

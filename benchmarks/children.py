@@ -172,12 +172,15 @@ def loop(queue_id: str) -> dict[str, float]:
 
 
 def watchers(queue_id: str, count: str) -> dict[str, float]:
-    """Start many triggers in one event loop, and note for how long nothing else ran in it."""
+    """Start many triggers in one event loop, as Airflow does, and note for how long nothing else ran in it."""
     from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
 
     async def start() -> None:
-        triggers = [QueueMessageTrigger(queue_id=queue_id, settle="task", poll_interval=60) for _ in range(int(count))]
-        tasks: list[Any] = [asyncio.ensure_future(anext(trigger.run())) for trigger in triggers]
+        tasks: list[Any] = []
+        for _ in range(int(count)):
+            await asyncio.sleep(0)  # the triggerer lets others run before each trigger that it creates
+            trigger = QueueMessageTrigger(queue_id=queue_id, settle="task", poll_interval=60)
+            tasks.append(asyncio.ensure_future(anext(trigger.run())))
         await asyncio.sleep(2)
         for task in tasks:
             task.cancel()

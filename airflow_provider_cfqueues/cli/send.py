@@ -7,9 +7,10 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from airflow_provider_cfqueues.arguments import parse_delay
 from airflow_provider_cfqueues.cli.formats import number
@@ -68,7 +69,7 @@ def _texts(arguments: Namespace) -> Iterator[tuple[str, str]]:
 def _outgoing(where: str, text: str, arguments: Namespace) -> OutgoingMessage:
     try:
         message = from_line(text) if arguments.drained else _message(text, as_text=arguments.text)
-        return replace(copy(message, unwrapped=False), delay_seconds=arguments.delay)
+        return msgspec.structs.replace(copy(message, unwrapped=False), delay_seconds=arguments.delay)
     except ValueError as error:
         raise ValueError(f"{where}: {error}. Nothing was sent") from None
 

@@ -81,6 +81,7 @@ class Call(Generic[T]):
     :param queue: ID of the queue concerned.
     :param params: the query.
     :param payload: the JSON body.
+    :param encode: turns the payload into bytes.
     :param repeat: whether a failure that may pass is repeated at all.
     :param repeat_ambiguous: whether it is also repeated where the failed request may have been applied.
     :param repeat_also: errors that pass in this call, though not in others.
@@ -94,13 +95,14 @@ class Call(Generic[T]):
     queue: str | None = None
     params: Mapping[str, str | int] = field(default_factory=dict)
     payload: Any = None
+    encode: Callable[[Any], bytes] = encode_json
     repeat: bool = True
     repeat_ambiguous: bool = True
     repeat_also: tuple[type[errors.CloudflareQueuesError], ...] = ()
 
     def content(self) -> bytes | None:
         """Return the body of the request."""
-        return None if self.payload is None else encode_json(self.payload)
+        return None if self.payload is None else self.encode(self.payload)
 
     def read_answer(self, answer: Answer, *, repeated: bool = False, secret: str = "") -> T:
         """

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from airflow_provider_cfqueues.models import UNKNOWN_CONSUMER, Consumer, Message
 
 if TYPE_CHECKING:
@@ -95,10 +97,9 @@ class Situation:
         return self.is_last(message) and self.known.dead_letter_queue is None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Handled:
+class Handled(msgspec.Struct, frozen=True, kw_only=True):
     """
-    What came of a message in a handler.
+    What came of a message in a handler. Like :class:`Settlement`, it is no dataclass, as a message is none.
 
     :param message: the message.
     :param outcome: what to do with it; None if its lease had ended before its turn.
@@ -120,8 +121,7 @@ class Handled:
     delay_seconds: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """
     A message whose fate is decided.
 
@@ -175,8 +175,7 @@ def choose_settlement(
     :param is_over: whether its lease is over: another consumer may have it, so it is not sent again.
     :param refused: the copies that were tried and not accepted; call it again with them.
     """
-    deletes = situation.deletes(message)
-    kind = _choose_kind(happened, situation, deletes=deletes, is_over=is_over, refused=refused)
+    kind = _choose_kind(message, happened, situation, is_over=is_over, refused=refused)
     return Settlement(
         message=message,
         happened=happened,
@@ -190,13 +189,14 @@ def choose_settlement(
 
 
 def _choose_kind(
-    happened: Happened, situation: Situation, *, deletes: bool, is_over: bool, refused: frozenset[Kind]
+    message: Message, happened: Happened, situation: Situation, *, is_over: bool, refused: frozenset[Kind]
 ) -> Kind:
     is_wet = not situation.is_dry_run
     unmatched = situation.unmatched if happened is Happened.NOT_WANTED else None
-    can_copy = situation.can_dead_letter and is_wet and Kind.REJECTED not in refused
     if is_wet and (happened is Happened.HANDLED or unmatched == "ack"):
         return Kind.ACKED
+    deletes = situation.deletes(message)
+    can_copy = situation.can_dead_letter and is_wet and Kind.REJECTED not in refused
     if can_copy and (deletes or happened is Happened.REJECTED or unmatched == "dead_letter"):
         return Kind.REJECTED
     was_not_seen = happened in (Happened.NOT_STARTED, Happened.NOT_WANTED)
@@ -214,6 +214,8 @@ def _choose_kind(
 
 def _note(message: Message, kind: Kind, happened: Happened, situation: Situation, refused: frozenset[Kind]) -> str:
     """Return what the log says of what may be the last delivery, and of a rejected message that is not copied."""
+    if kind is Kind.ACKED:
+        return ""
     is_last, delivered = situation.is_last(message), f"delivered {_times(message.attempts)}"
     if kind is Kind.UNCONFIRMED:
         return (

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from airflow_provider_cfqueues.client import messages
 from airflow_provider_cfqueues.client.message_calls import MAX_LEASES_PER_ACK
@@ -157,7 +158,7 @@ class Settling:
             with suppress(ValueError):  # HTTP cannot carry it
                 copied = copy(one.message, unwrapped=False)
                 delay = one.delay_seconds if kind is Kind.RENEWED else None
-                bare[one.message.lease_id] = replace(copied, delay_seconds=delay)
+                bare[one.message.lease_id] = msgspec.structs.replace(copied, delay_seconds=delay)
         return bare
 
     def _copy(self, target_id: str, copies: dict[str, OutgoingMessage]) -> Flow[None]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
 
@@ -46,6 +47,7 @@ class CloudflareBaseHook(BaseHook):
         self._client: Client | None = None
         self._async_client: AsyncClient | None = None
         self._async_loop: asyncio.AbstractEventLoop | None = None
+        self._preparing: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
         self._known = Known()
         self.warned_of: set[str] = set()  # IDs of queues whose consumer was looked at
         self.traffic = Traffic(self, self._known)
@@ -73,12 +75,13 @@ class CloudflareBaseHook(BaseHook):
         """
         loop = asyncio.get_running_loop()
         if self._async_client is None or self._async_loop is not loop:
-            settings, network, telemetry = await sync_to_async(self._prepare)(needs_tls=True)
-            from airflow_provider_cfqueues.client.transport import AsyncClient
+            async with self._preparing.setdefault(loop, asyncio.Lock()):  # once for all who come meanwhile
+                if self._async_client is None or self._async_loop is not loop:
+                    settings, network, telemetry = await sync_to_async(self._prepare)(needs_tls=True)
+                    from airflow_provider_cfqueues.client.transport import AsyncClient
 
-            if self._async_client is None or self._async_loop is not loop:  # still, after others had their turn
-                self._async_client = AsyncClient(settings, network=network, observe=telemetry.request)
-                self._async_loop = loop
+                    self._async_client = AsyncClient(settings, network=network, observe=telemetry.request)
+                    self._async_loop = loop
         return self._async_client
 
     def get_queue_url(self, queue_id: str) -> str | None:

@@ -150,6 +150,7 @@ class QueueMessageTrigger(BaseEventTrigger):
             "dag_ids": [dag_ids] if isinstance(dag_ids, str) else dag_ids and list(dag_ids),
             "run_seconds": run_seconds,
         }
+        ack_timeout = triggerer_setting("shared_stream_ack_timeout", 300)
         try:
             self._check_queue()
             check_match(match)
@@ -165,11 +166,11 @@ class QueueMessageTrigger(BaseEventTrigger):
                 dead_letter_queue=dead_letter_queue,
                 max_event_bytes=max_event_bytes,
                 max_in_flight=max_in_flight,
-                ack_timeout=triggerer_setting("shared_stream_ack_timeout", 300),
+                ack_timeout=ack_timeout,
             )
             self._spacer = Spacer(
                 dag_ids=parse_dag_ids(self._kwargs["dag_ids"]),
-                run_seconds=parse_run_seconds(run_seconds, triggerer_setting("shared_stream_ack_timeout", 300)),
+                run_seconds=parse_run_seconds(run_seconds, ack_timeout),
                 log=self.log,
             )
         except (TypeError, ValueError) as error:

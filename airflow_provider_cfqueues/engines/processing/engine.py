@@ -192,6 +192,8 @@ class Engine:
 
     async def _until_done(self, *tasks: asyncio.Task[None], beyond_grace: float = 0) -> None:
         """Wait for tasks; if the run is killed, only until the grace and ``beyond_grace`` are over."""
+        for task in tasks:
+            task.add_done_callback(lambda _: self._condition.notify())
         while not all(task.done() for task in tasks):
             if self._ending.notice(now := self._clock()):
                 waiting = len(self._holding.waiting)
@@ -206,7 +208,7 @@ class Engine:
             left = self._ending.seconds_left(now, beyond_grace)
             if left is not None and left <= 0:
                 return
-            await self._condition.wait(*tasks, timeout=left)
+            await self._condition.wait(timeout=left)
 
     def _clock(self) -> float:
         return asyncio.get_running_loop().time()

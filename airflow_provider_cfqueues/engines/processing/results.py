@@ -53,12 +53,23 @@ def _is(kind: Callable[[Any], bool], handler: Any) -> bool:
     return kind(handler) or kind(getattr(type(handler), "__call__", None))  # noqa: B004 - the method, not its presence
 
 
+def is_awaitable(returned: Any) -> bool:
+    """
+    Return whether what a handler returned is to be awaited.
+
+    :param returned: what it returned.
+    """
+    return type(returned) not in _RESULTS and inspect.isawaitable(returned)
+
+
 def read_outcome(returned: Any) -> Outcome | None:
     """
     Return the outcome that a handler returned, as an object or by its class; None where it is no outcome.
 
     :param returned: what a handler returned.
     """
+    if type(returned) in _RESULTS:
+        return None
     if isinstance(returned, (Ack, Retry, Reject)):
         return returned
     if isinstance(returned, type) and issubclass(returned, (Ack, Retry, Reject)):
