@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from airflow_provider_cfqueues.cli.formats import plain
 from airflow_provider_cfqueues.cli.lookup import pick
@@ -16,25 +16,29 @@ from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Queue
 
 
+ANSWERS = {True: "yes", False: "NO", None: "-"}
+
+
 class Check(NamedTuple):
-    """Something tried: whether it worked (None = could not be tried), and what there is to say."""
+    """Something tried: whether it worked (None = could not be tried), what there is to say, and whether it warns."""
 
     name: str
     ok: bool | None
     detail: str
+    warns: bool = False
 
 
 @command
 def ping(arguments: Namespace, screen: Screen) -> int:
     """Say whether a connection is good, and what it may do."""
     checks = _check_connection(CloudflareQueuesHook(arguments.conn_id), arguments.queue)
-    facts = [{"check": check.name, "ok": check.ok, "detail": check.detail} for check in checks]
-    columns: dict[str, Callable[[Any], str]] = {
-        "ok": lambda ok: {True: "yes", False: "NO", None: "-"}[ok],
-        "check": plain,
-        "detail": plain,
-    }
-    screen.table(facts, columns, empty="")
+    facts = [
+        {"check": check.name, "ok": check.ok, "warning": check.warns, "detail": check.detail}
+        if screen.as_json
+        else {"ok": "WARN" if check.warns else ANSWERS[check.ok], "check": check.name, "detail": check.detail}
+        for check in checks
+    ]
+    screen.table(facts, {"ok": plain, "check": plain, "detail": plain}, empty="")
     return FAILED if any(check.ok is False for check in checks) else 0
 
 
@@ -95,9 +99,8 @@ def _check_consumer(hook: CloudflareQueuesHook, queue: Queue) -> Check:
             f"{queue.queue_name}: HTTP pull is not enabled; once: npx wrangler queues consumer http add "
             f"{queue.queue_name}",
         )
-    dead_letters = (
-        f"dead-letter queue {consumer.dead_letter_queue}"
-        if consumer.dead_letter_queue
-        else "no dead-letter queue: messages are deleted after their last delivery"
-    )
-    return Check(name, True, f"{queue.queue_name}: max_retries={consumer.max_retries}, {dead_letters}")
+    settings = f"{queue.queue_name}: max_retries={consumer.max_retries}"
+    if consumer.dead_letter_queue:
+        return Check(name, True, f"{settings}, dead-letter queue {consumer.dead_letter_queue}")
+    deleted = "no dead-letter queue: messages are deleted after their last delivery"
+    return Check(name, True, f"{settings}, {deleted}", warns=True)

@@ -66,10 +66,14 @@ def _what_was_moved(facts: dict[str, Any], arguments: Namespace) -> str:
             ("renewed", "sent to the same queue again"),
             ("returned", "given back"),
             ("expired", "not sent before their leases ended"),
-            ("unconfirmed", "not confirmed"),
         )
         if facts[name]
     ]
+    if sent := facts["sent_not_acked"]:
+        them = "it" if sent == 1 else "them"
+        parts.append(f"{number(sent)} sent to {arguments.target}, but not acked here: a further redrive sends {them} again")
+    if rest := facts["unconfirmed"] - sent:
+        parts.append(f"{number(rest)} not confirmed")
     lines = [f"  {item['message_id']}: {item['reason']}" for item in facts["not_moved"]]
     lines += [f"  {message_id}: not confirmed" for message_id in facts["unconfirmed_ids"]]
     return "\n".join([", ".join(parts), *lines])

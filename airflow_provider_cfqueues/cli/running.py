@@ -45,9 +45,10 @@ def command(work: Callable[[Namespace, Screen], int | None]) -> Callable[[Namesp
         except AirflowException as error:  # the connection does not exist
             variable = f"AIRFLOW_CONN_{arguments.conn_id.upper()}"
             code = _fail(f"{error}. Add it under Admin → Connections, or export {variable}", FAILED)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, ImportError) as error:  # the last: an extra is not installed
             argument, space, rest = str(error).partition(" ")
-            code = _fail(f"{option_of(work.__name__, argument)}{space}{rest}", MISUSED)
+            failed = FAILED if isinstance(error, ImportError) else MISUSED
+            code = _fail(f"{option_of(work.__name__, argument)}{space}{rest}", failed)
         except KeyboardInterrupt:
             code = _fail("interrupted", INTERRUPTED)
         sys.exit(code or 0)
@@ -57,16 +58,21 @@ def command(work: Callable[[Namespace, Screen], int | None]) -> Callable[[Namesp
 
 def describe(error: Exception) -> str:
     """
-    Return an error's text. If the call took several requests, it says how many items are done, not which.
+    Return an error's text. If the call took several requests, it counts what is done and what is not, without a list.
 
     :param error: the error.
     """
     if not isinstance(error, CloudflareQueuesError) or error.progress is None:
         return str(error)
     progress = error.progress
-    done = len(progress.done)
-    total = done + len(progress.unconfirmed) + len(progress.unknown) + len(progress.not_done)
-    return f"{error.brief()} {done} of {total} {progress.kind} were done before, {len(progress.unknown)} may be."
+    counts = {
+        "done": len(progress.done),
+        "not confirmed": len(progress.unconfirmed),
+        "unknown (no answer said so)": len(progress.unknown),
+        "not done": len(progress.not_done),
+    }
+    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return f"{error.brief()} Of {sum(counts.values())} {progress.kind}: {told}."
 
 
 def _fail(text: str, code: int) -> int:

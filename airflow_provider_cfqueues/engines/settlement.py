@@ -224,7 +224,7 @@ def _note(message: Message, kind: Kind, happened: Happened, situation: Situation
         )
     if kind is Kind.RENEWED:
         return f"{delivered}, so it is sent to its queue again: its ID, age and attempts start again"
-    if kind is Kind.RETRIED and is_last:
+    if kind in (Kind.RETRIED, Kind.EXPIRED) and is_last:
         advice = "" if situation.known.dead_letter_queue else ". Set a dead-letter queue on the queue's consumer"
         return f"{delivered}: Cloudflare {situation.known.takes_away} now, or after its next delivery{advice}"
     if kind is Kind.RETRIED and happened is Happened.REJECTED:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from airflow_provider_cfqueues.exceptions import shorten_lease
@@ -20,10 +21,12 @@ class Unconfirmed:
 
     :param count: how many they are.
     :param message_ids: the IDs of the first hundred.
+    :param leased_until: when the last of their leases ends, if that is known.
     """
 
     count: int = 0
     message_ids: list[str] = field(default_factory=list)
+    leased_until: datetime | None = None
 
     def note(self, log: Any, queue: str, messages: Iterable[tuple[Message, str | None]]) -> None:
         """
@@ -36,6 +39,7 @@ class Unconfirmed:
         alike: dict[str, list[Message]] = {}
         for message, why in messages:
             self.count += 1
+            self.leased_until = _latest(self.leased_until, message.lease_expires_at)
             if len(self.message_ids) < MAX_LISTED:
                 self.message_ids.append(message.id)
             if why is not None:
@@ -50,6 +54,12 @@ class Unconfirmed:
         return self.count - len(self.message_ids)
 
     @property
+    def when(self) -> str:
+        """Until when no other run can pull them, in a sentence; empty if that is not known."""
+        until = self.leased_until
+        return f"Their leases last until {until:%H:%M:%S} UTC: a run before then does not pull them" if until else ""
+
+    @property
     def named(self) -> str:
         """Which they are, in a sentence; empty if there are none."""
         more = f" and {self.rest} more" if self.rest else ""
@@ -61,7 +71,7 @@ class Unconfirmed:
 
 
 def _log(log: Any, queue: str, messages: list[Message], why: str) -> None:
-    ends = max((message.lease_expires_at for message in messages if message.lease_expires_at), default=None)
+    ends = _latest(*(message.lease_expires_at for message in messages))
     log.warning(
         "Queue %s: %s not confirmed: %s Each comes again when its lease ends%s, unless it was settled after all: %s",
         queue,
@@ -70,6 +80,10 @@ def _log(log: Any, queue: str, messages: list[Message], why: str) -> None:
         f", at {ends:%H:%M:%S} UTC at the latest" if ends else "",
         ", ".join(f"{message.id} (lease {shorten_lease(message.lease_id)})" for message in messages),
     )
+
+
+def _latest(*times: datetime | None) -> datetime | None:
+    return max((time for time in times if time), default=None)
 
 
 def _number(count: int) -> str:

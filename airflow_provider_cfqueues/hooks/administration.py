@@ -407,10 +407,10 @@ class AdministrationHook(CloudflareBaseHook):
             )
         elif consumer.dead_letter_queue is None:
             self.log.warning(
-                "Queue %s has no dead-letter queue: Cloudflare DELETES a message that was delivered %s times without "
-                "an ack (max_retries), or once more: its documentation says both. Set a dead-letter queue on its HTTP "
-                "pull consumer",
+                "Queue %s has no dead-letter queue: Cloudflare DELETES a message after %d or %d deliveries without an "
+                "ack (its documentation says both). Set a dead-letter queue on its HTTP pull consumer",
                 queue,
                 consumer.deliveries,
+                consumer.deliveries + 1,
             )
         return consumer

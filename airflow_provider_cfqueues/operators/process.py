@@ -187,8 +187,8 @@ class QueueProcessOperator(QueueOperator):
         except BaseException as error:  # a time-out, too
             self._push_report(context, report)
             if isinstance(error, CloudflareQueuesError) and report.unconfirmed.count:
-                more = "" if isinstance(error, ProcessingFailedError) else report.summary()
-                error.add(more, details=report.unconfirmed.named)
+                summary = "" if isinstance(error, ProcessingFailedError) else report.summary()
+                error.add(". ".join(filter(None, [summary, report.unconfirmed.when])), details=report.unconfirmed.named)
             raise
         finally:
             log_report(self.log, report, options)
@@ -314,7 +314,9 @@ class QueueProcessOperator(QueueOperator):
             msg = report.verdict("" if share == 1 else f" (fail_on allows {allowed})")
         else:
             return
-        raise ProcessingFailedError(msg, failures=report.failures, conn_id=self.cloudflare_conn_id, queue=queue)
+        error = ProcessingFailedError(msg, failures=report.failures, conn_id=self.cloudflare_conn_id, queue=queue)
+        error.add(remedy=report.remedy())
+        raise error
 
 
 def _has_signature(handler: Callable[..., Any]) -> bool:

@@ -176,9 +176,19 @@ class QueueRedriveOperator(QueueOperator):
             msg = f"{bad} of {report.moved + bad} messages to move cannot be moved or are not confirmed"
         else:
             return
+        if report.sent_not_acked:
+            msg += (
+                f". {report.sent_not_acked} of them were sent to the target, but not acked here: another redrive sends "
+                "them again"
+            )
         reasons = [f"{item['message_id']}: {item['reason']}" for item in report.listed]
         details = " ".join(filter(None, ["; ".join(reasons), report.unconfirmed.named]))
-        raise ProcessingFailedError(msg, details=details, conn_id=self.cloudflare_conn_id, queue=queue)
+        error = ProcessingFailedError(msg, details=details, conn_id=self.cloudflare_conn_id, queue=queue)
+        error.add(
+            remedy="Fix the cause, then run the task again: messages that are not moved come again after "
+            "unmatched_delay_seconds, messages that are not confirmed when their leases end."
+        )
+        raise error
 
 
 def _is_template(match: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 
 import pytest
 
@@ -112,7 +113,7 @@ def test_a_redrive_names_what_is_not_confirmed(cf, send, logged):
         task_id="r", queue_name="orders", target_queue_name="failed", idle_timeout=0, fail_on="any"
     )
     with pytest.raises(
-        ProcessingFailedError, match=r"2 of 2 messages .* not confirmed .*run the task again.*: [0-9a-f, ]{66}"
+        ProcessingFailedError, match=r"not confirmed\. 2 of them were sent to the target, .* \(.*run the task again.*: [0-9a-f, ]{66}"
     ):
         operator.execute({})
     assert "Queue orders: 2 messages are not confirmed: the API counted fewer leases than it was sent" in logged()
@@ -145,6 +146,61 @@ def test_reasons_that_are_all_different_do_not_fill_the_log(send, process, logge
     process(handle, fail_on="none", dead_letter_queue="failed")
     assert 100 <= logged().count(" is moved to 'failed': unknown customer ") < 110
     assert re.search(r"9\d more like message \w+ \(the last one is moved to 'failed': unknown customer ", logged())
+
+
+def test_a_message_that_fails_again_and_again_is_counted_once_and_is_not_one_of_the_others(send, process, logged):
+    send("a", "b", "c")
+    process(fail, fail_on="none", delay_seconds=0, max_messages=6)
+    (line,) = [line for line in logged().splitlines() if "more like message" in line]
+    first = re.search(r"2 more like message (\w+) ", line)[1]
+    listed = re.search(r"out of stock: \w\): ([\w, ]+)", line)[1].split(", ")
+    assert (len(listed), len(set(listed)), first in listed) == (2, 2, False)
+    assert f"Message {first} again (delivery 2 of at most 4) is retried in 0 s: RuntimeError: out of stock" in logged()
+
+
+def test_the_remedy_is_about_what_became_of_the_messages_that_failed(send, process, cf):
+    send(*["x"] * 8)
+
+    def reject(message):
+        raise Reject("no quantity")
+
+    with pytest.raises(ProcessingFailedError, match=r"8 messages are in the dead-letter queue: redrive them") as caught:
+        process(reject, dead_letter_queue="failed")
+    assert "delay" not in str(caught.value)
+    send(*["x"] * 3)
+    with pytest.raises(ProcessingFailedError, match=r"Fix the cause\. 3 messages come again after their delay\.") as caught:
+        process(fail)
+    assert "dead-letter" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "says"),
+    [
+        (None, "2 messages handled: 2 are acked"),
+        (Retry(7), "2 messages handled: 2 are delivered again after a delay"),
+        (Reject("no"), "2 of 2 messages failed: 2 are copied to the dead-letter queue"),
+    ],
+    ids=["ack", "retry", "reject"],
+)
+def test_the_last_line_says_how_the_run_went(send, process, logged, outcome, says):
+    send("a", "b")
+    process(lambda message: outcome, fail_on="none", dead_letter_queue="failed")
+    assert says in logged().strip().splitlines()[-1]
+
+
+def test_the_last_line_of_a_run_without_messages_says_so(send, process, logged):
+    process(print)
+    assert "The queue gave no messages" in logged().strip().splitlines()[-1]
+
+
+def test_a_message_whose_turn_came_too_late_is_delivered_again(send, process, logged):
+    send("a", "b")
+    process(lambda message: time.sleep(1.05), visibility_timeout=1, fail_on="none", max_messages=2)
+    log = logged()
+    again = "(delivery 1 of at most 4) was not handled: its lease ended before its turn; it is delivered again"
+    assert again in log
+    assert "1 message needed longer than its lease" in log
+    assert "1 is not handled before the lease ended, and delivered again" in log.strip().splitlines()[-1]
 
 
 def test_failures_in_different_places_are_different(send, process, logged):

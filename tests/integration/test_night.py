@@ -11,7 +11,7 @@ import tenacity
 from airflow_provider_cfqueues.client.queue_calls import list_queues
 from airflow_provider_cfqueues.client.repeating import RepeatPolicy, Told, Tries
 from airflow_provider_cfqueues.client.settings import parse_settings
-from airflow_provider_cfqueues.exceptions import AlreadyExistsError, NotFoundError, TransportError
+from airflow_provider_cfqueues.exceptions import AlreadyExistsError, NotFoundError, ServerError, TransportError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import (
     QueueAckOperator,
@@ -83,6 +83,24 @@ def test_the_table_of_a_run_without_messages_has_no_shortest_lease_and_no_rate_o
     CloudflareQueuesHook().send(cf.queues["my-queue"], ["a"])
     process().execute({})
     assert re.search("shortest lease left +100% of 300 s", logged())
+
+
+def test_an_api_that_settles_nothing_is_named_by_its_status_and_the_error_says_when_to_run_again(cf, logged):
+    CloudflareQueuesHook().send(cf.queues["my-queue"], [{"n": n} for n in range(60)])
+    cf.add_fault("ack", status=503, headers={"retry-after": "3600"}, delay_ms=500, times=9)
+    with pytest.raises(ServerError, match="Could not settle leases: HTTP 503, and the answer was empty") as caught:
+        process(settle_interval=0).execute({})
+    assert re.search(r"not confirmed\. Their leases last until [\d:]{8} UTC: a run before then", str(caught.value))
+    assert re.search(r"handled +\d+ in 0\.[0-3] s", logged())  # without the wait for the API
+
+
+@pytest.mark.usefixtures("jumping_time")
+def test_the_time_that_is_left_is_not_told_while_the_api_confirms_nothing(cf, logged):
+    CloudflareQueuesHook().send(cf.queues["my-queue"], [{"n": n} for n in range(60)])
+    cf.add_fault("ack", status=503, times=9)
+    process().execute({})
+    assert re.search(r"Handled 60 messages \(6/s\), .*; the API has not confirmed 60 of them yet", logged())
+    assert " s left" not in logged()
 
 
 def test_an_emulator_that_nobody_started_is_not_waited_for_a_minute():

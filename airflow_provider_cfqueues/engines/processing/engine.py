@@ -344,6 +344,7 @@ class Engine:
         message = handled.message
         if handled.outcome is not None:
             self.report.add(handled, self._options)
+            self.report.active_seconds = self._clock() - self._began
             if self._journal is not None:
                 (self._journal.note if settlement.kind is Kind.ACKED else self._journal.forget)(message)
         if settlement.reason or settlement.note:
@@ -356,8 +357,9 @@ class Engine:
         else:
             self._settler.stage(settlement)
 
-    def _on_settled(self, count: int) -> None:
-        self.report.active_seconds = self._clock() - self._began
+    def _on_settled(self, count: int, is_confirmed: bool) -> None:
+        if is_confirmed:
+            self.report.active_seconds = self._clock() - self._began
         self._window.close(count)
         self._condition.notify()
 

@@ -19,12 +19,19 @@ OURS = str(Path(airflow_provider_cfqueues.__file__).parent)
 
 @dataclass
 class Repeats:
-    """Messages that failed like an earlier one, and are not in the log yet."""
+    """
+    Messages that failed like an earlier one, and are not in the log yet.
+
+    :param first: ID of that earlier one.
+    :param others: IDs of messages that failed like it, in order; each once, however often it was delivered.
+    :param last: what the log says of the last of them.
+    :param first_again: what the log says of the earlier one, if it failed in the same way once more.
+    """
 
     first: str
-    count: int = 0
-    message_ids: list[str] = field(default_factory=list)
+    others: dict[str, None] = field(default_factory=dict)
     last: str = ""
+    first_again: str = ""
 
 
 class FailureLog:
@@ -57,13 +64,14 @@ class FailureLog:
         kind = (settlement.kind, settlement.note, settlement.reason if place is None else (type(error), place))
         if kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
             kind = (settlement.kind, "", "")
-        text = f"is {self._fate(settlement)}: {why}"
+        text = self._text(settlement, why)
         repeats = self._kinds.get(kind)
         if repeats is not None:
-            repeats.count += 1
-            repeats.last = text
-            if len(repeats.message_ids) < MAX_LISTED:
-                repeats.message_ids.append(message.id)
+            if message.id == repeats.first:
+                repeats.first_again = f"({self._delivery(message.attempts)}) {text}"
+            else:
+                repeats.others[message.id] = None
+                repeats.last = text
             return
         self._kinds[kind] = Repeats(message.id)
         log = self._log.error if settlement.kind is Kind.UNCONFIRMED else self._log.warning
@@ -81,17 +89,25 @@ class FailureLog:
     def tell(self) -> None:
         """Log the failures that were only counted so far: one line for each kind."""
         for kind, repeats in self._kinds.items():
-            if repeats.count:
-                more = repeats.count - len(repeats.message_ids)
+            if repeats.first_again:
+                self._log.warning("Message %s again %s", repeats.first, repeats.first_again)
+            if repeats.others:
+                listed = list(repeats.others)[:MAX_LISTED]
+                more = len(repeats.others) - len(listed)
                 self._log.warning(
                     "%d more like message %s (the last one %s): %s%s",
-                    repeats.count,
+                    len(repeats.others),
                     repeats.first,
                     repeats.last,
-                    ", ".join(repeats.message_ids),
+                    ", ".join(listed),
                     f" and {more} more" if more else "",
                 )
-                self._kinds[kind] = Repeats(repeats.first)
+            self._kinds[kind] = Repeats(repeats.first)
+
+    def _text(self, settlement: Settlement, why: str) -> str:
+        if settlement.kind is Kind.EXPIRED:
+            return f"was not handled: {why}{'' if settlement.note else '; it is delivered again'}"
+        return f"is {self._fate(settlement)}: {why}"
 
     def _fate(self, settlement: Settlement) -> str:
         """Return where a message goes, and when."""

@@ -37,16 +37,17 @@ async def tell_while_running(log: Any, engine: Engine, metrics: Metrics) -> Asyn
 
 
 async def _tell_progress(log: Any, engine: Engine, metrics: Metrics) -> None:
-    report, before = engine.report, 0
+    report, handled, pulled, settled = engine.report, 0, 0, 0
     while True:
         await asyncio.sleep(INTERVAL_SECONDS)
         metrics.send(report)
         engine.failures.tell()
-        rate = (report.handled - before) / INTERVAL_SECONDS
-        before = report.handled
-        left = f", about {report.backlog / rate:.0f} s left" if report.backlog and rate else ""
+        rate = (report.handled - handled) / INTERVAL_SECONDS
+        settles, is_fresh = report.settled > settled, report.pulled > pulled
+        handled, pulled, settled = report.handled, report.pulled, report.settled
+        left = f", about {report.backlog / rate:.0f} s left" if report.backlog and rate and settles and is_fresh else ""
         backlog = "unknown" if report.backlog is None else report.backlog
-        if not rate and (unsettled := engine.count_unsettled()):
+        if not settles and (unsettled := engine.count_unsettled()):
             left = f"; the API has not confirmed {unsettled} of them yet"
         log.info(
             "Handled %s (%.0f/s), %d failed; backlog: %s%s",
@@ -82,8 +83,11 @@ def log_report(log: Any, report: Report, options: Options) -> None:
     }
     if report.handled:
         left = f"{max(0, report.closest):.0%} of {options.visibility_timeout:g} s"
-        rows["shortest lease left"] = f"{left}; {counted(report.late, 'message')} outran it" if report.late else left
+        whose = "its" if report.late == 1 else "their"
+        late = f"; {counted(report.late, 'message')} needed longer than {whose} lease" if report.late else ""
+        rows["shortest lease left"] = f"{left}{late}"
     width = max(map(len, rows))
     log.info(
         "What became of the messages:\n%s", "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
     )
+    log.info("%s", report.conclusion())

@@ -20,6 +20,17 @@ MAX_REASON_SHOWN = 200
 MAX_RESULT_SIZE = 64_000
 """Of one result of a handler as JSON: an XCom is a value of Airflow's database."""
 
+FATES = {
+    Kind.ACKED: "acked",
+    Kind.ACKED_FROM_JOURNAL: "acked from the journal",
+    Kind.REJECTED: "copied to the dead-letter queue",
+    Kind.RENEWED: "sent to the queue again",
+    Kind.RETRIED: "delivered again after a delay",
+    Kind.EXPIRED: "not handled before the lease ended, and delivered again",
+    Kind.UNCONFIRMED: "not confirmed, and delivered again if not settled",
+}
+"""What became of messages, for a person."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -46,13 +57,14 @@ class Report:
     :param in_doubt: messages that did not fail, but whose settlement the API did not confirm.
     :param exhausted: messages after what may have been their last delivery, which Cloudflare takes away; they count as
         retried, expired or unconfirmed too.
-    :param late: messages whose handler outran the lease (they count as acked or retried too).
-    :param closest: the smallest share of a lease that was left when its message was done; below 0 it outran.
+    :param late: messages whose handler needed longer than the lease (they count as acked or retried too).
+    :param closest: the smallest share of a lease that was left when its message was done; below 0 it had ended.
     :param attempts: how many messages came at which delivery.
     :param results: the first results that handlers returned.
     :param failures: the first messages that failed, with reason.
     :param seconds: how long the run took.
-    :param active_seconds: from its start until the last message was settled: without the wait in an empty queue.
+    :param active_seconds: from its start until the last message was handled, or its settlement confirmed: without the
+        wait in an empty queue, or for an API that confirms nothing.
     """
 
     pulled: int = 0
@@ -75,6 +87,11 @@ class Report:
     def rate(self) -> float:
         """Messages handled per second, without the wait in an empty queue."""
         return self.handled / self.active_seconds if self.active_seconds else 0.0
+
+    @property
+    def settled(self) -> int:
+        """Messages that are no longer open, and whose settlement the API confirmed."""
+        return sum(self.fates.values()) - self.fates[Kind.UNCONFIRMED]
 
     def add(self, handled: Handled, options: Options) -> None:
         """
@@ -113,6 +130,28 @@ class Report:
         words |= {Kind.RETRIED: "given back", Kind.ACKED_FROM_JOURNAL: "acked from the journal"}
         words[Kind.UNCONFIRMED] = "not confirmed"
         return ", ".join([*parts, *(f"{self.fates[kind]} {word}" for kind, word in words.items() if self.fates[kind])])
+
+    def conclusion(self) -> str:
+        """Return how the run went, in a sentence for a person who reads nothing else."""
+        if not self.fates:
+            return "The queue gave no messages"
+        handled = counted(self.handled, "message")
+        head = f"{self.failed:,} of {handled} failed" if self.failed else f"{handled[0].upper()}{handled[1:]} handled"
+        fates = [f"{count:,} {_are(count)} {word}" for kind, word in FATES.items() if (count := self.fates[kind])]
+        if self.exhausted:
+            fates.append(f"{self.exhausted:,} may have had no delivery left")
+        return f"{head}: {', '.join(fates)}"
+
+    def remedy(self) -> str:
+        """Return what to do about messages that are not done, by what became of them."""
+        leased = self.fates[Kind.UNCONFIRMED] + self.fates[Kind.EXPIRED]
+        parts = {
+            "come again after their delay": self.fates[Kind.RETRIED],
+            "come again when their leases end, if they are not settled": leased,
+            "are in the dead-letter queue: redrive them": self.fates[Kind.REJECTED],
+        }
+        told = [f"{counted(count, 'message')} {what}" for what, count in parts.items() if count]
+        return ". ".join(["Fix the cause", *told]) + "."
 
     def verdict(self, limit: str) -> str:
         """
@@ -155,6 +194,10 @@ class Report:
             "attempts": {str(attempts): count for attempts, count in sorted(self.attempts.items())},
             "results": self.results,
         }
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _storable(result: Any) -> Any:

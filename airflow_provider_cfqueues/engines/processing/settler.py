@@ -25,7 +25,7 @@ class Settler:
     :param situation: decides again what becomes of a message whose copy is not accepted.
     :param interval: the longest that a settlement waits, in seconds.
     :param report: counts what was confirmed and what was not.
-    :param on_settled: called with the number of messages that are no longer open.
+    :param on_settled: called with the number of messages that are no longer open, and whether the API confirmed any.
     :param on_error: called with the failure of a request that failed for good.
     :param now: tells the time that leases are compared with.
     :param rest: waits so many seconds; returns False once the task is killed.
@@ -40,7 +40,7 @@ class Settler:
         *,
         interval: float,
         report: Report,
-        on_settled: Callable[[int], None],
+        on_settled: Callable[[int, bool], None],
         on_error: Callable[[Exception], None],
         now: Callable[[], datetime],
         rest: Callable[[float], Awaitable[bool]],
@@ -120,7 +120,7 @@ class Settler:
             for settlement, confirmed in settling.settled:
                 if confirmed and self._on_confirmed is not None:
                     self._on_confirmed(settlement.message)
-            self._on_settled(len(batch))
+            self._on_settled(len(batch), any(confirmed for _, confirmed in settling.settled))
             self._report.unconfirmed.note(self._log, self._queue.name, settling.unconfirmed(why_open))
 
     def _ended(self, request: asyncio.Task[None]) -> None:

@@ -61,6 +61,7 @@ class RedriveReport:
     :param fates: how many of them ended how, each in exactly one way of
         :class:`~airflow_provider_cfqueues.engines.settlement.Kind`: acked ones were moved.
     :param unconfirmed: names those that the API did not confirm.
+    :param sent_not_acked: how many of the unconfirmed ones the target has: a further redrive sends them again.
     :param unmatched: how many ``match`` did not want.
     :param unmovable: how many could not be moved unaltered, were refused, or failed in ``match``.
     :param listed: the first hundred of these, each with ``message_id`` and ``reason``.
@@ -71,6 +72,7 @@ class RedriveReport:
     pulled: int = 0
     fates: Counter[Kind] = field(default_factory=Counter)
     unconfirmed: Unconfirmed = field(default_factory=Unconfirmed)
+    sent_not_acked: int = 0
     unmatched: int = 0
     unmovable: int = 0
     listed: list[dict[str, str]] = field(default_factory=list)
@@ -104,6 +106,7 @@ class RedriveReport:
             "pulled": self.pulled,
             **{name: self.fates[kind] for name, kind in FATES.items()},
             **self.unconfirmed.to_xcom(),
+            "sent_not_acked": self.sent_not_acked,
             "unmatched": self.unmatched,
             "unmovable": self.unmovable,
             "seconds": round(self.seconds, 3),

@@ -205,6 +205,8 @@ class Redrive:
             return None
 
     def _fail(self, error: Exception) -> None:
+        if isinstance(error, CloudflareQueuesError):
+            error.progress = None  # of one request; the report counts what is open
         if self.error is None:
             self.error = error
             self._log.error("Redriving stops: %s", error)
@@ -268,6 +270,7 @@ class Redrive:
             self._fail(error)
         counts = settling.counts()
         self.report.fates += counts
+        self.report.sent_not_acked += settling.count_unconfirmed(Happened.HANDLED)
         self.report.unconfirmed.note(self._log, self._source.name, settling.unconfirmed(why_open))
         for name in ("moved", "renewed", "expired"):
             count(name, counts[FATES[name]], queue=self._source_id)

@@ -19,6 +19,7 @@ from command_line import columns, in_queue, messages, send
 from airflow_provider_cfqueues.__main__ import parser
 from airflow_provider_cfqueues.cli.definition import COMMANDS
 from airflow_provider_cfqueues.emulator import Emulator
+from airflow_provider_cfqueues.exceptions import AuthenticationError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 PAGE = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
@@ -179,11 +180,39 @@ def test_redrive_tells_of_each_end_of_a_message(cf, run):
     assert pull["body"]["visibility_timeout_ms"] == 900_000
 
 
+def test_redrive_says_what_is_in_the_target_although_it_is_not_acked(cf, run):
+    send(cf, *"abcde", queue="orders-failed")
+    error = {"code": 10000, "message": "Authentication error"}
+    cf.add_fault("ack", status=401, body={"success": False, "errors": [error]})
+    code, out, err = run("redrive", "orders-failed", "orders", "--idle-timeout", "0")
+    assert (code, in_queue(cf)) == (1, {"ready": 5})
+    first, *ids = out.splitlines()
+    assert first == (
+        "Moved no messages of orders-failed to orders, "
+        "5 sent to orders, but not acked here: a further redrive sends them again"
+    )
+    assert len(ids) == 5
+    assert err.splitlines()[-1].startswith("error: Could not settle leases: Authentication error (")
+    assert err.splitlines()[-1].endswith(AuthenticationError.remedy)
+
+
 def test_ping_says_what_works(cf, run):
     code, out, _ = run("ping", "--json")
     checks = {check["check"]: check["ok"] for check in json.loads(out)}
     assert (code, set(checks.values())) == (0, {True})
     assert list(checks) == ["connection", "credentials, list", "metrics", "pull consumer", "pull, settle, send"]
+
+
+def test_ping_warns_of_a_queue_whose_messages_are_deleted_and_does_not_fail(cf, run):
+    code, out, _ = run("ping", "orders")
+    (warning,) = [line for line in out.splitlines() if columns(line)[0] == "WARN"]
+    assert code == 0
+    assert "no dead-letter queue: messages are deleted after their last delivery" in warning
+    assert [check["check"] for check in json.loads(run("ping", "orders", "--json")[1]) if check["warning"]] == [
+        "pull consumer"
+    ]
+    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], dead_letter_queue="orders-failed")
+    assert "WARN" not in run("ping", "orders")[1]
 
 
 def test_ping_says_what_is_missing(cf, run):
@@ -228,6 +257,14 @@ def test_an_error_is_one_line_on_stderr(cf, run, monkeypatch, arguments, code, s
     (line,) = [line for line in err.splitlines() if "GET /" not in line and "POST /" not in line]
     assert line.startswith("error: ")
     assert says in line
+
+
+def test_an_extra_that_is_not_installed_is_one_line_that_names_it(cf, run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jsonpath_ng.ext", None)
+    code, out, err = run("redrive", "orders-failed", "orders", "--match", "jsonpath:$.a")
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1].startswith("error: --match 'jsonpath:$.a' needs a library: pip install ")
+    assert "Traceback" not in err
 
 
 def test_the_definitions_load_nothing():
