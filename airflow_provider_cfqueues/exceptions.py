@@ -273,8 +273,8 @@ class NotFoundError(ApiError):
     """The queue, its consumer or the account does not exist (HTTP 404, codes 7003, 10104, 10105, 11000, 11006)."""
 
     remedy = (
-        "Check the argument that names this queue (queue_id, queue_name, dead_letter_queue or target_queue_name), and the "
-        "account ID of the connection; for code 7003 also that its 'host', if it has one, ends in /client/v4."
+        "Check the argument that names this queue (queue_id, queue_name, dead_letter_queue, …), and the account ID of "
+        "the connection; for code 7003 also that its 'host', if it has one, ends in /client/v4."
     )
 
 

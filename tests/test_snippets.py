@@ -41,7 +41,7 @@ IMPORTED = {
     "dead-letter-queues.md": ["operators.queues"],
     "trigger-runs.md": ["operators.queues"],
 }
-NOT_OURS = {"npx", "pip", "curl", "git", "jq", ".", "rm", "bash", "grep"}
+NOT_OURS = {"mkdir", "npx", "pip", "curl", "git", "jq", ".", "rm", "bash", "grep"}
 PULLED_IN_DAG = """
 from airflow_provider_cfqueues.operators.queues import QueueAckOperator, QueuePullOperator
 with DAG("snippet", schedule=None):
@@ -247,6 +247,7 @@ def test_the_test_of_the_production_dag_passes(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     assert passed_in(tmp_path, monkeypatch) == [
         "test_an_order_that_is_delivered_twice_is_stored_once",
+        "test_an_order_that_is_sent_twice_is_stored_once",
         "test_an_order_without_a_quantity_is_dead_lettered",
     ]
 

@@ -15,7 +15,6 @@ from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Queue
 
-
 ANSWERS = {True: "yes", False: "NO", None: "-"}
 
 

@@ -71,7 +71,9 @@ def _what_was_moved(facts: dict[str, Any], arguments: Namespace) -> str:
     ]
     if sent := facts["sent_not_acked"]:
         them = "it" if sent == 1 else "them"
-        parts.append(f"{number(sent)} sent to {arguments.target}, but not acked here: a further redrive sends {them} again")
+        parts.append(
+            f"{number(sent)} sent to {arguments.target}, but not acked here: a further redrive sends {them} again"
+        )
     if rest := facts["unconfirmed"] - sent:
         parts.append(f"{number(rest)} not confirmed")
     lines = [f"  {item['message_id']}: {item['reason']}" for item in facts["not_moved"]]

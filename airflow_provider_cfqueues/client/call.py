@@ -175,7 +175,10 @@ class Call(Generic[T]):
 
     def _error(self, answer: Answer, body: Mapping[str, Any], secret: str) -> errors.ApiError:
         facts = self._facts(answer, body)
-        said = "; ".join(facts["messages"]) or f"HTTP {answer.status}, and the answer was {_excerpt(answer.content, secret)}"
+        said = (
+            "; ".join(facts["messages"])
+            or f"HTTP {answer.status}, and the answer was {_excerpt(answer.content, secret)}"
+        )
         kind = _classify(answer.status, facts["codes"], is_envelope="success" in body)
         return kind(f"Could not {self.name}: {said}", **facts)
 

@@ -57,7 +57,11 @@ class Unconfirmed:
     def when(self) -> str:
         """Until when no other run can pull them, in a sentence; empty if that is not known."""
         until = self.leased_until
-        return f"Their leases last until {until:%H:%M:%S} UTC: a run before then does not pull them" if until else ""
+        return (
+            f"What is not confirmed is leased until {until:%H:%M:%S} UTC: a run before then does not pull it"
+            if until
+            else ""
+        )
 
     @property
     def named(self) -> str:

@@ -220,12 +220,15 @@ def test_a_dead_letter_queue_that_refuses_does_not_keep_what_had_no_turn_from_be
     assert copies(cf, "orders") == ["a"]
 
 
-def test_a_message_whose_lease_is_over_is_not_sent_again(cf, send, process):
+def test_a_message_whose_lease_is_over_is_not_sent_again(cf, send, process, logged):
     send("a")
     cf.add_fault("pull", delay_ms=50)
     report = process(do_nothing, visibility_timeout=0.001, max_messages=1)
     assert (report["handled"], fates(report)) == (0, {"expired": 1})
     assert [request for request in cf.requests() if request["path"].endswith("/batch")][1:] == []
+    why = "its lease ended before its turn; delivered once: Cloudflare DELETES it now, or after its next delivery"
+    assert f"was not handled: {why}" in logged()
+    assert "it is delivered again" not in logged()
 
 
 def test_a_message_whose_lease_is_over_is_kept_in_the_dead_letter_queue_of_the_task(cf, send, process):

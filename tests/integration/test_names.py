@@ -113,7 +113,8 @@ def test_a_redrive_names_what_is_not_confirmed(cf, send, logged):
         task_id="r", queue_name="orders", target_queue_name="failed", idle_timeout=0, fail_on="any"
     )
     with pytest.raises(
-        ProcessingFailedError, match=r"not confirmed\. 2 of them were sent to the target, .* \(.*run the task again.*: [0-9a-f, ]{66}"
+        ProcessingFailedError,
+        match=r"not confirmed\. 2 of them were sent to the target, .* \(.*run the task again.*: [0-9a-f, ]{66}",
     ):
         operator.execute({})
     assert "Queue orders: 2 messages are not confirmed: the API counted fewer leases than it was sent" in logged()
@@ -168,7 +169,9 @@ def test_the_remedy_is_about_what_became_of_the_messages_that_failed(send, proce
         process(reject, dead_letter_queue="failed")
     assert "delay" not in str(caught.value)
     send(*["x"] * 3)
-    with pytest.raises(ProcessingFailedError, match=r"Fix the cause\. 3 messages come again after their delay\.") as caught:
+    with pytest.raises(
+        ProcessingFailedError, match=r"Fix the cause\. 3 messages come again after their delay\."
+    ) as caught:
         process(fail)
     assert "dead-letter" not in str(caught.value)
 
@@ -190,7 +193,7 @@ def test_the_last_line_says_how_the_run_went(send, process, logged, outcome, say
 
 def test_the_last_line_of_a_run_without_messages_says_so(send, process, logged):
     process(print)
-    assert "The queue gave no messages" in logged().strip().splitlines()[-1]
+    assert "No message was pulled" in logged().strip().splitlines()[-1]
 
 
 def test_a_message_whose_turn_came_too_late_is_delivered_again(send, process, logged):

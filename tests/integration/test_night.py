@@ -90,7 +90,9 @@ def test_an_api_that_settles_nothing_is_named_by_its_status_and_the_error_says_w
     cf.add_fault("ack", status=503, headers={"retry-after": "3600"}, delay_ms=500, times=9)
     with pytest.raises(ServerError, match="Could not settle leases: HTTP 503, and the answer was empty") as caught:
         process(settle_interval=0).execute({})
-    assert re.search(r"not confirmed\. Their leases last until [\d:]{8} UTC: a run before then", str(caught.value))
+    assert re.search(
+        r"not confirmed is leased until [\d:]{8} UTC: a run before then does not pull it", str(caught.value)
+    )
     assert re.search(r"handled +\d+ in 0\.[0-3] s", logged())  # without the wait for the API
 
 

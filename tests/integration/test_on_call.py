@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,32 @@ def test_a_task_that_runs_out_of_time_says_where_its_handlers_hang(cf, queue, lo
     run(operator)
     release.set()
     assert_quoted(11, logged(), names=("messages\n", "orders.py"))
+
+
+def test_a_green_run_with_failures_says_how_many_failed(cf, queue, logged):
+    def ship(message):
+        return message.body["price"] if message.body["n"] % 4 == 0 else None
+
+    CloudflareQueuesHook().send(queue, [{"n": n} for n in range(60)])
+    process(ship).execute({})
+    assert_quoted(12, logged())
+
+
+def test_a_wrong_name_of_a_dead_letter_queue_is_named(cf):
+    cf.create_queue("orders-failed")
+    assert_quoted(13, run(process(fail, dead_letter_queue="order-failed")))
+
+
+def test_an_api_that_settles_nothing_is_named(cf, queue, logged):
+    cf.send(queue, {"order": 1})
+    cf.send(queue, {"order": 2})
+    cf.add_fault("ack", status=503, headers={"retry-after": "3600"}, times=9)
+    run(process(lambda message: None))
+    assert_quoted(14, logged(), names=("orders",))
+
+
+def test_leases_that_are_too_short_are_named(cf, queue, logged):
+    for order in range(3):
+        cf.send(queue, {"order": order})
+    process(lambda message: time.sleep(1.05), visibility_timeout=1, concurrency=2, max_messages=3).execute({})
+    assert_quoted(15, logged())

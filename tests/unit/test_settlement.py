@@ -138,7 +138,7 @@ def test_a_bug_while_settling_is_reported_and_its_messages_count_as_unconfirmed(
             Situation(consumer=None, can_dead_letter=False),
             interval=1,
             report=report,
-            on_settled=settled.append,
+            on_settled=lambda *settling: settled.append(settling),
             on_error=errors.append,
             now=lambda: datetime.now(timezone.utc),
             rest=None,
@@ -152,5 +152,5 @@ def test_a_bug_while_settling_is_reported_and_its_messages_count_as_unconfirmed(
         return report, settled, errors
 
     report, settled, errors = asyncio.run(settle())
-    assert (report.fates, settled) == ({Kind.UNCONFIRMED: 1}, [1])
+    assert (report.fates, settled) == ({Kind.UNCONFIRMED: 1}, [(1, False)])
     assert [str(error) for error in errors] == ["a bug"]

@@ -30,6 +30,18 @@ FATES = {
     Kind.UNCONFIRMED: "not confirmed, and delivered again if not settled",
 }
 """What became of messages, for a person."""
+REMEDIES = {
+    Kind.RETRIED: ("1 message comes again after its delay.", "{:,} messages come again after their delay."),
+    Kind.UNCONFIRMED: (
+        "1 message is not confirmed: it comes again when its lease ends, if it is not settled.",
+        "{:,} messages are not confirmed: they come again when their leases end, if they are not settled.",
+    ),
+    Kind.REJECTED: (
+        "1 message is in the dead-letter queue: redrive it.",
+        "{:,} messages are in the dead-letter queue: redrive them.",
+    ),
+}
+"""What to do about messages that are not done: for one, and for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +146,7 @@ class Report:
     def conclusion(self) -> str:
         """Return how the run went, in a sentence for a person who reads nothing else."""
         if not self.fates:
-            return "The queue gave no messages"
+            return "No message was pulled"
         handled = counted(self.handled, "message")
         head = f"{self.failed:,} of {handled} failed" if self.failed else f"{handled[0].upper()}{handled[1:]} handled"
         fates = [f"{count:,} {_are(count)} {word}" for kind, word in FATES.items() if (count := self.fates[kind])]
@@ -144,14 +156,11 @@ class Report:
 
     def remedy(self) -> str:
         """Return what to do about messages that are not done, by what became of them."""
-        leased = self.fates[Kind.UNCONFIRMED] + self.fates[Kind.EXPIRED]
-        parts = {
-            "come again after their delay": self.fates[Kind.RETRIED],
-            "come again when their leases end, if they are not settled": leased,
-            "are in the dead-letter queue: redrive them": self.fates[Kind.REJECTED],
-        }
-        told = [f"{counted(count, 'message')} {what}" for what, count in parts.items() if count]
-        return ". ".join(["Fix the cause", *told]) + "."
+        told = (REMEDIES[kind][count > 1].format(count) for kind in REMEDIES if (count := self.fates[kind]))
+        parts = ["Fix the cause.", *told]
+        if self.exhausted:
+            parts.append(f"Of these, {self.exhausted:,} may have had no delivery left: Cloudflare takes them away.")
+        return " ".join(parts)
 
     def verdict(self, limit: str) -> str:
         """
