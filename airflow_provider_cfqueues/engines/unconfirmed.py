@@ -56,12 +56,9 @@ class Unconfirmed:
     @property
     def when(self) -> str:
         """Until when no other run can pull them, in a sentence; empty if that is not known."""
-        until = self.leased_until
-        return (
-            f"What is not confirmed is leased until {until:%H:%M:%S} UTC: a run before then does not pull it"
-            if until
-            else ""
-        )
+        if (until := self.leased_until) is None:
+            return ""
+        return f"What is not confirmed is leased until {until:%H:%M:%S} UTC: a run before then does not pull it"
 
     @property
     def named(self) -> str:

@@ -26,8 +26,7 @@ FATES = {
     Kind.REJECTED: "copied to the dead-letter queue",
     Kind.RENEWED: "sent to the queue again",
     Kind.RETRIED: "delivered again after a delay",
-    Kind.EXPIRED: "not handled before the lease ended, and delivered again",
-    Kind.UNCONFIRMED: "not confirmed, and delivered again if not settled",
+    Kind.UNCONFIRMED: "not confirmed (delivered again, unless settled after all)",
 }
 """What became of messages, for a person."""
 REMEDIES = {
@@ -150,6 +149,8 @@ class Report:
         handled = counted(self.handled, "message")
         head = f"{self.failed:,} of {handled} failed" if self.failed else f"{handled[0].upper()}{handled[1:]} handled"
         fates = [f"{count:,} {_are(count)} {word}" for kind, word in FATES.items() if (count := self.fates[kind])]
+        if expired := self.fates[Kind.EXPIRED]:
+            fates.append(f"{counted(expired, 'delivery', 'deliveries')} had no turn before the lease ended")
         if self.exhausted:
             fates.append(f"{self.exhausted:,} may have had no delivery left")
         return f"{head}: {', '.join(fates)}"
