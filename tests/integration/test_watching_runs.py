@@ -86,6 +86,20 @@ def test_with_dag_ids_a_message_is_acked_once_its_run_is_there(cf, queue, watch)
     assert run(scenario()) == 1
 
 
+def test_with_dag_ids_a_message_is_acked_after_a_minute_though_its_run_is_not_there(cf, queue, watch):
+    async def scenario():
+        triggerer, watcher, runs = watch(dag_ids=["ship"])
+        runs.is_away = True
+        cf.send(queue, 1)
+        await until(lambda: triggerer.events[watcher])
+        await asyncio.sleep(70)
+        left = leased_or_waiting(cf)
+        await triggerer.stop()
+        return left
+
+    assert run(scenario()) == []
+
+
 def test_a_watcher_that_is_removed_before_the_run_is_there_acks_nothing(cf, queue, watch, logged):
     async def scenario():
         triggerer, watcher, runs = watch(dag_ids=["ship"])
