@@ -3,4 +3,4 @@
 __version__ = "0.1.0"
 
 DEFAULT_CONNECTION = "cloudflare_default"
-"""The Airflow connection that is used unless another is named; here, where it costs no import."""
+"""The Airflow connection that is used if none is named. It stands here because this import costs nothing."""

@@ -26,15 +26,15 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """
-    Run a command; it ends by SystemExit.
+    Run a command. It always ends with a SystemExit.
 
-    :param arguments: those of the command line.
+    :param arguments: the arguments of the command line.
     """
-    given = parser().parse_args(arguments)
-    module, _, function = given.command.function.rpartition(".")
     try:
+        given = parser().parse_args(arguments)
+        module, _, function = given.command.function.rpartition(".")
         getattr(import_module(module), function)(given)
-    except KeyboardInterrupt:  # before the command itself could take it
+    except KeyboardInterrupt:  # before the command handles it itself
         print("error: interrupted", file=sys.stderr)
         sys.exit(130)
 

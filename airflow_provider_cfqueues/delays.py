@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 class DelayRule(Protocol):
     """
-    Decides per message how long it waits.
+    Decides for each message how long it waits.
 
-    A method, not a callable: Airflow calls what it finds callable in a template field. Make it a dataclass, or give it
-    a ``repr`` without an address: Airflow takes a DAG whose arguments look different for a new version of it.
+    A rule must not be callable: Airflow would call it in a template field. Make it a dataclass, or give it a ``repr``
+    without a memory address: Airflow makes a new version of a DAG whenever the text of its arguments changes.
     """
 
     def seconds(self, message: Lease | Message) -> float:
@@ -34,7 +34,8 @@ class ExponentialDelay:
     :param initial_seconds: the delay after the first delivery.
     :param factor: how much it grows with each further delivery.
     :param max_seconds: the longest delay, at most 86,400.
-    :param jitter: share, 0 to 1, by which it is shortened at random, so that messages do not return all at once.
+    :param jitter: by which share, 0 to 1, a delay is shortened at random at most, so that messages do not all come
+        again at once: with 0.2, a delay of 30 s is 24 to 30 s.
     """
 
     initial_seconds: float = 30

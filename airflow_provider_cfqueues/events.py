@@ -12,7 +12,7 @@ from airflow_provider_cfqueues.arguments import parse_count
 @dataclass(frozen=True, kw_only=True)
 class EventMessages:
     """
-    The messages of all events that started a run, resolved when a task runs: an argument for any templated field.
+    The messages of all events that started a run. Give it to any templated field; the task gets the messages.
 
     :param queue_id: only those of watchers with this ``queue_id``; None = all.
     :param queue_name: only those of watchers with this ``queue_name``; None = all.
@@ -50,7 +50,7 @@ def event_leases(*, queue_id: str | None = None, queue_name: str | None = None) 
     They come as messages, so that a settling operator knows when their leases end and how often they were delivered.
 
     :param queue_id: only those of watchers with this ``queue_id``, where a DAG waits for several queues.
-    :param queue_name: likewise with this ``queue_name``.
+    :param queue_name: only those of watchers with this ``queue_name``.
     """
     return EventMessages(queue_id=queue_id, queue_name=queue_name)
 
@@ -62,7 +62,7 @@ def event_messages(*, queue_id: str | None = None, queue_name: str | None = None
     Each is what :class:`~airflow_provider_cfqueues.operators.queues.QueuePullOperator` returns for a message.
 
     :param queue_id: only those of watchers with this ``queue_id``, where a DAG waits for several queues.
-    :param queue_name: likewise with this ``queue_name``.
+    :param queue_name: only those of watchers with this ``queue_name``.
     """
     return event_leases(queue_id=queue_id, queue_name=queue_name)
 
@@ -83,7 +83,7 @@ def event_batches(
 
     :param size: messages per list, at the most.
     :param queue_id: only those of watchers with this ``queue_id``, where a DAG waits for several queues.
-    :param queue_name: likewise with this ``queue_name``.
+    :param queue_name: only those of watchers with this ``queue_name``.
     :param task_id: ID of the task.
     :raises ValueError: the size is not a whole number above 0.
     """

@@ -1,5 +1,5 @@
 """
-What can go wrong, one class per decision that a caller can take.
+The errors of this provider: one class for each decision that a caller can make.
 
 Every class has a ``remedy``: it ends each message, and ``docs/errors.md`` is made from it.
 """
@@ -46,7 +46,7 @@ class Progress:
     :param kind: what the items are: ``leases`` (their IDs) or ``messages`` (their positions in the list sent).
     :param done: items that the API confirmed.
     :param unconfirmed: items of requests that the API answered without confirming them.
-    :param unknown: items of the failed request, where it may have been applied all the same.
+    :param unknown: items of the failed request, if it may have been applied all the same.
     :param not_done: items that were certainly not settled or sent.
     :param result: what the answered requests reported, merged (``AckResult`` or ``SendResult``).
     """
@@ -88,6 +88,7 @@ class CloudflareQueuesError(Exception):
     :param ray_id: the ``cf-ray`` header, which Cloudflare's support asks for.
     :param retry_after: seconds that the API asked to wait before the next try.
     :param progress: for a call of several requests: what is done, unknown and not done.
+    :param details: what may be long, such as the IDs of many messages; it comes after the remedy.
     """
 
     remedy: ClassVar[str] = "Read the messages of the API above."
@@ -98,7 +99,7 @@ class CloudflareQueuesError(Exception):
     maybe_applied: bool = False
     """Whether the API may have carried out the request although it failed."""
     queue_name: str | None = None
-    """Name of the queue, where ``queue`` is its ID and the hook has looked it up."""
+    """Name of the queue, if ``queue`` is its ID and the hook has looked it up."""
 
     def __init__(
         self,
@@ -114,6 +115,7 @@ class CloudflareQueuesError(Exception):
         ray_id: str | None = None,
         retry_after: float | None = None,
         progress: Progress | None = None,
+        details: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -127,19 +129,20 @@ class CloudflareQueuesError(Exception):
         self.ray_id = ray_id
         self.retry_after = retry_after
         self.progress = progress
+        self.details = details
 
     def __str__(self) -> str:
-        return self.brief() if self.progress is None else f"{self.brief()} {self.progress}"
+        return " ".join(str(part) for part in (self.brief(), printable(self.details), self.progress) if part)
 
     def brief(self) -> str:
-        """Return the text without ``progress``, which may list many items."""
+        """Return the text without ``details`` and ``progress``, which may list many items."""
         facts = f" ({', '.join(self._facts())})" if self._facts() else ""
         remedy = self.remedy.replace("QUEUE_NAME", self.queue_name) if self.queue_name else self.remedy
         return printable(f"{self.message.rstrip('.')}{facts}. {remedy}")
 
     def add(self, more: str = "", /, **facts: Any) -> None:
         """
-        Add what was not known where the error was made. Nothing else changes an error.
+        Add facts that were not known when the error was made. Nothing else changes an error.
 
         :param more: a further sentence about what failed.
         :param facts: attributes by name, such as ``conn_id`` or ``progress``.
@@ -154,7 +157,7 @@ class CloudflareQueuesError(Exception):
 
     def hide(self, secret: str) -> None:
         """
-        Take a secret out of all facts, in case that the answer echoed it.
+        Remove a secret from all facts: the answer of the API may have repeated it.
 
         :param secret: the secret.
         """
@@ -169,9 +172,9 @@ class CloudflareQueuesError(Exception):
     @staticmethod
     def from_dict(plain: Mapping[str, Any]) -> CloudflareQueuesError:
         """
-        Return the error that :meth:`to_dict` wrote down: its class and facts, ``progress.result`` as a mapping.
+        Return the error that :meth:`to_dict` stored: its class and facts, with ``progress.result`` as a mapping.
 
-        :param plain: what it wrote; a class that this version does not know becomes the root class.
+        :param plain: what it returned. A class that this version does not know becomes the root class.
         """
         found = globals().get(plain["class"])
         kind = found if isinstance(found, type) and issubclass(found, CloudflareQueuesError) else CloudflareQueuesError
@@ -260,8 +263,8 @@ class PermissionDeniedError(ApiError):
     """The credentials are valid, but may not do this (HTTP 403)."""
 
     remedy = (
-        "Give the API token 'Queues Write' or 'Workers Scripts Write' on this account ('Queues Read' is enough for "
-        "listing and metrics), and check that the account ID is the token's account."
+        "Give the API token 'Queues Write' or 'Workers Scripts Write' on this account. ('Queues Read' is enough for "
+        "listing and metrics.) Check that the account ID is the token's account."
     )
     worth_another_try = False
 
@@ -384,8 +387,8 @@ class ProcessingFailedError(CloudflareQueuesError):
     """
 
     remedy = (
-        "Fix the cause. Messages that failed come again after their delay, so run the task again. Rejected messages "
-        "are in the dead-letter queue: redrive them."
+        "Fix the cause, then run the task again: messages that failed come again after their delay, messages that are "
+        "not confirmed when their leases end. Rejected messages are in the dead-letter queue: redrive them."
     )
 
     def __init__(self, message: str, *, failures: Sequence[Any] = (), **facts: Any) -> None:

@@ -92,9 +92,9 @@ class Matcher:
 
 def check_match(match: Match) -> None:
     """
-    Check what can be checked without loading the function: for the constructor, so that a DAG with a typo is none.
+    Check a ``match`` without loading its functions: in the constructor, so that a typo is an import error of the DAG.
 
-    The syntax of a JSONPath is checked where its library is installed.
+    The syntax of a JSONPath is checked if its library is installed.
 
     :param match: the conditions.
     :raises TypeError: a condition is not text.
@@ -104,7 +104,7 @@ def check_match(match: Match) -> None:
         if condition.kind == "jsonpath":
             try:
                 _load(condition)
-            except ModuleNotFoundError:  # it is needed where the trigger runs
+            except ModuleNotFoundError:  # the library is needed only where the trigger runs
                 continue
 
 
@@ -131,7 +131,7 @@ def parse_match(match: Match) -> list[Condition]:
 
 def refuse_functions(match: Match) -> None:
     """
-    Refuse a condition that names a function: for what a template rendered to, as that imports and runs code.
+    Refuse a condition that names a function, in text that a template rendered to: a function is code that runs.
 
     :param match: the conditions.
     :raises ValueError: one of them names a function.
@@ -166,9 +166,9 @@ def _parse(text: str) -> Condition:
 
 def _split_comparison(subject: str) -> tuple[str, tuple[Any, ...] | None]:
     """
-    Part ``$.type == "order"`` into the path and the values.
+    Split ``$.type == "order"`` into the path and the values.
 
-    What follows a comparison inside of a path closes brackets that are open there, so it is never a value.
+    A comparison inside a path is followed by the path's closing brackets, so the rest cannot be read as a value.
     """
     for found in _COMPARISON.finditer(subject):
         try:

@@ -1,4 +1,4 @@
-"""The values that go in and come out: parsed once, at the edge, and frozen."""
+"""The values that callers give and get: parsed once, and frozen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """
     A pulled message and its lease. Its ``repr`` does not show the lease.
 
-    It is frozen, and no dataclass: a task makes thousands a second, and a frozen dataclass takes three times as long.
+    It is not a dataclass because a task makes thousands a second, and a frozen dataclass takes three times as long.
 
     :param id: the message's ID; the same at each delivery.
     :param lease_id: the lease of this delivery; what ``ack`` takes.
@@ -233,10 +233,10 @@ class Consumer:
 
     def is_last_delivery(self, attempts: int | None) -> bool:
         """
-        Return whether a message that was delivered so often might not come again.
+        Return whether a message that was delivered ``attempts`` times may not be delivered again.
 
-        The documentation contradicts itself: Cloudflare takes it away at ``max_retries`` deliveries (page on pull
-        consumers) or after one more (page on prices). Here it is the earlier of both. ``max_retries`` is 3 unless set.
+        Cloudflare's documentation contradicts itself: a message leaves the queue after ``max_retries`` deliveries (page
+        on pull consumers) or after one more (page on prices). This counts the earlier one.
 
         :param attempts: how often it was delivered; None = not known.
         """
@@ -244,7 +244,7 @@ class Consumer:
 
     @property
     def deliveries(self) -> int:
-        """How often a message is delivered at the least: ``max_retries``, 3 unless set."""
+        """How often a message is delivered at least: ``max_retries``, 3 unless set."""
         return DEFAULT_MAX_RETRIES if self.max_retries is None else self.max_retries
 
     @property
@@ -340,8 +340,7 @@ class PullResult(Sequence[Message]):
         return self.messages[index]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OutgoingMessage:
+class OutgoingMessage(msgspec.Struct, frozen=True, kw_only=True):
     """
     A message to send.
 

@@ -1,5 +1,5 @@
 """
-What a handler can say about a message: done, again, or never.
+What a handler can say about a message: it is done, it should be delivered again, or it can never be processed.
 
 A handler that returns says :class:`Ack`, one that raises says :class:`Retry`. To say something else, raise or return
 :class:`Retry` or :class:`Reject`; a handler of batches returns one outcome per message.

@@ -15,7 +15,7 @@ _ASSET_URIS = [
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return the provider's metadata, the one table of its connection form included."""
+    """Return the provider's metadata, with the fields of its connection form."""
     return {
         "package-name": "airflow-provider-cfqueues",
         "name": "Cloudflare Queues",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
 
 LONGEST_WAIT = timedelta(days=1)
-"""Whatever the API asks for."""
+"""The longest wait, even if the API asks for a longer one."""
 
 
 class CloudflareQueuesRetryPolicy(RetryPolicy):  # type: ignore[misc, unused-ignore]

@@ -22,21 +22,22 @@ def printable(value: Any) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str, plural: str = "") -> str:
     """
     Return a number with its noun: "no messages", "1 message", "2 messages".
 
     :param count: how many.
     :param noun: what, in the singular.
+    :param plural: the plural; empty = with an s.
     """
-    return f"{f'{count:,}' if count else 'no'} {noun}{'' if count == 1 else 's'}"
+    return f"{f'{count:,}' if count else 'no'} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def to_reason(value: Any, limit: int = MAX_REASON) -> str:
     """
-    Return a value as a printable line of bounded length; of an exception, its class and its text.
+    Return a value as a printable line of bounded length. An exception becomes its class and its text.
 
-    :param value: anything, also what cannot be turned into text.
+    :param value: anything, even an object that has no text.
     :param limit: the longest line, in characters.
     """
     text = _text(value)
@@ -50,8 +51,8 @@ def with_printable_text(error: BaseException) -> BaseException:
     """
     Return an exception whose traceback can be logged: itself, or a copy of its class name and printable text.
 
-    A traceback shows the text of an exception and of its causes as they are, and some of Airflow's logging raises an
-    error of its own for text that no codec accepts.
+    A traceback shows the text of an exception and of its causes unchanged, and Airflow's logging can fail for text that
+    no codec accepts.
 
     :param error: the exception.
     """

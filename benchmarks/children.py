@@ -140,24 +140,23 @@ def lookup(name: str) -> dict[str, float]:
 
 def drain(queue_name: str, count: str) -> dict[str, float]:
     """Empty a queue into a file, as the command does."""
-    return _command("drain", queue_name, "--max", count, "--output", str(Path(tempfile.mkdtemp()) / "drained.jsonl"))
-
-
-def redrive(source: str, target: str, count: str) -> dict[str, float]:
-    """Move the messages of a dead-letter queue back, as the command does."""
-    return _command("redrive", source, target, "--max", count)
-
-
-def _command(*arguments: str) -> dict[str, float]:
     from airflow_provider_cfqueues.__main__ import main
 
     clock = Clock()
     try:
-        main(arguments)
+        main(["drain", queue_name, "--max", count, "--output", str(Path(tempfile.mkdtemp()) / "drained.jsonl")])
     except SystemExit as ended:
         if ended.code:
             raise
     return {"seconds": clock.seconds}
+
+
+def redrive(source: str, target: str, count: str) -> dict[str, float]:
+    """Move the messages of a dead-letter queue back; how long that took is what the task reports."""
+    from airflow_provider_cfqueues.operators.queues import QueueRedriveOperator
+
+    task = QueueRedriveOperator(task_id="r", queue_name=source, target_queue_name=target, max_messages=int(count))
+    return {"seconds": task.execute({})["seconds"]}
 
 
 def loop(queue_id: str) -> dict[str, float]:
@@ -173,12 +172,15 @@ def loop(queue_id: str) -> dict[str, float]:
 
 
 def watchers(queue_id: str, count: str) -> dict[str, float]:
-    """Start many triggers in one event loop, and note for how long nothing else ran in it."""
+    """Start many triggers in one event loop, as Airflow does, and note for how long nothing else ran in it."""
     from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
 
     async def start() -> None:
-        triggers = [QueueMessageTrigger(queue_id=queue_id, settle="task", poll_interval=60) for _ in range(int(count))]
-        tasks: list[Any] = [asyncio.ensure_future(anext(trigger.run())) for trigger in triggers]
+        tasks: list[Any] = []
+        for _ in range(int(count)):
+            await asyncio.sleep(0)  # the triggerer lets others run before each trigger that it creates
+            trigger = QueueMessageTrigger(queue_id=queue_id, settle="task", poll_interval=60)
+            tasks.append(asyncio.ensure_future(anext(trigger.run())))
         await asyncio.sleep(2)
         for task in tasks:
             task.cancel()

@@ -20,7 +20,8 @@ How fast this provider is, what it costs, and how to measure it yourself:
 ```
 
 Everything runs against the [emulator](emulator.md), so you need no Cloudflare account. The emulator has one core, the
-measured process another, and the emulator adds the latency. Compare figures of one table: machines differ.
+measured process another, and the emulator adds the latency. Airflow's examples are switched off, as in production.
+Compare figures of one table: machines differ.
 
 """
 TITLES = {

@@ -117,8 +117,8 @@ def hook(effort: Effort) -> Iterator[Row]:
 
 
 def commands(effort: Effort) -> Iterator[Row]:
-    """Drain a queue and redrive another, 200 ms a request."""
-    for child, count, target in (("drain", effort.count(8_000), 2_000), ("redrive", effort.count(1_000), 240)):
+    """Drain a queue, start of the command included, and redrive another, 200 ms a request."""
+    for child, count, target in (("drain", effort.count(8_000), 2_000), ("redrive", effort.count(4_000), 240)):
         samples = []
         for _ in range(max(1, effort.runs // 2)):
             with emulator("--queue", "target") as cloudflare:

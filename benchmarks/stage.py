@@ -69,7 +69,11 @@ class Cloudflare:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a consumer, ours or a peer, finds the emulator by."""
+        """
+        What a consumer, ours or a peer, finds the emulator by.
+
+        Airflow's examples are switched off, as in production: to load their plugins takes longer than our start.
+        """
         connection = {
             "conn_type": "cloudflare",
             "host": self.facts["base_url"],
@@ -77,6 +81,7 @@ class Cloudflare:
             "extra": {"account_id": self.facts["account_id"]},
         }
         return {
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW_CONN_CLOUDFLARE_DEFAULT": json.dumps(connection),
             "CLOUDFLARE_BASE_URL": self.facts["base_url"],
             "CF_TOKEN": self.facts["api_token"],

@@ -1,8 +1,4 @@
-"""
-Fixtures for all tests: an Airflow of its own, the emulator, and one suite for the sync and the async calls.
-
-``cloudflare_queues`` (an emulator, fresh for each test) comes from the package's own pytest plugin.
-"""
+"""Fixtures for all tests: an Airflow of their own, the emulator, and one suite for the sync and the async calls."""
 
 from __future__ import annotations
 
@@ -49,11 +45,27 @@ def connect(monkeypatch):
     return connect
 
 
+@pytest.fixture(scope="module")
+def queue_names(request):
+    """What the emulator's queues are called: the module's ``QUEUES``."""
+    return getattr(request.module, "QUEUES", ["my-queue"])
+
+
+@pytest.fixture(scope="module")
+def emulator(queue_names):
+    """An emulator for all tests of a module."""
+    from airflow_provider_cfqueues.emulator import Emulator
+
+    with Emulator(queues=queue_names) as emulator:
+        yield emulator
+
+
 @pytest.fixture
-def cf(cloudflare_queues, connect):
-    """The emulator, behind the default connection."""
-    connect(cloudflare_queues)
-    return cloudflare_queues
+def cf(emulator, connect):
+    """The emulator as new for each test, behind the default connection."""
+    emulator.reset()
+    connect(emulator)
+    return emulator
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ _PLACES: dict[str, tuple[str, ...]] = {
 }
 """
 Where Airflow has each name: in the newest version, then in the older one that the comment names. A name is looked up
-when somebody imports it, as each place costs time: an operator needs neither triggers nor the task decorator.
+when it is imported, because each import costs time: an operator needs neither triggers nor the task decorator.
 """
 
 
@@ -127,7 +127,7 @@ def triggerer_setting(name: str, default: float) -> float:
     Return a number from Airflow's ``[triggerer]`` settings.
 
     :param name: the setting.
-    :param default: what it is where the running Airflow does not know it.
+    :param default: the value if the running Airflow does not know the setting.
     """
     from airflow.configuration import conf
 

@@ -14,12 +14,11 @@ ASSET_MANAGER = "airflow_provider_cfqueues.assets.manager.PromptAssetManager"
 
 def count_awaited_events() -> int | None:
     """
-    Return how many events of this watcher's Airflow waits for to be stored before it is through with a raw event.
+    Return how many events of this watcher Airflow still has to store, or None if that cannot be found out.
 
-    To be called by a filter of a shared stream before and after it yields an event: while a triggerer ends, Airflow
-    takes events and does not wait. ``SharedStreamManager.stop_all`` forgets the streams before it ends them, gives
-    such events no number to confirm, and counts them as stored. It tells nobody; this looks at what it wrote down.
-    None where that cannot be found, as in an Airflow that keeps its books otherwise.
+    A filter of a shared stream calls it before and after it yields an event. When a triggerer stops, Airflow takes
+    events and counts them as stored without waiting: ``SharedStreamManager.stop_all`` forgets the streams before it
+    stops them, and gives such events no number to confirm. This is only visible in Airflow's internal records.
     """
     if not HAS_SHARED_STREAMS:
         return None

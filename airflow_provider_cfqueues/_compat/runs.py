@@ -1,5 +1,5 @@
 """
-Runs of a DAG, started and looked at from inside a task: each Airflow has its own way.
+Start runs of a DAG, and read their state, from inside a task. Each Airflow has its own way.
 
 Airflow 3 gives a task no database. It asks the supervisor of the task, which asks the API server. Airflow 2 has no such
 API: there, a task uses the database.
@@ -32,7 +32,7 @@ class DagRuns(Protocol):
 
     def start(self, run_id: str, conf: dict[str, Any]) -> bool:
         """
-        Start a run; return False if there is one with this ID already.
+        Start a run. Return False if there already is one with this ID.
 
         :param run_id: its ID.
         :param conf: its configuration.
@@ -63,7 +63,7 @@ class DagRuns(Protocol):
         """
 
     def count_active(self) -> int:
-        """Return how many runs of the DAG are queued or running, whoever started them."""
+        """Return how many runs of the DAG are queued or running, no matter who started them."""
 
 
 def find_dag_runs(dag_id: str) -> DagRuns:

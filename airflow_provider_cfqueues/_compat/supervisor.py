@@ -27,7 +27,7 @@ class _OneAtATime:
 
 def share_supervisor() -> Any:
     """
-    Return what the task talks to; from now on, all threads may ask it at once. None if no task of Airflow 3 runs here.
+    Return the supervisor of the task, safe for all threads from now on. None if no task of Airflow 3 runs here.
 
     A task and its supervisor have one socket. Airflow 3.0 and 3.1 do not lock it: of two threads that ask something at
     once, one may get the answer for the other. ``dag.test()`` has no lock on any version.

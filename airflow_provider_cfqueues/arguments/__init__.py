@@ -2,7 +2,7 @@
 What callers may pass, and what it means: leases, messages, delays and counts, each parsed in one place.
 
 Arguments of operators are often rendered templates or XComs, so numbers may be text and lists may be nested, lazy or
-a string. What cannot be understood is an error that shows its type and a shortened value; nothing is skipped.
+a string. A value that cannot be read is an error with its type and its shortened text; nothing is skipped.
 """
 
 from __future__ import annotations

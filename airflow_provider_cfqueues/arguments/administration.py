@@ -26,31 +26,31 @@ MAX_RETENTION_SECONDS = 1_209_600
 def parse_consumer(
     *,
     batch_size: Any = None,
-    max_retries: Any = None,
-    retry_delay: Any = None,
+    consumer_max_retries: Any = None,
+    consumer_retry_delay: Any = None,
     visibility_timeout: Any = None,
     dead_letter_queue: Any = None,
-    prefix: str = "",
 ) -> Consumer:
     """
-    Return a pull consumer as it is wanted; what is None is left open.
+    Return the settings of a pull consumer; those that are None are left open.
+
+    Hook and operators call two of them ``consumer_max_retries`` and ``consumer_retry_delay``: an operator has a
+    ``retry_delay`` of its own, for tries of the task.
 
     :param batch_size: messages per pull unless the pull says otherwise, 1 to 100.
-    :param max_retries: deliveries after which a message leaves the queue, 0 to 100.
-    :param retry_delay: seconds until a message comes again that was retried without a delay, or whose lease ended, 0
-        to 86,400.
+    :param consumer_max_retries: deliveries after which a message leaves the queue, 0 to 100.
+    :param consumer_retry_delay: seconds until a message comes again that was retried without a delay, or whose lease
+        ended, 0 to 86,400.
     :param visibility_timeout: seconds that a lease lasts unless the pull says otherwise, up to 43,200.
     :param dead_letter_queue: name of the queue for messages that were delivered too often.
-    :param prefix: what stands before ``max_retries`` and ``retry_delay`` where an operator calls them otherwise, for
-        the error.
     :raises TypeError: something is not of its type.
     :raises ValueError: something is out of range.
     """
     return Consumer(
         type="http_pull",
         batch_size=None if batch_size is None else parse_batch_size(batch_size, "batch_size"),
-        max_retries=_parse_max_retries(max_retries, f"{prefix}max_retries"),
-        retry_delay=parse_delay(retry_delay, f"{prefix}retry_delay"),
+        max_retries=_parse_max_retries(consumer_max_retries, "consumer_max_retries"),
+        retry_delay=parse_delay(consumer_retry_delay, "consumer_retry_delay"),
         visibility_timeout=parse_visibility_timeout(visibility_timeout),
         dead_letter_queue=None if dead_letter_queue is None else parse_name(dead_letter_queue, "dead_letter_queue"),
     )
@@ -103,7 +103,7 @@ def parse_queue_settings(
 
 
 def _parse_retention(value: Any) -> int | None:
-    """Round a fraction up, as :func:`parse_delay` does: no message is deleted earlier than asked."""
+    """Return the seconds, with a fraction rounded up: no message is deleted earlier than asked."""
     if value is None:
         return None
     seconds = parse_seconds(value, "message_retention_period")

@@ -15,7 +15,7 @@ from airflow_provider_cfqueues.models import Lease, Message
 
 def parse_leases(value: Any, what: str = "lease_ids") -> list[Lease]:
     """
-    Return the leases in whatever XCom, a template or a caller holds them.
+    Return the leases, in any form in which XCom, a template or a caller holds them.
 
     A lease is a string, a ``Lease``, a ``Message``, a mapping with ``lease_id`` (a message as ``QueuePullOperator``
     returns it), or a tuple of lease ID and delay. They come alone or in lists of any depth, a mapped task's lazy
@@ -85,7 +85,7 @@ def _lease_of_mapping(value: Mapping[Any, Any], what: str) -> Lease:
 
 
 def _parse_time(value: Any) -> datetime | None:
-    """Return when a lease ends, or None: it only words a warning, so what cannot be read is not an error."""
+    """Return when a lease ends, or None if that cannot be read: it is only needed for a warning."""
     try:
         time = datetime.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:
@@ -105,7 +105,7 @@ def _lease(lease_id: Any, delay: Any, attempts: int | None, expires: datetime | 
 
 def delay_leases(leases: list[Lease], delay: Any) -> list[Lease]:
     """
-    Return the leases with a delay, where they bring none of their own.
+    Return the leases, each with its own delay or else this one.
 
     :param leases: leases to retry.
     :param delay: seconds, text that holds them, a :class:`~airflow_provider_cfqueues.delays.DelayRule`, or None.

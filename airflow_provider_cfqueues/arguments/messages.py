@@ -22,7 +22,7 @@ def parse_messages(value: Any, delay_seconds: Any = None) -> list[OutgoingMessag
     such a text itself, put it into a list. None and an empty list are no messages.
 
     :param value: the messages.
-    :param delay_seconds: the delay of those that bring none of their own.
+    :param delay_seconds: the delay of messages that have no delay of their own.
     :raises TypeError: a body is of a type that the API does not take.
     :raises ValueError: a key, content type or delay is wrong.
     """
@@ -45,7 +45,7 @@ def parse_message(item: Any, what: str, delay_seconds: int | None = None) -> Out
 
     :param item: the message, as one of those of :func:`parse_messages`.
     :param what: the name of the argument, for the error.
-    :param delay_seconds: the delay where it brings none of its own.
+    :param delay_seconds: the delay of a message without its own.
     :raises TypeError: the body is of a type that the API does not take.
     :raises ValueError: a key, content type or delay is wrong.
     """

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 
 class PromptAssetManager(AssetManager):
-    """Queues DAG runs as Airflow does, and lets each run take every event that is stored before it is created."""
+    """Queues DAG runs as Airflow does, so that each run takes every event stored before the run is created."""
 
     @classmethod
     def _queue_dagruns(cls, *, asset_id: int, dags_to_queue: Any, session: Session, **others: Any) -> None:
         """
-        Queue the DAGs of an asset, and bring those up to date that are queued already.
+        Queue the DAGs of an asset, and update the time of those that are queued already.
 
         :param asset_id: the asset.
         :param dags_to_queue: the DAGs.

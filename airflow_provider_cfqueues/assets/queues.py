@@ -1,7 +1,7 @@
 """
 The asset URI of a queue: ``cloudflare-queues://ACCOUNT_ID/QUEUE_NAME``.
 
-It loads no Airflow and no HTTP library: Airflow imports it wherever a DAG file names an asset of any kind.
+It loads neither Airflow nor an HTTP library: Airflow imports it whenever a DAG file names an asset of any kind.
 """
 
 from __future__ import annotations

@@ -10,7 +10,13 @@ from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.exceptions import AlreadyExistsError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
-OF_THE_CONSUMER = ("batch_size", "max_retries", "retry_delay", "visibility_timeout", "dead_letter_queue")
+OF_THE_CONSUMER = (
+    "batch_size",
+    "consumer_max_retries",
+    "consumer_retry_delay",
+    "visibility_timeout",
+    "dead_letter_queue",
+)
 
 
 @command
@@ -18,7 +24,7 @@ def create(arguments: Namespace, screen: Screen) -> None:
     """Create a queue with a pull consumer, or change the settings of one that exists."""
     name = arguments.queue
     settings = parse_queue_settings(
-        delivery_delay=arguments.delivery_delay, message_retention_period=arguments.retention
+        delivery_delay=arguments.delivery_delay, message_retention_period=arguments.message_retention_period
     )
     of_consumer = {key: getattr(arguments, key) for key in OF_THE_CONSUMER}
     parse_consumer(**of_consumer)  # a wrong value is an error before the queue is created
@@ -30,7 +36,7 @@ def create(arguments: Namespace, screen: Screen) -> None:
         if settings:
             hook.update_queue(queue_id, **settings)
     ensured = hook.ensure_pull_consumer(queue_id, **of_consumer)
-    consumer = {key: getattr(ensured.consumer, key) for key in OF_THE_CONSUMER}
+    consumer = {key: getattr(ensured.consumer, key.removeprefix("consumer_")) for key in OF_THE_CONSUMER}
     facts = {"queue_id": queue_id, "queue_name": name, "created": created, "consumer": ensured.action, **consumer}
     dead_letter_queue = consumer["dead_letter_queue"]
     after = (
@@ -41,5 +47,5 @@ def create(arguments: Namespace, screen: Screen) -> None:
     screen.result(
         facts,
         f"Queue {name} ({queue_id}): {'created' if created else 'existed already'}\n"
-        f"Its pull consumer: {ensured.action}, max_retries={consumer['max_retries']}, {after}",
+        f"Its pull consumer: {ensured.action}, max_retries={ensured.consumer.max_retries}, {after}",
     )

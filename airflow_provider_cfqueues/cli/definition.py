@@ -21,7 +21,7 @@ class Argument(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A command: the function of its name, in the module of its name beside this one, does the work."""
+    """A command. Its work is done by the function of its name, in the module of its name beside this one."""
 
     name: str
     help: str
@@ -50,7 +50,7 @@ IDLE_TIMEOUT = _argument(
     type=float,
     default=5,
     metavar="SECONDS",
-    help="end when the queue gave nothing for so long (5)",
+    help="stop when the queue gave nothing for so long (5)",
 )
 
 COMMANDS = (
@@ -58,7 +58,7 @@ COMMANDS = (
         "ping",
         "Say whether a connection is good, and what it may do",
         "Verify the credentials and try out what needs which permission: listing, metrics, looking at the consumer, "
-        "and peeking, which wants the permission to write. Nothing is leased or changed. Exits with 1 where it fails.",
+        "and peeking, which needs the permission to write. Nothing is leased or changed. Exits with 1 if it fails.",
         (_argument("queue", nargs="?", metavar="QUEUE", help="the queue to try (the first of the list)"),),
     ),
     Command(
@@ -76,12 +76,30 @@ COMMANDS = (
         (
             _argument("queue", metavar="NAME", help="name of the queue"),
             _argument("--dead-letter-queue", metavar="NAME", help="where messages go after their last delivery (none)"),
-            _argument("--max-retries", type=int, metavar="N", help="retries before a message leaves the queue (3)"),
-            _argument("--retry-delay", type=float, metavar="SECONDS", help="how long a retried message waits (0)"),
+            _argument(
+                "--max-retries",
+                dest="consumer_max_retries",
+                type=int,
+                metavar="N",
+                help="deliveries before a message leaves the queue (3)",
+            ),
+            _argument(
+                "--retry-delay",
+                dest="consumer_retry_delay",
+                type=float,
+                metavar="SECONDS",
+                help="how long a retried message waits (0)",
+            ),
             _argument("--visibility-timeout", type=float, metavar="SECONDS", help="how long a lease lasts (30)"),
             _argument("--batch-size", type=int, metavar="N", help="messages per pull that names no number"),
             _argument("--delivery-delay", type=float, metavar="SECONDS", help="how long a new message waits (0)"),
-            _argument("--retention", type=float, metavar="SECONDS", help="how long a message is kept (4 days)"),
+            _argument(
+                "--retention",
+                dest="message_retention_period",
+                type=float,
+                metavar="SECONDS",
+                help="how long a message is kept (4 days)",
+            ),
         ),
     ),
     Command(
@@ -90,7 +108,14 @@ COMMANDS = (
         "Show the head of a queue. Nothing is leased, and no delivery is counted.",
         (
             QUEUE,
-            _argument("--max", type=int, default=10, metavar="N", help="at most this many messages, up to 100 (10)"),
+            _argument(
+                "--max",
+                dest="max_messages",
+                type=int,
+                default=10,
+                metavar="N",
+                help="at most this many messages, up to 100 (10)",
+            ),
         ),
     ),
     Command(
@@ -98,7 +123,7 @@ COMMANDS = (
         "Send messages",
         "Send messages given as arguments, or the lines of a file or of stdin, each line a message. What is a JSON "
         "object or array is sent as json, anything else as text. All are checked before the first is sent, and nothing "
-        "is sent where one of them cannot be.",
+        "is sent if one of them cannot be.",
         (
             QUEUE,
             _argument("message", nargs="*", metavar="MESSAGE", help="messages; none = lines from stdin"),
@@ -112,7 +137,7 @@ COMMANDS = (
         "drain",
         "Pull messages into a file, and ack what is written",
         "Pull messages and write them as JSON lines. A message is acked only when its line is written and synced to "
-        "the disk. Ctrl-C acks what is written and gives the rest back, which uses up one delivery of each.",
+        "the disk. Ctrl-C writes and acks what is leased, and pulls nothing more.",
         (
             QUEUE,
             _argument("--output", default="-", metavar="FILE", help="the file to append to; - is stdout (-)"),
@@ -159,6 +184,18 @@ def arguments_of(command: Command) -> tuple[Argument, ...]:
     :param command: the command.
     """
     return command.arguments if command.name == "emulator" else (*command.arguments, CONNECTION, JSON)
+
+
+def option_of(command_name: str, argument: str) -> str:
+    """
+    Return the option that sets an argument, as it is typed; the argument itself if no option does.
+
+    :param command_name: name of the command.
+    :param argument: the name that the command's code knows it by.
+    """
+    (command,) = (command for command in COMMANDS if command.name == command_name)
+    options = {one.options.get("dest") or one.flags[0][2:].replace("-", "_"): one.flags[0] for one in command.arguments}
+    return options.get(argument, argument)
 
 
 def get_cli_commands() -> list[Any]:

@@ -1,25 +1,25 @@
 """
 Empty a queue into a file: pull, write, sync, and only then ack.
 
-One batch is leased at a time, and none after something went wrong. A line can come twice in the file; no message is
-acked that is not in it.
+Batches overlap, so that latency does not count: while one is written, others are pulled and acked. One thread writes
+them, one after the other. Nothing is pulled after something went wrong. A line can come twice in the file; no message
+is acked that is not in it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from argparse import Namespace
-from collections import Counter
 from collections.abc import Callable, Sequence
-from threading import Event
-from typing import Any
 
 from airflow_provider_cfqueues.arguments import parse_count, parse_seconds, parse_visibility_timeout
-from airflow_provider_cfqueues.cli.formats import number
+from airflow_provider_cfqueues.cli.drained import Drained
 from airflow_provider_cfqueues.cli.lookup import find_queue
 from airflow_provider_cfqueues.cli.running import FAILED, INTERRUPTED, command, describe, told_to_stop
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.cli.sink import Sink, open_sink
+from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.settlement import (
     Happened,
     Kind,
@@ -28,16 +28,18 @@ from airflow_provider_cfqueues.engines.settlement import (
 )
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
-from airflow_provider_cfqueues.engines.waiting import Idling
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, shorten_lease
+from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
+from airflow_provider_cfqueues.engines.waiting import Condition, Idling
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
-from airflow_provider_cfqueues.models import Message, PullResult
-from airflow_provider_cfqueues.texts import counted, to_reason
+from airflow_provider_cfqueues.models import Message
+from airflow_provider_cfqueues.texts import to_reason
 
 BATCH = 100
+MAX_BATCHES = 20
+MAX_BYTES = 32_000_000
+"""Of the lines of all batches under way; decoded, their messages take about twice as much memory."""
 LOOKS = 5
 """An empty queue is looked at again after this part of the time that it may be empty, and after twice that."""
-MAX_LISTED = 100
 
 
 @command
@@ -48,23 +50,28 @@ def drain(arguments: Namespace, screen: Screen) -> int:
     parse_visibility_timeout(arguments.visibility_timeout)
     hook = CloudflareQueuesHook(arguments.conn_id)
     queue_id = find_queue(hook, arguments.queue)
-    backlog = hook.get_metrics(queue_id).backlog_count
-    total = backlog if limit is None else min(backlog, limit)
     with open_sink(arguments.output, screen.out, screen.note) as sink:
         to_stdout = arguments.output == "-"
         told = screen.on_stderr() if to_stdout else screen
-        drained = Drain(hook, queue_id, sink, visibility_timeout=arguments.visibility_timeout)
+        draining = Drain(
+            hook,
+            queue_id,
+            sink,
+            visibility_timeout=arguments.visibility_timeout,
+            idle_timeout=idle_timeout,
+            max_messages=limit,
+        )
         try:
             with (
-                screen.progress(f"Draining {arguments.queue}", total, shown=not to_stdout) as advance,
-                told_to_stop(screen) as stop,
+                screen.progress(f"Draining {arguments.queue}", limit=limit, shown=not to_stdout) as advance,
+                told_to_stop(screen, draining.stop) as stop,
             ):
-                drained.run(limit, idle_timeout=idle_timeout, stop=stop, advance=advance)
+                draining.run(advance)
         finally:
-            told.result(drained.facts(), drained.summary(arguments.queue))
+            told.result(draining.report.facts(), draining.report.summary(arguments.queue, sink.name))
     if stop.is_set():
         return INTERRUPTED
-    return FAILED if drained.held else 0
+    return FAILED if draining.report.held else 0
 
 
 class Drain:
@@ -75,150 +82,161 @@ class Drain:
     :param queue_id: ID of the queue.
     :param sink: where the messages go.
     :param visibility_timeout: seconds that the leases last.
+    :param idle_timeout: end when the queue gave nothing for so many seconds.
+    :param max_messages: at most so many; None = no limit.
     """
 
-    def __init__(self, hook: CloudflareQueuesHook, queue_id: str, sink: Sink, *, visibility_timeout: float) -> None:
+    def __init__(
+        self,
+        hook: CloudflareQueuesHook,
+        queue_id: str,
+        sink: Sink,
+        *,
+        visibility_timeout: float,
+        idle_timeout: float,
+        max_messages: int | None,
+    ) -> None:
         self._hook = hook
         self._queue_id = queue_id
         self._sink = sink
         self._visibility_timeout = visibility_timeout
-        self._backlog: int | None = None
-        self.written = 0
-        self.fates: Counter[Kind] = Counter()
-        self.held: dict[str, str] = {}
-        """The leases that are not known to be settled, with the IDs of their messages."""
-        self._texts: dict[str, str] = {}
+        self._max_messages = max_messages
+        self._queue = HookQueue(hook, queue_id, visibility_timeout=visibility_timeout, dead_letter_queue_id=None)
+        self._idling = Idling(idle_timeout, idle_timeout / LOOKS)
+        self._writer = DaemonThreads(1, "cloudflare-queue-writer")
+        self._condition = Condition()
+        self._batches: list[asyncio.Task[None]] = []
+        self._width = 1
+        self._asked_for = 0
+        self._is_stopping = self._is_killed = False
+        self._failure: OSError | None = None
+        self._error: Exception | None = None
+        self._situation = Situation(consumer=None, can_dead_letter=False)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.report = Drained(queue_id, visibility_timeout)
 
-    def run(
-        self, max_messages: int | None, *, idle_timeout: float, stop: Event, advance: Callable[[int], None]
-    ) -> None:
+    def run(self, advance: Callable[..., None]) -> None:
         """
         Go on until the queue gives nothing any more, the limit is reached, or it is told to stop.
 
-        :param max_messages: at most so many; None = no limit.
-        :param idle_timeout: seconds that the queue gives nothing.
-        :param stop: is set to stop.
-        :param advance: is told how many more are acked.
+        :param advance: is told how many more are acked, and how many there are in all.
         :raises OSError: a message could not be written; those that are written and synced are acked, the rest is given
             back.
         :raises CloudflareQueuesError: a request failed for good.
         """
-        idling = Idling(idle_timeout, idle_timeout / LOOKS)
-        while not stop.is_set():
-            left = BATCH if max_messages is None else max_messages - self.written
-            if left <= 0:
-                return
-            pulled = self._hook.pull(
-                self._queue_id, max_messages=min(BATCH, left), visibility_timeout=self._visibility_timeout
-            )
-            now = time.monotonic()
-            idling.answered(len(pulled), now)
-            if pulled:
-                advance(self._move(pulled))
-                continue
-            self._backlog = pulled.backlog.backlog_count if pulled.backlog else None
-            if idling.is_over(now):
-                return
-            stop.wait(idling.seconds_left(now))
+        self._situation = Situation(consumer=self._hook.get_pull_consumer(self._queue_id), can_dead_letter=False)
+        run_beside(self._run(advance), self.stop, lambda: 0.0 if self._is_killed else None)
+        if self._failure is not None and self._error is not None:
+            raise OSError(f"{self._failure}. Then a request failed, too: {describe(self._error)}") from self._error
+        if error := self._failure or self._error:
+            raise error
 
-    def _move(self, pulled: PullResult) -> int:
-        self.held |= {message.lease_id: message.id for message in pulled}
-        written, failure = self._write(pulled)
-        self.written += written
-        try:
-            acked = self._settle(pulled, written)
-        except CloudflareQueuesError as error:
-            if failure is None:
-                raise
-            raise OSError(f"{failure}. Then the leases could not be settled either: {describe(error)}") from error
-        if failure is not None:
-            raise failure
-        return acked
+    def stop(self, *, killed: bool = False) -> None:
+        """
+        Pull nothing more; what is leased is written and acked. Safe from a signal handler.
 
-    def _write(self, messages: Sequence[Message]) -> tuple[int, OSError | None]:
-        """Return how many messages are on the disk, and what kept the others from it."""
-        count, failure = 0, None
+        :param killed: do not wait for that either.
+        """
+        self._is_stopping = True
+        self._is_killed = self._is_killed or killed
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._condition.notify)
+
+    async def _run(self, advance: Callable[..., None]) -> None:
+        self._loop = asyncio.get_running_loop()
         try:
-            while count < len(messages):
-                self._sink.write(messages[count])
+            while size := await self._wait_for_turn(self._loop):
+                self._asked_for += size
+                self._batches.append(self._loop.create_task(self._move(size, advance)))
+            if self._batches:
+                await asyncio.wait(self._batches)
+        finally:
+            self._writer.shutdown(wait=False)
+            await self._hook.aclose()
+
+    async def _wait_for_turn(self, loop: asyncio.AbstractEventLoop) -> int:
+        """Wait until another batch may be pulled; return how many messages, 0 at the end."""
+        while not (self._is_stopping or self._failure or self._error):
+            now = loop.time()
+            self._batches = self._under_way()
+            left = BATCH if self._max_messages is None else min(BATCH, self._max_messages - self._asked_for)
+            if not self._batches and (left <= 0 or self._idling.is_over(now)):
+                break
+            if left > 0 and len(self._batches) < self._width and not self._idling.is_early(now):
+                return left
+            await self._condition.wait(*self._batches, timeout=self._idling.seconds_left(now))
+        return 0
+
+    def _under_way(self) -> list[asyncio.Task[None]]:
+        return [batch for batch in self._batches if not batch.done()]
+
+    async def _move(self, size: int, advance: Callable[..., None]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            pulled = await self._queue.pull(size)
+            self._asked_for -= size - len(pulled)
+            backlog = pulled.backlog.backlog_count if pulled.backlog else None
+            if pulled or len(self._under_way()) == 1:  # beside others, it may be that they got what there was
+                self._idling.answered(len(pulled), loop.time())
+            if not pulled:
+                self._width, self.report.backlog = 1, backlog
+                return
+            self.report.held |= {message.lease_id: message.id for message in pulled}
+            written, most = await loop.run_in_executor(self._writer, self._write, pulled.messages)
+            self.report.written += written
+            is_more_waiting = len(pulled) * 2 >= size
+            self._width = max(1, min(self._width * 2 if is_more_waiting else self._width, most))
+            self._condition.notify()
+            acked = await self._settle(pulled.messages, written)
+            advance(acked, None if backlog is None else self.report.fates[Kind.ACKED] + backlog)
+        except Exception as error:  # noqa: BLE001 - raised again once all that is leased is settled
+            self._error = self._error or error
+
+    def _write(self, messages: Sequence[Message]) -> tuple[int, int]:
+        """
+        Write messages, unless that failed before; return how many are on the disk, and how many batches may be open.
+
+        If all batches are like this one, so many fit into memory and are written within half of a lease.
+        """
+        count = size = 0
+        if self._failure is not None:
+            return 0, 1
+        began = time.monotonic()
+        try:
+            for message in messages:
+                size += self._sink.write(message)
                 count += 1
         except OSError as error:
-            failure = error
+            self._failure = error
         try:
             self._sink.sync()
         except OSError as error:
-            return 0, failure or error
-        return count, failure
+            self._failure = self._failure or error
+            return 0, 1
+        took = max(0.001, time.monotonic() - began)
+        return count, min(MAX_BATCHES, MAX_BYTES // max(1, size), int(self._visibility_timeout / 2 / took))
 
-    def _settle(self, pulled: PullResult, written: int) -> int:
-        situation = Situation(consumer=pulled.consumer, can_dead_letter=False)
+    async def _settle(self, messages: Sequence[Message], written: int) -> int:
         settlements = [
             choose_settlement(
                 message,
                 Happened.HANDLED if position < written else Happened.NOT_STARTED,
-                situation,
+                self._situation,
                 reason="" if position < written else "it could not be written",
                 delay_seconds=0,
             )
-            for position, message in enumerate(pulled)
+            for position, message in enumerate(messages)
         ]
-        log_settlements(self._hook.log, self._hook.name_of(self._queue_id), settlements)
-        settling = Settling(settlements, situation)
-        result = self._hook.run(settling.send(self._queue_id, None))
-        self._texts |= {lease_id: to_reason(text) for lease_id, text in result.warnings.items()}
-        log_settlements(self._hook.log, self._hook.name_of(self._queue_id), settling.changed)
-        for settlement, confirmed in settling.settled:
-            if confirmed:
-                self.held.pop(settlement.message.lease_id, None)
-        counts = settling.counts()
-        self.fates += counts
+        log_settlements(self._hook.log, self._queue.name, settlements)
+        settling = Settling(settlements, self._situation)
+        try:
+            await self._queue.settle(settling)
+        finally:
+            log_settlements(self._hook.log, self._queue.name, settling.changed)
+            for settlement, confirmed in settling.settled:
+                if confirmed:
+                    self.report.held.pop(settlement.message.lease_id, None)
+            self.report.texts |= {one.lease_id: to_reason(text) for one, text in settling.unconfirmed("") if text}
+            counts = settling.counts()
+            self.report.fates += counts
         return counts[Kind.ACKED]
-
-    def facts(self) -> dict[str, Any]:
-        """Return what was done, as plain JSON values."""
-        listed = [
-            {
-                "message_id": message_id,
-                "lease": shorten_lease(lease_id),
-                **({"text": self._texts[lease_id]} if lease_id in self._texts else {}),
-            }
-            for lease_id, message_id in self.held.items()
-        ]
-        return {
-            "queue_id": self._queue_id,
-            "written": self.written,
-            "acked": self.fates[Kind.ACKED],
-            "given_back": self.fates[Kind.RETRIED],
-            "renewed": self.fates[Kind.RENEWED],
-            "unconfirmed": len(self.held),
-            "not_confirmed": listed[:MAX_LISTED],
-            "backlog_count": self._backlog,
-        }
-
-    def summary(self, queue: str) -> str:
-        """
-        Return what was done, for people.
-
-        :param queue: the queue, as it was given.
-        """
-        acked, given_back, renewed = (number(self.fates[kind]) for kind in (Kind.ACKED, Kind.RETRIED, Kind.RENEWED))
-        parts = [f"Wrote {counted(self.written, 'message')} of {queue} to {self._sink.name}, acked {acked}"]
-        if self.fates[Kind.RETRIED]:
-            parts.append(f"gave {given_back} back, which used up one delivery of each")
-        if self.fates[Kind.RENEWED]:
-            parts.append(f"sent {renewed} to their queue again, because that may have been their last delivery")
-        if self._backlog and not self.held:
-            parts.append(f"its backlog is {number(self._backlog)}")
-        lines = [", ".join(parts)]
-        if self.held:
-            lines.append(
-                f"{number(len(self.held))} leases are not known to be settled: unless they are, their messages come "
-                f"again when the leases end, within {self._visibility_timeout:g} s, and one delivery of each is used up"
-            )
-            lines += [
-                f"  {item['message_id']} (lease {item['lease']})" + (f": {item['text']}" if "text" in item else "")
-                for item in self.facts()["not_confirmed"]
-            ]
-            if len(self.held) > MAX_LISTED:
-                lines.append(f"  and {number(len(self.held) - MAX_LISTED)} more")
-        return "\n".join(lines)

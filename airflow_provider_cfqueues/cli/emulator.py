@@ -1,4 +1,4 @@
-"""The command that runs the emulator, as a process that has nothing of the client in it."""
+"""The command that runs the emulator, in a process without the client's code."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
     """
-    Return a value as JSON in which control characters and all that some program takes for a line end are escaped.
+    Return a value as JSON, with control characters and everything that a program may take for a line end escaped.
 
     :param value: the value.
     :param indent: spaces for each level; None = all in one line.
@@ -25,7 +25,7 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
 
 def write_all(descriptor: int, data: bytes, name: str) -> None:
     """
-    Write without a buffer, so that an error is the error of what was to be written.
+    Write without a buffer, so that an error is raised for the text that caused it.
 
     :param descriptor: the open file.
     :param data: what to write.
@@ -44,7 +44,7 @@ def write_all(descriptor: int, data: bytes, name: str) -> None:
 
 def plain(value: Any) -> str:
     """
-    Write a value; one that is not known is a dash.
+    Return a value as text; None is a dash.
 
     :param value: the value.
     """

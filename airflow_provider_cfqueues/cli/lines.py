@@ -12,10 +12,10 @@ from airflow_provider_cfqueues.models import Message, PeekedMessage
 
 def to_plain(message: Message | PeekedMessage) -> dict[str, Any]:
     """
-    Return a message as JSON values, without its lease, which nobody can use after the command.
+    Return a message as JSON values, without its lease: after the command it is of no use.
 
-    A ``bytes`` body is base64. Only where the body could not be decoded, or is a value that JSON cannot hold, there are
-    the further keys ``raw_body`` (as it came over the wire) and ``body_error``; ``body`` is None then.
+    A ``bytes`` body is base64. If the body could not be decoded, or JSON cannot hold it, ``body`` is None. Then there
+    are two more keys: ``raw_body`` (as it came over the wire) and ``body_error``.
 
     :param message: the message.
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def pick(queues: Iterable[Queue], given: str) -> Queue | None:
     """
-    Return the queue of this name or, where none has it, of this ID, in upper or lower case.
+    Return the queue with this name. If there is none, return the queue with this ID, in upper or lower case.
 
     :param queues: the account's queues.
     :param given: the name or ID.

@@ -16,7 +16,7 @@ from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 def peek(arguments: Namespace, screen: Screen) -> None:
     """Look at messages without leasing them."""
     hook = CloudflareQueuesHook(arguments.conn_id)
-    messages = hook.peek(find_queue(hook, arguments.queue), max_messages=arguments.max)
+    messages = hook.peek(find_queue(hook, arguments.queue), max_messages=arguments.max_messages)
     rows = [to_plain(message) for message in messages]
     if not screen.as_json:
         rows = [{**row, "age": row["timestamp"], "body": row.get("body_error", row["body"])} for row in rows]

@@ -39,7 +39,7 @@ def ping(arguments: Namespace, screen: Screen) -> int:
 
 
 def _check_connection(hook: CloudflareQueuesHook, queue: str | None) -> list[Check]:
-    """Return what was tried, until the first failure that leaves nothing else to try."""
+    """Return the checks, up to the first failure after which nothing else can be tried."""
     settings = hook.get_conn().settings
     checks = [Check("connection", True, f"{settings.conn_id}: account {settings.account_id} at {settings.base_url}")]
     ok, said = hook.test_connection()

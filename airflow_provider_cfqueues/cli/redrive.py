@@ -14,7 +14,7 @@ from airflow_provider_cfqueues.cli.formats import number
 from airflow_provider_cfqueues.cli.lookup import find_queue
 from airflow_provider_cfqueues.cli.running import FAILED, INTERRUPTED, command, told_to_stop
 from airflow_provider_cfqueues.cli.screen import Screen
-from airflow_provider_cfqueues.engines.redriving.options import RedriveOptions
+from airflow_provider_cfqueues.engines.redriving.options import RedriveOptions, RedriveReport
 from airflow_provider_cfqueues.engines.redriving.redrive import Redrive
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.texts import counted
@@ -35,13 +35,11 @@ def redrive(arguments: Namespace, screen: Screen) -> int:
         visibility_timeout=parse_visibility_timeout(arguments.visibility_timeout),
     )
     moving = Redrive(hook, source_id, target_id, options, log=logging.getLogger(__name__))
-    backlog = hook.get_metrics(source_id).backlog_count
-    total = backlog if limit is None else min(backlog, limit)
     try:
         with (
-            screen.progress(f"Moving {arguments.queue} to {arguments.target}", total) as advance,
+            screen.progress(f"Moving {arguments.queue} to {arguments.target}", limit=limit) as advance,
             told_to_stop(screen, moving.stop) as stop,
-            _followed(lambda: moving.report.moved, advance),
+            _followed(moving.report, advance),
         ):
             moving.run()
     finally:
@@ -78,16 +76,16 @@ def _what_was_moved(facts: dict[str, Any], arguments: Namespace) -> str:
 
 
 @contextmanager
-def _followed(count: Callable[[], int], advance: Callable[[int], None]) -> Iterator[None]:
-    """Move a bar beside work that counts for itself."""
+def _followed(report: RedriveReport, advance: Callable[..., None]) -> Iterator[None]:
+    """Move a progress bar while other code works and counts."""
     done = threading.Event()
 
     def follow() -> None:
         shown = 0
         while not done.wait(0.2):
-            now = count()
-            advance(now - shown)
-            shown = now
+            moved, backlog = report.moved, report.backlog
+            advance(moved - shown, None if backlog is None else moved + backlog)
+            shown = moved
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()

@@ -14,6 +14,7 @@ from contextlib import contextmanager, redirect_stdout
 from typing import Any, TextIO
 
 from airflow_provider_cfqueues._compat import AirflowException
+from airflow_provider_cfqueues.cli.definition import option_of
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.texts import printable
@@ -24,7 +25,7 @@ FAILED, MISUSED, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
 
 def command(work: Callable[[Namespace, Screen], int | None]) -> Callable[[Namespace], None]:
     """
-    Make a function the work of a command: it ends by SystemExit, with a line on stderr where it failed.
+    Make a function the work of a command. It ends by SystemExit; if it failed, with a line on stderr.
 
     :param work: gets arguments and screen; returns the exit code, None is 0.
     """
@@ -37,7 +38,7 @@ def command(work: Callable[[Namespace, Screen], int | None]) -> Callable[[Namesp
         try:
             with _results_alone() as out:
                 code = work(arguments, Screen(out, as_json=arguments.json))
-        except BrokenPipeError:  # whoever read the results has enough of them
+        except BrokenPipeError:  # the reader of the results has closed the pipe
             code = PIPE_CLOSED
         except (CloudflareQueuesError, OSError) as error:
             code = _fail(describe(error), FAILED)
@@ -45,7 +46,8 @@ def command(work: Callable[[Namespace, Screen], int | None]) -> Callable[[Namesp
             variable = f"AIRFLOW_CONN_{arguments.conn_id.upper()}"
             code = _fail(f"{error}. Add it under Admin → Connections, or export {variable}", FAILED)
         except (TypeError, ValueError) as error:
-            code = _fail(str(error), MISUSED)
+            argument, space, rest = str(error).partition(" ")
+            code = _fail(f"{option_of(work.__name__, argument)}{space}{rest}", MISUSED)
         except KeyboardInterrupt:
             code = _fail("interrupted", INTERRUPTED)
         sys.exit(code or 0)
@@ -55,7 +57,7 @@ def command(work: Callable[[Namespace, Screen], int | None]) -> Callable[[Namesp
 
 def describe(error: Exception) -> str:
     """
-    Return an error's text; of a call that took several requests, how far it came instead of all its items.
+    Return an error's text. If the call took several requests, it says how many items are done, not which.
 
     :param error: the error.
     """
@@ -74,7 +76,7 @@ def _fail(text: str, code: int) -> int:
 
 @contextmanager
 def _results_alone() -> Iterator[TextIO]:
-    """Keep stdout for results: whatever else this process writes there, Airflow's log above all, goes to stderr."""
+    """Keep stdout for results. Anything else that is written there, such as Airflow's log, goes to stderr."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -15,14 +17,15 @@ from rich.text import Text
 from airflow_provider_cfqueues.cli.formats import number, to_json, write_all
 from airflow_provider_cfqueues.texts import printable
 
-WIDTH_OF_A_FILE = 200
-WRAPPED = ("body", "detail")
-"""Columns that give way where a line is too narrow."""
+WIDTH_OF_A_LOG = 120
+"""How wide a table is where no terminal is: in a file, or in the log of a scheduler."""
+FOLDED = ("queue", "id", "body", "detail")
+"""Columns that are folded if a line is too narrow: a name or an ID that is cut off is of no use."""
 
 
 class Screen:
     """
-    Where a command shows what it has to say; control characters are escaped, as texts come from queues and the API.
+    Where a command shows what it has to say. Control characters are escaped: texts come from queues and the API.
 
     :param out: stdout.
     :param as_json: show results as JSON.
@@ -31,8 +34,8 @@ class Screen:
     def __init__(self, out: TextIO, *, as_json: bool) -> None:
         self.out = out
         self.as_json = as_json
-        self._results = Console(file=out, highlight=False, width=None if out.isatty() else WIDTH_OF_A_FILE)
-        self._notes = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self._results = Console(file=out, highlight=False, width=_width())
+        self._notes = Console(file=sys.stderr, highlight=False)
 
     def table(self, rows: Sequence[dict[str, Any]], columns: Mapping[str, Callable[[Any], str]], *, empty: str) -> None:
         """
@@ -50,12 +53,11 @@ class Screen:
             return
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name, write in columns.items():
-            wraps = name in WRAPPED
             table.add_column(
                 name.replace("_", " "),
                 justify="right" if write is number else "left",
-                no_wrap=not wraps,
-                overflow="fold" if wraps else "ellipsis",
+                no_wrap=name not in FOLDED,
+                overflow="fold",
             )
         for row in rows:
             table.add_row(*(Text(printable(write(row[name]))) for name, write in columns.items()))
@@ -91,32 +93,83 @@ class Screen:
 
         :param text: one line.
         """
-        self._notes.print(Text(printable(text)))
+        self._notes.print(Text(printable(text)), soft_wrap=True)
 
     def on_stderr(self) -> Screen:
         """Return a screen whose results go to stderr, for a command that writes something else to stdout."""
         return Screen(sys.stderr, as_json=self.as_json)
 
     @contextmanager
-    def progress(self, doing: str, total: int, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
+    def progress(
+        self, doing: str, total: int | None = None, *, limit: int | None = None, shown: bool = True
+    ) -> Iterator[Callable[..., None]]:
         """
-        Show a bar while something long goes on, where somebody sits before it; give a function that moves it.
+        Show a bar on a terminal while something takes long; give a function that moves it.
 
-        :param doing: what goes on.
-        :param total: how much there is to do.
-        :param shown: whether to show it at all.
+        The function is told how much more is done, and how much there is to do in all (None = as before). Notes and log
+        lines appear above the bar.
+
+        :param doing: what is being done.
+        :param total: how much there is to do; None = not known yet.
+        :param limit: how much of it is done at the most; None = all.
+        :param shown: whether to show a bar at all.
         """
+        if not (shown and self._notes.is_terminal):
+            yield lambda *_: None
+            return
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-        to = Console(file=sys.stderr)
-        hidden = not (shown and to.is_terminal)
-        with Progress(*columns, TimeElapsedColumn(), console=to, transient=True, disable=hidden) as bar:
+        with (
+            os.fdopen(os.dup(2), "w", encoding="utf-8") as terminal,
+            Progress(*columns, TimeElapsedColumn(), console=Console(file=terminal), transient=True) as bar,
+            _above(bar),
+        ):
             task = bar.add_task(printable(doing), total=total)
-            yield lambda count: bar.advance(task, count)
+
+            def advance(count: int, total: int | None = None) -> None:
+                most = total if total is None or limit is None else min(total, limit)
+                bar.update(task, advance=count, total=most)
+
+            yield advance
 
     def _print(self, what: Any, **options: Any) -> None:
-        with self._results.capture() as written:  # rich has answers of its own to a pipe that is closed
+        with self._results.capture() as written:  # rich would end the process if the pipe is closed
             self._results.print(what, **options)
-        self._write(written.get())
+        self._write("".join(f"{line.rstrip()}\n" for line in written.get().splitlines()))
 
     def _write(self, text: str) -> None:
         write_all(self.out.fileno(), text.encode(), "stdout")
+
+
+@contextmanager
+def _above(bar: Progress) -> Iterator[None]:
+    """
+    Print above a bar what this process writes to stdout and stderr, such as log lines, instead of into it.
+
+    Loggers keep the streams that they found when they were set up, so their file descriptors are replaced.
+    """
+    reader, writer = os.pipe()
+    kept = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+
+    def show() -> None:
+        with os.fdopen(reader, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                bar.console.print(Text.from_ansi(line.rstrip("\n")), soft_wrap=True)
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    for descriptor in kept:
+        os.dup2(writer, descriptor)
+    os.close(writer)
+    try:
+        yield
+    finally:
+        for descriptor, before in kept.items():
+            os.dup2(before, descriptor)
+            os.close(before)
+        thread.join(1)  # the pipe has ended, unless a child process still holds it
+
+
+def _width() -> int | None:
+    """Return how wide a table may be; None = as wide as the terminal, also behind a pipe to ``less``."""
+    has_terminal = "COLUMNS" in os.environ or any(os.isatty(descriptor) for descriptor in (0, 1, 2))
+    return None if has_terminal else WIDTH_OF_A_LOG

@@ -7,10 +7,12 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from airflow_provider_cfqueues.arguments import parse_delay
 from airflow_provider_cfqueues.cli.formats import number
 from airflow_provider_cfqueues.cli.lines import from_line
 from airflow_provider_cfqueues.cli.lookup import find_queue
@@ -27,6 +29,7 @@ def send(arguments: Namespace, screen: Screen) -> None:
     """Send messages given as arguments, or the lines of a file or of stdin."""
     if arguments.drained and arguments.text:
         raise ValueError("--drained sends each line as what it was, --text all as text: give one of them")
+    parse_delay(arguments.delay, "--delay")
     messages = [_outgoing(where, text, arguments) for where, text in _texts(arguments)]
     hook = CloudflareQueuesHook(arguments.conn_id)
     queue_id = find_queue(hook, arguments.queue)
@@ -66,7 +69,7 @@ def _texts(arguments: Namespace) -> Iterator[tuple[str, str]]:
 def _outgoing(where: str, text: str, arguments: Namespace) -> OutgoingMessage:
     try:
         message = from_line(text) if arguments.drained else _message(text, as_text=arguments.text)
-        return replace(copy(message, unwrapped=False), delay_seconds=arguments.delay)
+        return msgspec.structs.replace(copy(message, unwrapped=False), delay_seconds=arguments.delay)
     except ValueError as error:
         raise ValueError(f"{where}: {error}. Nothing was sent") from None
 

@@ -1,4 +1,4 @@
-"""Where ``drain`` writes: JSON lines, each whole or not there, and safe on the disk before anything is acked."""
+"""Where ``drain`` writes JSON lines: each whole or not at all, and on the disk before its message is acked."""
 
 from __future__ import annotations
 
@@ -37,21 +37,23 @@ class Sink:
         self._is_file = is_file
         self._keeps = stat.S_ISREG(os.fstat(descriptor).st_mode)
 
-    def write(self, message: Message) -> None:
+    def write(self, message: Message) -> int:
         """
-        Write a message; where that fails, no part of its line stays in a file.
+        Write a message; where that fails, no part of its line stays in a file. Return the size of its line.
 
         :param message: the message.
         :raises OSError: it could not be written.
         """
         end = os.fstat(self._descriptor).st_size
+        line = f"{to_json(to_plain(message))}\n".encode()
         try:
-            write_all(self._descriptor, f"{to_json(to_plain(message))}\n".encode(), self.name)
+            write_all(self._descriptor, line, self.name)
         except OSError:
             if self._is_file:
                 with suppress(OSError):  # the next run cuts what is left
                     os.ftruncate(self._descriptor, end)
             raise
+        return len(line)
 
     def sync(self) -> None:
         """
@@ -145,18 +147,20 @@ def open_sink(path: str, stdout: TextIO, tell: Callable[[str], None]) -> Iterato
     :raises OSError: it cannot be written to.
     :raises ValueError: the file ends in something that ``drain`` did not write.
     """
-    if path == "-":
-        sink = Sink(stdout.fileno(), "stdout", is_file=False)
-        sink.prepare(tell)
-        yield sink
-        return
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    to_stdout = path == "-"
+    descriptor = os.dup(stdout.fileno()) if to_stdout else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    is_closed = True
     try:
-        sink = Sink(descriptor, path, is_file=stat.S_ISREG(os.fstat(descriptor).st_mode))
+        is_file = not to_stdout and stat.S_ISREG(os.fstat(descriptor).st_mode)
+        sink = Sink(descriptor, "stdout" if to_stdout else path, is_file=is_file)
         sink.prepare(tell)
         yield sink
+    except KeyboardInterrupt:
+        is_closed = False  # nobody waits for the thread that writes: its descriptor must not become another file's
+        raise
     finally:
-        os.close(descriptor)
+        if is_closed:
+            os.close(descriptor)
 
 
 def _is_object(text: bytes) -> bool:

@@ -23,9 +23,9 @@ from airflow_provider_cfqueues.exceptions import (
 from airflow_provider_cfqueues.models import Consumer, EnsuredConsumer, Lease, PeekedMessage, PullResult, Queue
 
 YOUNG = timedelta(minutes=2)
-"""A consumer that is younger may not let anybody pull yet: the API answers 405 for some seconds."""
+"""A younger consumer may not be ready: the API answers its pulls with 405 for some seconds."""
 SETTLED = timedelta(seconds=30)
-"""How old a consumer is taken to let itself be pulled where that cannot be tried; others saw it take up to 16 s."""
+"""How old a consumer must be if it cannot be tried with a pull; users have seen it take up to 16 s to work."""
 CLOCK_DIFFERENCE = timedelta(minutes=1)
 """How far Cloudflare's clock may be behind this machine's."""
 PAUSED = "its delivery is paused; it can be pulled once that is resumed"
@@ -99,7 +99,7 @@ def create_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[
 
 def update_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[Consumer]:
     """
-    Change settings of a pull consumer; those not wanted otherwise stay.
+    Change settings of a pull consumer; the other settings stay.
 
     :param queue_id: ID of the queue.
     :param wanted: the settings to change; what is None stays.
@@ -139,7 +139,7 @@ def delete_pull_consumer(queue_id: str, known: Known) -> Flow[None]:
 
 def ensure_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[EnsuredConsumer]:
     """
-    See to it that a queue has a pull consumer with the wanted settings, and that it lets itself be pulled.
+    Make sure that a queue has a pull consumer with these settings, and that pulls work.
 
     Only a new consumer is tried out, since that costs a delivery: one message is leased and given back at once. Where
     that could be its last, the consumer is given time instead. A paused queue cannot be tried.
@@ -212,7 +212,7 @@ def _try_out(queue_id: str, consumer: Consumer, age: timedelta) -> Flow[str | No
 
 
 def _may_cost_a_message(queue_id: str, consumer: Consumer) -> Flow[bool]:
-    """Return whether one delivery more may be the last of the next message; where nobody may look, it may be."""
+    """Return whether a test pull may use up the last delivery of the next message; if that is unknown, it may."""
     try:
         peeked: list[PeekedMessage] = yield message_calls.peek(queue_id, 1)
     except ApiError as error:

@@ -8,7 +8,7 @@ import select
 import ssl
 from collections.abc import Callable
 from datetime import datetime, timezone
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
@@ -26,6 +26,8 @@ from airflow_provider_cfqueues.client.settings import Settings
 
 MAX_CONNECTIONS = 100
 MAX_HEADER_BYTES = 100_000
+MAX_HEADS = 100
+"""Heads of requests that are kept, as h11 checks each line of them: a task makes the same pull and ack all the time."""
 HAPPY_EYEBALLS_SECONDS = 0.25
 """RFC 8305: how long an address may take before the next one is tried beside it."""
 
@@ -54,6 +56,7 @@ class AsyncHttp:
         self._url = urlsplit(settings.base_url)
         self._tls = network.tls if self._url.scheme == "https" else None
         self._headers = [("Host", self._url.netloc), *settings.headers().items()]
+        self._head = lru_cache(MAX_HEADS)(self._make_head)
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
@@ -70,7 +73,8 @@ class AsyncHttp:
             sent_at = datetime.now(timezone.utc)
             try:
                 content = call.content() or b""
-                request = partial(self._request, call, len(content))
+                query = f"?{urlencode(call.params)}" if call.params else ""
+                request = partial(self._head, call.method, f"{call.path}{query}", len(content))
                 response = await connection.exchange(request, content, timeout=self._timeout)
             except (TooLarge, TooSlow, h11.ProtocolError, OSError, ValueError) as error:
                 raise no_answer(call, self._settings, self._network, error, connected=True) from error
@@ -84,11 +88,11 @@ class AsyncHttp:
             connection.close()
         await asyncio.sleep(0)  # asyncio closes a socket in the next round of the loop
 
-    def _request(self, call: Call[Any], size: int) -> h11.Request:
-        url = urlsplit(self._settings.url(call.path))
-        query = f"?{urlencode(call.params)}" if call.params else ""
+    def _make_head(self, method: str, path: str, size: int) -> h11.Request:
+        url = urlsplit(self._settings.url(path))
+        target = f"{url.path}?{url.query}" if url.query else url.path
         headers = [*self._headers, ("Content-Length", str(size))]
-        return h11.Request(method=call.method, target=f"{url.path}{query}", headers=headers)
+        return h11.Request(method=method, target=target, headers=headers)
 
     async def _take(self, call: Call[Any]) -> Connection:
         while self._idle:

@@ -81,6 +81,7 @@ class Call(Generic[T]):
     :param queue: ID of the queue concerned.
     :param params: the query.
     :param payload: the JSON body.
+    :param encode: turns the payload into bytes.
     :param repeat: whether a failure that may pass is repeated at all.
     :param repeat_ambiguous: whether it is also repeated where the failed request may have been applied.
     :param repeat_also: errors that pass in this call, though not in others.
@@ -94,13 +95,14 @@ class Call(Generic[T]):
     queue: str | None = None
     params: Mapping[str, str | int] = field(default_factory=dict)
     payload: Any = None
+    encode: Callable[[Any], bytes] = encode_json
     repeat: bool = True
     repeat_ambiguous: bool = True
     repeat_also: tuple[type[errors.CloudflareQueuesError], ...] = ()
 
     def content(self) -> bytes | None:
         """Return the body of the request."""
-        return None if self.payload is None else encode_json(self.payload)
+        return None if self.payload is None else self.encode(self.payload)
 
     def read_answer(self, answer: Answer, *, repeated: bool = False, secret: str = "") -> T:
         """
@@ -115,7 +117,7 @@ class Call(Generic[T]):
 
     def reading(self, answer: Answer, *, repeated: bool = False, secret: str = "") -> Generator[None, None, T]:
         """
-        Read the result that an answer holds; yield wherever an event loop that waits may do something else.
+        Read the result that an answer holds. It yields now and then, so that an event loop can do something else.
 
         :param answer: the answer.
         :param repeated: whether an earlier try may have been applied.
@@ -149,7 +151,7 @@ class Call(Generic[T]):
             raise errors.MalformedResponseError(msg, **self._facts(answer, {})) from error
 
     def _decompress(self, answer: Answer) -> bytes:
-        """Return the body of an answer, which a proxy may have compressed although nobody asked for that."""
+        """Return the body of an answer. A proxy may have compressed it, although the request did not ask for that."""
         content = answer.content
         for encoding in reversed(answer.headers.get("content-encoding", "").lower().split(",")):
             if encoding.strip() in ("gzip", "x-gzip", "deflate"):
@@ -252,7 +254,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 def side_field(parent: Mapping[str, Any], name: str, read: Callable[[Any], T]) -> T | None:
     """
-    Read a field that stands beside what the call is about: an odd one is logged once and counts as not there.
+    Read a field that the call's result does not depend on. If it cannot be read, it is logged and counts as missing.
 
     A pull has leased its messages, and an ack has settled them, whatever else the answer says.
 
@@ -289,7 +291,7 @@ def exhaust(reading: Generator[None, None, T]) -> T:
 
 def text_of(item: Any) -> str:
     """
-    Return a message that is a string here and ``{"code", "message"}`` there, as a line that can be logged.
+    Return a message of the API, a string or ``{"code", "message"}``, as a line that can be logged.
 
     :param item: the message.
     """
@@ -297,7 +299,7 @@ def text_of(item: Any) -> str:
 
 
 def _excerpt(content: bytes, secret: str) -> str:
-    """Hide before cutting: what is left of a secret that was cut through would be found by nobody."""
+    """Mask before truncating: a half-cut secret would not be recognised."""
     shown = content.replace(secret.encode(), b"***") if secret else content
     text = " ".join(shown[:200].decode("utf-8", "replace").split())
     return repr(text) if text else "empty"

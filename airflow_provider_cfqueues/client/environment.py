@@ -65,7 +65,7 @@ class Network:
 
 def read_environment(settings: Settings, environ: Mapping[str, str] | None = None) -> Network:
     """
-    Read the proxy and certificate variables; for an API on this machine none of them counts.
+    Read the proxy and certificate variables. They do not apply to an API on this machine.
 
     :param settings: the connection.
     :param environ: the environment; None = that of this process.

@@ -47,3 +47,18 @@ def no_answer(
     failed = errors.TransportError(msg, queue=call.queue)
     failed.add(maybe_applied=connected)
     return failed
+
+
+def without_frames(error: errors.CloudflareQueuesError) -> errors.CloudflareQueuesError:
+    """
+    Return an error without its traceback, and without those of the exceptions that it was raised from.
+
+    Its text says what happened. A hundred lines of HTTP libraries, tenacity and flows would hide that in a task log,
+    and an error tracker would record their local variables, which hold the credentials.
+
+    :param error: the error.
+    """
+    if (cause := error.__cause__) is not None:
+        cause.__cause__ = None  # nor is its context shown then
+        error.__cause__ = cause.with_traceback(None)
+    return error.with_traceback(None)

@@ -60,8 +60,8 @@ def patiently(flow: Flow[T]) -> Flow[T]:
     """
     Drive a flow whose calls are repeated also after an answer that is not what the API sends, or that took too long.
 
-    Whoever makes one call is told at once that something else answers in the API's place. A task that runs for hours
-    waits for that to pass, as it waits for other failures.
+    A single call fails at once if something else answers in the API's place. A task that runs for hours waits until
+    that passes, as it waits for other failures.
 
     :param flow: the flow.
     """

@@ -19,11 +19,11 @@ from airflow_provider_cfqueues.models import Consumer, Queue
 
 def get_pull_consumer(queue_id: str, known: Known, *, required: bool = False) -> Flow[Consumer | None]:
     """
-    Look at a queue's pull consumer, once; None where it cannot be had.
+    Return a queue's pull consumer, which is read once; None if it cannot be read.
 
     :param queue_id: ID of the queue.
     :param known: what was looked up before; the consumer is added to it.
-    :param required: repeat a look that failed, and raise what it failed with, unless it is not allowed.
+    :param required: repeat a look that failed, and raise its error, unless the token may not read it.
     :raises CloudflareQueuesError: it is required, and failed.
     """
     if queue_id not in known.consumers:

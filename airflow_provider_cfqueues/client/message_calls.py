@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Mapping, Sequence
-from datetime import timedelta
+from dataclasses import fields
+from datetime import datetime, timedelta
 from typing import Any
 
-from airflow_provider_cfqueues.bodies import decode_body
+from airflow_provider_cfqueues.bodies import decode_body, encode_plain
 from airflow_provider_cfqueues.client import reading
 from airflow_provider_cfqueues.client.call import BYTES_AT_ONCE, Call, Envelope, text_of
 from airflow_provider_cfqueues.exceptions import list_leases
@@ -73,6 +74,7 @@ def ack(queue_id: str, acks: Sequence[str], retries: Sequence[Lease]) -> Call[Ac
             "acks": [{"lease_id": lease_id} for lease_id in acks],
             "retries": [reading.without_none(lease_id=r.lease_id, delay_seconds=r.delay_seconds) for r in retries],
         },
+        encode=encode_plain,
         read=read,
     )
 
@@ -83,7 +85,7 @@ def _judge(
     """
     Return the count that the API reported, how many leases it did not contradict, and which may not be settled.
 
-    A count that is there and is none confirms nothing, and neither does a result without any field. Without a count,
+    A count that is not a number confirms nothing, and neither does a result without any field. Without a count,
     each warning that names none of the leases (``foreign``) may mean any of them.
     """
     count = reading.read_count(result.get(key))
@@ -111,7 +113,7 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
     """
     Lease at most 100 messages (``queues-pull-messages``).
 
-    Repeating it is allowed but not free: where the answer was lost, its batch stays leased until the lease ends.
+    Repeating it is allowed but has a cost: if an answer was lost, its batch stays leased until the leases end.
 
     :param queue_id: ID of the queue.
     :param max_messages: 1 to 100.
@@ -124,19 +126,19 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
         expires = envelope.sent_at + timedelta(seconds=lease_seconds)
         items = result.get("messages") or ()
         if len(items) > max_messages:
-            log.warning("A pull of queue %s asked for %d messages and got %d", queue_id, max_messages, len(items))
+            log.warning("A pull of queue %s got %d messages; it asked for %d", queue_id, len(items), max_messages)
         leased = [item for item in items if _has_lease(item)]
         messages: list[Message] = []
         unread = 0
-        for item in _each_once(leased, queue_id):
-            message = Message(lease_id=item["lease_id"], lease_expires_at=expires, **_content(item))
+        for item in leased:
+            message = _read_message(item, item["lease_id"], expires)
             messages.append(message)
             unread += len(message.raw_body) if isinstance(message.raw_body, str) else 0
             if unread > BYTES_AT_ONCE:
                 unread = 0
                 yield
         return PullResult(
-            messages=tuple(messages),
+            messages=tuple(_each_once(messages, queue_id)),
             backlog=reading.read_backlog(result),
             without_lease=len(items) - len(leased),
         )
@@ -157,19 +159,18 @@ def _has_lease(item: Any) -> bool:
     return isinstance(item, dict) and isinstance(item.get("lease_id"), str) and item["lease_id"] != ""
 
 
-def _each_once(items: list[dict[str, Any]], queue_id: str) -> list[dict[str, Any]]:
+def _each_once(messages: list[Message], queue_id: str) -> list[Message]:
     """Return the messages without those whose lease or ID an earlier one of the same answer has, and log these."""
-    once: list[dict[str, Any]] = []
-    twice: list[str] = []
-    leases: set[str] = set()
-    ids: set[str] = set()
-    for item in items:
-        lease_id, message_id = item["lease_id"], printable(item.get("id") or "")
-        is_known = lease_id in leases or (message_id != "" and message_id in ids)
-        (twice.append(lease_id) if is_known else once.append(item))
-        leases.add(lease_id)
-        ids.add(message_id)
-    if twice:
+    by_lease = {message.lease_id: message for message in reversed(messages)}
+    by_id = {message.id: message for message in reversed(messages)}
+    once = [
+        message
+        for message in messages
+        if by_lease[message.lease_id] is message and (by_id[message.id] is message or not message.id)
+    ]
+    if len(once) < len(messages):
+        kept = set(map(id, once))
+        twice = [message.lease_id for message in messages if id(message) not in kept]
         log.warning(
             "A pull of queue %s has %d messages twice. Each is handled once; these leases end by themselves: %s",
             queue_id,
@@ -179,8 +180,8 @@ def _each_once(items: list[dict[str, Any]], queue_id: str) -> list[dict[str, Any
     return once
 
 
-def _content(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Read what a message is but for its lease; nothing of it is required, nothing odd in it may hide the others."""
+def _read_message(item: Mapping[str, Any], lease_id: str, expires: datetime | None) -> Message:
+    """Read a message; nothing but its lease is required, and nothing odd in it may hide the others."""
     metadata = item.get("metadata")
     if not isinstance(metadata, dict):
         metadata = {}
@@ -190,16 +191,18 @@ def _content(item: Mapping[str, Any]) -> dict[str, Any]:
         body = decode_body(raw, content_type)
     except ValueError as error:
         body_error = printable(error)
-    return {
-        "id": printable(item.get("id") or ""),
-        "body": body,
-        "attempts": reading.read_count(item.get("attempts")),
-        "timestamp": reading.read_time(item.get("timestamp_ms")),
-        "content_type": content_type,
-        "metadata": metadata,
-        "raw_body": raw,
-        "body_error": body_error,
-    }
+    return Message(
+        id=printable(item.get("id") or ""),
+        lease_id=lease_id,
+        body=body,
+        attempts=reading.read_count(item.get("attempts")),
+        timestamp=reading.read_time(item.get("timestamp_ms")),
+        content_type=content_type,
+        metadata=metadata,
+        lease_expires_at=expires,
+        raw_body=raw,
+        body_error=body_error,
+    )
 
 
 def peek(queue_id: str, max_messages: int) -> Call[list[PeekedMessage]]:
@@ -212,7 +215,7 @@ def peek(queue_id: str, max_messages: int) -> Call[list[PeekedMessage]]:
 
     def read(envelope: Envelope) -> list[PeekedMessage]:
         items = (envelope.result or {}).get("messages") or ()
-        return [PeekedMessage(ref=item.get("ref"), **_content(item)) for item in items if isinstance(item, Mapping)]
+        return [_read_peeked(item) for item in items if isinstance(item, Mapping)]
 
     return Call(
         operation="peek",
@@ -223,6 +226,12 @@ def peek(queue_id: str, max_messages: int) -> Call[list[PeekedMessage]]:
         payload={"batch_size": max_messages},
         read=read,
     )
+
+
+def _read_peeked(item: Mapping[str, Any]) -> PeekedMessage:
+    message = _read_message(item, "", None)
+    content = {field.name: getattr(message, field.name) for field in fields(PeekedMessage) if field.name != "ref"}
+    return PeekedMessage(ref=item.get("ref"), **content)
 
 
 def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous: bool) -> Call[SendResult]:

@@ -25,8 +25,8 @@ def ack(queue_id: str, acks: Sequence[Lease], retries: Sequence[Lease]) -> Flow[
     """
     Settle leases, at most 100 a request.
 
-    A lease that is given twice is settled once. In both lists it is retried: a message that somebody wants again is
-    not acked. Twice among the retries, the last delay counts.
+    A lease that is given twice is settled once. If it is in both lists, it is retried, not acked. If it is twice among
+    the retries, the last delay counts.
 
     :param queue_id: ID of the queue.
     :param acks: leases of messages that are done.
@@ -64,7 +64,7 @@ def pull(
     """
     Lease messages: one request for each 100 asked for, until an answer is empty.
 
-    An answer may hold fewer messages than asked for though more are waiting; a further request would be billed.
+    An answer may hold fewer messages than asked for although more are waiting. A further request would be billed.
 
     :param queue_id: ID of the queue.
     :param max_messages: how many messages at the most.
@@ -152,7 +152,7 @@ def batches(messages: Sequence[OutgoingMessage]) -> Iterator[Sequence[OutgoingMe
 
 
 def _are_small(batch: Sequence[OutgoingMessage]) -> bool:
-    """Return whether all of them together are no larger than one may be: then none has to be measured."""
+    """Return whether all of them together are smaller than the limit for one: then no single one is measured."""
     try:
         text = json.dumps(
             [(message.body, message.content_type) for message in batch], ensure_ascii=False, allow_nan=False

@@ -38,7 +38,7 @@ class Purge:
         """
         Return whether a status is that of this purge, not of the one before it.
 
-        Two purges within what the API's times resolve bear the same one: then it is told by being that young.
+        Two purges that start close together may have the same time. Then a purge that young counts as this one.
 
         :param status: what the API says of the last purge.
         """
@@ -95,7 +95,7 @@ def finish_purge(purge: Purge, *, poll_interval: float, end: float) -> Flow[Purg
                 raise
             status = PurgeStatus(completed=False, error=error.message)
             wait = max(wait, error.retry_after or 0)
-            log.warning("Could not look whether queue %s is purged: %s", purge.queue_id, error.message)
+            log.warning("Could not check whether queue %s is purged: %s", purge.queue_id, error.message)
         left = end - datetime.now(timezone.utc).timestamp()
         if status.completed or left <= 0:
             return status

@@ -243,8 +243,8 @@ def verify_token(*, account_owned: bool) -> Call[str]:
     """
     Read the status of the API token: ``active``, ``disabled`` or ``expired``.
 
-    :param account_owned: the token belongs to the account (prefix ``cfat_``), not to a user; each kind has an
-        endpoint of its own and gets 401 on the other.
+    :param account_owned: the token belongs to the account (prefix ``cfat_``), not to a user. Each kind has its own
+        endpoint, and gets 401 on the other.
     """
     return Call(
         operation="verify",

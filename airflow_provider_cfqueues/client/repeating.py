@@ -46,11 +46,11 @@ T = TypeVar("T")
 
 TELL_SECONDS = 60
 LOOPBACK_SECONDS = 4
-"""An emulator that nobody has started is not waited for longer: a person sits in front of it."""
+"""How long to wait for an emulator that is not running: a person sits in front of it."""
 
 
 class Told:
-    """Decides which repeats are worth a line in the log: of failures that are alike, one a minute, with a count."""
+    """Decides which repeats are logged: one line a minute for failures that are alike, with a count."""
 
     def __init__(self) -> None:
         self._last: dict[Any, float] = {}
@@ -58,7 +58,7 @@ class Told:
 
     def how_often(self, failure: Any, now: float) -> int | None:
         """
-        Return how many failures were not told of since the last line; None if this one is not told of either.
+        Return how many failures were not logged since the last line; None if this one is not logged either.
 
         :param failure: what tells failures that are alike from others.
         :param now: the time.
@@ -102,7 +102,7 @@ class Tries(Generic[T]):
 
     def reading(self, answer: Answer) -> Generator[None, None, T]:
         """
-        Read the result that an answer holds; yield wherever an event loop that waits may do something else.
+        Read the result that an answer holds. It yields now and then, so that an event loop can do something else.
 
         :param answer: the answer.
         :raises ApiError: it holds none.
@@ -113,7 +113,7 @@ class Tries(Generic[T]):
         """
         Return the arguments for tenacity's ``Retrying`` and ``AsyncRetrying``, which repeat after a first failure.
 
-        A call that works never asks tenacity: that would cost more than all else of it.
+        A call that works never uses tenacity, which would cost more than the rest of the call.
 
         :param error: how the first try failed.
         """

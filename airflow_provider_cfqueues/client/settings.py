@@ -19,7 +19,7 @@ _EXTRA_TWINS = {f"extra__cloudflare__{key}" for key in _EXTRA_KEYS}
 
 
 class Hidden(str):
-    """A secret, whose ``repr`` does not show it: error trackers record that of local variables."""
+    """A secret. Its ``repr`` does not show it, because error trackers record the ``repr`` of local variables."""
 
     __slots__ = ()
 

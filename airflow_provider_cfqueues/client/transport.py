@@ -19,6 +19,7 @@ import tenacity
 from airflow_provider_cfqueues.client.async_http import AsyncHttp
 from airflow_provider_cfqueues.client.call import Answer, Call, Exchange, exhaust
 from airflow_provider_cfqueues.client.environment import Network, read_environment
+from airflow_provider_cfqueues.client.failures import without_frames
 from airflow_provider_cfqueues.client.flow import Flow, Pause, once
 from airflow_provider_cfqueues.client.repeating import RepeatPolicy, Told, Tries
 from airflow_provider_cfqueues.client.settings import Settings
@@ -98,7 +99,7 @@ class Client:
             return stop.value  # type: ignore[no-any-return]
         except CloudflareQueuesError as error:
             error.add(conn_id=self.settings.conn_id)
-            raise
+            raise without_frames(error) from error.__cause__
 
     def call(self, call: Call[T]) -> T:
         """
@@ -178,7 +179,7 @@ class AsyncClient:
             return stop.value  # type: ignore[no-any-return]
         except CloudflareQueuesError as error:
             error.add(conn_id=self.settings.conn_id)
-            raise
+            raise without_frames(error) from error.__cause__
 
     async def call(self, call: Call[T]) -> T:
         """

@@ -43,7 +43,7 @@ class _CloudflareQueueDecoratedOperator(DecoratedOperator, QueueProcessOperator)
         )
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Process the queue; what Airflow's decorators do with assets in a return value has no use for a report."""
+        """Process the queue. Airflow's decorators would look for assets in the return value; a report has none."""
         return self._process(context)
 
     @property
@@ -59,7 +59,7 @@ def cloudflare_queue_task(
     Make a task that processes a queue with the decorated function as handler.
 
     :param python_callable: the function; its first parameter is the message.
-    :param multiple_outputs: whether the report's keys become XComs of their own.
+    :param multiple_outputs: whether each key of the report becomes a separate XCom.
     :param kwargs: the arguments of :class:`~airflow_provider_cfqueues.operators.queues.QueueProcessOperator`.
     """
     return task_decorator_factory(

@@ -11,7 +11,17 @@ if TYPE_CHECKING:
 
 _QUEUE = "/accounts/{account_id}/queues/{queue_id}"
 _SUBSCRIPTIONS = "/accounts/{account_id}/event_subscriptions/subscriptions"
+# The busiest paths first: a request is compared with one after the other.
 ROUTES: dict[str, dict[str, Handler]] = {
+    f"{_QUEUE}/messages": {"POST": message_calls.push},
+    f"{_QUEUE}/messages/batch": {"POST": message_calls.push_batch},
+    f"{_QUEUE}/messages/pull": {"POST": message_calls.pull},
+    f"{_QUEUE}/messages/ack": {"POST": message_calls.ack},
+    f"{_QUEUE}/messages/extend": {"POST": message_calls.extend},
+    f"{_QUEUE}/messages/peek": {"POST": message_calls.peek},
+    f"{_QUEUE}/messages/purge": {"POST": message_calls.purge_messages},
+    f"{_QUEUE}/messages/preview": {"POST": message_calls.preview},
+    f"{_QUEUE}/messages/preview/ack": {"POST": message_calls.ack_preview},
     "/user/tokens/verify": {"GET": queue_calls.verify_token},
     "/accounts/{account_id}/tokens/verify": {"GET": queue_calls.verify_token},
     "/accounts/{account_id}/queues": {"GET": queue_calls.list_queues, "POST": queue_calls.create_queue},
@@ -27,15 +37,6 @@ ROUTES: dict[str, dict[str, Handler]] = {
         "PUT": queue_calls.replace_consumer,
         "DELETE": queue_calls.delete_consumer,
     },
-    f"{_QUEUE}/messages": {"POST": message_calls.push},
-    f"{_QUEUE}/messages/batch": {"POST": message_calls.push_batch},
-    f"{_QUEUE}/messages/pull": {"POST": message_calls.pull},
-    f"{_QUEUE}/messages/ack": {"POST": message_calls.ack},
-    f"{_QUEUE}/messages/extend": {"POST": message_calls.extend},
-    f"{_QUEUE}/messages/peek": {"POST": message_calls.peek},
-    f"{_QUEUE}/messages/purge": {"POST": message_calls.purge_messages},
-    f"{_QUEUE}/messages/preview": {"POST": message_calls.preview},
-    f"{_QUEUE}/messages/preview/ack": {"POST": message_calls.ack_preview},
     f"{_QUEUE}/metrics": {"GET": message_calls.get_metrics},
     _SUBSCRIPTIONS: {"GET": subscription_calls.list_subscriptions, "POST": subscription_calls.create_subscription},
     f"{_SUBSCRIPTIONS}/{{subscription_id}}": {

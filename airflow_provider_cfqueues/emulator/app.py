@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Route, Router
 
 from airflow_provider_cfqueues.emulator import auth, control, page, wire
 from airflow_provider_cfqueues.emulator.api import ROUTES
@@ -31,11 +29,12 @@ if TYPE_CHECKING:
 
 BASE_PATH = "/client/v4"
 Hangup = Callable[["Scope"], None]
+_ENCODER = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
 log = logging.getLogger(__name__)
 
 
-def make_app(service: Service, hang_up: Hangup, hosts: Iterable[str]) -> Starlette:
+def make_app(service: Service, hang_up: Hangup, hosts: Iterable[str]) -> BrowserGuard:
     """
     Return the application of a service.
 
@@ -48,7 +47,7 @@ def make_app(service: Service, hang_up: Hangup, hosts: Iterable[str]) -> Starlet
     ]
     routes += [page.route(), *control.routes(service)]
     routes.append(Route("/{path:path}", Endpoint(service, hang_up, {})))
-    return Starlette(routes=routes, middleware=[Middleware(BrowserGuard, hosts=hosts)])
+    return BrowserGuard(Router(routes), hosts)
 
 
 class Endpoint:
@@ -94,7 +93,7 @@ class Endpoint:
         headers = {"cf-ray": ray, **self._service.rate_limit.headers()}
         if fault.status is not None:
             return _canned(fault, headers)
-        return Response(json.dumps(content, separators=(",", ":")), status, headers, "application/json")
+        return Response(_ENCODER.encode(content), status, headers, "application/json")
 
     def _apply(self, request: Request, data: bytes) -> tuple[int, wire.JSON]:
         try:

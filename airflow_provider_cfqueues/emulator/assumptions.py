@@ -1,8 +1,8 @@
 """
-What nobody knows about the real API, and what this emulator does instead of knowing.
+What is not known about the real API, and what this emulator assumes.
 
 Each one is a guess that no published schema, page or recorded answer settles, or where two of them disagree. Code
-should not depend on them. Where two behaviours are plausible, the assumption is a switch. docs/emulator.md shows them.
+should not depend on them. If two behaviours are plausible, the assumption is a switch. docs/emulator.md shows them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ ASSUMPTIONS: dict[str, Assumption] = {
         ("accepted", "refused"),
     ),
     "late-retry": Assumption(
-        "An unused lease can give a message back after it has ended, with its delay. Where the message"
+        "An unused lease can give a message back after it has ended, with its delay. If the message"
         " has been delivered again since, the retry is counted and changes nothing.",
         ("accepted", "refused"),
     ),
@@ -148,7 +148,7 @@ ASSUMPTIONS: dict[str, Assumption] = {
         ("20", "all"),
     ),
     "status": Assumption(
-        "Where only an error's code is known: 404 for what is missing, 409 for what exists already, 413"
+        "If only an error's code is known: 404 for what is missing, 409 for what exists already, 413"
         " for what is too large, 401 for wrong credentials, 403 for a wrong account, and 400 for the rest."
         " An unknown method of a known path is 405 with code 7001."
     ),

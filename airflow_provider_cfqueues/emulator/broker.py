@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.emulator import assumptions, views
 from airflow_provider_cfqueues.emulator.clock import Clock
@@ -34,7 +34,6 @@ from airflow_provider_cfqueues.emulator.subscriptions import Subscriptions
 from airflow_provider_cfqueues.emulator.tickets import Kind, Sealer, Ticket
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 PEEK_SIZE = 5
@@ -102,18 +101,22 @@ class Broker:
                 raise DeliveryPaused(queue.name)
             self.operations.check()
             settings = queue.consumer.settings
-            lease_ms = settings.visibility_timeout_ms if visibility_timeout_ms is None else visibility_timeout_ms
+            ends_ms = now + (settings.visibility_timeout_ms if visibility_timeout_ms is None else visibility_timeout_ms)
             default = settings.batch_size if self.assume["batch-size"] == "consumer" else 5
             rows = self._ready(queue, now, default if batch_size is None else batch_size)
-            pulled = listed(row["number"] for row in rows)
             self.store.db.execute(
-                "UPDATE messages SET leased = 1, lease = lease + 1, attempts = attempts + 1, visible_ms = ?,"  # noqa: S608 -- integers
-                f" max_retries = ? WHERE number IN {pulled}",
-                (now + lease_ms, settings.max_retries),
+                "UPDATE messages SET leased = 1, lease = lease + 1, attempts = attempts + 1, visible_ms = ?,"
+                " max_retries = ? WHERE number IN (SELECT value FROM json_each(?))",
+                (ends_ms, settings.max_retries, listed(row[views.NUMBER] for row in rows)),
             )
             self._lifecycle.count(queue.number, "delivered", len(rows))
-            self.operations.charge((len(row["body"]) for row in rows), least=1)
-            return [self._leased(row, queue, now + lease_ms) for row in rows]
+            leases = self._sealer.seal(
+                [Ticket("lease", queue.number, row[views.NUMBER], row[views.LEASE] + 1, ends_ms) for row in rows]
+            )
+            pairs = zip(rows, leases, strict=True)
+            messages = [views.message(row, "leased", lease, ends_ms=ends_ms) for row, lease in pairs]
+            self.operations.charge([len(message.body) for message in messages], least=1)
+            return messages
 
     def settle(self, queue_id: str, acks: Sequence[str] = (), retries: Sequence[Retry] = ()) -> Settlement:
         """
@@ -177,7 +180,7 @@ class Broker:
         with self._at(queue_id) as (queue, now):
             leased_too = self.assume["peek"] == "leased-too"
             rows = self._ready(queue, now, PEEK_SIZE if batch_size is None else batch_size, leased_too)
-            tickets = (self._sealer.seal(Ticket(kind, queue.number, row["number"])) for row in rows)
+            tickets = self._sealer.seal([Ticket(kind, queue.number, row[views.NUMBER]) for row in rows])
             return [views.message(row, "ready", ticket) for row, ticket in zip(rows, tickets, strict=True)]
 
     def remove(self, queue_id: str, tickets: Sequence[str], kind: Kind = "ref") -> dict[str, str]:
@@ -197,9 +200,7 @@ class Broker:
     def purge(self, queue_id: str) -> Queue:
         """Delete all messages of a queue, leased and delayed ones included."""
         with self._at(queue_id) as (queue, now):
-            spared = " AND NOT leased" if self.assume["purge"] == "spares-leased" else ""
-            done = self.store.db.execute(f"DELETE FROM messages WHERE queue = ?{spared}", (queue.number,))  # noqa: S608
-            self._lifecycle.count(queue.number, "purged", done.rowcount)
+            self._lifecycle.sweep(queue.number, "purged", "NOT leased OR ?", self.assume["purge"] == "leased-too")
             self.store.db.execute("UPDATE queues SET purged_ms = ? WHERE number = ?", (now, queue.number))
             return self.queues.get(queue_id)
 
@@ -229,14 +230,10 @@ class Broker:
         """Close the store."""
         self.store.close()
 
-    def _leased(self, row: sqlite3.Row, queue: Queue, ends_ms: int) -> Message:
-        lease = Ticket("lease", queue.number, row["number"], row["lease"] + 1, ends_ms)
-        return views.message(row, "leased", self._sealer.seal(lease), ends_ms=ends_ms)
-
     def _settling(self, queue: Queue, tickets: Iterable[str]) -> Settling:
         return Settling(self._lifecycle, self._sealer, queue, tickets, self.assume)
 
-    def _ready(self, queue: Queue, now: int, limit: int, leased_too: bool = False) -> list[sqlite3.Row]:
+    def _ready(self, queue: Queue, now: int, limit: int, leased_too: bool = False) -> list[tuple[Any, ...]]:
         by_age = self.assume["order"] == "sent-first"
         return views.ready(self.store.db, queue, now, limit, by_age=by_age, leased_too=leased_too)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.emulator.wire import JSON, ApiError
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 BAD_SCHEMA = 10207
+_SURROGATE = re.compile(rb"\\u[dD]")
 _NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
 
 
@@ -22,19 +24,20 @@ def parse(data: bytes, assume: Mapping[str, str]) -> Fields:
     :param assume: what holds for each switch of ``assumptions``.
     """
     try:
-        value = json.loads(data, parse_constant=_no_constant)
+        value = _DECODER.decode(data.decode())
         # A lone surrogate is legal in JSON but is no text: it cannot be stored, and must not fail later.
-        if b"\\u" in data:
+        if _SURROGATE.search(data):
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise ApiError(400, 10208, "Request body is not valid JSON") from error
-    if not isinstance(value, dict):
-        raise _mismatch("object", value, "body", BAD_SCHEMA)
-    return Fields(value, assume)
+    return _object(value, assume)
 
 
 def _no_constant(name: str) -> None:
     raise ValueError(name)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 class Fields:
@@ -46,6 +49,8 @@ class Fields:
     :param path: where it is, for the message of an error.
     :param code: the code of an error in it.
     """
+
+    __slots__ = ("_code", "_path", "_values", "assume")
 
     def __init__(self, values: JSON, assume: Mapping[str, str], path: str = "", code: int = BAD_SCHEMA) -> None:
         if assume["null"] == "ignored":
@@ -60,7 +65,7 @@ class Fields:
 
     def __getitem__(self, key: str) -> Any:
         if key not in self._values:
-            raise ApiError(400, self._code, f'Required at "{self._path}{key}"')
+            raise ApiError(400, self._code, f'Required at "{self._at(key)}"')
         return self._values[key]
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -91,9 +96,9 @@ class Fields:
         value = self._values[key]
         code = code or self._code
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise _mismatch("number", value, self._path + key, code)
+            raise _mismatch("number", value, self._at(key), code)
         if not low <= value <= high:
-            raise ApiError(400, code, f'Number must be between {low} and {high} at "{self._path}{key}"')
+            raise ApiError(400, code, f'Number must be between {low} and {high} at "{self._at(key)}"')
         return value
 
     def seconds(self, key: str, low: float, high: float, default: Any, code: int | None = None) -> Any:
@@ -108,7 +113,7 @@ class Fields:
         """
         value = self.number(key, low, high, default, code)
         if value is not None and value != int(value) and self.assume["fractions"] == "refused":
-            raise ApiError(400, code or self._code, f'Expected integer, received float at "{self._path}{key}"')
+            raise ApiError(400, code or self._code, f'Expected integer, received float at "{self._at(key)}"')
         return value
 
     def integer(self, key: str, low: int, high: int, default: Any) -> Any:
@@ -122,7 +127,7 @@ class Fields:
         """
         value = self.number(key, low, high, default)
         if value is not None and value != int(value):
-            raise ApiError(400, self._code, f'Expected integer, received float at "{self._path}{key}"')
+            raise ApiError(400, self._code, f'Expected integer, received float at "{self._at(key)}"')
         return None if value is None else int(value)
 
     def object(self, key: str, code: int) -> Fields:
@@ -132,26 +137,45 @@ class Fields:
         :param key: its key.
         :param code: the code of an error in it.
         """
-        return self._inner(self._values.get(key, {}), key, code)
+        return _object(self._values.get(key, {}), self.assume, self._at(key), code)
 
     def objects(self, key: str) -> list[Fields]:
         """Return a list of objects, empty where it is not given."""
         values = self._typed(key, list, "array") if key in self else []
-        return [self._inner(value, f"{key}[{index}]", BAD_SCHEMA) for index, value in enumerate(values)]
+        path = self._at(key)
+        return [_object(value, self.assume, f"{path}[{index}]", BAD_SCHEMA) for index, value in enumerate(values)]
+
+    def strings(self, key: str, inner: str) -> list[str]:
+        """
+        Return a string of each object of a list, empty where the list is not given.
+
+        :param key: key of the list.
+        :param inner: key of the string, which has to be there.
+        """
+        values = self._typed(key, list, "array") if key in self else []
+        found: list[Any] = [value.get(inner) if isinstance(value, dict) else None for value in values]
+        if all(isinstance(text, str) for text in found):
+            return found
+        return [item.string(inner) for item in self.objects(key)]  # slower, and says which one is wrong
 
     def mismatch(self, expected: str, key: str) -> ApiError:
         """Return the error for a value of the wrong type."""
-        return _mismatch(expected, self._values[key], self._path + key, self._code)
+        return _mismatch(expected, self._values[key], self._at(key), self._code)
 
-    def _inner(self, value: Any, key: str, code: int) -> Fields:
-        if not isinstance(value, dict):
-            raise _mismatch("object", value, self._path + key, code)
-        return Fields(value, self.assume, f"{self._path}{key}.", code)
+    def _at(self, key: str) -> str:
+        return f"{self._path}.{key}" if self._path else key
 
     def _typed(self, key: str, kind: type, name: str) -> Any:
-        if not isinstance(self[key], kind):
+        value = self[key]
+        if not isinstance(value, kind):
             raise self.mismatch(name, key)
-        return self._values[key]
+        return value
+
+
+def _object(value: Any, assume: Mapping[str, str], path: str = "", code: int = BAD_SCHEMA) -> Fields:
+    if not isinstance(value, dict):
+        raise _mismatch("object", value, path or "body", code)
+    return Fields(value, assume, path, code)
 
 
 def _mismatch(expected: str, value: Any, path: str, code: int) -> ApiError:

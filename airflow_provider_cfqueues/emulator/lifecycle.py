@@ -25,8 +25,7 @@ ORDER BY visible_ms, messages.number
 """
 
 _EXPIRED = """
-SELECT queues.number, count(*) FROM queues CROSS JOIN messages
-WHERE messages.queue = queues.number AND expires_ms <= ? GROUP BY queues.number
+SELECT number FROM queues WHERE EXISTS (SELECT 1 FROM messages WHERE queue = queues.number AND expires_ms <= ?)
 """
 
 _ENDED = """
@@ -68,10 +67,8 @@ class Lifecycle:
         known = {"now": now, "deliveries": self._deliveries, "at_pull": self._decided_at_pull}
         for row in self.db.execute(_EXHAUSTED, known).fetchall():
             self._bury(row["number"], self._queues.get(row["queue_id"]), row["visible_ms"])
-        expired = self.db.execute(_EXPIRED, (now,)).fetchall()
-        for queue, amount in expired:
-            self.count(queue, "expired", amount)
-            self.db.execute("DELETE FROM messages WHERE queue = ? AND expires_ms <= ?", (queue, now))
+        for (queue,) in self.db.execute(_EXPIRED, (now,)).fetchall():
+            self.sweep(queue, "expired", "expires_ms <= ?", now)
         self.db.execute(_ENDED, {"now": now, "wait": self._assume["lease-end"] == "retry-delay"})
 
     def arrive(self, messages: Sequence[Outgoing], queue: Queue, now: int, delay_seconds: float) -> list[str]:
@@ -93,8 +90,9 @@ class Lifecycle:
                 for id_, message in zip(ids, messages, strict=True)
             ],
         )
-        self.count(queue.number, "received", len(ids))
-        self._operations.charge(len(message.body) for message in messages)
+        sizes = [len(message.body) for message in messages]
+        self.count(queue.number, "received", len(sizes), sum(sizes))
+        self._operations.charge(sizes)
         return ids
 
     def give_back(self, message: sqlite3.Row, queue: Queue, now: int, delay_seconds: float) -> None:
@@ -126,14 +124,36 @@ class Lifecycle:
         :param counter: how they left.
         """
         self._operations.charge(messages.values())
-        self.db.execute(f"DELETE FROM messages WHERE number IN {listed(messages)}")  # noqa: S608 -- integers
-        self.count(queue, counter, len(messages))
+        self.db.execute("DELETE FROM messages WHERE number IN (SELECT value FROM json_each(?))", (listed(messages),))
+        self.count(queue, counter, len(messages), -sum(messages.values()))
 
-    def count(self, queue: int, counter: str, amount: int = 1) -> None:
-        """Add to one of ``store.COUNTERS`` of a queue."""
+    def sweep(self, queue: int, counter: str, which: str, value: object) -> None:
+        """
+        End all messages of a queue that a condition names; no operations are counted for them.
+
+        :param queue: the queue.
+        :param counter: how they left.
+        :param which: the condition, with one parameter.
+        :param value: of the parameter.
+        """
+        swept = f"FROM messages WHERE queue = ? AND ({which})"
+        found = self.db.execute(f"SELECT count(*), coalesce(sum(length(body)), 0) {swept}", (queue, value))
+        amount, size = found.fetchone()
+        self.db.execute(f"DELETE {swept}", (queue, value))
+        self.count(queue, counter, amount, -size)
+
+    def count(self, queue: int, counter: str, amount: int = 1, size: int = 0) -> None:
+        """
+        Add to one of ``store.COUNTERS`` of a queue.
+
+        :param queue: the queue.
+        :param counter: which one.
+        :param amount: how many messages.
+        :param size: by how many bytes the backlog has grown.
+        """
         self.db.execute(
-            f"UPDATE queues SET {counter} = {counter} + ? WHERE number = ?",  # noqa: S608 -- never from a request
-            (amount, queue),
+            f"UPDATE queues SET {counter} = {counter} + ?, backlog_bytes = backlog_bytes + ? WHERE number = ?",  # noqa: S608 -- never from a request
+            (amount, size, queue),
         )
 
     def _bury(self, message: int, queue: Queue, at: int) -> None:
@@ -159,8 +179,8 @@ class Lifecycle:
             changed["attempts"] = 0
         columns = ", ".join(f"{column} = ?" for column in changed)
         self.db.execute(f"UPDATE messages SET {columns} WHERE number = ?", (*changed.values(), message))  # noqa: S608
-        self.count(queue.number, "dead_lettered")
-        self.count(target.number, "received")
+        self.count(queue.number, "dead_lettered", 1, -size)
+        self.count(target.number, "received", 1, size)
 
 
 def _columns(message: Outgoing) -> tuple[bytes, str, bool, str | None]:

@@ -10,7 +10,7 @@ from airflow_provider_cfqueues.emulator.model import QuotaExceeded
 from airflow_provider_cfqueues.emulator.wire import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Mapping
 
     from airflow_provider_cfqueues.emulator.clock import Clock
 
@@ -21,7 +21,7 @@ OPERATION_BYTES = 64_000
 
 class RateLimit:
     """
-    So many requests in five minutes; one more, and all are refused for the next five.
+    Limits the requests in five minutes. One request too many, and all are refused for the next five.
 
     :param limit: how many, or None for no limit.
     :param clock: what time it is.
@@ -81,7 +81,7 @@ class DailyOperations:
         self._day = 0
         self.used = 0
 
-    def charge(self, sizes: Iterable[int], least: int = 0) -> None:
+    def charge(self, sizes: Collection[int], least: int = 0) -> None:
         """
         Count the operations of a call, however many.
 
@@ -89,7 +89,8 @@ class DailyOperations:
         :param least: what it costs at the least.
         """
         self._turn()
-        self.used += max(least, sum(max(1, math.ceil(size / OPERATION_BYTES)) for size in sizes))
+        further = sum((size - 1) // OPERATION_BYTES for size in sizes if size > OPERATION_BYTES)
+        self.used += max(least, len(sizes) + further)
 
     def check(self) -> None:
         """Refuse a call where the day's operations are used up."""

@@ -164,7 +164,7 @@ def visibility_timeout_ms(fields: Fields) -> int | None:
 
 def leases(fields: Fields, key: str) -> list[str]:
     """Return the leases of a list of ``{"lease_id"}``."""
-    found = [item.string("lease_id") for item in fields.objects(key)]
+    found = fields.strings(key, "lease_id")
     if len(found) > MAX_BATCH and fields.assume["lease-count"] == "100":
         raise ApiError(400, BAD_SCHEMA, f'Array must contain at most {MAX_BATCH} element(s) at "{key}"')
     return found
@@ -181,7 +181,7 @@ def retries(fields: Fields) -> list[Retry]:
 def refs(fields: Fields) -> list[str]:
     """Return the refs of messages to delete."""
     fields["refs"]
-    return [item.string("ref") for item in fields.objects("refs")]
+    return fields.strings("refs", "ref")
 
 
 def confirm_purge(fields: Fields) -> None:

@@ -1,4 +1,4 @@
-"""The emulator as an object: uvicorn in a thread of its own."""
+"""The class ``Emulator``: uvicorn in its own thread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from airflow_provider_cfqueues.emulator.service import Service
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from random import Random
-    from types import TracebackType
 
     from starlette.types import Scope
 
@@ -96,9 +95,7 @@ class Emulator:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def start(self) -> None:
@@ -223,8 +220,7 @@ class _Server(uvicorn.Server):
 
     def _hang_up(self, scope: Scope) -> None:
         # By its address: ASGI has no way to close a connection, and each version of uvicorn keeps these.
-        connections: set[Any] = set(self.server_state.connections)
-        for connection in connections:
+        for connection in set[Any](self.server_state.connections):
             if connection.client == scope["client"]:
                 connection.transport.close()
 

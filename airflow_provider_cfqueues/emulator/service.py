@@ -25,21 +25,7 @@ LOGGED_REQUESTS = 1000
 
 
 class Service:
-    """
-    Everything behind the HTTP; not thread-safe.
-
-    :param queues: queues with an http_pull consumer that exist from the start: names, or names to ids or settings;
-        None is those of the state file, or ``my-queue`` where there is nothing yet.
-    :param account_id: the only account.
-    :param api_token: the only token; with any e-mail address also the only API key.
-    :param state: SQLite file, or None to keep everything in memory.
-    :param json_encoding: how pulls show JSON bodies, ``base64`` or ``plain``.
-    :param clock: what time it is.
-    :param random: where ids come from.
-    :param assume: what Cloudflare is assumed to do where it is not known, see ``assumptions``.
-    :param rate_limit: how many API requests five minutes allow; None for no limit.
-    :param daily_operations: how many operations on messages a day allows; None for no limit.
-    """
+    """Everything behind the HTTP; not thread-safe. :class:`.server.Emulator` explains its arguments."""
 
     def __init__(
         self,

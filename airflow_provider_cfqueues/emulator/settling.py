@@ -7,6 +7,7 @@ message went to somebody else, still ends the message. Anything else is refused 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.emulator.model import LeaseRefused
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues.emulator.tickets import Kind, Sealer, Ticket
 
 
-_MESSAGES = (
-    "SELECT number, queue, leased, lease, attempts, max_retries, length(body) AS size FROM messages WHERE number IN"
-)
-_USED = "SELECT message, lease, outcome FROM used_leases WHERE message IN"
+# The plus keeps SQLite from looking through all of the queue.
+_MESSAGES = """
+SELECT number, length(body) AS size, leased, lease, attempts, max_retries
+FROM messages WHERE number IN (SELECT value FROM json_each(?)) AND +queue = ?
+"""
+_USED = "SELECT message, lease, outcome FROM used_leases WHERE message IN (SELECT value FROM json_each(?))"
 
 
 class TicketRefused(Exception):
@@ -49,18 +52,17 @@ class Settling:
         self.warnings: dict[str, str] = {}
         self._assume = assume
         self._ended: dict[int, int] = {}
-        self._uses: list[tuple[int, int, str]] = []
+        self._uses: defaultdict[tuple[int, str], list[int]] = defaultdict(list)
         self._db = lifecycle.db
         self._lifecycle = lifecycle
         self._sealer = sealer
         self._queue = queue
         self._tickets = {text: sealer.open(text) for text in texts}
-        numbers = {ticket.message for ticket in self._tickets.values() if ticket}
-        found = self._db.execute(f"{_MESSAGES} {listed(numbers)}")
-        self._messages = {row["number"]: row for row in found if row["queue"] == queue.number}
-        self._outcomes: dict[int, dict[int, str]] = {number: {} for number in numbers}
-        for message, lease, outcome in self._db.execute(f"{_USED} {listed(numbers)}"):
-            self._outcomes[message][lease] = outcome
+        numbers = listed({ticket.message for ticket in self._tickets.values() if ticket})
+        self._messages = {row["number"]: row for row in self._db.execute(_MESSAGES, (numbers, queue.number))}
+        used = self._db.execute(_USED, (numbers,))
+        self._outcomes = {(message, lease): outcome for message, lease, outcome in used}
+        self._acked = {message for (message, _), outcome in self._outcomes.items() if outcome == "acknowledged"}
 
     def each(self, texts: Iterable[str], action: Callable[..., object], *args: Any) -> int:
         """
@@ -84,12 +86,13 @@ class Settling:
         return honoured
 
     def ack(self, text: str) -> None:
-        """End the message of a lease; where another lease has ended it already, that counts as well."""
+        """End the message of a lease. If another lease has ended it already, that counts, too."""
         ticket = self._unused(text)
         self._check_late("late-ack", ticket)
         if ticket.message in self._messages:
             self._end(ticket)
-        elif "acknowledged" not in self._outcomes[ticket.message].values():
+            self._acked.add(ticket.message)
+        elif ticket.message not in self._acked:
             raise TicketRefused("message is no longer in this queue (dead-lettered, expired or purged)")
         self._use(ticket, "acknowledged")
 
@@ -122,7 +125,8 @@ class Settling:
         if not self._holds(ticket):
             raise TicketRefused("lease has ended")
         self._db.execute("UPDATE messages SET visible_ms = ? WHERE number = ?", (ends_ms, ticket.message))
-        return self._sealer.seal(ticket._replace(ends_ms=ends_ms))
+        [renewed] = self._sealer.seal([ticket._replace(ends_ms=ends_ms)])
+        return renewed
 
     def purge(self, text: str, kind: Kind) -> None:
         """
@@ -139,7 +143,8 @@ class Settling:
     def finish(self, counter: str) -> None:
         """Write down what has ended, all at once; ``counter`` says how."""
         self._lifecycle.remove(self._ended, self._queue.number, counter)
-        self._db.executemany("INSERT INTO used_leases VALUES (?, ?, ?)", self._uses)
+        uses = [(*use, listed(messages)) for use, messages in self._uses.items()]
+        self._db.executemany("INSERT INTO used_leases SELECT value, ?, ? FROM json_each(?)", uses)
 
     def _valid(self, text: str, kind: Kind) -> Ticket:
         ticket = self._tickets[text]
@@ -152,7 +157,7 @@ class Settling:
 
     def _unused(self, text: str) -> Ticket:
         ticket = self._valid(text, "lease")
-        outcome = self._outcomes[ticket.message].get(ticket.lease)
+        outcome = self._outcomes.get((ticket.message, ticket.lease))
         if outcome:
             raise TicketRefused(f"lease is used up: {outcome} before")
         return ticket
@@ -166,8 +171,8 @@ class Settling:
             raise TicketRefused("lease has ended")
 
     def _use(self, ticket: Ticket, outcome: str) -> None:
-        self._uses.append((ticket.message, ticket.lease, outcome))
-        self._outcomes[ticket.message][ticket.lease] = outcome
+        self._uses[ticket.lease, outcome].append(ticket.message)
+        self._outcomes[ticket.message, ticket.lease] = outcome
 
     def _end(self, ticket: Ticket) -> None:
         self._ended[ticket.message] = self._messages.pop(ticket.message)["size"]

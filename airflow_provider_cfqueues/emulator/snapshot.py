@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_cfqueues.emulator import wire
 
@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues.emulator.model import Message, Report
 
 
-@dataclass(frozen=True)
-class LoggedRequest:
+class LoggedRequest(NamedTuple):
     """A call that came in; ``status`` None means it got no answer."""
 
     method: str
@@ -26,7 +25,7 @@ class LoggedRequest:
 
 def request(logged: LoggedRequest) -> wire.JSON:
     """Return a logged call as JSON."""
-    shape = asdict(logged)
+    shape = logged._asdict()
     text = logged.body.decode(errors="replace")
     try:
         shape["body"] = json.loads(text) if text else None

@@ -1,13 +1,14 @@
 """
 The SQLite database behind the broker.
 
-The law of the tables: a message is one row from its arrival to its end, so nothing that moves it can lose or
-double it; ``backlog_*`` is kept by triggers, so it cannot disagree with the rows; the other counters say how
-each message that is no longer there has left, so ``received`` is always the backlog plus those.
+A message is one row from its arrival to its end, so nothing that moves it can lose or double it. The counters of
+a queue say how many messages it received, and how each one that is no longer there has left: the backlog is the
+difference.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from airflow_provider_cfqueues.emulator.model import StateFileError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 COUNTERS = ("received", "delivered", "acked", "retried", "dead_lettered", "exhausted", "expired", "purged")
 
 _SCHEMA = """
@@ -35,7 +36,6 @@ CREATE TABLE queues (
     delivery_delay NUMERIC NOT NULL,
     delivery_paused INTEGER NOT NULL,
     message_retention_period NUMERIC NOT NULL,
-    backlog_count INTEGER NOT NULL DEFAULT 0,
     backlog_bytes INTEGER NOT NULL DEFAULT 0,
     received INTEGER NOT NULL DEFAULT 0,
     delivered INTEGER NOT NULL DEFAULT 0,
@@ -88,7 +88,7 @@ CREATE TABLE messages (
     attempts INTEGER NOT NULL DEFAULT 0,
     max_retries INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX messages_waiting ON messages (queue, visible_ms, number) WHERE NOT leased;
+CREATE INDEX messages_waiting ON messages (queue, visible_ms) WHERE NOT leased;
 CREATE INDEX messages_leased ON messages (visible_ms) WHERE leased;
 CREATE INDEX messages_by_age ON messages (queue, expires_ms);
 
@@ -98,31 +98,16 @@ CREATE TABLE used_leases (
     outcome TEXT NOT NULL,
     PRIMARY KEY (message, lease)
 ) WITHOUT ROWID;
-
-CREATE TRIGGER message_arrives AFTER INSERT ON messages BEGIN
-    UPDATE queues SET backlog_count = backlog_count + 1, backlog_bytes = backlog_bytes + length(new.body)
-    WHERE number = new.queue;
-END;
-CREATE TRIGGER message_leaves AFTER DELETE ON messages BEGIN
-    UPDATE queues SET backlog_count = backlog_count - 1, backlog_bytes = backlog_bytes - length(old.body)
-    WHERE number = old.queue;
-END;
-CREATE TRIGGER message_moves AFTER UPDATE OF queue ON messages BEGIN
-    UPDATE queues SET backlog_count = backlog_count - 1, backlog_bytes = backlog_bytes - length(old.body)
-    WHERE number = old.queue;
-    UPDATE queues SET backlog_count = backlog_count + 1, backlog_bytes = backlog_bytes + length(new.body)
-    WHERE number = new.queue;
-END;
 """
 
 
 def listed(numbers: Iterable[int]) -> str:
     """
-    Return an SQL list of row numbers.
+    Return row numbers as the one parameter of ``IN (SELECT value FROM json_each(?))``.
 
-    Written out, because SQLite bounds the parameters of a statement, and the API not the leases of a call.
+    SQLite bounds the parameters of a statement, and the API not the leases of a call.
     """
-    return f"({', '.join(map(str, numbers))})"
+    return json.dumps(list(numbers))
 
 
 class Store:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.emulator.model import Message, Metrics, Report
 from airflow_provider_cfqueues.emulator.store import COUNTERS
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterable
 
     from airflow_provider_cfqueues.emulator.model import Queue
 
 
 # Read by position: a pull reads a hundred rows, and to find each column by its name took a third of that.
-_COLUMNS = "id, body, content_type, base64, metadata, timestamp_ms, visible_ms, attempts, number, leased, lease"
+NUMBER, LEASE = 0, 1
+_COLUMNS = "number, lease, leased, id, body, content_type, base64, metadata, timestamp_ms, visible_ms, attempts"
 
 
 def ready(
     db: sqlite3.Connection, queue: Queue, now: int, limit: int, *, by_age: bool = False, leased_too: bool = False
-) -> list[sqlite3.Row]:
+) -> list[tuple[Any, ...]]:
     """
     Return the rows a pull would take, longest waiting first.
 
@@ -33,13 +35,15 @@ def ready(
     """
     which = "(leased OR visible_ms <= ?)" if leased_too else "NOT leased AND visible_ms <= ?"
     order = "number" if by_age else "visible_ms, number"
-    return db.execute(
+    rows = db.cursor()
+    rows.row_factory = None
+    return rows.execute(
         f"SELECT {_COLUMNS} FROM messages WHERE queue = ? AND {which} ORDER BY {order} LIMIT ?",  # noqa: S608 -- right above
         (queue.number, now, limit),
     ).fetchall()
 
 
-def message(row: sqlite3.Row, state: str, ticket: str = "", *, ends_ms: int | None = None) -> Message:
+def message(row: Iterable[Any], state: str, ticket: str = "", *, ends_ms: int | None = None) -> Message:
     """
     Return the message of a row.
 
@@ -48,7 +52,7 @@ def message(row: sqlite3.Row, state: str, ticket: str = "", *, ends_ms: int | No
     :param ticket: what the call returns that names it.
     :param ends_ms: when the lease ends that this call gives, and that the row does not show yet.
     """
-    id_, body, content_type, base64, known, timestamp_ms, visible_ms, attempts, *_ = row
+    _, _, _, id_, body, content_type, base64, known, timestamp_ms, visible_ms, attempts = row
     if ends_ms is not None:
         visible_ms, attempts = ends_ms, attempts + 1
     metadata = json.loads(known) if known else {"CF-Content-Type": content_type}
@@ -58,7 +62,7 @@ def message(row: sqlite3.Row, state: str, ticket: str = "", *, ends_ms: int | No
 def metrics(db: sqlite3.Connection, queue: Queue) -> Metrics:
     """Return the backlog of a queue."""
     row = db.execute(
-        "SELECT backlog_count, backlog_bytes,"
+        "SELECT received - acked - dead_lettered - exhausted - expired - purged, backlog_bytes,"
         " (SELECT timestamp_ms FROM messages WHERE queue = queues.number ORDER BY expires_ms LIMIT 1)"
         " FROM queues WHERE number = ?",
         (queue.number,),

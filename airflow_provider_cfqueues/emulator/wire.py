@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -136,7 +136,7 @@ def message(value: Message, ticket: str) -> JSON:
 def body(value: Message) -> str:
     """Return the body as a pull shows it."""
     if value.base64:
-        return base64.b64encode(value.body).decode("ascii")
+        return binascii.b2a_base64(value.body, newline=False).decode("ascii")
     return value.body.decode("utf-8")
 
 

@@ -8,7 +8,7 @@ from airflow_provider_cfqueues.client.messages import fits
 from airflow_provider_cfqueues.models import Message, OutgoingMessage
 
 MARK = {"rejected_by": "airflow-provider-cfqueues"}
-"""What tells such a copy from a message of the user's own that has the same keys."""
+"""The mark of a copy: a message of the user may have the same keys."""
 
 
 def wrap(message: Message, queue_id: str, reason: str) -> OutgoingMessage:

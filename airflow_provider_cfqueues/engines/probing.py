@@ -1,8 +1,7 @@
 """
 What a sensor waits for: a probe, asked at each poke, by a worker or by the triggerer.
 
-A probe asks in a flow, which ``hook.run`` and ``hook.arun`` drive. So each decision stands here once, for the sync and
-the async call.
+A probe asks in a flow, which ``hook.run`` and ``hook.arun`` drive, so each decision is made in one place for both.
 """
 
 from __future__ import annotations
@@ -121,7 +120,7 @@ class MessageProbe:
         return [message for message in peeked if self.matcher.wants(message)][: self.max_messages]
 
     def _is_worth_a_pull(self, hook: CloudflareQueuesHook) -> Flow[bool]:
-        """Peek first; where that fails, or shows the head of a long queue without a match, only a pull can tell."""
+        """Peek first. If that fails, or shows only the head of a long queue without a match, a pull has to decide."""
         matcher = self.matcher  # what cannot be loaded must fail before anything is leased
         if self.match is None:
             return True
@@ -168,7 +167,7 @@ class MessageProbe:
         return situation, dead_letter_queue_id
 
     def _settle(self, hook: CloudflareQueuesHook, messages: list[tuple[Message, Happened, int]]) -> Flow[None]:
-        """Settle what is not handed over; where that fails, leases end by themselves, and no find is lost over it."""
+        """Settle what is not handed over. If that fails, the leases end by themselves, and what was found is kept."""
         if not messages:
             return
         queue = hook.name_of(self.queue_id)
@@ -182,7 +181,7 @@ class MessageProbe:
             settling = Settling(settlements, situation)
             yield from settling.send(self.queue_id, dead_letter_queue_id)
         except CloudflareQueuesError as error:
-            log.warning("%d messages come back only when their leases end: %s", len(messages), error)
+            log.warning("Could not give back %s before the leases end: %s", counted(len(messages), "message"), error)
             return
         log_settlements(log, queue, settling.changed)
         Unconfirmed().note(log, queue, settling.unconfirmed("the API was not told of it"))

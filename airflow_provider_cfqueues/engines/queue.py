@@ -23,12 +23,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 UNREADABLE_WAITS = (5, 20)
-"""Seconds after a pull's first and second answer that cannot be read. Each may have leased messages that nobody sees,
-so the third one ends the run."""
+"""Seconds after a pull's first and second answer that cannot be read. Each may have leased messages that the task does
+not see, so the third one ends the run."""
 
 
 NOT_ASKED = PullResult()
-"""The result of a pull that did not ask the queue: it says nothing of what is in there."""
+"""The result of a pull that did not ask the queue, so it does not mean that the queue is empty."""
 
 
 class MessageQueue(Protocol):
@@ -47,7 +47,7 @@ class MessageQueue(Protocol):
         """What the log calls the dead-letter queue; empty if there is none."""
 
     async def pull(self, max_messages: int) -> PullResult:
-        """Lease at most 100 messages; NOT_ASKED if nobody could do anything with messages now."""
+        """Lease at most 100 messages. Return NOT_ASKED if no message could be handled now."""
 
     async def ack(self, acks: Sequence[str], retries: Sequence[Lease]) -> AckResult:
         """Settle at most 100 leases."""
@@ -100,7 +100,7 @@ class HookQueue:
 
     async def pull(self, max_messages: int) -> PullResult:
         """
-        Lease messages; after an answer that cannot be read, slower and one pull at a time.
+        Lease messages. After an answer that cannot be read, pull slower and one batch at a time.
 
         :param max_messages: 1 to 100.
         :raises MalformedResponseError: the third answer in a row could not be read.

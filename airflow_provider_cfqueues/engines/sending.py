@@ -1,4 +1,4 @@
-"""Send copies of messages, so that one message which is refused does not stand in for the others."""
+"""Send copies of messages, so that one message that the API refuses does not stop the others."""
 
 from __future__ import annotations
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from airflow_provider_cfqueues.models import UNKNOWN_CONSUMER, Consumer, Message
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ class Happened(Enum):
     NOT_WANTED = "not wanted"
     """A ``match`` did not want it, or it cannot be moved."""
     NOT_STARTED = "not started"
-    """The run ended before its turn, or before anybody could say that it was done."""
+    """The run ended before its turn, or before it was known to be done."""
 
 
 class Kind(Enum):
@@ -52,13 +54,13 @@ class Kind(Enum):
     EXPIRED = "expired"
     """Nothing: its lease is over."""
     UNCONFIRMED = "unconfirmed"
-    """Nothing: it stays leased. Also what counts as this: a settlement that the API did not confirm."""
+    """Nothing: it stays leased. A settlement that the API did not confirm counts as this, too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Situation:
     """
-    What decides a message's fate beside the message itself. It is the same for all messages of a run.
+    What a settlement depends on besides the message. It is the same for all messages of a run.
 
     :param consumer: the queue's pull consumer. None = it could not be read; it is then taken to have no dead-letter
         queue and a ``max_retries`` of 3.
@@ -95,10 +97,9 @@ class Situation:
         return self.is_last(message) and self.known.dead_letter_queue is None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Handled:
+class Handled(msgspec.Struct, frozen=True, kw_only=True):
     """
-    What came of a message in a handler.
+    What came of a message in a handler. Like :class:`Settlement`, it is no dataclass, as a message is none.
 
     :param message: the message.
     :param outcome: what to do with it; None if its lease had ended before its turn.
@@ -120,8 +121,7 @@ class Handled:
     delay_seconds: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """
     A message whose fate is decided.
 
@@ -147,7 +147,7 @@ class Settlement:
     @property
     def copy_reason(self) -> str:
         """What a copy in the dead-letter queue says of it."""
-        return f"delivered {self.message.attempts} times; {self.reason}" if self.note else self.reason
+        return f"delivered {_times(self.message.attempts)}; {self.reason}" if self.note else self.reason
 
 
 def choose_settlement(
@@ -175,8 +175,7 @@ def choose_settlement(
     :param is_over: whether its lease is over: another consumer may have it, so it is not sent again.
     :param refused: the copies that were tried and not accepted; call it again with them.
     """
-    deletes = situation.deletes(message)
-    kind = _choose_kind(happened, situation, deletes=deletes, is_over=is_over, refused=refused)
+    kind = _choose_kind(message, happened, situation, is_over=is_over, refused=refused)
     return Settlement(
         message=message,
         happened=happened,
@@ -185,18 +184,19 @@ def choose_settlement(
         delay_seconds=delay_seconds,
         is_over=is_over,
         refused=refused,
-        note=_note(message, kind, happened, situation),
+        note=_note(message, kind, happened, situation, refused),
     )
 
 
 def _choose_kind(
-    happened: Happened, situation: Situation, *, deletes: bool, is_over: bool, refused: frozenset[Kind]
+    message: Message, happened: Happened, situation: Situation, *, is_over: bool, refused: frozenset[Kind]
 ) -> Kind:
     is_wet = not situation.is_dry_run
     unmatched = situation.unmatched if happened is Happened.NOT_WANTED else None
-    can_copy = situation.can_dead_letter and is_wet and Kind.REJECTED not in refused
     if is_wet and (happened is Happened.HANDLED or unmatched == "ack"):
         return Kind.ACKED
+    deletes = situation.deletes(message)
+    can_copy = situation.can_dead_letter and is_wet and Kind.REJECTED not in refused
     if can_copy and (deletes or happened is Happened.REJECTED or unmatched == "dead_letter"):
         return Kind.REJECTED
     was_not_seen = happened in (Happened.NOT_STARTED, Happened.NOT_WANTED)
@@ -212,14 +212,15 @@ def _choose_kind(
     return Kind.UNCONFIRMED
 
 
-def _note(message: Message, kind: Kind, happened: Happened, situation: Situation) -> str:
-    """Return what the log says at what may be the last delivery, and where a rejected message cannot be copied."""
-    is_last, delivered = situation.is_last(message), f"delivered {message.attempts} times"
+def _note(message: Message, kind: Kind, happened: Happened, situation: Situation, refused: frozenset[Kind]) -> str:
+    """Return what the log says of what may be the last delivery, and of a rejected message that is not copied."""
+    if kind is Kind.ACKED:
+        return ""
+    is_last, delivered = situation.is_last(message), f"delivered {_times(message.attempts)}"
     if kind is Kind.UNCONFIRMED:
-        why = "a dry run copies nothing" if situation.is_dry_run else "no copy of it was accepted"
         return (
-            f"{delivered}, and {why}: Cloudflare DELETES it when its lease ends. Before that, raise max_retries of the "
-            "queue's consumer, or set a dead-letter queue there"
+            f"{delivered}, and {_why_not_copied(situation, refused)}: Cloudflare may DELETE it when its lease ends. "
+            "Before that, raise max_retries of the queue's consumer, or set a dead-letter queue there"
         )
     if kind is Kind.RENEWED:
         return f"{delivered}, so it is sent to its queue again: its ID, age and attempts start again"
@@ -227,8 +228,17 @@ def _note(message: Message, kind: Kind, happened: Happened, situation: Situation
         advice = "" if situation.known.dead_letter_queue else ". Set a dead-letter queue on the queue's consumer"
         return f"{delivered}: Cloudflare {situation.known.takes_away} now, or after its next delivery{advice}"
     if kind is Kind.RETRIED and happened is Happened.REJECTED:
-        why = "its copy was not accepted" if situation.can_dead_letter else "there is no dead-letter queue"
-        return f"rejected, but {why}"
+        return f"rejected, but {_why_not_copied(situation, refused)}"
     if kind is Kind.REJECTED and happened is not Happened.REJECTED and is_last:
         return f"{delivered}, so it is copied to the dead-letter queue"
     return ""
+
+
+def _why_not_copied(situation: Situation, refused: frozenset[Kind]) -> str:
+    if situation.is_dry_run:
+        return "a dry run copies nothing"
+    return "it could not be copied" if refused else "there is no dead-letter queue"
+
+
+def _times(attempts: int | None) -> str:
+    return {None: "at least once", 1: "once"}.get(attempts, f"{attempts} times")

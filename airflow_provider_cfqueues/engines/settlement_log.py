@@ -33,8 +33,8 @@ def log_settlements(log: Any, queue: str, settlements: Iterable[Settlement]) -> 
 
 
 def _name(messages: list[Message], most: int) -> str:
-    """Return messages as the begin of a sentence, with some of their IDs."""
+    """Return messages as the beginning of a sentence, with some of their IDs."""
     if len(messages) == 1:
-        return f"Message {messages[0].id} (attempt {messages[0].attempts}) is"
+        return f"Message {messages[0].id} (delivery {messages[0].attempts}) is"
     more = "such as " if len(messages) > most else ""
     return f"{len(messages)} messages ({more}{', '.join(message.id for message in messages[:most])}) are"

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from airflow_provider_cfqueues.client import messages
 from airflow_provider_cfqueues.client.message_calls import MAX_LEASES_PER_ACK
@@ -53,7 +54,7 @@ class Settling:
         """What is settled, and whether the API confirmed it."""
         self._texts: dict[str, str] = {}
         self.error: CloudflareQueuesError | None = None
-        """What kept a copy from being sent at the last try, if anything did."""
+        """Why a copy could not be sent at the last try, if it could not."""
 
     def send(self, queue_id: str, dead_letter_queue_id: str | None) -> Flow[AckResult]:
         """
@@ -128,7 +129,7 @@ class Settling:
 
     def count_unconfirmed(self, *happened: Happened) -> int:
         """
-        Return to how many messages these things happened, of those that the API did not confirm.
+        Return how many messages to which these things happened are not confirmed by the API.
 
         :param happened: what happened to them.
         """
@@ -157,7 +158,7 @@ class Settling:
             with suppress(ValueError):  # HTTP cannot carry it
                 copied = copy(one.message, unwrapped=False)
                 delay = one.delay_seconds if kind is Kind.RENEWED else None
-                bare[one.message.lease_id] = replace(copied, delay_seconds=delay)
+                bare[one.message.lease_id] = msgspec.structs.replace(copied, delay_seconds=delay)
         return bare
 
     def _copy(self, target_id: str, copies: dict[str, OutgoingMessage]) -> Flow[None]:
@@ -219,7 +220,7 @@ async def settle_until_leases_end(
             return
         if wait != told:
             told = wait
-            log.warning("Queue %s: copying them is tried again in %.0f s: %s", queue_name, wait, error)
+            log.warning("Queue %s: trying again in %.0f s to copy them: %s", queue_name, wait, error)
         if not await rest(wait):
             return
         settling.try_again()

@@ -1,13 +1,18 @@
-"""Threads that nobody waits for when the process ends, and work beside the thread that signals reach."""
+"""Daemon threads for handlers, and event loops that run beside the main thread, which gets the signals."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
+import sysconfig
+import traceback
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future, wait
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Semaphore, Thread
 from time import monotonic
@@ -16,7 +21,9 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 POLL_SECONDS = 0.1
-"""How often a thread that waits for work beside it looks whether it has waited for long enough."""
+"""Seconds between two looks at whether the wait for another thread is over."""
+LIBRARIES = (*sysconfig.get_paths().values(), str(Path(__file__).parents[1]))
+"""Where code is that is not a user's own."""
 
 
 class DaemonThreads(Executor):
@@ -70,6 +77,17 @@ class DaemonThreads(Executor):
         for thread in self._threads if wait else ():
             thread.join()
 
+    def places(self) -> Counter[str]:
+        """Return where in their code calls are just now, such as ``orders.py:31 in ship``, and how many."""
+        frames = sys._current_frames()
+        found: Counter[str] = Counter()
+        for thread in self._threads:
+            stack = traceback.extract_stack(frames[thread.ident]) if thread.ident in frames else []
+            if stack and stack[-1].filename != __file__:  # else it waits for a call
+                theirs = [frame for frame in stack if not frame.filename.startswith(LIBRARIES)] or stack
+                found[f"{Path(theirs[-1].filename).name}:{theirs[-1].lineno} in {theirs[-1].name}"] += 1
+        return found
+
     def _work(self) -> None:
         while call := self._calls.get():
             _run(*call)
@@ -90,7 +108,7 @@ def _run(future: Future[Any], call: Callable[[], Any]) -> None:
 
 class LoopThread:
     """
-    An event loop in a daemon thread of its own that goes on whatever runs in it does.
+    An event loop in its own daemon thread. It goes on even if a task in it raises an error.
 
     :param name: of the thread.
     :param on_error: called, in that thread, with what tore down the loop (asyncio lets a SystemExit or a
@@ -105,7 +123,7 @@ class LoopThread:
         Thread(target=self._run, name=name, daemon=True).start()
 
     def stop(self) -> None:
-        """Cancel what still runs in the loop, let it clean up, and end; ``ended`` says when. Nobody has to wait."""
+        """Cancel what still runs in the loop, let it clean up, and stop. It returns at once; ``ended`` is set later."""
         self._is_stopping = True
         self.loop.call_soon_threadsafe(self.loop.stop)
 
@@ -126,7 +144,7 @@ class LoopThread:
         try:
             run()
         except BaseException as error:  # noqa: BLE001 - the loop outlives what runs in it
-            with suppress(RuntimeError):  # nobody is there any more to hear of it
+            with suppress(RuntimeError):  # the loop that would report it is closed
                 self._on_error(error)
 
 
@@ -136,7 +154,7 @@ def run_beside(
     ends_by: Callable[[], float | None] = lambda: None,
 ) -> None:
     """
-    Run something async beside this thread, in an event loop of its own, until it is done.
+    Run a coroutine in another thread's event loop, and wait until it is done.
 
     :param work: what to run.
     :param stop: called with ``killed=True`` where something is raised in this thread meanwhile; then its end is waited
@@ -158,6 +176,6 @@ def run_beside(
         except BaseException as error:  # noqa: BLE001 - raised again once the work has ended
             raised = raised or error
     if raised is not None:
-        raise raised
+        raise raised.with_traceback(None)  # it came while this thread waited, so the frames say nothing
     if future.done():
         future.result()

@@ -1,8 +1,8 @@
 """
-Start one run of a DAG for each message: the handler that does it, and a queue that gives no more than may start.
+Start one run of a DAG for each message: the handler, and a queue that gives no more messages than runs may start.
 
-The law of this module: the ID of the run is made of the message's, and Airflow starts no second run with the same ID.
-So whatever is delivered or tried again finds the run of before.
+The ID of the run is made from the ID of the message, and Airflow starts no second run with the same ID. So a message
+that is delivered again, or a call that is repeated, finds the run that exists.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class RunStarter:
         """
         rooms = [] if self._most_awaited is None else [self._most_awaited - unhandled]
         if self._max_active is not None:
-            # What comes is counted first: a run that starts in between counts twice, which is better than not at all.
+            # What comes is counted first: a run that starts in between counts twice, not never.
             coming = unhandled - self._awaited
             rooms.append(self._max_active - self._runs.count_active() - coming)
         return min(rooms)
@@ -169,7 +169,7 @@ class RunStarter:
                 return None
 
     def _await_end(self, message: Message, run_id: str, conf: dict[str, Any], *, may_clear: bool) -> None:
-        """Return once the run has succeeded; whatever else becomes of it is raised."""
+        """Return once the run has succeeded; raise if anything else happened to it."""
         while True:
             state = self._runs.get_state(run_id)
             if state == "success":
@@ -215,7 +215,7 @@ class RunStarter:
 
 class PacedQueue:
     """
-    A queue that is pulled only for as many messages as there is room for: the others stay in it.
+    A queue that is pulled only for as many messages as runs may start; the others stay in it.
 
     :param queue: the queue; all but ``pull`` is its own.
     :param starter: starts the runs.

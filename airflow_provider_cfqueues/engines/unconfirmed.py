@@ -1,4 +1,4 @@
-"""Names for what the API did not confirm: a number alone helps nobody who looks for a message."""
+"""Which messages the API did not confirm, by ID: a number alone does not help to find a message."""
 
 from __future__ import annotations
 
@@ -46,12 +46,14 @@ class Unconfirmed:
 
     @property
     def rest(self) -> int:
-        """How many there are beside those that are listed."""
+        """How many more there are than those that are listed."""
         return self.count - len(self.message_ids)
 
-    def __str__(self) -> str:
+    @property
+    def named(self) -> str:
+        """Which they are, in a sentence; empty if there are none."""
         more = f" and {self.rest} more" if self.rest else ""
-        return f"{_number(self.count)} not confirmed ({', '.join(self.message_ids)}{more})" if self.count else ""
+        return f"Not confirmed: {', '.join(self.message_ids)}{more}." if self.count else ""
 
     def to_xcom(self) -> dict[str, Any]:
         """Return them as plain JSON values."""
@@ -61,10 +63,10 @@ class Unconfirmed:
 def _log(log: Any, queue: str, messages: list[Message], why: str) -> None:
     ends = max((message.lease_expires_at for message in messages if message.lease_expires_at), default=None)
     log.warning(
-        "Queue %s: %s not confirmed: %s. Each comes again when its lease ends%s, unless it was settled after all: %s",
+        "Queue %s: %s not confirmed: %s Each comes again when its lease ends%s, unless it was settled after all: %s",
         queue,
         _number(len(messages)),
-        why,
+        why if why.endswith((".", "?", "!")) else f"{why}.",
         f", at {ends:%H:%M:%S} UTC at the latest" if ends else "",
         ", ".join(f"{message.id} (lease {shorten_lease(message.lease_id)})" for message in messages),
     )

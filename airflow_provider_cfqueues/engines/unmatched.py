@@ -25,7 +25,7 @@ def parse_unmatched(value: Any) -> str | None:
 
 def check_unmatched(situation: Situation, queue_id: str) -> str:
     """
-    Return what a ``match`` means for the messages that it does not want, for the log.
+    Return, for the log, what happens to messages that ``match`` does not want.
 
     :param situation: the queue's consumer, its dead-letter queues and what the caller chose.
     :param queue_id: ID of the queue.

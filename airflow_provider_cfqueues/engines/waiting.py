@@ -11,7 +11,7 @@ MAX_POLL_WAIT = 30.0
 
 
 class Condition:
-    """Wakes everybody who waits, in order, so that each looks for itself whether there is something to do."""
+    """Wakes all waiting tasks, in order. Each checks for itself whether there is something to do."""
 
     def __init__(self) -> None:
         # A dict, for its order: what happens follows from what came in, and a simulation repeats exactly.
@@ -56,10 +56,10 @@ class Condition:
 
 class Idling:
     """
-    How long the queue has given nothing, and when to look again.
+    How long the queue has been empty, and when to look again.
 
-    :param timeout: seconds after which that is the end; None = never.
-    :param poll_interval: seconds between two looks; it doubles with each in vain.
+    :param timeout: how many seconds it may be empty until the run ends; None = no limit.
+    :param poll_interval: seconds between two looks; it doubles after each empty one.
     """
 
     def __init__(self, timeout: float | None, poll_interval: float) -> None:

@@ -24,16 +24,16 @@ class ConsumerSettings(TypedDict, total=False):
     Settings of a pull consumer; None and a missing key mean the same.
 
     :param batch_size: messages per pull unless the pull says otherwise, 1 to 100.
-    :param max_retries: deliveries after which a message leaves the queue, 0 to 100.
-    :param retry_delay: seconds until a message comes again that was retried without a delay, or whose lease ended, 0
-        to 86,400.
+    :param consumer_max_retries: deliveries after which a message leaves the queue, 0 to 100.
+    :param consumer_retry_delay: seconds until a message comes again that was retried without a delay, or whose lease
+        ended, 0 to 86,400.
     :param visibility_timeout: seconds that a lease lasts unless the pull says otherwise, up to 43,200.
     :param dead_letter_queue: NAME of the queue for messages that were delivered too often.
     """
 
     batch_size: int | str | None
-    max_retries: int | str | None
-    retry_delay: Seconds | None
+    consumer_max_retries: int | str | None
+    consumer_retry_delay: Seconds | None
     visibility_timeout: Seconds | None
     dead_letter_queue: str | None
 
@@ -345,8 +345,8 @@ class AdministrationHook(CloudflareBaseHook):
         A setting that is not given stays as it is, or is left to the API. For some seconds after a consumer was made,
         the API still answers pulls with 405. The hook waits for up to a minute: it pulls one message with a new
         consumer and gives it back at once, which counts as a delivery of that message. If that could be the message's
-        last delivery, or if nobody may look whether it is, the hook waits 30 seconds instead; if delivery is paused, it
-        does not wait. In each case ``untried`` of the result says so, and a warning.
+        last delivery, or if the hook may not look at it, the hook waits 30 seconds instead. If delivery is paused, it
+        does not wait. In each case, a warning and ``untried`` of the result say so.
 
         :param queue_id: ID of the queue.
         :param settings: see :class:`ConsumerSettings`.

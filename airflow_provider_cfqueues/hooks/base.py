@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
 
@@ -46,6 +47,7 @@ class CloudflareBaseHook(BaseHook):
         self._client: Client | None = None
         self._async_client: AsyncClient | None = None
         self._async_loop: asyncio.AbstractEventLoop | None = None
+        self._preparing: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
         self._known = Known()
         self.warned_of: set[str] = set()  # IDs of queues whose consumer was looked at
         self.traffic = Traffic(self, self._known)
@@ -73,12 +75,13 @@ class CloudflareBaseHook(BaseHook):
         """
         loop = asyncio.get_running_loop()
         if self._async_client is None or self._async_loop is not loop:
-            settings, network, telemetry = await sync_to_async(self._prepare)(needs_tls=True)
-            from airflow_provider_cfqueues.client.transport import AsyncClient
+            async with self._preparing.setdefault(loop, asyncio.Lock()):  # once for all who come meanwhile
+                if self._async_client is None or self._async_loop is not loop:
+                    settings, network, telemetry = await sync_to_async(self._prepare)(needs_tls=True)
+                    from airflow_provider_cfqueues.client.transport import AsyncClient
 
-            if self._async_client is None or self._async_loop is not loop:  # still, after others had their turn
-                self._async_client = AsyncClient(settings, network=network, observe=telemetry.request)
-                self._async_loop = loop
+                    self._async_client = AsyncClient(settings, network=network, observe=telemetry.request)
+                    self._async_loop = loop
         return self._async_client
 
     def get_queue_url(self, queue_id: str) -> str | None:
@@ -94,7 +97,7 @@ class CloudflareBaseHook(BaseHook):
         return f"https://dash.cloudflare.com/{settings.account_id}/workers/queues/view/{queue_id}"
 
     def _prepare(self, *, needs_tls: bool) -> tuple[Settings, Network, Telemetry]:
-        """Do what takes long, while no event loop waits: load HTTP libraries, certificates and Airflow's plugins."""
+        """Do what takes long outside the event loop: load HTTP libraries, certificates and Airflow's plugins."""
         from airflow_provider_cfqueues.client import transport  # noqa: F401
 
         settings = self._settings()
@@ -171,9 +174,9 @@ class CloudflareBaseHook(BaseHook):
 
     def log_once(self, about: str, text: str) -> None:
         """
-        Log something in the hook's life once.
+        Log something once in the hook's life.
 
-        :param about: what it is about; what was logged of the same before is not logged again.
+        :param about: the subject; a second text about the same subject is not logged.
         :param text: what to log.
         """
         if about not in self.warned_of:

@@ -1,4 +1,4 @@
-"""The connection form of Airflow 2.11 to 3.1, made from the one table that later versions read themselves."""
+"""The connection form of Airflow 2.11 to 3.1, made from the table in ``provider_info`` that later versions read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hook: an Airflow connection in, Cloudflare Queues out."""
+"""The hook: Cloudflare Queues with an Airflow connection."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from airflow_provider_cfqueues.client.flow import once
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, shorten_lease
 from airflow_provider_cfqueues.hooks import form
 from airflow_provider_cfqueues.hooks.administration import AdministrationHook
+from airflow_provider_cfqueues.texts import counted
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.client.flow import Flow
@@ -77,7 +78,7 @@ class CloudflareQueuesHook(AdministrationHook):
                 arguments.parse_leases(retries, "retries"),
             )
         except CloudflareQueuesError as error:
-            if error.progress is not None:  # what the answered requests said must not go under with the failed one
+            if error.progress is not None:  # what the answered requests said must be logged, too
                 self.log_messages(queue_id, error.progress.result)
                 for lease_id, text in error.progress.result.warnings.items():
                     self.log.warning("Lease %s: %s", shorten_lease(lease_id), text)
@@ -93,7 +94,7 @@ class CloudflareQueuesHook(AdministrationHook):
         :param result: its answer.
         """
         for message in result.messages:
-            self.log.info("The API says of queue %s: %s", queue_id, message)
+            self.log.info("The API says of queue %s: %s", self.name_of(queue_id), message)
 
     def pull(self, queue_id: str, *, max_messages: int | str, visibility_timeout: Seconds | None = None) -> PullResult:
         """
@@ -131,7 +132,8 @@ class CloudflareQueuesHook(AdministrationHook):
                 self.log.warning("Message %s (its raw body is kept): %s", message.id, message.body_error)
         self.log_without_lease(queue_id, result)
         if result.error is not None:
-            self.log.warning("Pulled %d messages only, because a later request failed: %s", len(result), result.error)
+            got = counted(len(result), "message")
+            self.log.warning("Pulled only %s, because a later request failed: %s", got, result.error)
         return result
 
     def log_without_lease(self, queue_id: str, result: PullResult) -> None:
@@ -143,10 +145,9 @@ class CloudflareQueuesHook(AdministrationHook):
         """
         if result.without_lease:
             self.log.warning(
-                "%d messages of queue %s came without a lease ID: nothing can be done with them before their next "
-                "delivery",
-                result.without_lease,
-                queue_id,
+                "%s of queue %s came without a lease ID: nothing can be done with them before their next delivery",
+                counted(result.without_lease, "message"),
+                self.name_of(queue_id),
             )
 
     def send(

@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 NO_ACCOUNT = 7003
-"""The code of a path whose account does not exist: that says nothing about the queue."""
+"""The API's code if the account does not exist: then nothing is known about the queue."""
 
 
 class QueueCreateOperator(QueueOperator):
@@ -95,7 +95,7 @@ class QueueCreateOperator(QueueOperator):
         }
 
     def _take(self, name: str, wanted: Mapping[str, Any]) -> tuple[Queue, bool]:
-        """Return the queue that is there, and whether it was changed."""
+        """Return the existing queue, and whether it was changed."""
         queue = self.hook.get_queue(self.hook.get_queue_id(name))
         others = {key: queue.settings.get(key) for key, value in wanted.items() if queue.settings.get(key) != value}
         if others and self.if_exists == "update":

@@ -77,7 +77,7 @@ class QueueOperator(BaseOperator):
 
     def show_queue(self, queue_id: str) -> None:
         """
-        Let the task's page lead to a queue from now on; outside a task runner there is none.
+        Show a button to the queue on the task's page. Outside a task runner there is no page.
 
         :param queue_id: ID of the queue.
         """
@@ -89,7 +89,7 @@ class QueueOperator(BaseOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """
-        Return which queues this task read and wrote, with the numbers; OpenLineage asks at success and failure.
+        Return which queues this task read and wrote, and how much. OpenLineage asks after success and failure.
 
         :param task_instance: the task instance, which is not looked at.
         """

@@ -69,18 +69,17 @@ class QueueEnsurePullConsumerOperator(QueueOperator):
 
         wanted = arguments.parse_consumer(
             batch_size=self.batch_size,
-            max_retries=self.consumer_max_retries,
-            retry_delay=self.consumer_retry_delay,
+            consumer_max_retries=self.consumer_max_retries,
+            consumer_retry_delay=self.consumer_retry_delay,
             visibility_timeout=self.visibility_timeout,
             dead_letter_queue=self.dead_letter_queue,
-            prefix="consumer_",
         )
         queue_id = self.find_queue()
         ensured = self.hook.ensure_pull_consumer(
             queue_id,
             batch_size=wanted.batch_size,
-            max_retries=wanted.max_retries,
-            retry_delay=wanted.retry_delay,
+            consumer_max_retries=wanted.max_retries,
+            consumer_retry_delay=wanted.retry_delay,
             visibility_timeout=wanted.visibility_timeout,
             dead_letter_queue=wanted.dead_letter_queue,
         )

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import BaseOperator
 
 USUAL_TIME_TO_SETTLE = timedelta(minutes=5)
-"""What downstream tasks commonly need until they settle: to be scheduled, started and, for the first one, run."""
+"""How long tasks downstream commonly need until they settle: to be scheduled and started, and for the first to run."""
 
 
 def warn_of_short_leases(task: BaseOperator, ends: Iterable[datetime | None]) -> None:

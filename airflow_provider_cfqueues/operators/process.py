@@ -150,7 +150,7 @@ class QueueProcessOperator(QueueOperator):
         return self._process(context)
 
     def _process(self, context: Context) -> dict[str, Any]:
-        """Process the queue. Not in ``execute``: Airflow 2 warns if that of a subclass calls it."""
+        """Process the queue. It is not in ``execute`` because Airflow 2 warns if a subclass calls its parent's."""
         from airflow_provider_cfqueues._compat.supervisor import share_supervisor
         from airflow_provider_cfqueues.engines.processing.engine import Engine
         from airflow_provider_cfqueues.engines.processing.journal import Journal
@@ -184,10 +184,11 @@ class QueueProcessOperator(QueueOperator):
         try:
             run_in_thread(self._engine, self.hook, metrics, self.log, during=kept)
             self._judge(report, share)
-        except CloudflareQueuesError as error:
+        except BaseException as error:  # a time-out, too
             self._push_report(context, report)
-            if report.unconfirmed.count and not isinstance(error, ProcessingFailedError):
-                error.message = f"{error.message}. {report.summary()}"
+            if isinstance(error, CloudflareQueuesError) and report.unconfirmed.count:
+                more = "" if isinstance(error, ProcessingFailedError) else report.summary()
+                error.add(more, details=report.unconfirmed.named)
             raise
         finally:
             log_report(self.log, report, options)
@@ -196,14 +197,14 @@ class QueueProcessOperator(QueueOperator):
         return report.to_xcom()
 
     def _push_report(self, context: Context, report: Report) -> None:
-        """Keep the report of a task that fails; one that is killed has no time for it."""
+        """Push the report of a task that fails. A killed task has no time for it."""
         ti = context.get("ti")
         if ti is not None and not self._killed:
             with suppress(Exception):  # the failure matters more
                 ti.xcom_push(key="report", value=report.to_xcom())
 
     def on_kill(self) -> None:
-        """Begin nothing more; ``execute`` settles what is done, gives the rest back and raises."""
+        """Start nothing more; ``execute`` settles what is done, gives the rest back and raises."""
         self._killed = True
         if self._engine is not None:
             self._engine.stop(killed=True)
@@ -245,14 +246,14 @@ class QueueProcessOperator(QueueOperator):
         )
 
     def _open_queue(self, *args: Any, **kwargs: Any) -> MessageQueue:
-        """Return the queue to process; a subclass may have one of its own."""
+        """Return the queue to process; a subclass may override it."""
 
         from airflow_provider_cfqueues.engines.queue import HookQueue
 
         return HookQueue(*args, **kwargs)
 
     def _bind_handler(self, context: Context, options: Options) -> Callable[[Any], Any]:
-        """Return the handler as a function of the message alone; a subclass may have one of its own."""
+        """Return the handler as a function of the message alone; a subclass may override it."""
 
         from airflow_provider_cfqueues._compat import determine_kwargs, import_string
         from airflow_provider_cfqueues.engines.processing.results import is_async
@@ -271,7 +272,7 @@ class QueueProcessOperator(QueueOperator):
         return lambda message: handler(message, *args, **kwargs)
 
     def _find_store(self, context: Context) -> Store | None:
-        """Return where the journal goes, None where there is none: a dry run acks nothing."""
+        """Return the store of the journal; None without a journal, or in a dry run, which acks nothing."""
 
         from airflow_provider_cfqueues._compat import AIRFLOW_VERSION
 
@@ -299,27 +300,25 @@ class QueueProcessOperator(QueueOperator):
         what = "dead_letter_queue" if self.dead_letter_queue else "the dead-letter queue of the queue's consumer"
         found = self.hook.get_queue_id(name, what=what) if name else None
         if found == queue_id:
-            raise ValueError(f"{what} is {name!r}, the queue itself: rejected messages would come back for ever")
+            raise ValueError(f"{what} is {name!r}, the queue itself: rejected messages would come back again and again")
         return found
 
     def _judge(self, report: Report, share: float | None) -> None:
         from airflow_provider_cfqueues.exceptions import ProcessingFailedError
-        from airflow_provider_cfqueues.texts import counted
 
         queue = self.queue_id or self.queue_name
         if self._killed:
             msg = f"The task was killed: {report.summary()}"
-        elif are_too_many(bad := report.failed + report.in_doubt, report.handled, share):
+        elif are_too_many(report.failed + report.in_doubt, report.handled, share):
             allowed = f"{share:.0%}".replace("%", " %") if share else "none"
-            limit = "" if share == 1 else f" (fail_on allows {allowed})"
-            msg = f"{bad} of {counted(report.handled, 'message')} failed{limit}: {report.reasons()}"
+            msg = report.verdict("" if share == 1 else f" (fail_on allows {allowed})")
         else:
             return
         raise ProcessingFailedError(msg, failures=report.failures, conn_id=self.cloudflare_conn_id, queue=queue)
 
 
 def _has_signature(handler: Callable[..., Any]) -> bool:
-    """Tell whether Python knows the parameters of a handler: of some builtins and objects it does not."""
+    """Return whether Python knows the parameters of a handler: for some builtins and objects it does not."""
     try:
         inspect.signature(handler)
     except ValueError:
@@ -328,7 +327,7 @@ def _has_signature(handler: Callable[..., Any]) -> bool:
 
 
 def _check_handler(handler: Any) -> Callable[..., Any]:
-    """Return a handler; raise for what cannot be one, so that a DAG with it is an import error."""
+    """Return the handler, or raise: then the DAG has an import error."""
 
     from airflow_provider_cfqueues.engines.processing.results import why_refused
 
@@ -340,7 +339,7 @@ def _check_handler(handler: Any) -> Callable[..., Any]:
 
 def parse_fail_on(value: Any) -> float | None:
     """
-    Return the share of messages that may fail: 0 for ``any``, 1 for ``all`` but not all, None for ``none``.
+    Return the share of messages that may fail: 0 for ``any``, 1 for ``all`` (fewer than all may), None for ``none``.
 
     :param value: ``any``, ``all``, ``none`` or a number from 0 to 1.
     :raises ValueError: it is something else.
@@ -363,7 +362,7 @@ def parse_fail_on(value: Any) -> float | None:
 
 def are_too_many(bad: int, total: int, share: float | None) -> bool:
     """
-    Return whether so many messages failed that the task does.
+    Return whether the task fails because too many messages failed.
 
     :param bad: how many failed.
     :param total: of how many.

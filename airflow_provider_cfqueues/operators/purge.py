@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MIN_POLL_INTERVAL = 1
 """The API takes 1,200 calls in five minutes from a user: this is a quarter of them."""
 SECONDS_FOR_THE_TRIGGER = 120
-"""How much longer than asked Airflow waits for a trigger, which ends by itself."""
+"""How many more seconds Airflow waits for the trigger, which ends at the timeout by itself."""
 REMEMBERED = timedelta(days=1)
 """How long a failed task that is run again waits for the purge of its earlier try, rather than purge again."""
 FORGETFUL = (
@@ -90,7 +90,7 @@ class QueuePurgeOperator(QueueOperator):
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         """
-        Return the report once the trigger saw the purge done, or raise what it met.
+        Return the report once the trigger saw that the purge is done, or raise the trigger's error.
 
         :param context: the task's context.
         :param event: the trigger's event.
@@ -164,7 +164,7 @@ class QueuePurgeOperator(QueueOperator):
         }
 
     def _explain(self, context: Context, error: CloudflareQueuesError) -> None:
-        """Say what another try would do, where nobody remembers this one."""
+        """Say what another try of the task would do, if this Airflow cannot remember the purge."""
         if context.get("task_state_store") is None:
             error.add(FORGETFUL)
 

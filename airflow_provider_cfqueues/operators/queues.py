@@ -88,11 +88,9 @@ class _SettlingOperator(QueueOperator):
         self._log_result(leases, result)
         report = self._push(context, result)
         if (self.fail_on == "any" and result.unconfirmed) or (self.fail_on == "all" and not result.confirmed_count):
-            msg = (
-                f"Leases not confirmed ({len(result.unconfirmed)} of {len(leases)}): {list_leases(result.unconfirmed)}"
-            )
             raise UnconfirmedLeasesError(
-                msg,
+                f"Leases not confirmed: {len(result.unconfirmed)} of {len(leases)}",
+                details=f"Not confirmed: {list_leases(result.unconfirmed)}.",
                 lease_ids=result.unconfirmed,
                 conn_id=self.cloudflare_conn_id,
                 queue=self.queue_id or self.queue_name,
@@ -108,11 +106,17 @@ class _SettlingOperator(QueueOperator):
         return report
 
     def _log_result(self, leases: Mapping[str, Lease], result: AckResult) -> None:
-        """Log all there is to know, before anything else can fail."""
+        """Log everything that is known, before anything else can fail."""
 
         from airflow_provider_cfqueues.exceptions import list_leases, shorten_lease
+        from airflow_provider_cfqueues.texts import counted
 
-        self.log.info("The API counted %s acks and %s retries", result.ack_count, result.retry_count)
+        acks, retries = result.ack_count, result.retry_count
+        self.log.info(
+            "The API counted %s and %s",
+            "an unknown number of acks" if acks is None else counted(acks, "ack"),
+            "an unknown number of retries" if retries is None else counted(retries, "retry", "retries"),
+        )
         now = datetime.now(timezone.utc)
         for lease_id, text in result.warnings.items():
             lease = leases.get(lease_id)
@@ -126,10 +130,10 @@ class _SettlingOperator(QueueOperator):
         ]
         if late:
             self.log.warning(
-                "%d of %d leases had ended before they were settled: their messages may have been delivered again. "
-                "Raise visibility_timeout on the pull",
+                "%d of %s had ended before they were settled: their messages may have been delivered again. Raise "
+                "visibility_timeout on the pull",
                 len(late),
-                len(leases),
+                counted(len(leases), "lease"),
             )
         for start in range(0, len(result.unconfirmed), LEASES_PER_LINE):
             line = result.unconfirmed[start : start + LEASES_PER_LINE]
@@ -142,7 +146,7 @@ class QueueAckOperator(_SettlingOperator):
     """
     Ack messages: they are done and leave the queue.
 
-    Returns ``{"ack_count", "retry_count", "warnings"}``, and pushes each of the three as an XCom of its own. A count
+    Returns ``{"ack_count", "retry_count", "warnings"}``, and pushes each of the three as a separate XCom. A count
     that the API did not report is None.
 
     :param lease_ids: the leases, as XCom holds them: lease IDs or messages of :class:`QueuePullOperator`, one or a

@@ -164,20 +164,21 @@ class QueueRedriveOperator(QueueOperator):
     def _judge(self, report: RedriveReport, share: float | None) -> None:
         from airflow_provider_cfqueues.engines.settlement import Kind
         from airflow_provider_cfqueues.exceptions import ProcessingFailedError
+        from airflow_provider_cfqueues.texts import counted
 
         queue = self.queue_id or self.queue_name
-        if self._killed:
-            returned = f"{report.fates[Kind.RETRIED]} given back"
-            msg = f"The task was killed: {report.moved} messages are moved, {returned}"
-            msg = ", ".join(filter(None, [msg, str(report.unconfirmed)]))
-            raise ProcessingFailedError(msg, conn_id=self.cloudflare_conn_id, queue=queue)
         bad = report.unmovable + report.fates[Kind.UNCONFIRMED] + report.fates[Kind.EXPIRED]
-        total = report.moved + bad
-        if are_too_many(bad, total, share):
-            reasons = [f"{item['message_id']}: {item['reason']}" for item in report.listed]
-            listed = "; ".join(filter(None, [*reasons, str(report.unconfirmed)]))
-            msg = f"{bad} of {total} messages to move cannot be moved or are not confirmed: {listed}"
-            raise ProcessingFailedError(msg, conn_id=self.cloudflare_conn_id, queue=queue)
+        if self._killed:
+            counts = {"given back": report.fates[Kind.RETRIED], "not confirmed": report.fates[Kind.UNCONFIRMED]}
+            others = "".join(f", {count} {word}" for word, count in counts.items() if count)
+            msg = f"The task was killed: moved {counted(report.moved, 'message')}{others}"
+        elif are_too_many(bad, report.moved + bad, share):
+            msg = f"{bad} of {report.moved + bad} messages to move cannot be moved or are not confirmed"
+        else:
+            return
+        reasons = [f"{item['message_id']}: {item['reason']}" for item in report.listed]
+        details = " ".join(filter(None, ["; ".join(reasons), report.unconfirmed.named]))
+        raise ProcessingFailedError(msg, details=details, conn_id=self.cloudflare_conn_id, queue=queue)
 
 
 def _is_template(match: Any) -> bool:

@@ -166,7 +166,7 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
     def _render_conf(self, context: Context, environment: Any, message: Message) -> Any:
         if self.conf is None:
             return {key: value for key, value in message.to_xcom().items() if key not in LEASE_KEYS}
-        known = copy.copy(context)  # Airflow 2 has a class of its own for it, which warns of what is deprecated
+        known = copy.copy(context)  # Airflow 2 has its own class for it, which warns of deprecated keys
         cast("dict[str, Any]", known)["message"] = message
         rendered = self.render_template(self.conf, known, environment)
         return json.loads(rendered) if isinstance(rendered, str) else rendered

@@ -22,7 +22,7 @@ class CloudflareQueuesMessageQueueProvider(BaseMessageQueueProvider):
 
     ``MessageQueueTrigger(scheme="cloudflare+queues", queue_name="orders")`` takes the arguments of that trigger. The
     deprecated ``queue=`` of ``MessageQueueTrigger`` is an address, which could name another account than the
-    connection's; it is answered with what to write instead.
+    connection does. It is an error that says what to write instead.
     """
 
     scheme = "cloudflare+queues"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues.triggers.sensing import SensingTrigger
 
 SECONDS_FOR_THE_TRIGGER = 60
-"""The trigger ends at the sensor's timeout by itself; so much later Airflow steps in, where no triggerer runs."""
+"""The trigger ends at the sensor's timeout. So many seconds later Airflow ends the task, if no triggerer runs."""
 
 
 class _QueueSensor(QueueOperator, BaseSensorOperator):
@@ -101,7 +101,7 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """
-        Return what the trigger found, or raise what it met.
+        Return what the trigger found, or raise the trigger's error.
 
         :param context: the task's context.
         :param event: the trigger's event.

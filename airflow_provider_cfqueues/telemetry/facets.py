@@ -1,4 +1,4 @@
-"""Facets of our own, for what OpenLineage has none. Loaded only where OpenLineage asks for a task's lineage."""
+"""Facets that OpenLineage does not have. They are loaded only if OpenLineage asks for a task's lineage."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import attr
 from openlineage.client.facet_v2 import InputDatasetFacet
 
 SCHEMAS = "https://raw.githubusercontent.com/airflow-provider-cfqueues/airflow-provider-cfqueues/v0.1.0"
-"""OpenLineage wants one address that never changes for each version of a schema: the tag is that of its last change."""
+"""OpenLineage wants a permanent address for each version of a schema. The tag is that of its last change."""
 
 
 @attr.define

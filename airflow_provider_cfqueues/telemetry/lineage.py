@@ -2,7 +2,7 @@
 Lineage: which queues a task read and wrote, for OpenLineage and for Airflow's collector of hook lineage.
 
 A queue is the dataset QUEUE_NAME in the namespace ``cloudflare-queues://ACCOUNT``, as the asset
-``cloudflare-queues://ACCOUNT/QUEUE_NAME`` is. A queue that was given by ID, and never looked up, has its ID for a name.
+``cloudflare-queues://ACCOUNT/QUEUE_NAME`` is. If a queue was given by ID and not looked up, its ID stands for its name.
 """
 
 from __future__ import annotations

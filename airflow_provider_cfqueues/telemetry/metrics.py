@@ -1,5 +1,5 @@
 """
-What Airflow's metrics and OpenTelemetry are told of requests and messages: each name and tag is decided here.
+Metrics for Airflow, and spans for OpenTelemetry: each name and tag is decided here.
 
 ``docs/metrics.md`` lists them. No lease, no body and no credential is ever among them.
 """
@@ -30,7 +30,7 @@ OPERATION_TYPES = {"pull": "receive", "ack": "settle", "send": "send"}
 
 def count(name: str, number: int, *, queue: str) -> None:
     """
-    Add to a counter; adding nothing sends nothing.
+    Add to a counter. If ``number`` is 0, nothing is sent.
 
     :param name: its name, without the prefix.
     :param number: how many.
@@ -57,7 +57,7 @@ class Telemetry:
     @contextmanager
     def request(self, call: Call[Any]) -> Iterator[Exchange]:
         """
-        Time one request, in a span of its own, and count what it moved.
+        Time one request, trace it as a span, and count the messages that it moved.
 
         :param call: what is asked.
         """
@@ -103,7 +103,7 @@ def _moved(result: Any) -> dict[str, int]:
 
 @contextmanager
 def _span(call: Call[Any], settings: Settings, exchange: Exchange) -> Iterator[None]:
-    """Trace a request, where somebody has set up OpenTelemetry: who did has imported it."""
+    """Trace a request if OpenTelemetry is set up: then it is imported already."""
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         yield

@@ -1,4 +1,4 @@
-"""Says, before it happens, that a task makes so many requests that Cloudflare might block its token."""
+"""Warns before a task makes so many requests that Cloudflare might block its token."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ class QueuePurgeTrigger(BaseTrigger):
     """
     Waits for a purge as ``hook.finish_purge`` does, and ends with ``{"purge": …, "status": …}`` or ``{"error": …}``.
 
-    An error is data here, so that the task can raise it as what it is.
+    An error travels in the event as data, and the task raises it unchanged.
 
     :param cloudflare_conn_id: the Airflow connection.
     :param poll_interval: seconds between two looks.

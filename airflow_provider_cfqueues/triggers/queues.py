@@ -28,9 +28,9 @@ MAX_BYTES_PER_EVENT = 1_048_576
 RUN_SECONDS = 3
 """How long the scheduler commonly takes to create the run of an event: a second or two."""
 REFUSAL_SECONDS = 30
-"""A watcher that cannot start waits so long before it fails: Airflow starts it again about every second."""
+"""Seconds that a watcher which cannot start waits before it fails: Airflow starts it again after about a second."""
 _MISSING: dict[tuple[Hashable, asyncio.AbstractEventLoop], dict[int, str]] = {}
-"""By stream of an event loop: why watchers of it cannot start. What they might want is not to be deleted for that."""
+"""By stream of an event loop: why watchers of it cannot start. Messages that they might want must not be deleted."""
 
 
 class WrongTriggerArgumentError(ValueError, TypeError):
@@ -43,7 +43,7 @@ class WrongTriggerArgumentError(ValueError, TypeError):
 
 @dataclass(frozen=True)
 class _AloneOutcome:
-    """How a message was left where one watcher has the stream for itself."""
+    """What happened to a message if one watcher has the stream for itself."""
 
     acked: int = 1
     failed: int = 0
@@ -150,6 +150,7 @@ class QueueMessageTrigger(BaseEventTrigger):
             "dag_ids": [dag_ids] if isinstance(dag_ids, str) else dag_ids and list(dag_ids),
             "run_seconds": run_seconds,
         }
+        ack_timeout = triggerer_setting("shared_stream_ack_timeout", 300)
         try:
             self._check_queue()
             check_match(match)
@@ -165,11 +166,11 @@ class QueueMessageTrigger(BaseEventTrigger):
                 dead_letter_queue=dead_letter_queue,
                 max_event_bytes=max_event_bytes,
                 max_in_flight=max_in_flight,
-                ack_timeout=triggerer_setting("shared_stream_ack_timeout", 300),
+                ack_timeout=ack_timeout,
             )
             self._spacer = Spacer(
                 dag_ids=parse_dag_ids(self._kwargs["dag_ids"]),
-                run_seconds=parse_run_seconds(run_seconds, triggerer_setting("shared_stream_ack_timeout", 300)),
+                run_seconds=parse_run_seconds(run_seconds, ack_timeout),
                 log=self.log,
             )
         except (TypeError, ValueError) as error:
@@ -282,7 +283,7 @@ class QueueMessageTrigger(BaseEventTrigger):
         return None
 
     async def _refuse_to_start(self) -> None:
-        """Say why, wait a while, and raise; until then, other watchers keep what nobody else wants."""
+        """Log why, wait a while, and raise. Meanwhile, other watchers keep the messages that this one might want."""
         error = self._start_error()
         if error is None:
             return
@@ -360,7 +361,7 @@ class QueueMessageProducer(SharedStreamProducer):
 
     async def advance(self, batch: Sequence[Any]) -> None:
         """
-        Settle what all watchers are through with.
+        Settle the messages that all watchers are done with.
 
         :param batch: items with ``broker_payload`` and ``outcome``.
         """
@@ -368,12 +369,12 @@ class QueueMessageProducer(SharedStreamProducer):
             self._stream.resolve(item.broker_payload, item.outcome)
 
     async def aclose(self) -> None:
-        """Give back what no watcher got to see, and close the connections."""
+        """Give back the messages that no watcher has seen, and close the connections."""
         await self._stream.aclose()
 
 
 def _check_airflow(settle: str) -> None:
-    """Say what this Airflow lacks, and the ways out."""
+    """Say what this Airflow lacks, and what to do instead."""
     if not HAS_ASSET_WATCHERS:
         msg = (
             f"QueueMessageTrigger needs asset watchers, so Airflow 3.0 or later (this is {AIRFLOW_VERSION}). In a DAG, "

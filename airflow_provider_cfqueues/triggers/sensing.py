@@ -23,10 +23,10 @@ class SensingTrigger(BaseTrigger):
     """
     Asks a probe at intervals, and ends with ``{"found": …}``, ``{"error": …}`` or ``{"timed_out": True}``.
 
-    An error is data here, so that the task can raise it as what it is; so is ``traffic``, for the task's lineage.
+    An error travels in the event as data, and the task raises it unchanged. ``traffic`` is for the task's lineage.
 
-    Leases are held from the pull until the event is stored; a triggerer that dies in between leaves them to end by
-    themselves, and one that is stopped, or whose task is cleared, gives them back.
+    Leases are held from the pull until the event is stored. If the triggerer dies in between, they end by themselves.
+    If it is stopped, or the task is cleared, the messages are given back.
 
     :param cloudflare_conn_id: the Airflow connection.
     :param poke_interval: seconds between two pokes.
@@ -63,7 +63,7 @@ class SensingTrigger(BaseTrigger):
         return f"{type(self).__module__}.{type(self).__qualname__}", arguments | asdict(self.probe)  # type: ignore[call-overload]
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield the one event; nothing is awaited between the last lease and it."""
+        """Yield the one event. Nothing is awaited between the pull and the event."""
         yield TriggerEvent(await self._wait())
 
     async def _wait(self) -> dict[str, Any]:

@@ -31,15 +31,21 @@ def examples(world: World) -> Verdict:
     for name, watchers in (("orders", 1), ("refunds", 1), ("shop", 2)):
         airflow.until_watching(triggerer, name, watchers)
 
-    def succeeded() -> list[str]:
-        return [row[0] for row in airflow.query("SELECT DISTINCT dag_id FROM dag_run WHERE state = 'success'")]
+    def runs() -> dict[str, str]:
+        return dict(airflow.query("SELECT dag_id, state FROM dag_run WHERE dag_id LIKE 'cloudflare_queues_watch_%'"))
 
-    airflow.until("a run of each example", lambda: set(DAGS) <= set(succeeded()), every=0.5)
+    def have_ended() -> bool:
+        return all(runs().get(dag) in ("success", "failed") for dag in DAGS)
+
+    try:
+        airflow.until("a run of each example", have_ended, every=0.5)
+    except TimeoutError as error:
+        raise TimeoutError(f"{error}; so far: {runs()}") from None
     for queue in queues.values():
         world.wait_until_acked(queue)
     dead = next(queue for queue in world.cloudflare.control("GET", "state")["queues"] if queue["name"] == "shop-failed")
-    verdict = Verdict({"runs of": len(set(DAGS) & set(succeeded())), "dead-lettered": dead["backlog_count"]})
+    succeeded = [dag for dag, state in runs().items() if state == "success"]
+    verdict = Verdict({"runs of": len(succeeded), "dead-lettered": dead["backlog_count"]})
     verdict.expect(dead["backlog_count"] == 1, f"{dead['backlog_count']} messages are in shop-failed, not 1")
-    failed = airflow.query("SELECT dag_id FROM dag_run WHERE state = 'failed' AND dag_id LIKE 'cloudflare_queues_%'")
-    verdict.expect(not failed, f"runs of {failed} failed")
+    verdict.expect(len(succeeded) == len(DAGS), f"not all runs succeeded: {runs()}")
     return verdict

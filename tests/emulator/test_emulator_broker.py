@@ -358,6 +358,19 @@ def test_metrics_count_everything_unsettled(model):
     assert model.broker.report(model.queue).states == {"ready": 1, "delayed": 1, "leased": 1}
 
 
+def test_the_bytes_of_a_message_move_with_it_to_the_dead_letter_queue(model):
+    model.send("stays", delay_seconds=600)
+    model.send("moves", "is acked")
+    model.ack(model.pull()[1].ticket)
+    for _ in range(2):
+        model.clock.advance(30)
+        model.pull()
+    model.clock.advance(30)
+    dead = model.broker.queues.find("dead")
+    backlogs = [model.broker.metrics(queue) for queue in (model.queue, dead.id)]
+    assert [(backlog.backlog_count, backlog.backlog_bytes) for backlog in backlogs] == [(1, 5), (1, 5)]
+
+
 def test_names_and_ids_are_unique(model):
     with pytest.raises(QueueExists):
         model.broker.queues.create("work")

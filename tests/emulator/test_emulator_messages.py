@@ -220,7 +220,20 @@ def test_a_malformed_request_is_a_400_that_says_why(api, action, body, code, mes
     assert message in text
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b'{"a":NaN}', b"[" * 100_000, b'{"body":"\\ud800"}'])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b'{"a":NaN}',
+        b"[" * 100_000,
+        b'{"body":"\\ud800"}',
+        b'{"body":"\\uDFFF"}',
+        b'{"body":"\xed\xa0\x80","content_type":"text"}',
+    ],
+    ids=["nothing", "half", "no text", "NaN", "nested", "surrogate", "another surrogate", "bytes of a surrogate"],
+)
 @pytest.mark.parametrize("action", [PUSH, PULL, ACK])
 def test_what_is_not_json_is_a_400(api, cf, action, data):
     response = api.http.post(f"{cf.base_url}{api.queue}/{action}", content=data, headers=api.headers)

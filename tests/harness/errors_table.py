@@ -31,7 +31,7 @@ TABLE = """
 - **Repeated** says whether the hook repeats the request by itself, for up to a minute. It repeats a send only if the
   API cannot have accepted the messages, or with `repeat_ambiguous=True`. It repeats a purge only if it cannot have
   started.
-- **Another try** says whether another try of the task may work although nobody has changed anything. If not,
+- **Another try** says whether another try of the task may work although nothing was changed. If not,
   [CloudflareQueuesRetryPolicy](operations.md#retry-by-what-failed-airflow-33) fails the task at once.
 
 | error | repeated | another try |

@@ -36,6 +36,9 @@ ENOUGH = 10.0
 TIME_OUT = 60
 """Seconds after which a change that makes a test hang counts as noticed."""
 
+PYTEST = ["-q", "-s", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestUnraisableExceptionWarning"]
+"""An async generator that a killed process leaves behind warns only inside the one that mutmut puts around it."""
+
 TESTS = {
     "client/settings": "unit/test_settings.py integration/test_connection.py integration/test_connections.py",
     "client/environment": "unit/test_environment.py integration/test_connections.py integration/test_transport.py",
@@ -213,7 +216,7 @@ def main() -> int:
         trials = Trials({mutant: path for path, mutants in some.items() for mutant in mutants}, arguments.processes)
         files = [f"tests/{test}" for test in tests.split()]
         with change_cwd("mutants"):
-            status = pytest.main(["-q", "-s", "-p", "no:cacheprovider", *files], plugins=[trials])
+            status = pytest.main([*PYTEST, *files], plugins=[trials])
         if status != pytest.ExitCode.OK:
             return int(status)
         paths |= some

@@ -7,6 +7,7 @@ Called by ``scripts/screenshots``, with the Python of the environment that holds
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -24,6 +25,8 @@ IMAGES = ROOT / "docs" / "images"
 PROCESS_DAG = "cloudflare_queues_process"
 PROCESS_RUN = "nightly"
 ORDERS = 40
+COLUMNS = 100
+"""How wide the terminal of a picture is."""
 
 
 def send_more_orders(cloudflare: Cloudflare) -> None:
@@ -41,7 +44,10 @@ def send_more_orders(cloudflare: Cloudflare) -> None:
 def shown(program: str, *arguments: str) -> dict[str, str]:
     """Run a module of ours; return the command as a reader would type it, and all that it wrote."""
     command = [sys.executable, "-m", program, *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
+    terminal = {**os.environ, "COLUMNS": str(COLUMNS)}
+    done = subprocess.run(
+        command, env=terminal, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
+    )
     return {"command": shlex.join(["python", *command[1:]]), "output": done.stdout}
 
 

@@ -1,4 +1,4 @@
-"""Messages to send, and real processes to kill."""
+"""Messages to send and to process, and real processes to kill."""
 
 from __future__ import annotations
 
@@ -11,12 +11,25 @@ import pytest
 from jumping_time import JumpingLoop
 
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
 
 
 @pytest.fixture
 def send(cf):
     """Send bodies to the queue ``orders``."""
     return lambda *bodies: CloudflareQueuesHook().send(cf.queues["orders"], list(bodies))
+
+
+@pytest.fixture
+def process(cf):
+    """Process the queue ``orders`` until it is empty; return the report."""
+
+    def process(handler, context=None, **arguments):
+        arguments = {"idle_timeout": 0, "settle_interval": 0.05, "delay_seconds": 60, **arguments}
+        operator = QueueProcessOperator(task_id="process", queue_name="orders", handler=handler, **arguments)
+        return operator.execute({} if context is None else context)
+
+    return process
 
 
 @pytest.fixture

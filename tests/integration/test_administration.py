@@ -157,9 +157,11 @@ def test_a_purge_is_done_only_where_the_api_says_so(cf, hook, queue, result, com
 def test_a_pull_consumer_is_created_listed_and_changed(cf, hook):
     queue = hook.create_queue("new").queue_id
     assert hook.list_consumers(queue) == []
-    created = hook.create_pull_consumer(queue, max_retries="5", visibility_timeout=90, dead_letter_queue="failed")
+    created = hook.create_pull_consumer(
+        queue, consumer_max_retries="5", visibility_timeout=90, dead_letter_queue="failed"
+    )
     assert (created.max_retries, created.visibility_timeout, created.dead_letter_queue) == (5, 90, "failed")
-    changed = hook.update_pull_consumer(queue, batch_size=20, retry_delay=3)
+    changed = hook.update_pull_consumer(queue, batch_size=20, consumer_retry_delay=3)
     assert (changed.batch_size, changed.retry_delay) == (20, 3)
     assert (changed.max_retries, changed.visibility_timeout, changed.dead_letter_queue) == (5, 90, "failed")
     assert hook.list_consumers(queue) == [changed]
@@ -196,7 +198,13 @@ def test_a_consumer_that_is_not_there_can_be_neither_changed_nor_deleted(hook):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"batch_size": 101}, {"max_retries": -1}, {"max_retries": 1.5}, {"retry_delay": 86_401}]
+    "settings",
+    [
+        {"batch_size": 101},
+        {"consumer_max_retries": -1},
+        {"consumer_max_retries": 1.5},
+        {"consumer_retry_delay": 86_401},
+    ],
 )
 def test_settings_out_of_range_are_refused_before_a_request(cf, hook, queue, settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
@@ -208,7 +216,7 @@ def test_a_wanted_consumer_is_created_and_tried_out_until_the_api_lets_it_pull(c
     queue = hook.create_queue("new").queue_id
     hook.send(queue, ["a"])
     cf.add_fault("pull", status=405, body=NOT_ENABLED)
-    ensured = hook.ensure_pull_consumer(queue, max_retries=3, dead_letter_queue="failed")
+    ensured = hook.ensure_pull_consumer(queue, consumer_max_retries=3, dead_letter_queue="failed")
     assert (ensured.action, ensured.untried) == ("created", None)
     assert (ensured.consumer.max_retries, ensured.consumer.dead_letter_queue) == (3, "failed")
     assert [request["status"] for request in cf.requests() if request["path"].endswith("/pull")] == [405, 200]
@@ -244,7 +252,7 @@ def test_a_look_that_fails_for_long_is_no_reason_to_pull_what_may_be_a_last_deli
 @pytest.mark.parametrize(("status", "code"), [(403, 10000), (404, 7003), (405, 7001)])
 def test_where_nobody_may_peek_a_new_consumer_is_given_time_as_a_pull_could_cost_a_message(cf, hook, status, code):
     queue = hook.create_queue("new").queue_id
-    hook.create_pull_consumer(queue, max_retries=3)
+    hook.create_pull_consumer(queue, consumer_max_retries=3)
     hook.send(queue, ["a"])
     for _ in range(3):
         hook.ack(queue, retries=[(hook.pull(queue, max_messages=1)[0].lease_id, 0)])
@@ -291,13 +299,13 @@ def test_a_wanted_consumer_that_is_there_is_left_alone_and_nothing_is_pulled(cf,
     old = {"type": "http_pull", "consumer_id": "c", "settings": {"max_retries": 3}, **created}
     cf.add_fault("consumers", status=200, body={"success": True, "result": [old]}, times=2)
     assert hook.ensure_pull_consumer(queue).action == "unchanged"
-    assert hook.ensure_pull_consumer(queue, max_retries="3").action == "unchanged"
+    assert hook.ensure_pull_consumer(queue, consumer_max_retries="3").action == "unchanged"
     assert {request["method"] for request in cf.requests()} == {"POST", "GET"}
     assert hook.peek(queue)[0].attempts == 0
 
 
 def test_a_consumer_with_other_settings_is_changed(hook, queue):
-    ensured = hook.ensure_pull_consumer(queue, max_retries=9)
+    ensured = hook.ensure_pull_consumer(queue, consumer_max_retries=9)
     assert (ensured.action, ensured.consumer.max_retries, ensured.consumer.batch_size) == ("updated", 9, 10)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -126,6 +127,24 @@ def test_no_secret_reaches_log_repr_error_or_template(hook, cf, connect, caplog,
     shown += [repr(hook.hook), repr(vars(hook.hook)), repr(hook.hook.get_conn().settings)]
     assert secret not in "\n".join([*shown, caplog.text])
     assert caplog.records
+
+
+def test_calls_that_start_together_read_the_connection_once(cf):
+    reads = []
+
+    class Reading(CloudflareQueuesHook):
+        @classmethod
+        def get_connection(cls, conn_id):
+            reads.append(conn_id)
+            return super().get_connection(conn_id)
+
+    async def call_twenty_times():
+        hook = Reading()
+        await asyncio.gather(*(hook.alist_queues() for _ in range(20)))
+        await hook.aclose()
+
+    asyncio.run(call_twenty_times())
+    assert reads == ["cloudflare_default"]
 
 
 def test_secrets_are_registered_with_airflows_masker(cf):

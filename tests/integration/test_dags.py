@@ -17,7 +17,6 @@ from stored_dags import store
 
 from airflow_provider_cfqueues._compat import HAS_ASSET_WATCHERS, HAS_SHARED_STREAMS
 from airflow_provider_cfqueues.assets.queues import create_asset
-from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.events import event_batches
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators import queues as operators
@@ -44,6 +43,8 @@ try:
     from airflow.models.asset import AssetEvent
 except ImportError:  # Airflow 2
     from airflow.models.dataset import DatasetEvent as AssetEvent
+
+QUEUES = ["orders", "orders-failed", "alerts"]
 
 # What Airflow's own modules warn of while a DAG runs is not ours to mend; a warning in ours is still an error.
 pytestmark = [
@@ -94,14 +95,6 @@ def _serialize(dag):
     bag = DagBag(dag_folder=os.devnull)
     bag.bag_dag(dag)
     sync_bag_to_db(bag, "dags-folder", None)
-
-
-@pytest.fixture
-def cf(connect):
-    """An emulator with the queue of the example DAGs."""
-    with Emulator(queues=["orders", "orders-failed", "alerts"]) as emulator:
-        connect(emulator)
-        yield emulator
 
 
 def in_queue(cf, *states):

@@ -7,17 +7,17 @@ import concurrent.futures
 import functools
 from dataclasses import dataclass, field
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_cfqueues._compat import AirflowFailException, AirflowSkipException
-from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.engines.processing.results import BrokenHandlerError
 from airflow_provider_cfqueues.exceptions import ProcessingFailedError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
 from airflow_provider_cfqueues.outcomes import Ack, Reject, Retry
+
+QUEUES = ["orders", "failed"]
 
 
 class Panic(BaseException):
@@ -114,12 +114,6 @@ def shape(handle, kind, wrapping):
     if wrapping == "object":
         return type("Handler", (), {"__call__": lambda self, message: handler(message)})()
     return handler
-
-
-@pytest.fixture(scope="module")
-def emulator():
-    with Emulator(queues=["orders", "failed"]) as emulator:
-        yield emulator
 
 
 @given(

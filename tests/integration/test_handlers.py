@@ -12,7 +12,6 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 
 from airflow_provider_cfqueues._compat import AirflowFailException, AirflowSkipException
-from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.engines.processing.results import BrokenHandlerError
 from airflow_provider_cfqueues.exceptions import ProcessingFailedError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
@@ -24,27 +23,7 @@ try:
 except ImportError:  # Airflow 2
     from airflow.decorators import task
 
-
-@pytest.fixture(scope="module")
-def emulator():
-    with Emulator(queues=["orders", "failed"]) as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def cf(emulator, connect):
-    emulator.reset()
-    connect(emulator)
-    return emulator
-
-
-@pytest.fixture
-def process(cf):
-    def process(handler, **arguments):
-        arguments = {"idle_timeout": 0, "settle_interval": 0.05, "delay_seconds": 60, **arguments}
-        return QueueProcessOperator(task_id="process", queue_name="orders", handler=handler, **arguments).execute({})
-
-    return process
+QUEUES = ["orders", "failed"]
 
 
 def state(cf, name="orders"):

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.engines.processing.journal import MAX_MESSAGES, Journal
 from airflow_provider_cfqueues.engines.processing.report import Report
 from airflow_provider_cfqueues.engines.settlement import Kind
@@ -19,6 +18,8 @@ from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import AckResult, Message
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
 from airflow_provider_cfqueues.outcomes import Reject, Retry
+
+QUEUES = ["orders", "failed"]
 
 AIRFLOW_WARNS_ABOVE = 65_535
 REFUSED = {"status": 403, "body": {"success": False, "errors": []}}
@@ -53,13 +54,6 @@ class Store:
     @property
     def handled(self):
         return json.loads(next(iter(self.values.values())))["handled"]
-
-
-@pytest.fixture
-def cf(connect):
-    with Emulator(queues=["orders", "failed"]) as emulator:
-        connect(emulator)
-        yield emulator
 
 
 @pytest.fixture
@@ -110,7 +104,7 @@ def test_the_next_try_acks_by_the_leases_of_the_one_before(cf, send, store, die,
     report, seen = process()
     assert (seen, report["pulled"], report["acked_from_journal"]) == ([], 0, 2)
     assert (state(cf)["backlog_count"], store.values) == (0, {})
-    assert "had handled 2 messages without a confirmed ack. 2 are acked now" in logged()
+    assert "Handled by an earlier try without a confirmed ack: 2. Acked now: 2." in logged()
 
 
 def test_the_next_try_acks_what_is_delivered_again_without_handling_it(cf, send, store, die, process, logged):
@@ -145,7 +139,7 @@ def test_the_next_try_waits_for_what_an_earlier_one_handled_until_its_leases_end
 
 
 def test_the_next_try_waits_for_the_consumers_retry_delay_after_those_leases(cf, send, die, process):
-    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], retry_delay=2)
+    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], consumer_retry_delay=2)
     send("a", "b")
     die(visibility_timeout=1)
     cf.add_fault("ack", **REFUSED)

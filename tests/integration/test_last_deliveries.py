@@ -9,7 +9,6 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from jumping_time import run
 
-from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.engines.processing.engine import Engine
 from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.queue import HookQueue
@@ -20,35 +19,21 @@ from airflow_provider_cfqueues.models import Consumer
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, QueuePullOperator, QueueRetryOperator
 from airflow_provider_cfqueues.outcomes import Reject
 
+QUEUES = ["orders", "failed"]
+
 FULL = {"success": False, "errors": [{"code": 10251, "message": "full"}]}
-
-
-@pytest.fixture
-def cf(connect):
-    with Emulator(queues=["orders", "failed"]) as emulator:
-        connect(emulator)
-        yield emulator
 
 
 @pytest.fixture
 def orders(cf):
     """ID of a queue whose consumer has no dead-letter queue, and lets a message be delivered once."""
-    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], max_retries=1)
+    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], consumer_max_retries=1)
     return cf.queues["orders"]
 
 
 @pytest.fixture
-def send(orders):
-    return lambda *bodies: CloudflareQueuesHook().send(orders, list(bodies))
-
-
-@pytest.fixture
-def process(orders):
-    def process(handler, **arguments):
-        arguments = {"idle_timeout": 0, "settle_interval": 0.05, "delay_seconds": 0, "fail_on": "none", **arguments}
-        return QueueProcessOperator(task_id="process", queue_id=orders, handler=handler, **arguments).execute({})
-
-    return process
+def process(orders, process):
+    return lambda handler, **arguments: process(handler, **{"delay_seconds": 0, "fail_on": "none", **arguments})
 
 
 def state(cf, name="orders"):
@@ -79,14 +64,14 @@ def test_a_handler_that_fails_costs_the_message_and_the_log_says_it_loudly(send,
     send("a")
     report = process(fail)
     assert (fates(report), report["exhausted"]) == ({"retried": 1}, 1)
-    assert "delivered 1 times: Cloudflare DELETES it now, or after its next delivery. Set a dead-letter" in logged()
+    assert "delivered once: Cloudflare DELETES it now, or after its next delivery. Set a dead-letter" in logged()
 
 
 def test_a_message_that_failed_goes_to_the_dead_letter_queue_of_the_task(cf, send, process):
     send("a")
     report = process(fail, dead_letter_queue="failed")
     assert (fates(report), report["exhausted"]) == ({"rejected": 1}, 0)
-    assert [copy["reason"] for copy in copies(cf)] == ["delivered 1 times; RuntimeError: no such customer"]
+    assert [copy["reason"] for copy in copies(cf)] == ["delivered once; RuntimeError: no such customer"]
 
 
 def test_a_message_that_cloudflare_moves_itself_is_left_to_it(orders, send, process, logged):
@@ -102,15 +87,15 @@ def test_a_dry_run_leaves_it_leased_and_names_it(cf, send, process, logged):
     report = process(do_nothing, dry_run=True)
     assert (fates(report), report["exhausted"]) == ({"unconfirmed": 1}, 1)
     assert state(cf)["states"]["leased"] == 1
-    assert f"Message {state(cf)['messages'][0]['id']} (delivery 1 of 1) is left leased until" in logged()
-    assert "a dry run copies nothing: Cloudflare DELETES it when its lease ends" in logged()
+    assert f"Message {state(cf)['messages'][0]['id']} (delivery 1, max_retries=1) is left leased until" in logged()
+    assert "a dry run copies nothing: Cloudflare may DELETE it when its lease ends" in logged()
 
 
 def test_a_rejected_message_stays_leased_if_no_dead_letter_queue_can_keep_it(cf, send, process, logged):
     send("a")
     assert fates(process(reject)) == {"unconfirmed": 1}
     assert state(cf)["states"]["leased"] == 1
-    assert "no copy of it was accepted: Cloudflare DELETES it when its lease ends" in logged()
+    assert "there is no dead-letter queue: Cloudflare may DELETE it when its lease ends" in logged()
 
 
 def test_a_rejected_message_that_stays_leased_is_one_failure(send, process):
@@ -125,7 +110,7 @@ def test_a_message_whose_copy_is_refused_stays_leased_and_the_run_fails(cf, send
     with pytest.raises(OverQuotaError):
         process(fail, dead_letter_queue="failed", visibility_timeout=4)
     assert state(cf)["states"]["leased"] == 1
-    assert "no copy of it was accepted: Cloudflare DELETES it when its lease ends" in logged()
+    assert "it could not be copied: Cloudflare may DELETE it when its lease ends" in logged()
 
 
 class JumpingClock:
@@ -209,7 +194,7 @@ def test_messages_whose_turn_did_not_come_are_sent_to_their_queue_again_and_then
     assert {message["attempts"] for message in after["messages"]} == {0}
     assert sorted(copies(cf, "orders")) == ["a", "b", "c"]
     assert "3 messages (" in logged()
-    assert "delivered 1 times, so it is sent to its queue again: its ID, age and attempts start again" in logged()
+    assert "delivered once, so it is sent to its queue again: its ID, age and attempts start again" in logged()
 
 
 def test_messages_whose_turn_did_not_come_go_to_the_dead_letter_queue_that_was_given(cf, send, stop_early):
@@ -217,7 +202,7 @@ def test_messages_whose_turn_did_not_come_go_to_the_dead_letter_queue_that_was_g
     assert stop_early(3, dead_letter_queue="failed") == {"acked": 1, "rejected": 2}
     kept = copies(cf)
     assert sorted(copy["body"] for copy in kept) == ["a", "b"]
-    assert {copy["reason"] for copy in kept} == {"delivered 1 times; the run ended before its turn"}
+    assert {copy["reason"] for copy in kept} == {"delivered once; the run ended before its turn"}
 
 
 def test_a_body_that_http_cannot_carry_stays_leased_and_is_named(cf, orders, stop_early, logged):
@@ -225,7 +210,7 @@ def test_a_body_that_http_cannot_carry_stays_leased_and_is_named(cf, orders, sto
     cf.send(orders, "AP8=", content_type="bytes")
     assert stop_early(2) == {"acked": 1, "unconfirmed": 1}
     assert state(cf)["states"]["leased"] == 1
-    assert f"Message {state(cf)['messages'][0]['id']} (attempt 1) is left leased until" in logged()
+    assert f"Message {state(cf)['messages'][0]['id']} (delivery 1) is left leased until" in logged()
 
 
 def test_a_dead_letter_queue_that_refuses_does_not_keep_what_had_no_turn_from_being_sent_again(cf, send, stop_early):
@@ -248,11 +233,11 @@ def test_a_message_whose_lease_is_over_is_kept_in_the_dead_letter_queue_of_the_t
     cf.add_fault("pull", delay_ms=50)
     report = process(do_nothing, visibility_timeout=0.001, dead_letter_queue="failed", max_messages=1)
     assert (report["handled"], report["expired"]) == (0, 0)
-    assert [copy["reason"] for copy in copies(cf)] == ["delivered 1 times; its lease ended before its turn"]
+    assert [copy["reason"] for copy in copies(cf)] == ["delivered once; its lease ended before its turn"]
 
 
 def test_a_consumer_that_cannot_be_read_is_taken_to_delete_after_three_deliveries(cf, orders, send, process):
-    CloudflareQueuesHook().update_pull_consumer(orders, max_retries=100)
+    CloudflareQueuesHook().update_pull_consumer(orders, consumer_max_retries=100)
     cf.add_fault("consumers", status=403, body={"success": False, "errors": []}, times=100)
     send("a")
     ends = [fates(process(fail, dead_letter_queue="failed")) for _ in range(3)]

@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import re
+import signal
 
 import pytest
 
 from airflow_provider_cfqueues.client.repeating import Told
-from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.exceptions import AuthenticationError, ProcessingFailedError
-from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, QueueRedriveOperator
+from airflow_provider_cfqueues.operators.queues import QueueRedriveOperator
 from airflow_provider_cfqueues.outcomes import Reject, Retry
 
+QUEUES = ["orders", "failed"]
+
 UNAUTHORIZED = {"success": False, "errors": [{"code": 10000, "message": "Authentication error"}]}
-
-
-@pytest.fixture(scope="module")
-def emulator():
-    with Emulator(queues=["orders", "failed"]) as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def cf(emulator, connect):
-    emulator.reset()
-    connect(emulator)
-    return emulator
-
-
-@pytest.fixture
-def process(cf):
-    def process(handler, context=None, **arguments):
-        arguments = {"idle_timeout": 0, "settle_interval": 0.05, "delay_seconds": 60, **arguments}
-        operator = QueueProcessOperator(task_id="process", queue_name="orders", handler=handler, **arguments)
-        return operator.execute(context or {})
-
-    return process
 
 
 class TaskInstance:
@@ -73,8 +52,9 @@ def test_many_that_are_not_confirmed_are_bounded_and_the_rest_is_counted(cf, sen
         send(*["x"] * 60)
     cf.add_fault("ack", status=200, body=counts(0), times=10)
     context = {"ti": TaskInstance()}
-    with pytest.raises(ProcessingFailedError, match=r"120 of 120 .*120 messages are not confirmed .* and 20 more"):
+    with pytest.raises(ProcessingFailedError, match=r"120 messages are not confirmed .* and 20 more") as caught:
         process(lambda message: None, context, fail_on="any", settle_interval=5)
+    assert "failed" not in str(caught.value).partition(" (fail_on")[0]
     report = context["ti"].pushed["report"]
     assert (report["unconfirmed"], len(report["unconfirmed_ids"]), report["unconfirmed_more"]) == (120, 100, 20)
 
@@ -89,10 +69,40 @@ def test_after_an_outage_table_xcom_and_error_have_the_same_numbers(cf, send, pr
     count = report["unconfirmed"]
     assert count == report["pulled"] >= 1
     assert re.search(rf"  not confirmed +{count}\n", logged())
-    assert f"0 messages are acked, {count} message" in str(caught.value)
+    assert f"0 messages are acked, {count} not confirmed" in str(caught.value)
+    _, _, after_the_remedy = str(caught.value).partition(AuthenticationError.remedy)
     for message_id in report["unconfirmed_ids"]:
-        assert message_id in str(caught.value)
+        assert message_id in after_the_remedy
         assert f"{message_id} (lease " in logged()
+
+
+def test_the_numbers_of_failures_are_the_same_in_table_xcom_and_error(cf, send, process, logged):
+    send("a", "b", "good")
+    cf.add_fault("ack", status=200, body=counts(0), times=10)
+    context = {"ti": TaskInstance()}
+    with pytest.raises(ProcessingFailedError, match=r"^2 of 3 messages failed and 1 message is not confirmed"):
+        process(lambda message: None if message.body == "good" else fail(message), context, fail_on=0.9)
+    report = context["ti"].pushed["report"]
+    assert (report["failed"], report["unconfirmed"]) == (2, 3)
+    assert re.search(r"  failed +2\n", logged())
+
+
+def test_a_task_that_reaches_its_time_out_pushes_its_report(send, process):
+    class TimedOut(BaseException):
+        pass
+
+    def time_out(*_):
+        raise TimedOut
+
+    send("a")
+    context = {"ti": TaskInstance()}
+    before = signal.signal(signal.SIGALRM, time_out)
+    try:
+        with pytest.raises(TimedOut):
+            process(lambda message: signal.setitimer(signal.ITIMER_REAL, 0.1), context, until="forever")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert context["ti"].pushed["report"]["acked"] == 1
 
 
 def test_a_redrive_names_what_is_not_confirmed(cf, send, logged):
@@ -101,7 +111,9 @@ def test_a_redrive_names_what_is_not_confirmed(cf, send, logged):
     operator = QueueRedriveOperator(
         task_id="r", queue_name="orders", target_queue_name="failed", idle_timeout=0, fail_on="any"
     )
-    with pytest.raises(ProcessingFailedError, match="2 messages are not confirmed"):
+    with pytest.raises(
+        ProcessingFailedError, match=r"2 of 2 messages .* not confirmed .*run the task again.*: [0-9a-f, ]{66}"
+    ):
         operator.execute({})
     assert "Queue orders: 2 messages are not confirmed: the API counted fewer leases than it was sent" in logged()
 
@@ -119,8 +131,20 @@ def test_the_first_traceback_of_each_failure_is_logged_and_repeats_are_one_line_
     assert log.count("raise RuntimeError(") == 1
     assert log.count('raise KeyError("customer")') == 1
     assert "handling.py" not in log.replace("loc=", "")
-    assert "(delivery 1 of 3) is retried in 60 s: RuntimeError: out of stock: " in log
+    assert "(delivery 1 of at most 4) is retried in 60 s: RuntimeError: out of stock: " in log
     assert re.search(r"19 more like message \w+ \(the last one is retried in 60 s: RuntimeError: out of stock: ", log)
+
+
+def test_reasons_that_are_all_different_do_not_fill_the_log(send, process, logged):
+    for start in (0, 100):
+        send(*[f"customer {number}" for number in range(start, start + 100)])
+
+    def handle(message):
+        raise Reject(f"unknown {message.body}")
+
+    process(handle, fail_on="none", dead_letter_queue="failed")
+    assert 100 <= logged().count(" is moved to 'failed': unknown customer ") < 110
+    assert re.search(r"9\d more like message \w+ \(the last one is moved to 'failed': unknown customer ", logged())
 
 
 def test_failures_in_different_places_are_different(send, process, logged):
@@ -138,9 +162,9 @@ def test_failures_in_different_places_are_different(send, process, logged):
 @pytest.mark.parametrize(
     ("outcome", "arguments", "text"),
     [
-        (Reject("no"), {"dead_letter_queue": "failed"}, "(delivery 1 of 3) is moved to 'failed': no"),
-        (Retry(7), {}, "(delivery 1 of 3) is retried in 7 s: asked for a retry"),
-        (Retry(), {"delay_seconds": None}, "(delivery 1 of 3) is retried in 0 s: asked for a retry"),
+        (Reject("no"), {"dead_letter_queue": "failed"}, "(delivery 1 of at most 4) is moved to 'failed': no"),
+        (Retry(7), {}, "(delivery 1 of at most 4) is retried in 7 s: asked for a retry"),
+        (Retry(), {"delay_seconds": None}, "(delivery 1 of at most 4) is retried in 0 s: asked for a retry"),
     ],
     ids=["reject", "delay", "no delay"],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 
 import pytest
 import tenacity
@@ -110,3 +111,14 @@ def seconds_of_repeats(settings):
     with pytest.raises(TransportError):
         tenacity.Retrying(sleep=sleep, **tries.failed(refused))(fail)
     return now[0]
+
+
+def test_the_traceback_of_a_failed_call_ends_in_our_code(hook, cf, queue):
+    """What libraries do between the call and its error fills the first screen of a log, and the text says all."""
+    cf.add_fault("batch", drop="after")
+    with pytest.raises(TransportError) as caught:
+        hook.send(queue, ["x"])
+    assert caught.value.__cause__ is not None
+    frames = re.findall('File "(.*)", line', "".join(traceback.format_exception(caught.value)))
+    assert frames
+    assert [frame for frame in frames if "site-packages" in frame] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,17 @@ def test_what_a_watcher_says_is_in_its_source():
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
     assert_quoted(10, " ".join(texts), names=("Queue orders", "DAG ship_at_once"))
+
+
+def test_a_task_that_runs_out_of_time_says_where_its_handlers_hang(cf, queue, logged):
+    release = threading.Event()
+
+    def ship(message):
+        threading.Timer(0.1, operator.on_kill).start()
+        release.wait(20)
+
+    cf.send(queue, {"order": 1})
+    operator = process(ship, grace=0.1)
+    run(operator)
+    release.set()
+    assert_quoted(11, logged(), names=("messages\n", "orders.py"))

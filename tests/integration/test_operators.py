@@ -164,7 +164,7 @@ def test_when_a_task_fails_is_chosen(run, pulled, fail_on, leases, fails):
 
 def test_a_count_that_falls_short_makes_every_lease_suspect(cf, run):
     cf.add_fault(path="ack", status=200, body={"success": True, "result": {"ackCount": 1, "retryCount": 0}})
-    with pytest.raises(UnconfirmedLeasesError, match=r"not confirmed \(2 of 2\): first, second"):
+    with pytest.raises(UnconfirmedLeasesError, match=r"not confirmed: 2 of 2 .*: first, second\.$"):
         run(QueueAckOperator, lease_ids=["first", "second"], fail_on="any")
 
 
@@ -326,4 +326,4 @@ def test_leases_that_had_ended_are_said_so_though_the_api_took_them(cf, run, log
     pulled = run(QueuePullOperator, visibility_timeout=0.001)
     cf.advance(1)
     assert run(QueueAckOperator, lease_ids=pulled)["ack_count"] == 1
-    assert "1 of 1 leases had ended before they were settled" in logged()
+    assert "1 of 1 lease had ended before they were settled" in logged()

@@ -106,7 +106,7 @@ def test_a_look_that_fails_for_a_reason_that_may_pass_does_not_end_the_wait(cf, 
     purges(cf, OLD, {}, trouble, NEW)
     assert run(queue_id=queue, completion_timeout=0.1)["completed"] is True
     assert methods(cf) == ["GET", "POST", "GET", "GET"]
-    assert f"Could not look whether queue {queue} is purged" in logged()
+    assert f"Could not check whether queue {queue} is purged" in logged()
 
 
 def test_where_no_look_worked_until_the_end_the_error_says_why(cf, queue):

@@ -9,7 +9,6 @@ import time
 import pytest
 from airflow import DAG
 
-from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.engines.redriving.options import RedriveOptions
 from airflow_provider_cfqueues.engines.redriving.pace import Pace
 from airflow_provider_cfqueues.engines.redriving.redrive import Redrive
@@ -25,18 +24,7 @@ from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, QueueRedriveOperator
 from airflow_provider_cfqueues.outcomes import Reject
 
-
-@pytest.fixture(scope="module")
-def emulator():
-    with Emulator(queues=["failed", "orders"]) as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def cf(emulator, connect):
-    emulator.reset()
-    connect(emulator)
-    return emulator
+QUEUES = ["failed", "orders"]
 
 
 @pytest.fixture
@@ -163,14 +151,14 @@ def test_what_cannot_be_kept_is_said_loudly_while_there_is_time(cf, failed, logg
         cf.advance(300)
     assert (report["unmovable"], report["returned"], report["unconfirmed"]) == (1, 0, 1)
     assert state(cf, "failed")["states"]["leased"] == 1
-    assert "delivered 3 times, and no copy of it was accepted: Cloudflare DELETES it when its lease ends" in logged()
-    CloudflareQueuesHook().update_pull_consumer(failed, max_retries=100)
+    assert "delivered 3 times, and it could not be copied: Cloudflare may DELETE it when its lease ends" in logged()
+    CloudflareQueuesHook().update_pull_consumer(failed, consumer_max_retries=100)
     cf.advance(600)
     assert state(cf, "failed")["states"]["ready"] == 1
 
 
 def test_where_deliveries_end_in_another_dead_letter_queue_that_is_said_and_nothing_renewed(cf, failed, logged):
-    CloudflareQueuesHook().update_pull_consumer(failed, dead_letter_queue="lost", max_retries=1)
+    CloudflareQueuesHook().update_pull_consumer(failed, dead_letter_queue="lost", consumer_max_retries=1)
     CloudflareQueuesHook().send(failed, ["keep"])
     assert redrive(match="literal:other")["renewed"] == 0
     assert "Cloudflare moves it to 'lost' now, or after its next delivery" in logged()
@@ -239,6 +227,44 @@ def test_a_target_that_refuses_costs_one_batch_one_delivery(cf, failed):
     assert state(cf, "failed")["states"]["ready"] == 250
 
 
+def test_nothing_is_pulled_before_the_target_took_what_was_pulled_before(cf, failed):
+    CloudflareQueuesHook().send(failed, [{"n": n} for n in range(350)])
+    cf.add_fault("batch", delay_ms=100)
+    cf.add_fault("batch", delay_ms=100, status=429, body=REFUSED)
+    with pytest.raises(OverQuotaError):
+        redrive()
+    assert state(cf, "failed")["totals"]["delivered"] == 200
+    assert state(cf, "failed")["states"]["ready"] == 250
+
+
+def test_a_failing_ack_gives_back_what_was_pulled_beside_it(cf, failed):
+    hook = CloudflareQueuesHook()
+    hook.send(failed, [{"n": n} for n in range(350)])
+    cf.add_fault("ack", status=403, body={"success": False, "errors": [{"code": 10000, "message": "no"}]})
+    moving = Redrive(hook, failed, cf.queues["orders"], RedriveOptions(idle_timeout=0))
+    with pytest.raises(PermissionDeniedError):
+        moving.run()
+    report = moving.report.to_xcom()
+    assert (report["pulled"], report["unconfirmed"], report["returned"]) == (200, 100, 100)
+    assert state(cf, "failed")["states"] == {"ready": 250, "delayed": 0, "leased": 100}
+
+
+def test_the_next_batch_is_moved_while_the_last_one_is_acked(cf, failed, until):
+    CloudflareQueuesHook().send(failed, [{"n": n} for n in range(200)])
+    cf.add_fault("ack", delay_ms=1_500)
+    acked = []
+
+    def watch():
+        until(lambda: len(calls(cf, "pull")) == 2)
+        acked.append(state(cf, "failed")["totals"]["acked"])
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    assert redrive()["moved"] == 200
+    watcher.join()
+    assert acked == [0]
+
+
 def test_however_often_everything_is_refused_nothing_is_deleted(cf, failed, logged):
     CloudflareQueuesHook().send(failed, [{"n": n} for n in range(20)])
     cf.add_fault("batch", status=429, body=REFUSED, times=4)  # at the third run, also the copies for its own queue
@@ -253,7 +279,7 @@ def test_however_often_everything_is_refused_nothing_is_deleted(cf, failed, logg
 
 
 def test_what_a_refusing_target_leaves_on_its_last_delivery_is_renewed(cf, failed):
-    CloudflareQueuesHook().update_pull_consumer(failed, max_retries=1)
+    CloudflareQueuesHook().update_pull_consumer(failed, consumer_max_retries=1)
     CloudflareQueuesHook().send(failed, ["a"])
     for _ in range(4):
         cf.add_fault("batch", status=429, body=REFUSED)
@@ -264,12 +290,12 @@ def test_what_a_refusing_target_leaves_on_its_last_delivery_is_renewed(cf, faile
 
 
 def test_last_deliveries_outwait_a_rate_limit(cf, failed, logged, jumping_time):
-    CloudflareQueuesHook().update_pull_consumer(failed, max_retries=1)
+    CloudflareQueuesHook().update_pull_consumer(failed, consumer_max_retries=1)
     CloudflareQueuesHook().send(failed, ["a"])
     cf.add_fault("batch", status=429, headers={"retry-after": "300"}, times=2)
     with pytest.raises(RateLimitedError):
         redrive()
-    assert "copying them is tried again in 300 s" in logged()
+    assert "trying again in 300 s to copy them" in logged()
     assert state(cf, "failed")["totals"] | {"acked": 1, "exhausted": 0} == state(cf, "failed")["totals"]
     assert redrive()["moved"] == 1
 
@@ -277,7 +303,7 @@ def test_last_deliveries_outwait_a_rate_limit(cf, failed, logged, jumping_time):
 @pytest.mark.parametrize("asked", ["9" * 15, "9" * 400], ids=["ages", "infinity"])
 def test_a_last_delivery_that_cannot_be_saved_is_counted_whatever_the_api_asks_to_wait(cf, failed, asked):
     hook = CloudflareQueuesHook()
-    hook.update_pull_consumer(failed, max_retries=1)
+    hook.update_pull_consumer(failed, consumer_max_retries=1)
     hook.send(failed, ["a"])
     cf.add_fault("batch", status=429, headers={"retry-after": asked}, body=REFUSED | {"errors": []}, times=9)
     moving = Redrive(hook, failed, cf.queues["orders"], RedriveOptions(idle_timeout=0))
@@ -327,7 +353,7 @@ def test_a_run_that_ends_by_its_own_limit_moves_what_it_pulled(cf, failed):
 
 
 def test_what_is_not_confirmed_is_not_counted_as_moved_or_renewed(cf, failed):
-    CloudflareQueuesHook().update_pull_consumer(failed, max_retries=1)
+    CloudflareQueuesHook().update_pull_consumer(failed, consumer_max_retries=1)
     CloudflareQueuesHook().send(failed, ["a", "b"])
     body = {"success": True, "result": {"ackCount": 0, "retryCount": 0}}
     cf.add_fault("ack", status=200, body=body, times=2)
@@ -464,7 +490,7 @@ def test_a_killed_task_acks_what_was_sent_leaves_the_rest_and_the_next_try_goes_
 
     thread = threading.Thread(target=kill)
     thread.start()
-    with pytest.raises(ProcessingFailedError, match=r"was killed: \d+ messages are moved"):
+    with pytest.raises(ProcessingFailedError, match=r"was killed: moved (no|\d+) message"):
         task.execute({})
     thread.join()
     moved = state(cf, "orders")["states"]["ready"]
@@ -478,7 +504,7 @@ def test_a_killed_task_acks_what_was_sent_leaves_the_rest_and_the_next_try_goes_
 def test_a_task_that_is_killed_while_it_looks_up_its_queues_pulls_nothing(cf, failed):
     task = operator()
     task.on_kill()
-    with pytest.raises(ProcessingFailedError, match="was killed: 0 messages are moved"):
+    with pytest.raises(ProcessingFailedError, match="was killed: moved no messages"):
         task.execute({})
     assert calls(cf, "pull") == []
 
@@ -506,7 +532,7 @@ def test_a_slow_filter_does_not_hold_up_a_kill(cf, failed, blocks):
     Slow.task = operator(match=f"function:{__name__}.kills_at_the_first", grace=0.05 if blocks else 60)
     if not blocks:
         Slow.go_on.set()
-    with pytest.raises(ProcessingFailedError, match="was killed: 0 messages are moved"):
+    with pytest.raises(ProcessingFailedError, match="was killed: moved no messages"):
         Slow.task.execute({})
     Slow.go_on.set()
     assert Slow.seen == 1
@@ -533,7 +559,7 @@ def test_a_worker_killed_between_send_and_ack_has_its_messages_sent_again(cf, fa
 
 
 def test_a_worker_killed_between_renewal_and_ack_leaves_a_copy(cf, failed, worker, until):
-    CloudflareQueuesHook().update_pull_consumer(failed, max_retries=1)
+    CloudflareQueuesHook().update_pull_consumer(failed, consumer_max_retries=1)
     CloudflareQueuesHook().send(failed, ["keep"])
     cf.add_fault("ack", status=503, times=2)
     process = worker(REDRIVE.replace('name="orders"', 'name="orders", match="literal:other"'))

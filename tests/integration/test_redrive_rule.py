@@ -45,7 +45,7 @@ def play(seed, connect, kind=Redrive):
         connect(cf)
         hook = CloudflareQueuesHook()
         failed, orders = cf.queues["failed"], cf.queues["orders"]
-        hook.update_pull_consumer(failed, max_retries=random.choice((3, 4)))
+        hook.update_pull_consumer(failed, consumer_max_retries=random.choice((3, 4)))
         count = random.choice((1, 5, 30))
         hook.send(failed, [{"n": n} for n in range(count)])
         for _ in range(6):

@@ -17,7 +17,6 @@ from sqlalchemy.exc import OperationalError
 from stored_dags import store
 
 from airflow_provider_cfqueues._compat import AIRFLOW_VERSION
-from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import QueueTriggerDagRunsOperator
 
@@ -34,6 +33,8 @@ try:
 except ImportError:  # Airflow 2
     from airflow.models.param import Param
 
+QUEUES = ["orders", "orders-failed"]
+
 # What Airflow's own modules warn of while a DAG runs is not ours to mend; a warning in ours is still an error.
 pytestmark = [
     pytest.mark.filterwarnings("default"),
@@ -48,13 +49,6 @@ def airflow_db():
     from airflow.utils.db import initdb
 
     initdb()
-
-
-@pytest.fixture
-def cf(connect):
-    with Emulator(queues=["orders", "orders-failed"]) as emulator:
-        connect(emulator)
-        yield emulator
 
 
 @pytest.fixture

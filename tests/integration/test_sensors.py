@@ -17,7 +17,6 @@ from airflow_provider_cfqueues._compat import (
     BaseSensorOperator,
     import_string,
 )
-from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.exceptions import LossyMatchError, MatchFailedError, PermissionDeniedError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.sensors.queues import QueueBacklogSensor, QueueMessageSensor
@@ -31,14 +30,14 @@ SENSORS = [QueueMessageSensor, QueueBacklogSensor]
 ORDER = 'jsonpath:$.type == "order"'
 FORBIDDEN = {"status": 403, "body": {"success": False, "errors": [{"code": 10000, "message": "no"}]}}
 
+QUEUES = ["dead", "bare"]
+
 
 @pytest.fixture
-def cf(connect):
+def cf(cf):
     """An emulator with a queue whose consumer has a dead-letter queue, and one whose consumer has none."""
-    with Emulator(queues=["dead", "bare"]) as emulator:
-        emulator.create_queue("my-queue", dead_letter_queue="dead")
-        connect(emulator)
-        yield emulator
+    cf.create_queue("my-queue", dead_letter_queue="dead")
+    return cf
 
 
 @pytest.fixture
@@ -257,7 +256,7 @@ def test_what_was_found_is_returned_even_if_the_rest_cannot_be_given_back(cf, wa
     cf.add_fault(path="ack", **FORBIDDEN)
     (message,) = wait(QueueMessageSensor, match=ORDER)
     assert message["body"] == {"type": "order"}
-    assert "1 messages come back only when their leases end" in logged()
+    assert "Could not give back 1 message before the leases end" in logged()
 
 
 def test_without_a_lease_messages_are_looked_at_and_left_where_they_are(cf, wait, send):
@@ -401,7 +400,7 @@ def test_a_cancelled_trigger_gives_back_what_its_pull_in_flight_leased(cf, queue
 
 def test_a_cancelled_trigger_sends_again_what_may_not_be_delivered_again(cf, cancel_while_pulling):
     bare = cf.queues["bare"]
-    CloudflareQueuesHook().update_pull_consumer(bare, max_retries=1)
+    CloudflareQueuesHook().update_pull_consumer(bare, consumer_max_retries=1)
     cancel_while_pulling(bare, "a")
     assert [message["attempts"] for message in messages_of(cf, "bare")] == [0]
     assert [len(body["acks"]) for body in calls(cf, "ack")] == [1]

@@ -12,7 +12,6 @@ import pytest
 
 from airflow_provider_cfqueues._compat import Stats
 from airflow_provider_cfqueues.client import message_calls, queue_calls
-from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.engines.processing.metrics import Metrics
 from airflow_provider_cfqueues.engines.processing.report import Report
 from airflow_provider_cfqueues.engines.settlement import Kind
@@ -22,14 +21,9 @@ from airflow_provider_cfqueues.models import Consumer
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, QueueRedriveOperator
 from airflow_provider_cfqueues.outcomes import Reject, Retry
 
+QUEUES = ["orders", "orders-failed"]
+
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "metrics.md").read_text()
-
-
-@pytest.fixture
-def cf(connect):
-    with Emulator(queues=["orders", "orders-failed"]) as emulator:
-        connect(emulator)
-        yield emulator
 
 
 @pytest.fixture
@@ -83,7 +77,7 @@ def use_everything(cf):
     QueueProcessOperator(handler=handle, visibility_timeout=0.001, fail_on="none", **processed).execute({})
     hook.send(cf.queues["orders-failed"], ["move", "stay"])
     cf.send(cf.queues["orders-failed"], "AP8=", content_type="bytes")
-    hook.update_pull_consumer(cf.queues["orders-failed"], max_retries=1)
+    hook.update_pull_consumer(cf.queues["orders-failed"], consumer_max_retries=1)
     redriven = {"queue_name": "orders-failed", "target_queue_name": "orders", "task_id": "task", "idle_timeout": 0}
     QueueRedriveOperator(match=f"function:{__name__}.is_moved", **redriven).execute({})
     Metrics(orders).send(Report(fates=Counter({Kind.ACKED_FROM_JOURNAL: 1})))  # what only Airflow 3.3 can count

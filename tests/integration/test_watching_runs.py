@@ -14,15 +14,12 @@ from jumping_time import run, until
 from watchers import Runs, Triggerer
 
 from airflow_provider_cfqueues._compat.events import ASSET_MANAGER
-from airflow_provider_cfqueues.emulator import Emulator
 
 
 @pytest.fixture
-def cf(connect):
-    with Emulator() as emulator:
-        emulator.create_queue("orders")
-        connect(emulator)
-        yield emulator
+def cf(cf):
+    cf.create_queue("orders")
+    return cf
 
 
 @pytest.fixture
@@ -112,7 +109,7 @@ def test_a_watcher_that_is_removed_before_the_run_is_there_acks_nothing(cf, queu
 
     run(scenario())
     assert [message["state"] for message in leased_or_waiting(cf)] == ["leased"]
-    assert "1 messages of queue orders are in an event, but the watcher ends before a run has it" in logged()
+    assert "the watcher stops before a run has it: 1 message of queue orders" in logged()
 
 
 def test_a_message_of_a_watcher_that_is_removed_before_the_run_is_there_is_not_acked_for_another(

@@ -115,6 +115,9 @@ class Hook:
         """Drive a flow."""
         return await self._client.run(flow)
 
+    async def aclose(self) -> None:
+        """Close nothing."""
+
     def name_of(self, queue_id: str) -> str:
         """Return what the log calls a queue."""
         return queue_id

@@ -102,7 +102,52 @@ class Machine:
         self.truth.blame(f"{self.name}: nobody took {context.get('exception') or context.get('message')!r}")
 
 
-class Process(Machine):
+class Worker(Machine):
+    """
+    A worker process that does one run of something, and may meet its doom.
+
+    :param world: where it runs.
+    :param name: for the trace.
+    :param run: what it does.
+    """
+
+    def __init__(self, world: Any, name: str, run: Run) -> None:
+        super().__init__(world, name, run.skew)
+        self.run = run
+
+    def proceed(self, *, is_alone: bool) -> None:
+        """
+        Run it to its next await; alone, until it has nothing to do for now, or meets its doom.
+
+        :param is_alone: whether no other process could run in between.
+        """
+        doom = self.run.doom.after_steps
+        steps = 1 if not is_alone else MAX_STEPS if doom is None or doom <= self.steps else doom - self.steps
+        self.steps += self.loop.proceed(steps, self.main)
+
+    def after_step(self) -> None:
+        """Meet its doom after so many steps."""
+        if self.run.doom.after_steps == self.steps:
+            self.strike()
+
+    def strike(self) -> None:
+        """Meet its doom."""
+        doom = self.run.doom
+        if self.is_dead:
+            return
+        if doom.kind == "crash":
+            self.crash()
+            return
+        self.stop(killed=doom.kind == "kill")
+        if doom.crash_after_kill is not None:
+            self.world.time.after(doom.crash_after_kill, self.crash)
+
+    def stop(self, *, killed: bool) -> None:
+        """Ask what runs in it to end."""
+        raise NotImplementedError
+
+
+class Process(Worker):
     """
     A worker process with one engine in it.
 
@@ -112,9 +157,9 @@ class Process(Machine):
     """
 
     def __init__(self, world: World, name: str, run: Run) -> None:
-        super().__init__(world, name, run.skew)
-        self.run = run
+        super().__init__(world, name, run)
         self.options = replace(run.options, consumer=world.consumer if world.scenario.knows_consumer else None)
+        self.consumer = self.options.consumer
         self.has_processed = False
         self.stopped_at: float | None = None
         self.killed_at: float | None = None
@@ -146,15 +191,9 @@ class Process(Machine):
             self.has_processed = True
 
     def proceed(self, *, is_alone: bool) -> None:
-        """
-        Run it to its next await; alone, until it has nothing to do for now, or meets its doom.
-
-        :param is_alone: whether no other process could run in between.
-        """
-        doom = self.run.doom.after_steps
-        steps = 1 if not is_alone else MAX_STEPS if doom is None or doom <= self.steps else doom - self.steps
+        """Run it to its next await; blame a handler's exit that gets through."""
         try:
-            self.steps += self.loop.proceed(steps, self.main)
+            super().proceed(is_alone=is_alone)
         except SystemExit:
             self.truth.blame("a handler's SystemExit tore down the run: what was done is not settled")
 
@@ -167,11 +206,6 @@ class Process(Machine):
             if self.stopped_at is None:
                 self.stopped_at = self.world.time.now
             self.engine.stop(killed=killed)
-
-    def after_step(self) -> None:
-        """Meet its doom after so many steps."""
-        if self.run.doom.after_steps == self.steps:
-            self.world.strike(self)
 
     def look_at_clock(self) -> None:
         """Judge that it ends once it is killed."""

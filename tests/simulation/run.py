@@ -119,7 +119,9 @@ def main() -> int:
     parser.add_argument("--start", type=int, default=0, help="the first (default %(default)s)")
     parser.add_argument("--seed", type=int, help="only this one, with its whole trace")
     parser.add_argument("--keep-going", action="store_true", help="do not end at the first that fails")
-    parser.add_argument("--watching", action="store_true", help="the watchers of a queue instead of the engine")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--watching", action="store_true", help="the watchers of a queue instead of the engine")
+    what.add_argument("--redriving", action="store_true", help="redrives from a queue to another instead of the engine")
     parser.add_argument("--processes", type=int, help="how many play at once (default: one for each core)")
     arguments = parser.parse_args()
     play_all: Callable[..., Iterator[Result]] = play
@@ -128,6 +130,10 @@ def main() -> int:
         from simulation.watching.run import play as play_all
 
         again = "scripts/simulate --watching --seed"
+    if arguments.redriving:
+        from simulation.redriving.run import play as play_all
+
+        again = "scripts/simulate --redriving --seed"
     if arguments.seed is not None:
         [result] = play_all(range(arguments.seed, arguments.seed + 1), with_trace=True)
         print("\n".join(result.trace))

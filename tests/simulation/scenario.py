@@ -113,7 +113,7 @@ def draw(random: Random) -> Scenario:
     base = _draw_options(random, has_dead_letter_queue)
     can_be_poison = has_dead_letter_queue and base.max_attempts is not None
     pace = random.choice((0.0, 0.01, 0.3, base.visibility_timeout / 4))
-    runs = [_draw_run(random, base, pace * count, is_first=n == 0) for n in range(random.choice((1, 1, 1, 2, 2, 3)))]
+    runs = [draw_run(random, base, pace * count, is_first=n == 0) for n in range(random.choice((1, 1, 1, 2, 2, 3)))]
     scenario = Scenario(
         items=tuple(_draw_item(random, has_dead_letter_queue, can_be_poison) for _ in range(count)),
         runs=tuple(runs),
@@ -160,7 +160,7 @@ def _draw_options(random: Random, has_dead_letter_queue: bool) -> Options:
     )
 
 
-def _draw_run(random: Random, base: Options, seconds: float, *, is_first: bool) -> Run:
+def draw_run(random: Random, base: Options, seconds: float, *, is_first: bool) -> Run:
     doom = Doom()
     if random.random() < 0.6:
         at_step = random.random() < 0.5

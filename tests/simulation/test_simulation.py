@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from datetime import datetime, timezone
 
+import msgspec
 import pytest
 
 from airflow_provider_cfqueues.engines.processing.engine import Engine
@@ -136,7 +137,7 @@ class RetriesAtOnce(Engine):
     """Takes no heed of the delay that was asked for."""
 
     def _settle(self, handled):
-        super()._settle(replace(handled, delay_seconds=0))
+        super()._settle(msgspec.structs.replace(handled, delay_seconds=0))
 
 
 class PullsOn(Engine):

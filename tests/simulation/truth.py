@@ -284,7 +284,7 @@ class Truth(Record):
 
 def may_delete(delivery: Delivery) -> bool:
     """Return whether Cloudflare may delete a message that is given back, as its process has to see it."""
-    consumer = delivery.process.options.consumer
+    consumer = delivery.process.consumer
     limit = 3 if consumer is None or consumer.max_retries is None else consumer.max_retries
     return delivery.attempt >= limit and (consumer is None or consumer.dead_letter_queue is None)
 

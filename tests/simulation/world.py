@@ -133,7 +133,7 @@ class World(Stage):
         self.wait(run.starts_after)
         process = self._start(name, run)
         if run.doom.after_seconds is not None:
-            self.time.after(run.doom.after_seconds, lambda: self.strike(process))
+            self.time.after(run.doom.after_seconds, process.strike)
         if run.jump:
             self.time.after(run.jump[0], lambda: process.jump(run.jump[1]))
         if run.options.idle_timeout is None:
@@ -145,18 +145,6 @@ class World(Stage):
         self.processes.append(process)
         self.live.append(process)
         return process
-
-    def strike(self, process: Process) -> None:
-        """Let a process meet its doom."""
-        doom = process.run.doom
-        if process.is_dead:
-            return
-        if doom.kind == "crash":
-            process.crash()
-            return
-        process.stop(killed=doom.kind == "kill")
-        if doom.crash_after_kill is not None:
-            self.time.after(doom.crash_after_kill, process.crash)
 
     def _jump_broker(self, seconds: float) -> None:
         self.truth.note(None, "the broker's clock jumps %s s", seconds)

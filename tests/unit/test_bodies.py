@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_cfqueues.bodies import decode_body, decode_json
+from airflow_provider_cfqueues.bodies import decode_body, decode_json, encode_json, encode_plain
 
 JSON_VALUES = st.recursive(
     st.none()
@@ -99,3 +99,12 @@ def test_json_is_read_as_the_standard_library_reads_it_however_odd_it_is(text):
 def test_json_is_read_as_the_standard_library_reads_it(value, ascii_only):
     text = json.dumps(value, ensure_ascii=ascii_only)
     assert outcome(decode_json, text) == outcome(json.loads, text)
+
+
+@given(
+    st.dictionaries(st.text(), st.text() | st.integers(-(2**53), 2**53) | st.floats(0, 1e6)),
+    st.sampled_from(("", "\ud800")),
+)
+def test_what_is_encoded_fast_says_the_same(value, odd):
+    value = {"lease_id": odd, **value}
+    assert json.loads(encode_plain(value)) == json.loads(encode_json(value)) == value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from airflow_provider_cfqueues.emulator.conformance.facts import Fact, NoOccasion, Saw, Steps, probe
+from airflow_provider_cfqueues.emulator.conformance.facts import Fact, NoOccasion, Saw, Steps, documented, probe
 from airflow_provider_cfqueues.emulator.conformance.wording import said
 
 if TYPE_CHECKING:
@@ -16,21 +16,10 @@ _LIMIT_HEADERS = ("ratelimit", "ratelimit-policy")
 
 
 @probe(
-    Fact(
-        "envelope",
-        "The keys of an answer.",
-        "errors, messages, result, success",
-        ("errors, messages, result, success",),
-    ),
+    documented("envelope", "The keys of an answer.", "errors, messages, result, success"),
     Fact("envelope-of-an-error", "The keys of a refusal.", "errors, messages, result, success", (), "status"),
     Fact("missing-queue", "GET of a queue that does not exist.", "404, code 11000"),
-    Fact(
-        "missing-queue-pull",
-        "A pull from a queue that does not exist.",
-        "404, code 10104",
-        ("404, code 10104",),
-        "missing-queue",
-    ),
+    documented("missing-queue-pull", "A pull from a queue that does not exist.", "404, code 10104", "missing-queue"),
     Fact("malformed-queue-id", "A queue id with a hyphen.", "400, code 10107", (), "status"),
     Fact("unknown-path", "POST to /messages/push, which is no path of the API.", "404, code 7003", (), "status"),
     Fact("unknown-method", "DELETE of /messages, which has no such method.", "405, code 7001", (), "status"),
@@ -56,7 +45,7 @@ def answers(lab: Lab, saw: Saw) -> Steps:
 @probe(
     Fact("no-token", "A call without credentials.", "401, code 10000", (), "wrong-token"),
     Fact("wrong-token", "A call with a made-up token.", "401, code 10000", (), "wrong-token"),
-    Fact("malformed-token", "The word Bearer twice.", "400, code 6003", ("400, code 6003",)),
+    documented("malformed-token", "The word Bearer twice.", "400, code 6003"),
     Fact("wrong-account", "A call about a made-up account.", "403, code 10000", (), "status"),
     Fact("wrong-token-verified", "A made-up token is verified.", "401, code 1000", (), "verify"),
 )
@@ -78,7 +67,7 @@ def _verify(lab: Lab, path: str, of_account: bool) -> str:
     return said(lab.api.call("GET", path))
 
 
-@probe(Fact("user-token", "A user's token at /user/tokens/verify.", "accepted", ("accepted",), "verify"))
+@probe(documented("user-token", "A user's token at /user/tokens/verify.", "accepted", "verify"))
 def user_token(lab: Lab, saw: Saw) -> Steps:
     """Verify a user's token where users' tokens are verified."""
     saw["user-token"] = _verify(lab, "//user/tokens/verify", of_account=False)
@@ -93,7 +82,7 @@ def user_token_at_account(lab: Lab, saw: Saw) -> Steps:
 
 
 @probe(
-    Fact("account-token", "An account's token at /accounts/…/tokens/verify.", "accepted", ("accepted",), "verify"),
+    documented("account-token", "An account's token at /accounts/…/tokens/verify.", "accepted", "verify"),
 )
 def account_token(lab: Lab, saw: Saw) -> Steps:
     """Verify an account's token where accounts' tokens are verified."""
@@ -102,12 +91,8 @@ def account_token(lab: Lab, saw: Saw) -> Steps:
 
 
 @probe(
-    Fact(
-        "account-token-at-user",
-        "An account's token at /user/tokens/verify.",
-        "refused: 401, code 1000",
-        ("refused: 401, code 1000",),
-        "verify",
+    documented(
+        "account-token-at-user", "An account's token at /user/tokens/verify.", "refused: 401, code 1000", "verify"
     )
 )
 def account_token_at_user(lab: Lab, saw: Saw) -> Steps:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_cfqueues.emulator.conformance.facts import Fact, NoOccasion, Saw, Steps, probe
+from airflow_provider_cfqueues.emulator.conformance.facts import Fact, NoOccasion, Saw, Steps, documented, probe
 from airflow_provider_cfqueues.emulator.conformance.lab import Wait, leases
 from airflow_provider_cfqueues.emulator.conformance.wording import said, taken
 
@@ -16,10 +16,10 @@ SETTLES = 5
 
 
 @probe(
-    Fact("peek", "Peek, while one of two messages is leased.", "shows the other", ("shows the other",), "peek"),
-    Fact("peek-attempts", "Whether a peek counts as a delivery.", "no", ("no",)),
-    Fact("peek-without-consumer", "Peek at a queue without a consumer.", "accepted", (), ""),
-    Fact("purge-ref", "Deleting a message by its ref.", "deleted, without a warning", ("deleted, without a warning",)),
+    documented("peek", "Peek, while one of two messages is leased.", "shows the other", "peek"),
+    documented("peek-attempts", "Whether a peek counts as a delivery.", "no"),
+    Fact("peek-without-consumer", "Peek at a queue without a consumer.", "accepted"),
+    documented("purge-ref", "Deleting a message by its ref.", "deleted, without a warning"),
     Fact("purge-ref-again", "Deleting it once more.", "with a warning", (), "lease-refused"),
 )
 def peek(lab: Lab, saw: Saw) -> Steps:
@@ -44,7 +44,7 @@ def peek(lab: Lab, saw: Saw) -> Steps:
 
 
 @probe(
-    Fact("preview", "Preview.", "accepted", ("accepted",), "preview"),
+    documented("preview", "Preview.", "accepted", "preview"),
     Fact("preview-retry", "Retrying what was previewed.", "accepted, and it is still there", (), "preview-retries"),
     Fact("preview-ack", "Acking what was previewed.", "accepted, and it is gone", (), "preview"),
 )
@@ -71,15 +71,10 @@ def _after(queue: Queue, body: object) -> Wait[str]:
 
 
 @probe(
-    Fact("metrics-leased", "The backlog_count with one message leased and one ready.", "2", (), ""),
+    Fact("metrics-leased", "The backlog_count with one message leased and one ready.", "2"),
     Fact("metrics-delayed", "The backlog_count with one more that is delayed.", "3", (), "metrics"),
-    Fact(
-        "metrics-keys",
-        "The keys of the metrics.",
-        "backlog_bytes, backlog_count, oldest_message_timestamp_ms",
-        ("backlog_bytes, backlog_count, oldest_message_timestamp_ms",),
-    ),
-    Fact("metrics-bytes", "The backlog_bytes of three messages of one byte.", "3", (), ""),
+    documented("metrics-keys", "The keys of the metrics.", "backlog_bytes, backlog_count, oldest_message_timestamp_ms"),
+    Fact("metrics-bytes", "The backlog_bytes of three messages of one byte.", "3"),
 )
 def metrics(lab: Lab, saw: Saw) -> Steps:
     """Measure a queue."""
@@ -107,7 +102,7 @@ def metrics(lab: Lab, saw: Saw) -> Steps:
     ),
     Fact("purge-before", "The status before the first purge.", "completed is empty", (), "purge"),
     Fact("purge-after", "The status right after a purge.", "completed is true", (), "purge"),
-    Fact("purge-delayed", "A delayed message after a purge.", "gone", ("gone",)),
+    documented("purge-delayed", "A delayed message after a purge.", "gone"),
     Fact("purge-leased", "An ack of a message that was leased when the queue was purged.", "not counted", (), "purge"),
 )
 def purge(lab: Lab, saw: Saw) -> Steps:
@@ -130,7 +125,7 @@ def _completed(queue: Queue) -> str:
     return f"completed is {queue.call('GET', '/purge').result.get('completed') or 'empty'}"
 
 
-@probe(Fact("subscriptions-list", "The list of event subscriptions.", "accepted", ("accepted",)))
+@probe(documented("subscriptions-list", "The list of event subscriptions.", "accepted"))
 def subscriptions_list(lab: Lab, saw: Saw) -> Steps:
     """List event subscriptions; none is created, since they would touch other resources of the account."""
     saw["subscriptions-list"] = said(lab.api.call("GET", "/event_subscriptions/subscriptions?per_page=1"))

@@ -6,7 +6,7 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, probe
+from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
 from airflow_provider_cfqueues.emulator.conformance.lab import PATIENCE, CannotPrepare
 from airflow_provider_cfqueues.emulator.conformance.wording import said
 
@@ -20,8 +20,8 @@ _REFUSED = "refused: 400, code 10207"
 
 
 @probe(
-    Fact("text-encoding", "A text as it is pulled.", "as it is", ("as it is",)),
-    Fact("text-metadata", "The metadata of a text.", "CF-Content-Type: text", ("CF-Content-Type: text",)),
+    documented("text-encoding", "A text as it is pulled.", "as it is"),
+    documented("text-metadata", "The metadata of a text.", "CF-Content-Type: text"),
 )
 def text(lab: Lab, saw: Saw) -> Steps:
     """Send and pull a text."""
@@ -34,9 +34,9 @@ def text(lab: Lab, saw: Saw) -> Steps:
 
 
 @probe(
-    Fact("json-encoding", "A JSON body as it is pulled.", "base64", ("base64",), "json-encoding"),
-    Fact("json-metadata", "The metadata of a JSON body.", "CF-Content-Type: json", ("CF-Content-Type: json",)),
-    Fact("default-content-type", "A body without a content type.", "CF-Content-Type: json", ("CF-Content-Type: json",)),
+    documented("json-encoding", "A JSON body as it is pulled.", "base64", "json-encoding"),
+    documented("json-metadata", "The metadata of a JSON body.", "CF-Content-Type: json"),
+    documented("default-content-type", "A body without a content type.", "CF-Content-Type: json"),
 )
 def json_body(lab: Lab, saw: Saw) -> Steps:
     """Send and pull JSON."""
@@ -66,17 +66,15 @@ def _encoding(body: str) -> str:
 
 
 @probe(
-    Fact("json-string", "A string as JSON.", _REFUSED, (_REFUSED,), "json-bodies"),
+    documented("json-string", "A string as JSON.", _REFUSED, "json-bodies"),
     Fact("json-number", "A number as JSON.", _REFUSED, (), "json-bodies"),
     Fact("json-null", "null as JSON.", _REFUSED, (), "json-bodies"),
-    Fact("bytes", "The content type bytes.", "refused: 400, code 10203", ("refused: 400, code 10203",), "status"),
+    documented("bytes", "The content type bytes.", "refused: 400, code 10203", "status"),
     Fact("no-body", "A message without a body.", _REFUSED, (), "status"),
     Fact("empty-text", "An empty text.", "accepted"),
     Fact("unknown-key", "A key that the API does not know.", "accepted"),
-    Fact(
-        "not-json", "A request that is not JSON.", "refused: 400, code 10208", ("refused: 400, code 10208",), "status"
-    ),
-    Fact("not-an-object", "A request that is a list.", _REFUSED, (_REFUSED,), "status"),
+    documented("not-json", "A request that is not JSON.", "refused: 400, code 10208", "status"),
+    documented("not-an-object", "A request that is a list.", _REFUSED, "status"),
     Fact("batch-empty", "A batch of no messages.", _REFUSED, (_REFUSED, "refused: 400, code 10013"), "status"),
 )
 def odd_bodies(lab: Lab, saw: Saw) -> Steps:
@@ -96,22 +94,12 @@ def odd_bodies(lab: Lab, saw: Saw) -> Steps:
 
 @probe(
     Fact(
-        "message-largest",
-        "A message of 128,000 bytes.",
-        "accepted",
-        ("accepted", "refused: 413, code 10204"),
-        "sizes",
+        "message-largest", "A message of 128,000 bytes.", "accepted", ("accepted", "refused: 413, code 10204"), "sizes"
     ),
     Fact("message-too-large", "A message of 128,001 bytes.", "refused: 413, code 10204", (), "status"),
-    Fact("batch-largest", "A batch of 256,000 bytes.", "accepted", ("accepted",), "sizes"),
+    documented("batch-largest", "A batch of 256,000 bytes.", "accepted", "sizes"),
     Fact("batch-too-large", "A batch of 300,000 bytes.", "refused: 413, code 10205", (), "status"),
-    Fact(
-        "batch-too-long",
-        "A batch of 101 messages.",
-        "refused: 400, code 10206",
-        ("refused: 400, code 10206",),
-        "status",
-    ),
+    documented("batch-too-long", "A batch of 101 messages.", "refused: 400, code 10206", "status"),
 )
 def sizes(lab: Lab, saw: Saw) -> Steps:
     """Send what is as large as may be, and larger."""
@@ -125,21 +113,11 @@ def sizes(lab: Lab, saw: Saw) -> Steps:
 
 
 @probe(
-    Fact("push-answer", "What the answer to a message says.", "metadata.metrics", ("metadata.metrics",)),
-    Fact(
-        "pull-answer",
-        "The keys of what a pull answers.",
-        "message_backlog_count, messages, metadata",
-        ("message_backlog_count, messages, metadata",),
-    ),
-    Fact(
-        "message-keys",
-        "The keys of a message.",
-        "attempts, body, id, lease_id, metadata, timestamp_ms",
-        ("attempts, body, id, lease_id, metadata, timestamp_ms",),
-    ),
-    Fact("lease-shape", "What a lease looks like.", "compact JWE, dir, A256CBC-HS512", (), ""),
-    Fact("pull-of-nothing", "A pull from an empty queue.", "an empty list at once", ("an empty list at once",)),
+    documented("push-answer", "What the answer to a message says.", "metadata.metrics"),
+    documented("pull-answer", "The keys of what a pull answers.", "message_backlog_count, messages, metadata"),
+    documented("message-keys", "The keys of a message.", "attempts, body, id, lease_id, metadata, timestamp_ms"),
+    Fact("lease-shape", "What a lease looks like.", "compact JWE, dir, A256CBC-HS512"),
+    documented("pull-of-nothing", "A pull from an empty queue.", "an empty list at once"),
 )
 def shapes(lab: Lab, saw: Saw) -> Steps:
     """Look at the shapes of answers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from airflow_provider_cfqueues.emulator.conformance.facts import Fact, NoOccasion, Saw, Steps, probe
+from airflow_provider_cfqueues.emulator.conformance.facts import Fact, NoOccasion, Saw, Steps, documented, probe
 from airflow_provider_cfqueues.emulator.conformance.lab import PATIENCE, SHORT
 from airflow_provider_cfqueues.emulator.conformance.wording import said, taken
 
@@ -23,12 +23,7 @@ def _timing(waited: float, message: object) -> str:
 
 
 @probe(
-    Fact(
-        "retry-delay",
-        "A retry without a delay, where the consumer has a retry_delay.",
-        "after the retry_delay",
-        ("after the retry_delay",),
-    )
+    documented("retry-delay", "A retry without a delay, where the consumer has a retry_delay.", "after the retry_delay")
 )
 def retry_delay(lab: Lab, saw: Saw) -> Steps:
     """Retry a message without saying when."""
@@ -39,11 +34,7 @@ def retry_delay(lab: Lab, saw: Saw) -> Steps:
     saw["retry-delay"] = _timing(*(yield from queue.arrives(DELAY + PATIENCE)))
 
 
-@probe(
-    Fact(
-        "retry-delay-zero", "A retry with a delay of 0, where the consumer has a retry_delay.", "at once", ("at once",)
-    )
-)
+@probe(documented("retry-delay-zero", "A retry with a delay of 0, where the consumer has a retry_delay.", "at once"))
 def retry_at_once(lab: Lab, saw: Saw) -> Steps:
     """Retry a message with a delay of 0."""
     queue = yield from lab.queue(retry_delay=DELAY)
@@ -54,12 +45,8 @@ def retry_at_once(lab: Lab, saw: Saw) -> Steps:
 
 
 @probe(
-    Fact(
-        "lease-end",
-        "A lease that ends, where the consumer has a retry_delay.",
-        "after the retry_delay",
-        ("after the retry_delay",),
-        "lease-end",
+    documented(
+        "lease-end", "A lease that ends, where the consumer has a retry_delay.", "after the retry_delay", "lease-end"
     )
 )
 def lease_end(lab: Lab, saw: Saw) -> Steps:
@@ -71,11 +58,7 @@ def lease_end(lab: Lab, saw: Saw) -> Steps:
     saw["lease-end"] = _timing(*(yield from queue.arrives(DELAY + PATIENCE)))
 
 
-@probe(
-    Fact(
-        "delivery-delay-zero", "A message with a delay of 0 in a queue with a delivery_delay.", "at once", ("at once",)
-    )
-)
+@probe(documented("delivery-delay-zero", "A message with a delay of 0 in a queue with a delivery_delay.", "at once"))
 def delivery_delay(lab: Lab, saw: Saw) -> Steps:
     """Send a message that is to be delivered at once to a queue that delays."""
     queue = yield from lab.queue()
@@ -92,10 +75,8 @@ def _until_gone(
     for deliveries in range(5):
         _, message = yield from queue.arrives(PATIENCE / 2, SHORT)
         if not message:
-            if target:
-                _, dead = yield from target.arrives(PATIENCE)
-                return deliveries, dead
-            return deliveries, {}
+            _, dead = (yield from target.arrives(PATIENCE)) if target else (0, {})
+            return deliveries, dead
         if by_retry:
             queue.settle(retries=[{"lease_id": message["lease_id"], "delay_seconds": 0}])
         else:
@@ -121,7 +102,7 @@ _DEAD_TOO = "max_retries deliveries, then dead-lettered"
         "attempts",
     ),
     Fact("dead-letter-id", "The id of a dead-lettered message.", "kept", (), "dead-letter-id"),
-    Fact("dead-letter-body", "The body of a dead-lettered message.", "kept", ("kept",)),
+    documented("dead-letter-body", "The body of a dead-lettered message.", "kept"),
     Fact("dead-letter-timestamp", "The timestamp of a dead-lettered message.", "new", (), "dead-letter-timestamp"),
     Fact(
         "dead-letter-attempts",
@@ -130,7 +111,7 @@ _DEAD_TOO = "max_retries deliveries, then dead-lettered"
         (),
         "dead-letter-attempts",
     ),
-    Fact("attempts", "The attempts at the first delivery of a message.", "1", ("1",)),
+    documented("attempts", "The attempts at the first delivery of a message.", "1"),
 )
 def retried_to_death(lab: Lab, saw: Saw) -> Steps:
     """Retry a message until it is dead-lettered, and compare it."""

@@ -40,6 +40,11 @@ class Fact:
     assumption: str = ""
 
 
+def documented(name: str, question: str, answer: str, assumption: str = "") -> Fact:
+    """Return a fact of which the documentation says what the emulator does."""
+    return Fact(name, question, answer, (answer,), assumption)
+
+
 @dataclass(frozen=True)
 class Probe:
     """Some facts, and the function that sees them together."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, probe
+from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
 from airflow_provider_cfqueues.emulator.conformance.lab import PATIENCE, SHORT
 from airflow_provider_cfqueues.emulator.conformance.wording import said, settled, taken
 
@@ -22,13 +22,7 @@ _COUNTED = "1 counted, without a warning"
     Fact("acked-lease", "An ack of a lease that was acked before.", _REFUSED, (), "lease-refused"),
     Fact("acked-lease-retried", "A retry of a lease that was acked before.", _REFUSED, (), "lease-refused"),
     Fact("retried-lease", "An ack of a lease that was retried before.", _REFUSED, (), "lease-refused"),
-    Fact(
-        "warnings-shape",
-        "The warnings of an ack.",
-        "an object, lease to text",
-        ("an object, lease to text",),
-        "lease-refused",
-    ),
+    documented("warnings-shape", "The warnings of an ack.", "an object, lease to text", "lease-refused"),
     Fact(
         "warning-text",
         "The text of the warning about an unknown lease.",
@@ -71,7 +65,7 @@ def refused(lab: Lab, saw: Saw) -> Steps:
     Fact(
         "ack-and-retry", "A lease in the acks and in the retries of a call.", "1 acked, 0 retried", (), "first-use-wins"
     ),
-    Fact("ack-of-nothing", "A call without acks and retries.", "0 counted, without a warning", ()),
+    Fact("ack-of-nothing", "A call without acks and retries.", "0 counted, without a warning"),
 )
 def doubled(lab: Lab, saw: Saw) -> Steps:
     """Name a lease twice in a call."""
@@ -100,9 +94,7 @@ def late(lab: Lab, saw: Saw) -> Steps:
 
 
 @probe(
-    Fact(
-        "later-lease", "An ack of the second lease, after a late ack of the first.", _COUNTED, (_COUNTED,), "late-ack"
-    ),
+    documented("later-lease", "An ack of the second lease, after a late ack of the first.", _COUNTED, "late-ack"),
     Fact(
         "late-ack-pulled-again",
         "An ack after the lease ended and the message was pulled again.",
@@ -130,7 +122,7 @@ def late_ack_of_another(lab: Lab, saw: Saw) -> Steps:
         (),
         "late-retry",
     ),
-    Fact("later-lease-held", "The second lease after such a retry.", "it holds, and acks", (), ""),
+    Fact("later-lease-held", "The second lease after such a retry.", "it holds, and acks"),
 )
 def late_retry_of_another(lab: Lab, saw: Saw) -> Steps:
     """Give a message back by a lease that has ended, while another holds it."""
@@ -166,8 +158,8 @@ def many(lab: Lab, saw: Saw) -> Steps:
         (),
         "settling-needs-no-consumer",
     ),
-    Fact("ack-while-paused", "An ack while delivery is paused.", _COUNTED, (), ""),
-    Fact("send-while-paused", "A message while delivery is paused.", "accepted", ("accepted",)),
+    Fact("ack-while-paused", "An ack while delivery is paused.", _COUNTED),
+    documented("send-while-paused", "A message while delivery is paused.", "accepted"),
     Fact(
         "pull-while-paused",
         "A pull while delivery is paused.",
@@ -193,10 +185,10 @@ def paused(lab: Lab, saw: Saw) -> Steps:
 
 
 @probe(
-    Fact("extend", "Extending a lease.", "accepted", ("accepted",), "extend"),
-    Fact("extended-lease", "An extended lease after its first end.", "it holds", ("it holds",), "extend"),
+    documented("extend", "Extending a lease.", "accepted", "extend"),
+    documented("extended-lease", "An extended lease after its first end.", "it holds", "extend"),
     Fact("extended-old-lease", "A retry with the lease that was extended.", "counted", (), "extend"),
-    Fact("extended-attempts", "The attempts of the next delivery.", "2", ("2",), "extend"),
+    documented("extended-attempts", "The attempts of the next delivery.", "2", "extend"),
     Fact("extend-ended", "Extending a lease that has ended.", "not counted", (), "extend"),
 )
 def extend(lab: Lab, saw: Saw) -> Steps:
@@ -220,7 +212,7 @@ def extend(lab: Lab, saw: Saw) -> Steps:
         saw["extended-attempts"] = str((yield from queue.one())["attempts"])
 
 
-@probe(Fact("old-name", "visibility_timeout of 2 seconds, the wrong name, in a pull.", "ignored", (), ""))
+@probe(Fact("old-name", "visibility_timeout of 2 seconds, the wrong name, in a pull.", "ignored"))
 def old_name(lab: Lab, saw: Saw) -> Steps:
     """Pull with the name that wrangler still prints."""
     queue = yield from lab.queue()

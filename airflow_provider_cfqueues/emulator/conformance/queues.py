@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from airflow_provider_cfqueues.emulator.conformance.facts import Fact, NoOccasion, Saw, Steps, probe
+from airflow_provider_cfqueues.emulator.conformance.facts import Fact, NoOccasion, Saw, Steps, documented, probe
 from airflow_provider_cfqueues.emulator.conformance.wording import said
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ def _shown(settings: dict[str, object], names: tuple[str, ...]) -> str:
             "delivery_delay 0, delivery_paused False, message_retention_period 86400",
         ),
     ),
-    Fact("queue-name", "A name with capitals.", "400, code 11003", ("400, code 11003",), "status"),
-    Fact("queue-exists", "A name that is taken.", "409, code 11009", ("409, code 11009",), "status"),
-    Fact("put-queue", "PUT of a queue that names no settings.", "resets them", ("resets them",), "put"),
+    documented("queue-name", "A name with capitals.", "400, code 11003", "status"),
+    documented("queue-exists", "A name that is taken.", "409, code 11009", "status"),
+    documented("put-queue", "PUT of a queue that names no settings.", "resets them", "put"),
     Fact("queue-deleted", "DELETE of a queue that is deleted.", "404, code 11000"),
 )
 def queues(lab: Lab, saw: Saw) -> Steps:
@@ -52,7 +52,7 @@ def queues(lab: Lab, saw: Saw) -> Steps:
 @probe(
     Fact("list-page", "How many queues the list has a page.", "20", (), "pages"),
     Fact("list-per-page", "The list with per_page=1.", "1 queue", (), "pages"),
-    Fact("list-names", "The list with two names.", "both", ("both",)),
+    documented("list-names", "The list with two names.", "both"),
     Fact("list-total", "The total_count of a list with a name.", "all queues", (), "pages"),
 )
 def lists(lab: Lab, saw: Saw) -> Steps:
@@ -77,8 +77,8 @@ def lists(lab: Lab, saw: Saw) -> Steps:
 
 
 @probe(
-    Fact("pull-without-consumer", "A pull without a consumer.", "405, code 0", ("405, code 0",)),
-    Fact("consumer-type-missing", "A consumer without a type.", "400, code 10026", ("400, code 10026",)),
+    documented("pull-without-consumer", "A pull without a consumer.", "405, code 0"),
+    documented("consumer-type-missing", "A consumer without a type.", "400, code 10026"),
     Fact(
         "consumer-defaults",
         "The settings of a new http_pull consumer.",
@@ -87,10 +87,10 @@ def lists(lab: Lab, saw: Saw) -> Steps:
         "consumer-defaults",
     ),
     Fact("consumer-propagation", "When the first pull works after the consumer was added.", "at once"),
-    Fact("consumer-exists", "A second consumer.", "409, code 11004", ("409, code 11004",), "status"),
+    documented("consumer-exists", "A second consumer.", "409, code 11004", "status"),
     Fact("put-consumer", "PUT of a consumer that names no settings.", "resets them", (), "put"),
     Fact("consumer-missing", "GET of a consumer that does not exist.", "404, code 11006", (), "status"),
-    Fact("put-missing-consumer", "PUT of a consumer to a queue without one.", "adds one", ("adds one",), "put"),
+    documented("put-missing-consumer", "PUT of a consumer to a queue without one.", "adds one", "put"),
 )
 def consumers(lab: Lab, saw: Saw) -> Steps:
     """Add, change and delete a consumer."""
@@ -114,11 +114,10 @@ def consumers(lab: Lab, saw: Saw) -> Steps:
 
 
 @probe(
-    Fact(
+    documented(
         "dead-letter-queue",
         "A consumer names a dead-letter queue that does not exist.",
         "the queue is created at once",
-        ("the queue is created at once",),
         "dead-letter-queue",
     ),
     Fact("own-dead-letter-queue", "A queue as its own dead-letter queue.", "400, code 100127", (), "status"),

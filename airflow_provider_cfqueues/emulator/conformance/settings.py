@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, probe
+from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
 from airflow_provider_cfqueues.emulator.conformance.wording import said
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def _limit(at: Answer, beyond: Answer) -> str:
 
 
 def _of_consumer(name: str, question: str, setting: str, largest: int) -> None:
-    @probe(Fact(name, question, _KEPT.format(100127), (_KEPT.format(100127),), "status"))
+    @probe(documented(name, question, _KEPT.format(100127), "status"))
     def look(lab: Lab, saw: Saw) -> Steps:
         queue = lab.create()
         queue.consume()
@@ -34,7 +34,7 @@ _of_consumer("batch-size-largest", "A batch_size of 100 of a consumer.", "batch_
 
 
 @probe(
-    Fact("retention-smallest", "A retention of 60 seconds.", _KEPT.format(100128), (_KEPT.format(100128),), "status"),
+    documented("retention-smallest", "A retention of 60 seconds.", _KEPT.format(100128), "status"),
     Fact("delivery-delay-largest", "A delivery delay of 24 hours.", _KEPT.format(100128), (), "status"),
 )
 def of_queue(lab: Lab, saw: Saw) -> Steps:
@@ -52,8 +52,8 @@ def _set(queue: Queue, **settings: Any) -> Answer:
 
 
 @probe(
-    Fact("delay-largest", "A message with a delay of 24 hours.", _KEPT.format(10203), (_KEPT.format(10203),)),
-    Fact("batch-delay-largest", "A batch with a delay of 24 hours.", _KEPT.format(10202), (_KEPT.format(10202),)),
+    documented("delay-largest", "A message with a delay of 24 hours.", _KEPT.format(10203)),
+    documented("batch-delay-largest", "A batch with a delay of 24 hours.", _KEPT.format(10202)),
     Fact("pull-largest", "A pull of 100 messages.", _KEPT.format(10207), (), "status"),
     Fact("lease-largest", "A lease of 12 hours.", _KEPT.format(10207), (), "status"),
     Fact("fraction-sent", "A delay of 1.5 seconds on a message.", "accepted", (), "fractions"),

@@ -1,15 +1,15 @@
-"""When a run ends that is told to: without haste, or within its grace and a second if it is killed."""
+"""When a run ends that is told to stop: after its handlers or, if it is killed, within its grace and a second."""
 
 from __future__ import annotations
 
 from time import monotonic
 
 END_SECONDS = 1
-"""How long after the grace a run that is killed is over, whatever handlers and API do."""
+"""Seconds after the grace in which a killed run ends, whatever handlers and API do."""
 SETTLE_SECONDS = 0.7
-"""How long after the grace requests are waited for: the rest of the second is for what comes after."""
+"""Seconds after the grace in which requests are waited for; the rest of the second is for what follows."""
 CLEAN_UP_SECONDS = 1
-"""How long tasks that handlers left behind may clean up at an end that has no haste."""
+"""How long tasks that handlers left behind may clean up if the run is not killed."""
 
 
 class Ending:

@@ -1,9 +1,9 @@
 """
 Process a queue inside one task: pull ahead, handle, settle by outcome, until there is nothing left to do.
 
-The law of this module: a message that was pulled is *open* until its outcome was sent and answered, and whatever ends
-the engine, every open message is either settled by its outcome or given back. What it cannot give back (a killed
-process, an API that is away) comes back when its lease ends.
+A message that was pulled is *open* until its outcome was sent and answered. Whatever ends the engine, every open
+message is either settled by its outcome or given back. What it cannot give back (a killed process, an API that is away)
+comes again when its lease ends.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.waiting import Condition, Idling, utc_now
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import Message, PullResult
-from airflow_provider_cfqueues.texts import to_reason
+from airflow_provider_cfqueues.texts import counted, to_reason
 
 MAX_ERROR = 5_000
 """Characters of an error in the log: one that lists a hundred leases is shown whole."""
@@ -136,7 +136,7 @@ class Engine:
         return self._ending.by
 
     def count_unsettled(self) -> int:
-        """Return how many messages are handled whose outcome the API was not told, or did not answer yet."""
+        """Return how many messages are handled and not settled yet."""
         return len(self._settler.open_messages())
 
     def count_unhandled(self) -> int:
@@ -172,7 +172,7 @@ class Engine:
             self._condition.notify()
             await self._until_done(*workers)
             ends = await _cancel(pulling, *self._puller.requests, *workers)
-            self._give_back(self._holding.give_up_running())
+            self._give_back(self._leave_running())
             self._give_back(self._holding.give_up_waiting())
             self._window.reopen(len(self._holding.held))
             for settlement in self._holding.give_up_held():
@@ -191,21 +191,24 @@ class Engine:
         return self.report
 
     async def _until_done(self, *tasks: asyncio.Task[None], beyond_grace: float = 0) -> None:
-        """Wait for tasks as long as they need; once killed, until the grace has passed, and some time more."""
+        """Wait for tasks; if the run is killed, only until the grace and ``beyond_grace`` are over."""
+        for task in tasks:
+            task.add_done_callback(lambda _: self._condition.notify())
         while not all(task.done() for task in tasks):
             if self._ending.notice(now := self._clock()):
+                waiting = len(self._holding.waiting)
                 self._log.warning(
-                    "The task is killed: %d waiting messages are given back, %d running handlers get %g s",
-                    len(self._holding.waiting),
-                    len(self._holding) - len(self._holding.waiting),
+                    "The task is killed: it gives back %s, and handlers get %g s (grace) for %s",
+                    counted(waiting, "waiting message"),
                     self._options.grace,
+                    counted(len(self._holding) - waiting, "message"),
                 )
                 self._give_back(self._holding.give_up_waiting())
                 self._settler.flush()  # now, as the API may need the time
             left = self._ending.seconds_left(now, beyond_grace)
             if left is not None and left <= 0:
                 return
-            await self._condition.wait(*tasks, timeout=left)
+            await self._condition.wait(timeout=left)
 
     def _clock(self) -> float:
         return asyncio.get_running_loop().time()
@@ -227,8 +230,21 @@ class Engine:
         for settlement in settlements:
             self._settler.stage(settlement)
 
+    def _leave_running(self) -> list[Message]:
+        """Give up handlers that outlast the grace; return their messages."""
+        messages = list(self._holding.give_up_running())
+        if messages:
+            places = self._runner.places()
+            self._log.warning(
+                "Handlers did not end within %g s (grace), and are left behind%s. Not done: %s",
+                self._options.grace,
+                f" ({places})" if places else "",
+                ", ".join(message.id for message in messages),
+            )
+        return messages
+
     def name_what_is_open(self) -> None:
-        """Name and count what nobody settled: nothing, unless the run was given up or torn down before its end."""
+        """Name and count what is not settled. That is nothing, unless the run was given up before its end."""
         if self._ending.is_over:
             return
         messages = [*self._holding.all(), *self._settler.open_messages()]
@@ -240,7 +256,7 @@ class Engine:
     # -- pulling ----------------------------------------------------------------------------------------------------
 
     def _pull_no_more(self) -> None:
-        """Handle what is pulled, and be done: to give a message back would cost it a delivery for nothing."""
+        """Handle what is pulled, but pull nothing more: giving a message back would cost a delivery."""
         self._pulls_no_more = True
         self._condition.notify()
 
@@ -352,7 +368,7 @@ class Engine:
 
     def _on_error(self, error: BaseException) -> None:
         if not isinstance(error, Exception):  # of a task that a handler left behind: no verdict on a message
-            error = RuntimeError(f"Something was raised beside the handlers, not by one: {to_reason(error)}")
+            error = RuntimeError(f"An error was raised outside the handlers: {to_reason(error)}")
         if isinstance(error, CloudflareQueuesError):
             error.progress = None  # of one request; the run names what is open itself
         if self.error is None:

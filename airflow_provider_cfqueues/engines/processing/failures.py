@@ -1,4 +1,4 @@
-"""The log of messages that are not acked: where each goes and when, and the traceback of each kind of failure once."""
+"""The log of messages that are not acked: where each goes and when, with one traceback for each kind of failure."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from typing import Any
 
 import airflow_provider_cfqueues
 from airflow_provider_cfqueues.engines.settlement import Handled, Kind, Settlement, Situation
-from airflow_provider_cfqueues.models import DEFAULT_MAX_RETRIES
 from airflow_provider_cfqueues.texts import with_printable_text
 
 MAX_LISTED = 100
-MAX_KINDS = 1_000
-"""Beyond so many kinds of failures (reasons that are all different), each message has its own line."""
+MAX_KINDS = 100
+"""So many kinds of failures are told apart: reasons may be all different."""
 OURS = str(Path(airflow_provider_cfqueues.__file__).parent)
 
 
 @dataclass
 class Repeats:
-    """Messages that failed like one before, and were not told of yet."""
+    """Messages that failed like an earlier one, and are not in the log yet."""
 
     first: str
     count: int = 0
@@ -56,6 +55,8 @@ class FailureLog:
         message, error = settlement.message, handled.error
         place = _place(error.__traceback__) if error is not None else None
         kind = (settlement.kind, settlement.note, settlement.reason if place is None else (type(error), place))
+        if kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
+            kind = (settlement.kind, "", "")
         text = f"is {self._fate(settlement)}: {why}"
         repeats = self._kinds.get(kind)
         if repeats is not None:
@@ -64,17 +65,21 @@ class FailureLog:
             if len(repeats.message_ids) < MAX_LISTED:
                 repeats.message_ids.append(message.id)
             return
-        if len(self._kinds) < MAX_KINDS:
-            self._kinds[kind] = Repeats(message.id)
+        self._kinds[kind] = Repeats(message.id)
         log = self._log.error if settlement.kind is Kind.UNCONFIRMED else self._log.warning
         info = None
         if error is not None:
             shown = with_printable_text(error)
             info = (type(shown), shown, _without_ours(error.__traceback__))
-        log("Message %s (delivery %s of %s) %s", message.id, message.attempts, self._deliveries, text, exc_info=info)
+        log("Message %s (%s) %s", message.id, self._delivery(message.attempts), text, exc_info=info)
+
+    def _delivery(self, attempts: int | None) -> str:
+        """Name the delivery. Cloudflare documents ``max_retries`` deliveries on one page, one more on another."""
+        most = self._situation.known.deliveries + 1
+        return f"delivery {attempts or '?'}" + (f" of at most {most}" if 0 < (attempts or 0) <= most else "")
 
     def tell(self) -> None:
-        """Log what was only counted so far: a line for all that failed alike."""
+        """Log the failures that were only counted so far: one line for each kind."""
         for kind, repeats in self._kinds.items():
             if repeats.count:
                 more = repeats.count - len(repeats.message_ids)
@@ -87,11 +92,6 @@ class FailureLog:
                     f" and {more} more" if more else "",
                 )
                 self._kinds[kind] = Repeats(repeats.first)
-
-    @property
-    def _deliveries(self) -> int:
-        limit = self._situation.known.max_retries
-        return DEFAULT_MAX_RETRIES if limit is None else limit
 
     def _fate(self, settlement: Settlement) -> str:
         """Return where a message goes, and when."""

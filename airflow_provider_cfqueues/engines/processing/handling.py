@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -16,6 +15,7 @@ from airflow_provider_cfqueues.engines.processing.results import (
     BrokenHandlerError,
     check_result,
     is_async,
+    is_awaitable,
     read_outcome,
     read_outcomes,
 )
@@ -26,9 +26,9 @@ from airflow_provider_cfqueues.outcomes import Ack, Outcome, Reject, Retry
 from airflow_provider_cfqueues.texts import to_reason
 
 SLICE_SECONDS = 0.02
-"""How long the handlers' side takes further messages before it gives way: a hop costs more than a quick handler."""
+"""How long a thread handles further messages before it returns: a change of threads costs more than a quick handler."""
 REPORT_SECONDS = 0.25
-"""After so long, what a slice has done is settled: from then on it is busy with its last message."""
+"""After so many seconds, the messages that a slice has done are settled: a slow message must not hold them up."""
 MAX_SLICE = 256
 
 Ended = tuple[Any, "BaseException | None"]
@@ -75,7 +75,7 @@ class Handling:
 
     @property
     def takes(self) -> int:
-        """How many messages it can be given at once: those that fit into a slice, so that slow ones are shared."""
+        """How many messages it takes at once: as many as fit into a slice, so that threads share slow messages."""
         if self._batch_size or not self._count:
             return self._batch_size or 1
         return max(1, min(MAX_SLICE, int(SLICE_SECONDS * self._count / max(self._seconds, 1e-6))))
@@ -84,7 +84,7 @@ class Handling:
         self, messages: Sequence[Message], stopping: Callable[[], bool], on_done: Callable[[Handled], None]
     ) -> None:
         """
-        Handle messages, or a first part of them where time is up or the engine stops.
+        Handle messages, or only the first of them if time is up or the engine stops.
 
         :param messages: messages whose turn it is, at most ``takes``.
         :param stopping: whether to begin no further one.
@@ -113,7 +113,7 @@ class Handling:
         if call.cancelled():  # a handler can cancel the task that it runs in
             return None
         if (error := call.exception()) is not None:
-            raise RuntimeError(f"Something was raised beside the handlers, not by one: {to_reason(error)}") from error
+            raise RuntimeError(f"An error was raised outside the handlers: {to_reason(error)}") from error
         return call.result()
 
     # -- on the handlers' side: threads and a loop that are not the engine's -------------------------------------------
@@ -143,7 +143,7 @@ class Handling:
         """Handle messages; return those whose handler returned something to await, with that."""
         for messages in slices:
             returned, error = self._call(messages)
-            if error is None and inspect.isawaitable(returned):
+            if error is None and is_awaitable(returned):
                 return messages, returned
             done.extend(self._judge(messages, returned, error))
         return None
@@ -152,9 +152,9 @@ class Handling:
         task: Any = asyncio.current_task()
         for messages in slices:
             returned, error = self._call(messages)
-            if error is None and inspect.isawaitable(returned):
+            if error is None and is_awaitable(returned):
                 returned, error = await _wait_for(returned)
-                if error is None and inspect.isawaitable(returned):
+                if error is None and is_awaitable(returned):
                     returned, error = await _wait_for(returned)
             done.extend(self._judge(messages, returned, error))
             # A cancelled task is used no further: the engine may have given up on it, or the handler cancelled it,
@@ -203,7 +203,8 @@ class Handling:
             if outcome is not None:
                 return [self._verdict(messages[0], outcome)]
             check_result(returned)
-            return [self._done(messages[0], Ack(), result=returned)]
+            # Not by _done, whose **facts cost more than all else here: most messages come to this.
+            return [Handled(message=messages[0], outcome=Ack(), finished_at=self._now(), result=returned)]
         except BrokenHandlerError as broken:
             self.error = self.error or broken
             return [self._verdict(message, Retry(reason=str(broken)), failed=True) for message in messages]
@@ -222,7 +223,7 @@ class Handling:
         return self._done(message, verdict)
 
     def _choose_delay(self, message: Message, asked: float | None = None) -> int | None:
-        """Return how long a message waits that is given back. Here, as a rule may be the user's own code."""
+        """Return how long a message waits that is given back. It runs beside handlers: a rule may be user code."""
         rule = self._delay
         try:
             if asked is None:

@@ -51,12 +51,12 @@ class Holding:
         del self._running[id(message)]
 
     def give_up_waiting(self) -> Iterable[Message]:
-        """Return the messages that wait; nobody will handle them."""
+        """Return the messages that wait; they are not handled any more."""
         waiting, self.waiting = self.waiting, deque()
         return waiting
 
     def give_up_running(self) -> Iterable[Message]:
-        """Return the messages that are being handled; nobody will wait for that."""
+        """Return the messages that are being handled; the run does not wait for them any more."""
         running, self._running = self._running, {}
         return running.values()
 

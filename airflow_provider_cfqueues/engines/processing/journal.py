@@ -1,9 +1,8 @@
 """
 Remember what was handled and is not acked yet, where the next try of the task finds it.
 
-The law of this module: what stands in the journal was handled with success, so acking it loses nothing. What was
-handled and is missing here (the last second before a crash, and what did not fit) is handled again: at least once, as
-ever.
+A message in the journal was handled with success, so acking it loses nothing. A message that was handled and is not in
+the journal (the last second before a crash, or no room) is handled again: at least once.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ T = TypeVar("T")
 
 WRITE_INTERVAL_SECONDS = 1
 LAST_WRITE_SECONDS = 1
-"""How long the end of a run waits for the store: a killed task has little time."""
+"""Seconds that a run waits for the store at its end: a killed task has little time."""
 MAX_AGE = timedelta(days=14)
 """Documentation, limits: no message is kept for longer, so none comes again after that."""
 MAX_BYTES = 48_000
@@ -42,7 +41,7 @@ UNKNOWN = object()
 
 
 class Store(Protocol):
-    """What is used of Airflow's ``context["task_state_store"]``: one for each task of a run, whatever the try."""
+    """The part of Airflow's ``context["task_state_store"]`` that is used. All tries of a task share one."""
 
     def get(self, key: str) -> Any:
         """Return a value, None where there is none."""
@@ -69,7 +68,7 @@ class Journal:
     :param store: where the next try finds them.
     :param queue_id: ID of the queue.
     :param now: tells the time.
-    :param log: where failures of the store go: they cost no more than messages that are handled twice.
+    :param log: where failures of the store go. If one fails, messages may be handled twice.
     """
 
     def __init__(self, store: Store, queue_id: str, *, now: Callable[[], datetime], log: Any) -> None:
@@ -113,7 +112,7 @@ class Journal:
 
     def seconds_away(self, away: float) -> float:
         """
-        Return until when messages that an earlier try handled may not come: they come after that, and not before.
+        Return for how many more seconds messages that an earlier try handled may still be leased.
 
         :param away: seconds that a message is away after it was pulled: its lease, and the consumer's ``retry_delay``.
         """
@@ -197,8 +196,8 @@ class Journal:
         self._inherited = dict(self._entries)
         if handled:
             self._log.info(
-                "An earlier try had handled %d messages without a confirmed ack. %d are acked now. If the others "
-                "come again, they are acked without being handled",
+                "Handled by an earlier try without a confirmed ack: %d. Acked now: %d. If the others come again, they "
+                "are acked without being handled",
                 handled,
                 report.fates[Kind.ACKED_FROM_JOURNAL],
             )

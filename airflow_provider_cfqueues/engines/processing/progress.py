@@ -69,6 +69,7 @@ def log_report(log: Any, report: Report, options: Options) -> None:
     rows = {
         "pulled": report.pulled,
         "handled": f"{report.handled} in {report.active_seconds:.1f} s ({report.rate:.0f}/s)",
+        "failed": report.failed,
         "acked": report.fates[Kind.ACKED],
         "retried": report.fates[Kind.RETRIED],
         "rejected": report.fates[Kind.REJECTED],

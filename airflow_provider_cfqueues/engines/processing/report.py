@@ -12,7 +12,7 @@ from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.settlement import Handled, Happened, Kind
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
-from airflow_provider_cfqueues.texts import to_reason
+from airflow_provider_cfqueues.texts import counted, to_reason
 
 MAX_FAILURES_KEPT = 100
 MAX_REASONS = 3
@@ -111,11 +111,22 @@ class Report:
         parts = [f"{acked} {'message is' if acked == 1 else 'messages are'} acked"]
         words = {Kind.REJECTED: "rejected", Kind.RENEWED: "renewed", Kind.EXPIRED: "expired"}
         words |= {Kind.RETRIED: "given back", Kind.ACKED_FROM_JOURNAL: "acked from the journal"}
-        parts += [f"{self.fates[kind]} {word}" for kind, word in words.items() if self.fates[kind]]
-        return ", ".join(filter(None, [*parts, str(self.unconfirmed)]))
+        words[Kind.UNCONFIRMED] = "not confirmed"
+        return ", ".join([*parts, *(f"{self.fates[kind]} {word}" for kind, word in words.items() if self.fates[kind])])
 
-    def reasons(self) -> str:
-        """Return why messages failed, a part for each reason, and which are not confirmed; bounded."""
+    def verdict(self, limit: str) -> str:
+        """
+        Return how many messages failed, or are not confirmed although they did not, and why; bounded.
+
+        :param limit: how many may.
+        """
+        counts = [f"{self.failed} of {counted(self.handled, 'message')} failed"] if self.failed else []
+        if self.in_doubt:
+            counts.append(f"{counted(self.in_doubt, 'message')} {'is' if self.in_doubt == 1 else 'are'} not confirmed")
+        reasons = f": {self._reasons()}" if self.failed else ""
+        return f"{' and '.join(counts)}{limit}{reasons}"
+
+    def _reasons(self) -> str:
         alike: dict[str, list[Failure]] = {}
         for failure in self.failures:
             alike.setdefault(failure.reason, []).append(failure)
@@ -127,7 +138,7 @@ class Report:
         told = sum(len(failures) for failures in [*alike.values()][:MAX_REASONS])
         if self.failed > told:
             parts.append(f"{self.failed - told} more, see the log")
-        return "; ".join(filter(None, [*parts, str(self.unconfirmed)]))
+        return "; ".join(parts)
 
     def to_xcom(self) -> dict[str, Any]:
         """Return the report as plain JSON values; it has no body and no lease."""
@@ -147,7 +158,7 @@ class Report:
 
 
 def _storable(result: Any) -> Any:
-    """Return a result; of one that Airflow cannot store as an XCom, its text and why: work that is done stays done."""
+    """Return a result, or its text and why if Airflow cannot store it as an XCom: the work is done either way."""
     try:
         why = f"it is larger than {MAX_RESULT_SIZE:,} characters" if len(json.dumps(result)) > MAX_RESULT_SIZE else None
         why = why or why_not_xcom(result)

@@ -1,8 +1,8 @@
 """
-What a handler's end says of its messages. Pure: it reads what was returned, and calls nothing of the user's.
+What a handler's result says about its messages. It only reads what was returned, and calls no code of the user.
 
-The law of this module: a message is done only if its handler ran to its end. What shows that it did not (a generator
-that nobody ran, a future that nobody waited for) is no result, but a fault of the handler.
+A message is done only if its handler ran to its end. A value that shows that it did not (a generator that was not run,
+a future that was not awaited) is not a result but a fault of the handler.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from airflow_provider_cfqueues.outcomes import Ack, Outcome, Reject, Retry
 from airflow_provider_cfqueues.texts import to_reason
 
 _RESULTS = (type(None), str, int, float, bool, dict, bytes)
-"""What handlers return mostly: none of it can be anything else than a result."""
+"""Types that handlers return most often, and that can only be results."""
 
 
 class BrokenHandlerError(TypeError):
@@ -43,7 +43,7 @@ def why_refused(handler: Any) -> str | None:
     if type(handler).__module__.startswith("airflow.") and hasattr(handler, "operator_class"):
         return "it is a task, made by a decorator such as @task: give the function alone"
     if _is(inspect.isgeneratorfunction, handler) or _is(inspect.isasyncgenfunction, handler):
-        return "it is a generator function: nobody would run its body. Remove the 'yield'"
+        return "it is a generator function, so its body would not run: remove the 'yield'"
     return None
 
 
@@ -53,12 +53,23 @@ def _is(kind: Callable[[Any], bool], handler: Any) -> bool:
     return kind(handler) or kind(getattr(type(handler), "__call__", None))  # noqa: B004 - the method, not its presence
 
 
+def is_awaitable(returned: Any) -> bool:
+    """
+    Return whether what a handler returned is to be awaited.
+
+    :param returned: what it returned.
+    """
+    return type(returned) not in _RESULTS and inspect.isawaitable(returned)
+
+
 def read_outcome(returned: Any) -> Outcome | None:
     """
     Return the outcome that a handler returned, as an object or by its class; None where it is no outcome.
 
     :param returned: what a handler returned.
     """
+    if type(returned) in _RESULTS:
+        return None
     if isinstance(returned, (Ack, Retry, Reject)):
         return returned
     if isinstance(returned, type) and issubclass(returned, (Ack, Retry, Reject)):
@@ -109,21 +120,21 @@ def why_not_done(returned: Any) -> str | None:
     :param returned: what a handler returned.
     """
     if isinstance(returned, (Generator, AsyncGenerator, map, filter)):
-        return f"a {type(returned).__name__}, and nobody runs that: do the work instead"
+        return f"a {type(returned).__name__}, which does not run by itself: do the work in the handler"
     if inspect.isawaitable(returned):
         if inspect.iscoroutine(returned):
             returned.close()
-        return "something to await, of something that was awaited already: await it in the handler"
+        return "an awaitable that another awaitable returned: await it in the handler"
     if isinstance(returned, BaseException) or (isinstance(returned, type) and issubclass(returned, BaseException)):
         return f"an exception ({to_reason(returned, 100)}): raise it"
     if _is_future(returned):
-        return f"a {type(returned).__name__}, and nobody waits for that: wait for its result in the handler"
+        return f"a {type(returned).__name__}, whose work may not be done yet: wait for its result in the handler"
     if inspect.isroutine(returned) or isinstance(returned, partial):
         return "a function that was not called"
     if isinstance(returned, (list, tuple)) and any(read_outcome(each) is not None for each in returned[:100]):
         return "a list of outcomes, and only a handler with batch=True may"
     if type(returned).__module__.startswith("airflow.") and hasattr(returned, "operator"):
-        return f"a {type(returned).__name__}, which is a task of a DAG: nobody runs it here"
+        return f"a {type(returned).__name__}, which is a task of a DAG and does not run here"
     return None
 
 

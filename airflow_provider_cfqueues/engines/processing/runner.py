@@ -1,4 +1,4 @@
-"""Where handlers run: never in the thread or the event loop of the engine, which must settle whatever they do."""
+"""Where handlers run: never in the thread or event loop of the engine, which has to settle even if a handler blocks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 class Runner:
     """
-    Runs sync handlers in daemon threads, and async ones in an event loop of its own, in one more.
+    Runs sync handlers in daemon threads, and async ones in an event loop in one more thread.
 
     :param concurrency: how many sync handlers run at once.
     """
@@ -23,7 +23,7 @@ class Runner:
     def __init__(self, concurrency: int) -> None:
         self._threads = DaemonThreads(concurrency, "cloudflare-queue-handler")
         self.on_error: Callable[[BaseException], object] = lambda error: None
-        """Called, in the engine's loop, with what a task that a handler left behind raised to tear its loop down."""
+        """Called in the engine's loop with an error of a task that a handler left behind, if it stopped their loop."""
         self._loop_thread: LoopThread | None = None
 
     def run_sync(self, call: Callable[[], T]) -> asyncio.Future[T]:
@@ -47,6 +47,10 @@ class Runner:
                 "cloudflare-queue-handlers", lambda error: engine_loop.call_soon_threadsafe(tell, error)
             )
         return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop_thread.loop))
+
+    def places(self) -> str:
+        """Return where sync handlers are just now, for whoever looks for what hangs; empty if there are none."""
+        return ", ".join(f"{count} at {place}" for place, count in self._threads.places().most_common())
 
     async def end(self, timeout: float) -> None:
         """

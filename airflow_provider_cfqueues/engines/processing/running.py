@@ -6,10 +6,12 @@ import gc
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cfqueues.client.failures import without_frames
 from airflow_provider_cfqueues.engines.processing.engine import Engine
 from airflow_provider_cfqueues.engines.processing.metrics import Metrics
 from airflow_provider_cfqueues.engines.processing.progress import tell_while_running
 from airflow_provider_cfqueues.engines.threads import run_beside
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
@@ -26,8 +28,8 @@ def run_in_thread(
     """
     Run an engine beside this thread, until it is done.
 
-    Whatever is raised here meanwhile (a time-out, Airflow 2's SIGTERM) stops the engine and waits for it to settle,
-    but not beyond the second after the grace: what is open then is named.
+    If something is raised here meanwhile (a time-out, Airflow 2's SIGTERM), the engine stops and settles. The wait ends
+    a second after the grace; the log names what is open then.
 
     :param engine: the engine.
     :param hook: the hook whose async client it uses; closed at the end.
@@ -42,6 +44,8 @@ def run_in_thread(
     finally:
         gc.unfreeze()
         engine.name_what_is_open()
+    if isinstance(engine.error, CloudflareQueuesError):
+        raise without_frames(engine.error)
     if engine.error is not None:
         raise engine.error
 

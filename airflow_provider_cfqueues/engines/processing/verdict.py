@@ -7,7 +7,7 @@ from airflow_provider_cfqueues.outcomes import Reject, Retry
 
 
 class NotStarted(Retry):
-    """The handler could not even start with the message, so its fate is that of one whose turn did not come."""
+    """The handler could not start with the message, so it is settled like a message that had no turn."""
 
 
 def settle_handled(handled: Handled, situation: Situation) -> Settlement:
@@ -15,7 +15,7 @@ def settle_handled(handled: Handled, situation: Situation) -> Settlement:
     Decide what the API is told of a message that had its turn.
 
     :param handled: what came of it.
-    :param situation: what decides its fate beside that.
+    :param situation: what the settlement depends on besides.
     """
     message, outcome = handled.message, handled.outcome
     if outcome is None:

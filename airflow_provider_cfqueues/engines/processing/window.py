@@ -1,4 +1,4 @@
-"""How many messages to ask for, and when. Pure: it is told the time and what happened, and pulls nothing itself."""
+"""Decides how many messages to ask for, and when. It has no I/O and no clock: it is told the time and what happened."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Window:
         return limit is not None and self.pulled + self.requested >= limit
 
     def sizes(self) -> list[int]:
-        """Return the sizes of the pulls to begin now: none for less than half a window, or less than a whole pull."""
+        """Return the sizes of the pulls to start now: none if less than half the window, or one full pull, is free."""
         room = min(self.size - self.open - self.requested, self._fits())
         if room < min(self.size / 2, MAX_MESSAGES_PER_PULL):
             return []
@@ -58,7 +58,7 @@ class Window:
         return [size for size in sizes if size > 0]
 
     def _fits(self) -> int:
-        """Return how many more messages there is memory for, if they are as large as those before."""
+        """Return how many more messages fit into memory, if they are as large as those before."""
         mean = self._pulled_bytes / self.pulled if self.pulled else MAX_BYTES_PER_MESSAGE
         return int((MAX_OPEN_BYTES - self.open_bytes) / min(max(mean, 1), MAX_BYTES_PER_MESSAGE)) - self.requested
 

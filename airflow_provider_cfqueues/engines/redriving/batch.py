@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import TypeAlias
 
 from airflow_provider_cfqueues.engines.copies import copy
-from airflow_provider_cfqueues.engines.waiting import utc_now
 from airflow_provider_cfqueues.exceptions import InvalidRequestError
 from airflow_provider_cfqueues.matching import Matcher
 from airflow_provider_cfqueues.models import Message, OutgoingMessage
@@ -20,17 +20,19 @@ class Batch:
     Messages of one pull.
 
     :param messages: the messages.
+    :param now: tells the time that leases are compared with.
     """
 
-    def __init__(self, messages: Sequence[Message]) -> None:
+    def __init__(self, messages: Sequence[Message], now: Callable[[], datetime]) -> None:
         self.messages = messages
+        self._now = now
         self.sent: set[str] = set()
         self.refused: dict[str, InvalidRequestError] = {}
         self._judged: list[tuple[Message, Verdict]] = []
 
     def judge(self, matcher: Matcher, *, unwrap: bool, stopping: Callable[[], bool]) -> None:
         """
-        Decide of each message whether it is moved; may be called in a thread that nobody waits for.
+        Decide for each message whether it is moved. It may run in a thread that is left behind at a kill.
 
         :param matcher: says which messages are wanted.
         :param unwrap: whether what ``QueueProcessOperator`` wrote about a message is sent as that message.
@@ -48,15 +50,15 @@ class Batch:
                 judged.append((message, RuntimeError(f"match raised {type(error).__name__}")))
 
     def close(self) -> None:
-        """Heed no verdict that comes from now on."""
+        """Ignore all verdicts that come from now on."""
         self._judged = list(self._judged)
 
     def chosen(self) -> dict[str, OutgoingMessage]:
-        """Return what to send, by lease, but for messages that are delivered again already."""
+        """Return what to send, by lease, without messages whose leases have ended."""
         return {
             message.lease_id: verdict
             for message, verdict in self._judged
-            if isinstance(verdict, OutgoingMessage) and not has_ended(message)
+            if isinstance(verdict, OutgoingMessage) and not self.has_ended(message)
         }
 
     def staying(self) -> dict[str, tuple[Message, Exception | None]]:
@@ -68,11 +70,10 @@ class Batch:
             if not isinstance(verdict, OutgoingMessage)
         }
 
+    def has_ended(self, message: Message) -> bool:
+        """
+        Return whether the lease of a message has ended.
 
-def has_ended(message: Message) -> bool:
-    """
-    Return whether the lease of a message has ended.
-
-    :param message: the message.
-    """
-    return message.lease_expires_at is not None and message.lease_expires_at <= utc_now()
+        :param message: the message.
+        """
+        return message.lease_expires_at is not None and message.lease_expires_at <= self._now()

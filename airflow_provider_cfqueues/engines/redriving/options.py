@@ -11,7 +11,7 @@ from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
 from airflow_provider_cfqueues.matching import Match
 
 DEFAULT_VISIBILITY_SECONDS = 600
-"""Twice as long as Cloudflare refuses all calls after too many: a last delivery outlasts that."""
+"""Twice as long as Cloudflare refuses all calls after too many: so a lease outlasts such a block."""
 MAX_LISTED = 100
 FATES = {
     "moved": Kind.ACKED,

@@ -1,4 +1,4 @@
-"""How fast messages may be sent. Pure: it is told the time and what was sent."""
+"""Decides how fast messages may be sent. It has no I/O and no clock: it is told the time and what was sent."""
 
 from __future__ import annotations
 

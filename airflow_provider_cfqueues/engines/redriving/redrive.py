@@ -1,10 +1,10 @@
 """
 Move messages from one queue, commonly a dead-letter queue, to another: pull, send, and only then ack.
 
-One batch at a time: nothing is pulled before it may be sent, as each message that is pulled and not moved has used up a
-delivery, and after its last one Cloudflare deletes it. Whatever ends the run, a message is acked only once a queue
-accepted its copy, and none is given back that could be deleted by that. A copy whose answer was lost, or whose ack was,
-may be sent again: at least once.
+It moves one batch at a time: it pulls nothing that it may not send now, and nothing before the target has accepted the
+last batch, because a message that is pulled and not moved has used up a delivery. It only acks the last batch while it
+pulls the next one. Whatever ends the run, a message is acked only after a queue accepted its copy, and it is not given
+back if Cloudflare might then delete it. If the answer to a send or an ack is lost, a message may be sent again.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import asyncio
 import contextvars
 import logging
 import math
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.redriving.batch import Batch, has_ended
+from airflow_provider_cfqueues.engines.redriving.batch import Batch
 from airflow_provider_cfqueues.engines.redriving.options import (
     DEFAULT_VISIBILITY_SECONDS,
     FATES,
@@ -39,7 +40,7 @@ from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
 from airflow_provider_cfqueues.engines.waiting import Condition, Idling, utc_now
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.matching import Matcher
-from airflow_provider_cfqueues.models import Message
+from airflow_provider_cfqueues.models import Consumer, Message
 from airflow_provider_cfqueues.telemetry.metrics import count
 from airflow_provider_cfqueues.texts import counted
 
@@ -60,6 +61,7 @@ class Redrive:
     :param source_id: ID of the queue to empty.
     :param target_id: ID of the queue that gets the messages.
     :param options: what is moved, and how.
+    :param now: tells the time that leases are compared with.
     :param log: where progress and messages that are not moved go.
     :raises ValueError: source and target are the same, or ``match`` cannot be read.
     """
@@ -71,6 +73,7 @@ class Redrive:
         target_id: str,
         options: RedriveOptions | None = None,
         *,
+        now: Callable[[], datetime] = utc_now,
         log: Any = None,
     ) -> None:
         if source_id == target_id:
@@ -80,6 +83,7 @@ class Redrive:
         self._source_id = source_id
         self._target_id = target_id
         self._options = options or RedriveOptions()
+        self._now = now
         self._log = log or logging.getLogger(__name__)
         self._matcher = Matcher(self._options.match)
         self._source = HookQueue(
@@ -95,7 +99,7 @@ class Redrive:
         self._threads = DaemonThreads(1, "cloudflare-queue-match")
         self._condition = Condition()
         self._situation = Situation(consumer=None, can_dead_letter=False)
-        self._error: Exception | None = None
+        self.error: Exception | None = None
         self._stopping = self._killed = False
         self._grace_ends: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -108,11 +112,9 @@ class Redrive:
         :raises CloudflareQueuesError: a request failed for good; what was moved until then is acked.
         """
         self._hook.get_queue(self._target_id)  # before a pull: a target that is not there costs no delivery
-        consumer = self._hook.get_pull_consumer(self._source_id)
-        self._situation = Situation(consumer=consumer, can_dead_letter=False)
-        run_beside(self._run(), self.stop)
-        if self._error is not None:
-            raise self._error
+        run_beside(self.move(self._hook.get_pull_consumer(self._source_id)), self.stop)
+        if self.error is not None:
+            raise self.error
         return self.report.to_xcom()
 
     def stop(self, *, killed: bool = False) -> None:
@@ -128,10 +130,17 @@ class Redrive:
 
     # -- the run ----------------------------------------------------------------------------------------------------
 
-    async def _run(self) -> None:
+    async def move(self, consumer: Consumer | None) -> None:
+        """
+        Do what :meth:`run` does, in an event loop, and note in ``error`` what fails for good.
+
+        :param consumer: the pull consumer of the source, if it could be read.
+        """
+        self._situation = Situation(consumer=consumer, can_dead_letter=False)
         self._loop = asyncio.get_running_loop()
         began = told = self._loop.time()
         ends_at = math.inf if self._options.max_duration is None else began + self._options.max_duration
+        settling: asyncio.Task[None] | None = None
         try:
             while size := await self._wait_for_turn(ends_at):
                 pulled = await self._within_grace(self._source.pull(size))
@@ -140,12 +149,21 @@ class Redrive:
                 if pulled:
                     self.report.pulled += len(pulled)
                     self.report.backlog = pulled.backlog.backlog_count if pulled.backlog else None
-                    await self._move(Batch(pulled.messages))
+                    batch = Batch(pulled.messages, self._now)
+                    try:
+                        if settling is not None:
+                            await settling
+                        await self._within_grace(self._send(batch))
+                    finally:
+                        batch.close()
+                        settling = self._loop.create_task(self._settle(batch))
                 self.report.seconds = self._loop.time() - began
                 if self._loop.time() >= told + LOG_INTERVAL_SECONDS:
                     told = self._loop.time()
                     self._tell()
         finally:
+            if settling is not None:
+                await settling
             self._threads.shutdown(wait=False, cancel_futures=True)
             self.report.seconds = self._loop.time() - began
             await self._hook.aclose()
@@ -187,8 +205,8 @@ class Redrive:
             return None
 
     def _fail(self, error: Exception) -> None:
-        if self._error is None:
-            self._error = error
+        if self.error is None:
+            self.error = error
             self._log.error("Redriving stops: %s", error)
         self._stopping = True
 
@@ -205,16 +223,9 @@ class Redrive:
         )
 
     def _clock(self) -> float:
-        return asyncio.get_running_loop().time()
+        return self._loop.time() if self._loop else 0.0
 
     # -- one batch --------------------------------------------------------------------------------------------------
-
-    async def _move(self, batch: Batch) -> None:
-        try:
-            await self._within_grace(self._send(batch))
-        finally:
-            batch.close()
-            await self._settle(batch)
 
     async def _send(self, batch: Batch) -> None:
         # In a thread, as a function in match may take its time; one that never returns is left behind at a kill.
@@ -247,7 +258,7 @@ class Redrive:
                 self._source.settle,
                 settling,
                 queue_name=self._source.name,
-                now=utc_now,
+                now=self._now,
                 rest=lambda seconds: self._condition.rest(seconds, lambda: self._killed),
                 on_error=self._fail,
                 log=self._log,
@@ -272,7 +283,7 @@ class Redrive:
             Happened.NOT_WANTED if stays else Happened.NOT_STARTED,
             self._situation,
             delay_seconds=self._options.unmatched_delay_seconds if stays else 0,
-            is_over=has_ended(message),
+            is_over=batch.has_ended(message),
         )
 
     def _note(self, message: Message, error: Exception | None) -> None:

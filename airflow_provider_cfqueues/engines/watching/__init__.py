@@ -1,1 +1,1 @@
-"""Watch a queue from the triggerer: pull within bounds, offer each message, settle by what became of it."""
+"""Watch a queue from the triggerer: pull, offer each message to the watchers, and settle it."""

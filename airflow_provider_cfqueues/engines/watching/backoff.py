@@ -7,7 +7,7 @@ from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 
 GROWTH = 2
 LONGEST_ASKED_WAIT = 3_600
-"""A longer ``Retry-After`` is not believed: nobody looks at a watcher that sleeps for a day."""
+"""A longer ``Retry-After`` is not followed: a watcher that sleeps for a day would look broken."""
 SLOWEST_AFTER_FAILURE = 60
 
 
@@ -15,8 +15,8 @@ class Backoff:
     """
     The seconds between two pulls.
 
-    Every pull of an empty queue is billed, so they become rarer while it is empty. After failures likewise: a watcher
-    that cannot pull must not do it in a hot loop.
+    Every pull is billed, so pulls become rarer while the queue is empty. They also become rarer after failures, so that
+    a watcher that cannot pull does not try all the time.
 
     :param options: how the queue is watched.
     """

@@ -1,4 +1,4 @@
-"""Messages on their way through the watchers, and what is told to the API once they are through."""
+"""Messages on their way through the watchers, and how they are settled after that."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from airflow_provider_cfqueues.models import Message
 
 
 class AdvanceOutcome(Protocol):
-    """How the watchers that were there left a batch: Airflow's ``AdvanceOutcome``, or what stands for it."""
+    """What the watchers did with a batch: Airflow's ``AdvanceOutcome``, or an object with the same counts."""
 
     @property
     def acked(self) -> int:
-        """Watchers that are through with it, whatever they made of it being stored."""
+        """Watchers that are done with it, and whose event is stored if they made one."""
 
     @property
     def failed(self) -> int:
-        """Watchers that did not get through, or whose event was not stored in time."""
+        """Watchers that failed, or whose event was not stored in time."""
 
     @property
     def rejected(self) -> int:
@@ -52,8 +52,8 @@ class Delivery:
     """
     A message, shared by all watchers of its queue. What they did with it is counted here.
 
-    Airflow says only that a watcher got past a batch, not which messages it wanted, and it says so too of a watcher
-    that was cancelled after its filter gave the event and before Airflow took it. So the filters keep count themselves.
+    Airflow says only that a watcher is done with a batch, not which messages it wanted. It says so even if the watcher
+    was cancelled after its filter made the event and before Airflow took it. So the filters keep count themselves.
 
     :param message: the message.
     :param lease_ends_at: when its lease ends.
@@ -76,7 +76,7 @@ class Delivery:
 
     def give_back(self, delay_seconds: int | None) -> Verdict:
         """
-        Return that no watcher got to see a message.
+        Return the verdict on a message that no watcher has seen.
 
         :param delay_seconds: how long it waits.
         """

@@ -1,4 +1,4 @@
-"""What an event tells of its messages, and how a DAG gets at it."""
+"""What an event holds of its messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_cfqueues.models import Message
 
 NOT_WITHOUT_ASKING = ("body", "raw_body", "body_error", "metadata")
 ENVELOPE_BYTES = 1_000
-"""What an event takes up beside its messages, at the most: a queue's name has up to 63 characters."""
+"""The most bytes that an event takes besides its messages: a queue's name has up to 63 characters."""
 
 
 class QueueMessageEvent(TriggerEvent):

@@ -1,7 +1,7 @@
 """
-Settle what the watchers are through with, in the background: once the runs of its event are there.
+Settle in the background what the watchers are done with, once the runs of its event exist.
 
-What cannot be told to the API comes back when its lease ends, and the log says so.
+A message that cannot be settled comes again when its lease ends, and the log says so.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from airflow_provider_cfqueues.engines.watching.settling import VerdictSettling
 from airflow_provider_cfqueues.engines.watching.source import OpenQueue
 from airflow_provider_cfqueues.engines.watching.spacing import LAST_RUN_SECONDS
 from airflow_provider_cfqueues.exceptions import list_leases
+from airflow_provider_cfqueues.texts import counted
 
 CLOSE_SECONDS = 5
-"""How long an end waits for an answer: triggerers are killed soon after they are told to end."""
+"""How long the watcher waits for an answer when it stops: a triggerer is killed soon after it is told to stop."""
 HOLD_UP_SECONDS = 5
 """How long settling a batch may hold up the next one."""
 SETTLE_AGAIN_SECONDS = 5
-"""Between two tries to settle, each of which is what a client makes of one call."""
+"""Seconds between two tries to settle. In each, the client repeats the call as it does any other."""
 
 
 class Finishing:
@@ -85,7 +86,7 @@ class Finishing:
         return self._in_background(self._settle(verdicts, until))
 
     def begin_closing(self) -> None:
-        """Let nothing take longer than a few seconds from now on."""
+        """From now on, give up whatever takes longer than a few seconds."""
         self._closing.set()
         self._close_by = asyncio.get_running_loop().time() + CLOSE_SECONDS
 
@@ -134,9 +135,9 @@ class Finishing:
         left = [one.message.lease_id for one in verdicts if one.happened is Happened.HANDLED]
         if left:
             self._log.warning(
-                "%d messages of queue %s are in an event, but the watcher ends before a run has it: they are delivered "
-                "again when their leases end: %s",
-                len(left),
+                "In an event, but the watcher stops before a run has it: %s of queue %s. Delivered again when the "
+                "leases end: %s",
+                counted(len(left), "message"),
                 self._name,
                 list_leases(left),
             )
@@ -158,7 +159,7 @@ class Finishing:
             except Exception as failed:  # noqa: BLE001 - raising it would end every watcher of the queue
                 said, trouble = bool(trouble), str(failed) or "no answer in time"
                 if not said:
-                    self._log.warning("Settling messages of queue %s is tried again: %s", self._name, trouble)
+                    self._log.warning("Trying again to settle messages of queue %s: %s", self._name, trouble)
             else:
                 return
             if self._closing.is_set():
@@ -166,9 +167,9 @@ class Finishing:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), SETTLE_AGAIN_SECONDS)
         self._log.error(
-            "%d messages of queue %s could not be settled before their leases ended. They are delivered again, or "
-            "deleted after their last delivery: %s (%s)",
-            len(settling.lease_ids),
+            "Could not settle %s of queue %s before the leases ended. Cloudflare delivers again, or deletes after the "
+            "last delivery: %s (%s)",
+            counted(len(settling.lease_ids), "message"),
             self._name,
             list_leases(settling.lease_ids),
             trouble or "no time was left",

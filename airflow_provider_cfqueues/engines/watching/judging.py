@@ -13,7 +13,7 @@ from airflow_provider_cfqueues.exceptions import MatchFailedError
 from airflow_provider_cfqueues.matching import Matcher
 
 MESSAGES_PER_TURN = 100
-"""After so many, other triggers of the process get their turn."""
+"""After so many messages, other triggers of the process get their turn."""
 
 
 class EventTooLargeError(ValueError):
@@ -42,7 +42,7 @@ class Judge:
 
     async def choose(self, batch: Batch) -> list[Delivery]:
         """
-        Return which messages of a batch are wanted, and note in each what was made of it.
+        Return which messages of a batch are wanted, and note in each what this watcher did with it.
 
         :param batch: the batch.
         """
@@ -62,7 +62,7 @@ class Judge:
         return wanted
 
     def _check_size(self, batch: Batch, delivery: Delivery) -> None:
-        """Refuse a message that is too large for any event; one that is not fits with those that it came with."""
+        """Refuse a message that is too large for an event. All others fit: a batch is cut to the size of an event."""
         most = batch.options.max_event_bytes
         if ENVELOPE_BYTES + delivery.size <= most:
             return
@@ -77,7 +77,7 @@ class Judge:
         self._was_told_of_differences = True
         if differences := self._options.differences(batch.options):
             self._log.warning(
-                "Queue %s is polled as another watcher of it says; these settings of this one have no effect: %s",
+                "Another watcher decides how queue %s is polled; these settings of this one have no effect: %s",
                 self._queue_name,
                 ", ".join(differences),
             )

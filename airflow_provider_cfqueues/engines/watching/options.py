@@ -10,9 +10,9 @@ from airflow_provider_cfqueues.client.message_calls import MAX_MESSAGES_PER_PULL
 from airflow_provider_cfqueues.engines.unmatched import parse_unmatched
 
 SETTLE_SECONDS = 60
-"""How long one settling may take: the tries of one call, as ``clients.RepeatPolicy`` has them."""
+"""How long one settling may take: the tries of one call, as ``client.transport.RepeatPolicy`` has them."""
 TASK_VISIBILITY_SECONDS = 1_800
-"""What a DAG run commonly has to be created, run and settle."""
+"""Seconds that a DAG run commonly needs to be created, to run and to settle."""
 CONFIRM_SECONDS = 60
 """How long the settling of an event waits for the runs of ``dag_ids``."""
 MAX_MESSAGES_PER_EVENT = 1_000

@@ -1,4 +1,4 @@
-"""Settle what the watchers of a queue are through with, by the one rule."""
+"""Settle what the watchers of a queue are done with, by the rule of ``engines.settlement``."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.watching.deliveries import Verdict
 from airflow_provider_cfqueues.engines.watching.source import OpenQueue
 from airflow_provider_cfqueues.exceptions import list_leases
+from airflow_provider_cfqueues.texts import counted
 
 
 class VerdictSettling:
     """
-    The settling of a batch, sent as often as it takes.
+    Settles a batch; it can be called again until everything is settled.
 
     :param verdicts: what happened to each message.
     :param unmatched: what becomes of messages that no watcher wants.
     :param queue_name: what the log calls the queue.
-    :param log: where remarkable ends go.
+    :param log: gets what is remarkable about settlements.
     """
 
     def __init__(self, verdicts: Sequence[Verdict], *, unmatched: str | None, queue_name: str, log: Any) -> None:
@@ -52,10 +53,10 @@ class VerdictSettling:
         if is_first:
             log_settlements(self._log, self._queue_name, settling.changed)
         new = settling.settled[before:]
-        given_back = sum(one.kind is Kind.RETRIED for one, _ in new)
-        self._log.info(
-            "Queue %s: %d messages acked, %d given back", self._queue_name, len(new) - given_back, given_back
-        )
+        if new:  # else it is said elsewhere that it fails
+            given_back = sum(one.kind is Kind.RETRIED for one, _ in new)
+            acked = counted(len(new) - given_back, "message")
+            self._log.info("Queue %s: %s acked, %d given back", self._queue_name, acked, given_back)
         if unconfirmed := [one.message.lease_id for one, confirmed in new if not confirmed]:
             self._log.warning("Leases of queue %s not confirmed: %s", self._queue_name, list_leases(unconfirmed))
         if settling.open and settling.error is not None:

@@ -29,7 +29,7 @@ class OpenQueue:
 
     def situation(self, unmatched: str | None) -> Situation:
         """
-        Return what decides the fate of its messages beside what happened to them.
+        Return what the settlement of its messages depends on besides the message.
 
         :param unmatched: what becomes of messages that no watcher wants.
         """
@@ -66,7 +66,7 @@ class _SharedHooks:
 
     async def give_back(self, shared: _SharedHook, *, renew: bool = False) -> None:
         """
-        Close the client once nobody uses it.
+        Close the client if no stream uses it any more.
 
         :param shared: what was taken.
         :param renew: let the next user of the connection read it again.
@@ -102,7 +102,7 @@ class HookSource:
 
     async def open(self) -> OpenQueue:
         """
-        Read the connection and look the queue up. Each call does, as somebody may have fixed it.
+        Read the connection and look the queue up. Each call reads it again: it may be fixed by now.
 
         :raises CloudflareQueuesError: the connection or the queue cannot be used.
         """

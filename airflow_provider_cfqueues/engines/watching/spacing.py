@@ -22,19 +22,19 @@ from weakref import WeakSet
 from airflow_provider_cfqueues._compat.events import count_dag_runs, has_late_event_gap, skips_late_events
 
 ASK_SECONDS = 1
-"""Between two questions for the number of runs."""
+"""Seconds between two questions about the number of runs."""
 NO_RUN_SECONDS = 300
 """A DAG that makes no run for so long, while none of its runs is active, is not waited for again until it makes one."""
 LAST_RUN_SECONDS = 3
-"""How long the run of the last event is waited for, where its watcher ends."""
+"""How long a watcher that stops waits for the run of its last event."""
 DOUBT = 10
-"""An event in doubt is closed after so many times ``run_seconds``: a scheduler may be slow, or restart."""
+"""If an event may be without a run, an empty one follows after so many times ``run_seconds``."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Spacing:
     """
-    What is to pass between an event and the next one of the stream.
+    What must happen between an event and the next one of the stream.
 
     :param runs: the runs that the event starts, where their DAGs are known.
     :param seconds: how long the scheduler may take to create them, where they are not, or the event may not be stored.
@@ -71,17 +71,17 @@ class ExpectedRuns:
         return dag_id in self._missing
 
     async def creation(self) -> None:
-        """Wait until each DAG has one run more. A DAG that seems not to make runs is not waited for."""
+        """Wait until each DAG has one more run. A DAG that does not seem to make runs is not waited for."""
         if self._creation is None:
             self._creation = asyncio.create_task(self._wait())
         await asyncio.wait({self._creation})
 
     def leave(self) -> None:
-        """Note that the watcher ends. Where its DAG is paused, there will be no run, so it is not waited for long."""
+        """Note that the watcher stops. If its DAG is paused, there will be no run, so the wait is short."""
         self._has_watcher = False
 
     def give_up(self) -> None:
-        """Wait no more."""
+        """Stop waiting."""
         self._missing.clear()
         if self._creation is not None:
             self._creation.cancel()
@@ -96,7 +96,7 @@ class ExpectedRuns:
             except Exception as error:  # noqa: BLE001 - an Airflow that does not answer is asked again
                 if not trouble:
                     trouble = str(error) or type(error).__name__
-                    self._log.warning("Airflow does not say how many runs there are, and is asked again: %s", trouble)
+                    self._log.warning("Could not ask Airflow how many runs there are; asking again: %s", trouble)
             self._ignore_silent([one for one in self._missing if time() - last_active[one] > NO_RUN_SECONDS])
             if not self._has_watcher:
                 deadline = min(deadline, time() + LAST_RUN_SECONDS)
@@ -130,7 +130,7 @@ _EXPECTED: WeakSet[ExpectedRuns] = WeakSet()
 
 class Spacer:
     """
-    Decides for each event of a watcher what is to pass before the next.
+    Decides for each event of a watcher what must happen before the next.
 
     :param dag_ids: the DAGs that are scheduled on the watcher's asset; None = not known.
     :param run_seconds: how long the scheduler may take to create a run, where they are not known.
@@ -147,7 +147,7 @@ class Spacer:
         self._may_begin_at = float("inf")
 
     def start(self) -> None:
-        """Note that the watcher starts: just before, another triggerer may have made an event of it."""
+        """Note that the watcher starts. Another triggerer may have made an event for it just before."""
         self._may_begin_at = asyncio.get_running_loop().time() + self._run_seconds
 
     def stop(self) -> None:
@@ -157,7 +157,7 @@ class Spacer:
 
     async def before_event(self, *, is_closing: bool = False) -> Spacing:
         """
-        Return what is to pass after an event that is made now; wait, where the watcher has just started.
+        Return what must happen after an event that is made now; wait, if the watcher has just started.
 
         :param is_closing: whether the event has no messages, so that nothing has to follow it.
         """
@@ -171,7 +171,7 @@ class Spacer:
             try:
                 before = {dag_id: await count_dag_runs(dag_id) for dag_id in self._dag_ids}
             except Exception as error:  # noqa: BLE001 - a guess is better than no event
-                self._log.warning("Airflow does not say how many runs there are; run_seconds is used: %s", error)
+                self._log.warning("Could not ask Airflow how many runs there are; using run_seconds: %s", error)
                 is_in_doubt = True
             else:
                 silent = self._last.runs.silent if self._last and self._last.runs else {}
@@ -189,7 +189,7 @@ class Spacer:
         )
 
     def is_closing_due(self) -> bool:
-        """Return whether the last event may wait for another one, and none has come for a while."""
+        """Return whether the last event may be without a run, and no other has come for a while."""
         if self._last is None or self._last.closing_seconds is None:
             return False
         return asyncio.get_running_loop().time() - self._last_at >= self._last.closing_seconds

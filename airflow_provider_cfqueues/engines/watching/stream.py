@@ -1,10 +1,10 @@
 """
 The stream of a queue's messages: pull at an affordable pace, hand on in batches, settle, give back at the end.
 
-A message that was pulled is either handed on, or given back. One batch at a time is handed on: the next one follows
-once the watchers are through with it and, where Airflow needs that, its runs are there. A message that was handed on is
-settled only by what its :class:`~airflow_provider_cfqueues.engines.watching.deliveries.Delivery` decides. What cannot
-be told to the API comes back when its lease ends, and the log says so.
+A message that was pulled is either handed on to the watchers, or given back. One batch at a time is handed on: the next
+one follows when the watchers are done with it and, if Airflow needs that, its runs exist. A message that was handed on
+is settled as its :class:`~airflow_provider_cfqueues.engines.watching.deliveries.Delivery` decides. A message that
+cannot be settled comes again when its lease ends, and the log says so.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from airflow_provider_cfqueues.models import PullResult
 from airflow_provider_cfqueues.texts import counted
 
 LOOK_AGAIN_SECONDS = 10
-"""Between two looks at the leases of messages that wait or are being settled."""
+"""Seconds between two looks at the leases of messages that wait or are being settled."""
 GATHER_SECONDS = 3
 """How long full pulls are gathered for one batch."""
 COHORT_SECONDS = 10
 """
-How long the first pull waits for further watchers, where a message that none of them wants does not come again: after
-a restart, a triggerer begins them one by one.
+How long the first pull waits for further watchers, if a message that no watcher wants would not come again. After a
+restart, a triggerer starts the watchers one by one.
 """
 
 
@@ -45,7 +45,7 @@ def utc_now() -> datetime:
 
 class QueueStream:
     """
-    Messages of a queue, for as long as somebody wants them.
+    The messages of a queue, for its watchers.
 
     :param options: how the queue is watched.
     :param source: where it is.
@@ -90,7 +90,7 @@ class QueueStream:
     # -- handing on -------------------------------------------------------------------------------------------------
 
     async def batches(self) -> AsyncIterator[Batch]:
-        """Yield batches for ever, each once the last one is resolved; failures are logged once and slow it down."""
+        """Yield batches without end, each after the last is resolved. A failure is logged once and slows it down."""
         try:
             if self._options.unmatched in ("ack", "dead_letter"):
                 await asyncio.sleep(COHORT_SECONDS)
@@ -103,7 +103,7 @@ class QueueStream:
             self._finishing.begin_closing()
 
     async def _wait_for(self, waiting: Coroutine[Any, Any, Any]) -> None:
-        """Wait, and give back meanwhile what has waited for too long."""
+        """Wait for something, and meanwhile give back messages that have waited for too long."""
         task = asyncio.ensure_future(waiting)
         try:
             while not task.done():
@@ -146,7 +146,7 @@ class QueueStream:
         return min(seconds if not self._finishing.in_flight else [*seconds, LOOK_AGAIN_SECONDS])
 
     def _cut(self) -> Batch:
-        """Return as many of the messages that wait as go into an event; none, where one is only to be closed."""
+        """Return as many waiting messages as fit into an event; none for the empty event that follows a last one."""
         if asyncio.get_running_loop().time() >= self._close_events_at:
             self._close_events_at = float("inf")
         deliveries: list[Delivery] = []
@@ -164,7 +164,7 @@ class QueueStream:
         )
 
     async def _keep_apart(self, batch: Batch) -> None:
-        """Wait until the next event of each watcher would be the first since the run of its last one."""
+        """Wait until the run of each watcher's last event exists, so that the next event starts another one."""
         closings = [spacing.closing_seconds for spacing in batch.spacings if spacing.closing_seconds is not None]
         if closings:
             self._close_events_at = asyncio.get_running_loop().time() + max(closings)
@@ -189,7 +189,7 @@ class QueueStream:
     async def _pull(self, asked_for: int) -> PullResult:
         queue = await self._open()
         pulled_at = self._now()
-        # In a task of its own: where the stream is cancelled meanwhile, what comes is given back.
+        # In a separate task: if the stream is cancelled meanwhile, the messages that come are given back.
         self._pulling = asyncio.create_task(queue.calls.pull(asked_for))
         result = await asyncio.shield(self._pulling)
         self._pulling = None
@@ -246,7 +246,7 @@ class QueueStream:
 
     def resolve(self, batch: Batch, outcome: AdvanceOutcome) -> None:
         """
-        Settle the messages of a batch that the watchers are through with, in the background.
+        Settle the messages of a batch that the watchers are done with, in the background.
 
         :param batch: the batch.
         :param outcome: how the watchers left it.
@@ -258,14 +258,14 @@ class QueueStream:
         self._finishing.finish(batch, [verdict for verdict in decided if verdict is not None])
 
     def _give_back_stale(self) -> None:
-        """Give back what waited for half of its lease: what follows needs time as well."""
+        """Give back messages that waited for half of their lease: storing and settling need the other half."""
         latest = self._now() + timedelta(seconds=self._options.visibility_timeout / 2)
         stale = [delivery for delivery in self._waiting if delivery.lease_ends_at < latest]
         if not stale:
             return
         self._log.warning(
-            "%d messages of queue %s are given back: the runs of the messages before them took too long to create",
-            len(stale),
+            "Giving back %s of queue %s: the runs of earlier messages took too long to create",
+            counted(len(stale), "message"),
             self._name,
         )
         self._waiting = deque(delivery for delivery in self._waiting if delivery not in stale)
@@ -276,10 +276,10 @@ class QueueStream:
 
     async def aclose(self) -> None:
         """
-        Give back what nobody got to see, settle what is decided, and let go of the connection: within seconds.
+        Give back what no watcher has seen, settle what is decided, and close the connection, within seconds.
 
-        Messages that were handed on and are not decided are left alone: their events may be stored. A watcher may be
-        cancelled again while it ends, which Airflow passes on: that must not cut off what gives messages back.
+        Messages that were handed on and are not decided stay leased: their events may be stored. Airflow may cancel a
+        watcher again while it stops; that must not interrupt the requests that give messages back.
         """
         closing = asyncio.create_task(self._close())
         try:

@@ -9,26 +9,18 @@ from contextlib import contextmanager
 import pytest
 
 from airflow_provider_cfqueues.__main__ import main
-from airflow_provider_cfqueues.emulator import Emulator
 
 
 @pytest.fixture(scope="module")
-def server():
-    with Emulator(queues=["orders", "orders-failed"]) as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def cf(server, connect):
-    server.reset()
-    connect(server)
-    return server
+def queue_names():
+    return ["orders", "orders-failed"]
 
 
 @pytest.fixture(autouse=True)
 def as_it_was(monkeypatch):
-    """What a command changes in its process, which is a test's here."""
+    """Undo what a command changes in its process, and show tables on a wide terminal."""
     monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+    monkeypatch.setenv("COLUMNS", "200")
     before = logging.getLogger("airflow").level
     yield
     logging.getLogger("airflow").setLevel(before)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,38 @@ def test_peek_leases_nothing_and_shows_bodies_in_a_line(cf, run):
     assert bodies[:2] == ['{"n": 1}', "two lines"]
     assert bodies[2].endswith("x…")
     assert [message["body"] for message in json.loads(run("peek", "orders", "--json")[1])][1] == "two\nlines"
+
+
+@pytest.mark.parametrize(("columns_of_terminal", "width"), [("60", 60), ("80", 80), (None, 120)])
+def test_a_table_fits_into_the_line_and_cuts_nothing(cf, run, monkeypatch, columns_of_terminal, width):
+    monkeypatch.delenv("COLUMNS")
+    if columns_of_terminal:
+        monkeypatch.setenv("COLUMNS", columns_of_terminal)
+    send(cf, "a long text " * 8)
+    for command in ("peek", "queues", "ping"):
+        code, out, _ = run(command, "orders")
+        assert (code, max(map(len, out.splitlines())) <= width, "…" in out) == (0, True, False)
+    pieces = re.findall("[0-9a-f]+$", run("queues", "orders")[1], re.MULTILINE)
+    assert cf.queues["orders"] in "".join(pieces)
+
+
+def test_a_log_line_is_above_the_progress_bar_not_in_it(cf, tmp_path):
+    send(cf, "a")
+    cf.add_fault(path="ack", status=500)
+    arguments = ["drain", "orders", "--output", str(tmp_path / "f"), "--idle-timeout", "0"]
+    terminal, end = os.openpty()
+    with subprocess.Popen([sys.executable, "-m", "airflow_provider_cfqueues", *arguments], stdout=end, stderr=end):
+        os.close(end)
+        written = b""
+        with suppress(OSError):  # how a terminal ends
+            while piece := os.read(terminal, 65536):
+                written += piece
+    os.close(terminal)
+    shown = re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", written.decode())
+    lines = re.split("[\r\n]+", shown)
+    assert any("Draining orders" in line for line in lines)
+    (told,) = (line for line in lines if "trying again in" in line)
+    assert "Draining" not in told
 
 
 HOSTILE = "[red]x[/red] :smile: \x1b]0;owned\x07\x1b[2J\x9b31m\x7f\r\u202eover"
@@ -135,7 +169,7 @@ def test_redrive_tells_of_each_message_that_it_cannot_move(cf, run):
 
 def test_redrive_tells_of_each_end_of_a_message(cf, run):
     send(cf, "a", "b", queue="orders-failed")
-    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders-failed"], max_retries=1)
+    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders-failed"], consumer_max_retries=1)
     arguments = ["--match", "literal:a", "--visibility-timeout", "900", "--idle-timeout", "0"]
     code, out, _ = run("redrive", "orders-failed", "orders", *arguments)
     assert (code, out) == (
@@ -178,11 +212,12 @@ def test_ping_of_a_bad_token_stops_there_and_shows_no_token(cf, connect, run):
         (["peek", "ordres"], 1, "similar names: orders"),
         (["queues", "--conn-id", "nowhere"], 1, "export AIRFLOW_CONN_NOWHERE"),
         (["send", "orders", "--file", "/does/not/exist"], 1, "/does/not/exist"),
-        (["send", "orders", "x", "--delay", "-1"], 2, "from 0 to 86400 seconds"),
-        (["peek", "orders", "--max", "0"], 2, "max_messages"),
+        (["send", "orders", "x", "--delay", "-1"], 2, "error: --delay must be from 0 to 86400 seconds"),
+        (["peek", "orders", "--max", "0"], 2, "error: --max must be"),
         (["drain", "orders", "--max", "0"], 2, "--max"),
         (["drain", "orders", "--idle-timeout", "-1"], 2, "--idle-timeout"),
-        (["drain", "orders", "--visibility-timeout", "0"], 2, "visibility_timeout"),
+        (["drain", "orders", "--visibility-timeout", "0"], 2, "error: --visibility-timeout must be"),
+        (["redrive", "orders", "orders-failed", "--match", "x"], 2, "error: --match 'x' must begin"),
         (["redrive", "orders", "orders"], 2, "the same queue"),
     ],
 )

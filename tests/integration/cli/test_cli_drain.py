@@ -10,6 +10,7 @@ import resource
 import signal
 import stat
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -30,6 +31,11 @@ def room_for(size):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def send_many(cf, count, body="x"):
+    for start in range(0, count, 100):
+        send(cf, *[body] * min(100, count - start))
 
 
 def lines_of(path):
@@ -158,7 +164,7 @@ def test_a_disk_that_fills_up_keeps_whole_lines_and_gives_the_rest_back(cf, drai
 
 
 def test_what_cannot_be_written_at_its_last_delivery_is_sent_to_its_queue_again(cf, drain, tmp_path):
-    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], max_retries=1)
+    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], consumer_max_retries=1)
     send(cf, *["x" * 9_000 for _ in range(3)])
     with room_for(10_000):
         code, out, err = drain(tmp_path / "f")
@@ -196,10 +202,10 @@ def test_leases_that_could_not_be_given_back_are_named_beside_what_went_wrong(cf
         code, out, err = drain(path, "--visibility-timeout", "60")
     ids = [message["id"] for message in messages(cf)]
     assert code == 1
-    assert "3 leases are not known to be settled" in out
+    assert "Not known to be settled: 3 leases" in out
     assert "within 60 s, and one delivery of each is used up" in out
     assert [line.split()[0] for line in out.splitlines()[2:]] == ids
-    assert f"error: [Errno 27] File too large: '{path}'. Then the leases could not be settled" in err
+    assert f"error: [Errno 27] File too large: '{path}'. Then a request failed, too: Could not settle leases" in err
     assert "Authentication error" in err
     cf.advance(61)
     cf.add_fault(path="ack", status=401, body=UNAUTHORIZED)
@@ -238,11 +244,93 @@ def test_what_is_written_and_not_acked_is_said_and_comes_again(cf, drain, tmp_pa
     code, out, err = drain(tmp_path / "f", "--visibility-timeout", "60")
     assert code == 1
     assert "Wrote 2 messages" in out
-    assert "2 leases are not known to be settled" in out
+    assert "Not known to be settled: 2 leases" in out
     assert err.splitlines()[-1].startswith("error: Could not settle leases: no")
     cf.advance(61)
     assert drain(tmp_path / "f")[0] == 0
     assert len(lines_of(tmp_path / "f")) == 4
+
+
+def test_batches_are_pulled_and_written_while_others_are_acked(cf, drain, until, tmp_path):
+    send_many(cf, 1_000)
+    cf.add_fault(path="ack", delay_ms=1_500, times=100)
+    path, acked = tmp_path / "f", []
+
+    def watch():
+        until(lambda: path.exists() and len(lines_of(path)) >= 300)
+        acked.append(1_000 - sum(in_queue(cf).values()))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    code, *_ = drain(path)
+    watcher.join()
+    assert (code, acked, in_queue(cf)) == (0, [0], {})
+    assert len({line["id"] for line in lines_of(path)}) == len(lines_of(path)) == 1_000
+
+
+def test_batches_that_overlap_pull_no_more_than_the_limit(cf, drain, tmp_path):
+    send_many(cf, 600)
+    assert drain(tmp_path / "f", "--max", "350")[0] == 0
+    assert in_queue(cf) == {"ready": 250}
+    assert len(lines_of(tmp_path / "f")) == 350
+
+
+@pytest.mark.parametrize(
+    ("count", "body", "seconds", "most"),
+    [(800, "x" * 60_000, 0, 500), (700, "x", 0.2, 200), (3_000, "x", 0, 2_000)],
+    ids=["large messages", "a slow disk", "small messages"],
+)
+def test_no_more_is_leased_than_memory_holds_and_the_disk_takes_in_time(
+    cf, drain, monkeypatch, tmp_path, count, body, seconds, most
+):
+    send_many(cf, count, body)
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (time.sleep(seconds), fsync(descriptor)))
+    cf.add_fault(path="ack", delay_ms=200, times=1_000)
+    leases = "1" if seconds else "300"
+    assert drain(tmp_path / "f", "--visibility-timeout", leases, "--max", str(count))[0] == 0
+    leased = highest = 0
+    for request in cf.requests():
+        if request["path"].endswith("/pull"):
+            leased += 100
+        if request["path"].endswith("/ack"):
+            leased -= len(request["body"]["acks"])
+        highest = max(highest, leased)
+    assert most / 2 < highest <= most
+
+
+def test_a_disk_that_fills_up_while_batches_overlap_has_all_that_is_acked(cf, drain, tmp_path):
+    send_many(cf, 1_500, "x" * 1_000)
+    cf.add_fault(path="ack", delay_ms=100, times=100)
+    path = tmp_path / "f"
+    with room_for(1_000_000):
+        code, _, err = drain(path, "--json")
+    assert code == 1
+    assert err.splitlines()[-1] == f"error: [Errno 27] File too large: '{path}'"
+    assert drain(path)[0] == 0
+    assert len({line["id"] for line in lines_of(path)}) == len(lines_of(path)) == 1_500
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["SIGKILL", "Ctrl-C"])
+def test_whenever_a_drain_ends_each_message_is_in_the_file_or_in_the_queue(cf, drain, worker, until, tmp_path, how):
+    send_many(cf, 2_500)
+    for name in ("pull", "ack"):
+        cf.add_fault(path=name, delay_ms=50, times=1_000)
+    path = tmp_path / "f"
+    arguments = ["drain", "orders", "--output", str(path), "--visibility-timeout", "600"]
+    process = worker(f"from airflow_provider_cfqueues.__main__ import main; main({arguments!r})")
+    until(lambda: path.exists() and len(lines_of(path)) >= 700)
+    process.send_signal(how)
+    process.wait()
+    (queue,) = (queue for queue in cf.state()["queues"] if queue["name"] == "orders")
+    assert 0 < queue["totals"]["acked"] < 2_500
+    if how is signal.SIGINT:
+        assert process.returncode == 130
+        assert queue["totals"]["acked"] == queue["totals"]["delivered"] == len(lines_of(path))
+    while in_queue(cf):
+        cf.advance(601)
+        assert drain(path)[0] == 0
+    assert len({line["id"] for line in lines_of(path)}) == 2_500
 
 
 def test_ctrl_c_writes_and_acks_what_is_leased_and_pulls_nothing_more(cf, drain, tmp_path):
