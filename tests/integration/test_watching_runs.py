@@ -81,7 +81,7 @@ def test_with_dag_ids_a_message_is_acked_once_its_run_is_there(cf, queue, watch,
         return before
 
     assert run(scenario()) == 1
-    assert "Queue orders: 1 messages acked, 0 given back" in logged()
+    assert "Queue orders: 1 message acked, 0 given back" in logged()
 
 
 def test_with_dag_ids_a_message_is_acked_after_a_minute_though_its_run_is_not_there(cf, queue, watch):
@@ -129,7 +129,7 @@ def test_a_message_of_a_watcher_that_is_removed_before_the_run_is_there_is_not_a
         return states
 
     assert run(scenario()) == ["leased"]
-    assert "1 messages of queue orders are in an event, but the watcher ends before a run has it" in logged()
+    assert "the watcher stops before a run has it: 1 message of queue orders" in logged()
 
 
 def test_a_dag_that_makes_no_runs_is_named_and_holds_up_the_others_once(cf, queue, watch, logged):
@@ -180,7 +180,7 @@ def test_where_airflow_does_not_say_how_many_runs_there_are_events_wait_for_run_
         return runs
 
     assert run(scenario()).messages("ship") == [[1], [2, 3], []]
-    assert "Airflow does not say how many runs there are; run_seconds is used: no database" in logged()
+    assert "Could not ask Airflow how many runs there are; using run_seconds: no database" in logged()
 
 
 def test_without_dag_ids_the_next_event_waits_and_is_closed_by_one_without_messages(cf, queue, watch):
