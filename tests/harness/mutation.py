@@ -33,7 +33,7 @@ from mutmut.workers.isolation import run_in_fork_with_result
 ENOUGH = 10.0
 """Seconds of tests that a change has to survive, so that what everything calls is not tried with every test."""
 
-TIME_OUT = 60
+TIME_OUT = 30
 """Seconds after which a change that makes a test hang counts as noticed."""
 
 PYTEST = ["-q", "-s", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestUnraisableExceptionWarning"]
@@ -148,7 +148,7 @@ def _try(mutant: str, items: list[pytest.Item]) -> None:
     os.setpgrp()
     _be_quiet()
     signal.alarm(TIME_OUT)
-    resource.setrlimit(resource.RLIMIT_CPU, (TIME_OUT, TIME_OUT))  # Airflow's own time-outs replace the alarm
+    resource.setrlimit(resource.RLIMIT_CPU, (TIME_OUT, TIME_OUT + 5))  # Airflow's own time-outs replace the alarm
     status = 1
     try:
         set_mutant_under_test(mutant)
