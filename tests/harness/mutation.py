@@ -33,8 +33,8 @@ from mutmut.workers.isolation import run_in_fork_with_result
 ENOUGH = 10.0
 """Seconds of tests that a change has to survive, so that what everything calls is not tried with every test."""
 
-TIME_OUT = 30
-"""Seconds after which a change that makes a test hang counts as noticed."""
+TIME_OUT = 20
+"""Seconds, and five times as long as its tests take otherwise, after which a change that hangs counts as noticed."""
 
 PYTEST = ["-q", "-s", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestUnraisableExceptionWarning"]
 """An async generator that a killed process leaves behind warns only inside the one that mutmut puts around it."""
@@ -99,7 +99,8 @@ class Trials:
                 self._reap()
             pid = os.fork()
             if pid == 0:
-                _try(mutant, [session.items[test] for test in tests])
+                seconds = TIME_OUT + 5 * round(sum(durations[test] for test in tests))
+                _try(mutant, [session.items[test] for test in tests], seconds)
             self._running[pid] = mutant
         while self._running:
             self._reap()
@@ -143,12 +144,12 @@ def _record(session: pytest.Session) -> tuple[dict[int, float], dict[str, list[i
     return durations, dict(callers), failed
 
 
-def _try(mutant: str, items: list[pytest.Item]) -> None:
+def _try(mutant: str, items: list[pytest.Item], seconds: int) -> None:
     """Run tests on a changed function; the process ends with 1 as soon as one fails."""
     os.setpgrp()
     _be_quiet()
-    signal.alarm(TIME_OUT)
-    resource.setrlimit(resource.RLIMIT_CPU, (TIME_OUT, TIME_OUT + 5))  # Airflow's own time-outs replace the alarm
+    signal.alarm(seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))  # Airflow's own time-outs replace the alarm
     status = 1
     try:
         set_mutant_under_test(mutant)
