@@ -44,7 +44,8 @@ CREATE TABLE queues (
     dead_lettered INTEGER NOT NULL DEFAULT 0,
     exhausted INTEGER NOT NULL DEFAULT 0,
     expired INTEGER NOT NULL DEFAULT 0,
-    purged INTEGER NOT NULL DEFAULT 0
+    purged INTEGER NOT NULL DEFAULT 0,
+    backlog_count INTEGER AS (received - acked - dead_lettered - exhausted - expired - purged)
 );
 
 CREATE TABLE consumers (

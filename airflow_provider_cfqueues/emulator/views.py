@@ -62,7 +62,7 @@ def message(row: Iterable[Any], state: str, ticket: str = "", *, ends_ms: int | 
 def metrics(db: sqlite3.Connection, queue: Queue) -> Metrics:
     """Return the backlog of a queue."""
     row = db.execute(
-        "SELECT received - acked - dead_lettered - exhausted - expired - purged, backlog_bytes,"
+        "SELECT backlog_count, backlog_bytes,"
         " (SELECT timestamp_ms FROM messages WHERE queue = queues.number ORDER BY expires_ms LIMIT 1)"
         " FROM queues WHERE number = ?",
         (queue.number,),

@@ -87,7 +87,7 @@ def test_a_dry_run_leaves_it_leased_and_names_it(cf, send, process, logged):
     report = process(do_nothing, dry_run=True)
     assert (fates(report), report["exhausted"]) == ({"unconfirmed": 1}, 1)
     assert state(cf)["states"]["leased"] == 1
-    assert f"Message {state(cf)['messages'][0]['id']} (delivery 1, max_retries=1) is left leased until" in logged()
+    assert f"Message {state(cf)['messages'][0]['id']} (delivery 1 of at most 2) is left leased until" in logged()
     assert "a dry run copies nothing: Cloudflare may DELETE it when its lease ends" in logged()
 
 

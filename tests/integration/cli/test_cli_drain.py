@@ -313,9 +313,11 @@ def test_a_disk_that_fills_up_while_batches_overlap_has_all_that_is_acked(cf, dr
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["SIGKILL", "Ctrl-C"])
 def test_whenever_a_drain_ends_each_message_is_in_the_file_or_in_the_queue(cf, drain, worker, until, tmp_path, how):
-    send_many(cf, 2_500)
-    for name in ("pull", "ack"):
-        cf.add_fault(path=name, delay_ms=50, times=1_000)
+    count = 4_000  # more than it may have pulled or asked for when the signal comes
+    send_many(cf, count)
+    cf.add_fault(path="ack", delay_ms=50, times=1_000)
+    cf.add_fault(path="pull", delay_ms=50, times=12)
+    cf.add_fault(path="pull", delay_ms=1_000, times=18)
     path = tmp_path / "f"
     arguments = ["drain", "orders", "--output", str(path), "--visibility-timeout", "600"]
     process = worker(f"from airflow_provider_cfqueues.__main__ import main; main({arguments!r})")
@@ -323,14 +325,14 @@ def test_whenever_a_drain_ends_each_message_is_in_the_file_or_in_the_queue(cf, d
     process.send_signal(how)
     process.wait()
     (queue,) = (queue for queue in cf.state()["queues"] if queue["name"] == "orders")
-    assert 0 < queue["totals"]["acked"] < 2_500
+    assert 0 < queue["totals"]["acked"] < count
     if how is signal.SIGINT:
         assert process.returncode == 130
         assert queue["totals"]["acked"] == queue["totals"]["delivered"] == len(lines_of(path))
     while in_queue(cf):
         cf.advance(601)
         assert drain(path)[0] == 0
-    assert len({line["id"] for line in lines_of(path)}) == 2_500
+    assert len({line["id"] for line in lines_of(path)}) == count
 
 
 def test_ctrl_c_writes_and_acks_what_is_leased_and_pulls_nothing_more(cf, drain, tmp_path):
