@@ -47,6 +47,7 @@ TESTS = {
     "client/purging": "integration/test_purge.py",
     "client/": """unit/test_call.py integration/test_ack.py integration/test_pull.py integration/test_send.py
         integration/test_lookup.py integration/test_limits.py integration/test_odd_answers.py
+        integration/test_connections.py
         integration/test_errors.py integration/test_repeats.py integration/test_transport.py
         integration/test_administration.py""",
     "engines/processing/journal": "integration/test_journal.py harness/seeds.py",

@@ -220,6 +220,21 @@ def test_async_handlers_run_at_once(send, process):
     assert 1 < most <= 4
 
 
+def test_work_that_an_async_handler_returns_is_awaited_before_the_ack(send, process):
+    send("order")
+    done = []
+
+    async def work(message):
+        await asyncio.sleep(0)
+        done.append(message.body)
+
+    async def handle(message):
+        return work(message)
+
+    assert process(handle)["acked"] == 1
+    assert done == ["order"]
+
+
 def test_sync_handlers_run_at_once(send, process):
     send(*[str(number) for number in range(4)])
     meeting = threading.Barrier(2, timeout=20)
