@@ -2,7 +2,7 @@
 One queue becomes two: send each message to the queue of its kind.
 
 A message of another kind goes to the dead-letter queue. If the task dies after a send
-and before the ack, these messages are sent twice, with two IDs.
+and before the ack, it sends these messages again, and they get new IDs.
 """
 
 from __future__ import annotations
