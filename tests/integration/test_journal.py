@@ -10,11 +10,12 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from airflow_provider_cfqueues.engines.processing.journal import Journal
+from airflow_provider_cfqueues.engines.processing.journal import MAX_MESSAGES, Journal
 from airflow_provider_cfqueues.engines.processing.report import Report
+from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.exceptions import PermissionDeniedError, ProcessingFailedError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
-from airflow_provider_cfqueues.models import Message
+from airflow_provider_cfqueues.models import AckResult, Message
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
 from airflow_provider_cfqueues.outcomes import Reject, Retry
 
@@ -118,6 +119,16 @@ def test_the_next_try_acks_what_is_delivered_again_without_handling_it(cf, send,
     assert (state(cf)["backlog_count"], store.values) == (0, {})
 
 
+def test_what_was_noted_without_its_lease_is_acked_when_it_comes_again(cf, send, store, die, process):
+    send("a")
+    die()
+    (key,) = store.values
+    store.values[key] = json.dumps({"handled": [row[:2] for row in store.handled]})
+    cf.advance(601)
+    report, seen = process()
+    assert (seen, report["acked_from_journal"]) == ([], 1)
+
+
 def test_the_next_try_waits_for_what_an_earlier_one_handled_until_its_leases_end(cf, send, store, die, process):
     send("a", "b")
     die(visibility_timeout=1)
@@ -178,7 +189,18 @@ def test_a_store_that_fails_is_logged_once_and_costs_nothing_else(cf, send, stor
     store.error = ConnectionError("the API server is away")
     report, seen = process()
     assert (sorted(seen), report["acked"]) == (["a", "b"], 2)
-    assert logged().count("the API server is away") == 1
+    assert logged().count("Could not read the journal: ConnectionError: the API server is away") == 1
+
+
+def test_a_journal_whose_write_has_no_answer_is_deleted_all_the_same(send, store, process):
+    def set_without_answer(key, value, **retention):
+        Store.set(store, key, value, **retention)
+        raise ConnectionError("the connection is lost")
+
+    store.set = set_without_answer
+    send("a")
+    process()
+    assert (len(store.writes) > 0, store.values) == (True, {})
 
 
 @pytest.mark.parametrize("nonsense", ['"text"', "[1]", '{"handled": [7]}', '{"handled": [["a", "b"]]}', "{}"])
@@ -240,6 +262,59 @@ def test_a_failure_that_is_not_the_apis_does_not_keep_the_next_try_from_beginnin
     assert "Could not ack what an earlier try had handled: the client has been closed" in logged()
 
 
+class Port:
+    """A queue that confirms each ack."""
+
+    def __init__(self):
+        self.batches = []
+
+    async def ack(self, acks, retries):
+        self.batches.append(acks)
+        return AckResult(ack_count=len(acks))
+
+
+def test_leases_of_an_earlier_try_are_acked_once_each_a_hundred_in_a_request(store):
+    now, port, report = datetime.now(timezone.utc), Port(), Report()
+    rows = [[f"m{number}", int(now.timestamp()), f"lease {number}"] for number in range(150)]
+    store.values["cloudflare_queue_journal_q"] = json.dumps({"handled": rows})
+
+    async def begin():
+        async with Journal(store, "q", now=lambda: now, log=logging.getLogger("journal")).kept(port, report):
+            pass
+
+    asyncio.run(begin())
+    assert port.batches == [[row[2] for row in rows[:100]], [row[2] for row in rows[100:]]]
+    assert report.fates[Kind.ACKED_FROM_JOURNAL] == 150
+
+
+@pytest.mark.parametrize(("seconds_ago", "seconds_away"), [(0, 31), (10, 21), (31, 0), (60, 0)])
+def test_it_tells_until_when_inherited_messages_may_be_away(store, seconds_ago, seconds_away):
+    now = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    rows = [["older", int(now.timestamp()) - 90, "lease 1"], ["newer", int(now.timestamp()) - seconds_ago, "lease 2"]]
+    store.values["cloudflare_queue_journal_q"] = json.dumps({"handled": rows})
+
+    async def begin():
+        journal = Journal(store, "q", now=lambda: now, log=logging.getLogger("journal"))
+        assert journal.seconds_away(30) == 0
+        async with journal.kept(BrokenPort(), Report()):
+            return journal.seconds_away(30)
+
+    assert asyncio.run(begin()) == seconds_away
+
+
+def test_beyond_its_limit_it_forgets_what_was_noted_longest_ago(store):
+    journal = Journal(store, "q", now=lambda: datetime.now(timezone.utc), log=None)
+    first, second, *others, last = (Message(id=str(n), lease_id="", body=None) for n in range(MAX_MESSAGES + 1))
+    for message in (first, second, *others, first):
+        journal.note(message)
+    assert first in journal
+    assert second in journal
+    journal.note(last)
+    assert last in journal
+    assert first in journal
+    assert second not in journal
+
+
 def test_it_stays_small_and_keeps_the_newest(store):
     def now():
         return datetime.now(timezone.utc)
@@ -259,11 +334,19 @@ def test_it_stays_small_and_keeps_the_newest(store):
 
 
 def test_what_the_api_has_acked_is_forgotten_though_the_try_fails(send, store, process):
+    is_written = threading.Event()
+
+    def set_and_tell(key, value, **retention):
+        Store.set(store, key, value, **retention)
+        is_written.set()
+
     def handler(message):
         if message.body == "bad":
+            assert is_written.wait(10)
             raise ValueError(message.body)
 
+    store.set = set_and_tell
     send("good", "bad")
     with pytest.raises(ProcessingFailedError):
-        process(handler, fail_on="any")
-    assert not store.values or store.handled == []
+        process(handler, fail_on="any", settle_interval=600)
+    assert store.handled == []

@@ -167,6 +167,7 @@ def test_a_token_that_may_not_look_at_the_consumer_can_process(cf, send, process
 
 
 def test_a_message_that_handlers_saw_too_often_is_rejected_unseen(cf, send, process):
+    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], consumer_max_retries=10)
     send("bad")
     seen = []
 
@@ -178,6 +179,18 @@ def test_a_message_that_handlers_saw_too_often_is_rejected_unseen(cf, send, proc
     reports = [process(handle, **arguments) for _ in range(3)]
     assert seen == [1, 2]
     assert [report["rejected"] for report in reports] == [0, 0, 1]
+    (copy,) = CloudflareQueuesHook().pull(cf.queues["failed"], max_messages=10)
+    assert copy.body["reason"] == "delivered 3 times (max_attempts=2)"
+
+
+def test_a_slow_message_does_not_hold_up_the_acks_of_those_before_it(cf, send, process, until):
+    send("first", "quick", "slow")
+
+    def handle(message):
+        if message.body == "slow":
+            until(lambda: sum(len(body["acks"]) for body in requests_to(cf, "ack")) == 2)
+
+    assert process(handle, settle_interval=0, expected_seconds_per_message=0.001)["acked"] == 3
 
 
 def test_a_body_that_cannot_be_decoded_is_rejected_unseen(cf, process):
@@ -205,6 +218,21 @@ def test_async_handlers_run_at_once(send, process):
 
     assert process(handle, concurrency=4)["acked"] == 8
     assert 1 < most <= 4
+
+
+def test_work_that_an_async_handler_returns_is_awaited_before_the_ack(send, process):
+    send("order")
+    done = []
+
+    async def work(message):
+        await asyncio.sleep(0)
+        done.append(message.body)
+
+    async def handle(message):
+        return work(message)
+
+    assert process(handle)["acked"] == 1
+    assert done == ["order"]
 
 
 def test_sync_handlers_run_at_once(send, process):

@@ -66,7 +66,7 @@ def test_with_dag_ids_the_next_event_waits_for_the_runs_of_the_last(cf, queue, w
     assert runs.messages("ship") == runs.messages("bill") == [[1], [2, 3]]
 
 
-def test_with_dag_ids_a_message_is_acked_once_its_run_is_there(cf, queue, watch):
+def test_with_dag_ids_a_message_is_acked_once_its_run_is_there(cf, queue, watch, logged):
     async def scenario():
         triggerer, watcher, runs = watch(dag_ids=["ship"])
         runs.is_away = True
@@ -81,6 +81,21 @@ def test_with_dag_ids_a_message_is_acked_once_its_run_is_there(cf, queue, watch)
         return before
 
     assert run(scenario()) == 1
+    assert "Queue orders: 1 message acked, 0 given back" in logged()
+
+
+def test_with_dag_ids_a_message_is_acked_after_a_minute_though_its_run_is_not_there(cf, queue, watch):
+    async def scenario():
+        triggerer, watcher, runs = watch(dag_ids=["ship"])
+        runs.is_away = True
+        cf.send(queue, 1)
+        await until(lambda: triggerer.events[watcher])
+        await asyncio.sleep(70)
+        left = leased_or_waiting(cf)
+        await triggerer.stop()
+        return left
+
+    assert run(scenario()) == []
 
 
 def test_a_watcher_that_is_removed_before_the_run_is_there_acks_nothing(cf, queue, watch, logged):
@@ -97,6 +112,26 @@ def test_a_watcher_that_is_removed_before_the_run_is_there_acks_nothing(cf, queu
     assert "the watcher stops before a run has it: 1 message of queue orders" in logged()
 
 
+def test_a_message_of_a_watcher_that_is_removed_before_the_run_is_there_is_not_acked_for_another(
+    cf, queue, watch, logged
+):
+    async def scenario():
+        triggerer, shipping, runs = watch(dag_ids=["ship"])
+        billing = triggerer.watch(queue_name="orders", dag_ids=["bill"])
+        runs.is_away = True
+        cf.send(queue, 1)
+        await until(lambda: triggerer.events[shipping] and triggerer.events[billing])
+        await asyncio.sleep(5)
+        await triggerer.cancel(shipping)
+        await asyncio.sleep(70)
+        states = [message["state"] for message in leased_or_waiting(cf)]
+        await triggerer.stop()
+        return states
+
+    assert run(scenario()) == ["leased"]
+    assert "the watcher stops before a run has it: 1 message of queue orders" in logged()
+
+
 def test_a_dag_that_makes_no_runs_is_named_and_holds_up_the_others_once(cf, queue, watch, logged):
     async def scenario():
         triggerer, _, runs = watch(dag_ids=["ship", "paused"])
@@ -108,11 +143,44 @@ def test_a_dag_that_makes_no_runs_is_named_and_holds_up_the_others_once(cf, queu
         cf.send(queue, 3)
         await until(lambda: len(runs.messages("ship")) > 3)
         seconds = asyncio.get_running_loop().time() - began
+        await asyncio.sleep(300)
         await triggerer.stop()
-        return seconds
+        return seconds, runs.messages("ship")
 
-    assert run(scenario()) < 100
+    seconds, messages = run(scenario())
+    assert seconds < 100
+    assert messages[-2:] == [[3], []]  # nobody knows whether the run of the last event is there
     assert logged().count("DAG paused created no run within 300 s after an event") == 1
+
+
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_a_dag_is_waited_for_as_long_as_a_run_of_it_is_active(cf, queue, watch, logged, state):
+    async def scenario():
+        triggerer, _, runs = watch(dag_ids=["busy"])
+        runs.of["busy"], runs.active["busy"] = [], state
+        cf.send(queue, 1)
+        await asyncio.sleep(600)
+        before = logged()
+        runs.active.clear()
+        await asyncio.sleep(310)
+        await triggerer.stop()
+        return before
+
+    assert "created no run" not in run(scenario())
+    assert "DAG busy created no run within 300 s after an event" in logged()
+
+
+def test_where_airflow_does_not_say_how_many_runs_there_are_events_wait_for_run_seconds(cf, queue, watch, logged):
+    async def scenario():
+        triggerer, watcher, runs = watch(dag_ids=["ship"], run_seconds=10)
+        runs.error = RuntimeError("no database")
+        await send_while_a_run_is_awaited(cf, queue, triggerer, watcher)
+        await asyncio.sleep(300)
+        await triggerer.stop()
+        return runs
+
+    assert run(scenario()).messages("ship") == [[1], [2, 3], []]
+    assert "Could not ask Airflow how many runs there are; using run_seconds: no database" in logged()
 
 
 def test_without_dag_ids_the_next_event_waits_and_is_closed_by_one_without_messages(cf, queue, watch):

@@ -95,6 +95,8 @@ class Runs:
     def __init__(self, triggerer, dags):
         self.of = {dag: [] for dag in dags}
         self.is_away = False
+        self.active = {}
+        self.error = None
         self.pass_seconds = 2
         self._triggerer = triggerer
         self._dags = dags
@@ -130,5 +132,8 @@ class Runs:
 
     async def asend(self, question):
         """Answer as a triggerer's supervisor does."""
-        runs = [] if question.states else self.of[question.dag_id]
-        return SimpleNamespace(count=len(runs))
+        if self.error is not None:
+            raise self.error
+        if question.states:
+            return SimpleNamespace(count=int(self.active.get(question.dag_id) in question.states))
+        return SimpleNamespace(count=len(self.of[question.dag_id]))

@@ -27,7 +27,8 @@ class Fault:
     :param content: its body.
     :param headers: its headers.
     :param cut: the answer arrives cut in half, as if it were whole.
-    :param share: a pull gives this share of what it was asked for.
+    :param share: a pull gives this share of what it was asked for; of leases, the API settles this share, and its
+        counts fall short.
     """
 
     up: float = 0.0
@@ -74,7 +75,7 @@ def draw_fault(random: Random, rate: float, latency: float) -> Fault:
         case "defect":
             return Fault(up, down, random.random() < 0.5, status=DEFECT, name="the HTTP library's own failure")
         case _:
-            return Fault(up, down, share=random.random(), name="few messages")
+            return Fault(up, down, share=random.random(), name="only a part")
 
 
 _FAULTS = ("refused", "request lost", "answer lost", "slow", "status", "status after", "cut", "html", "defect", "few")

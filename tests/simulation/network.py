@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -181,6 +182,9 @@ class Network:
             if fault.share < 1 and call.path.endswith("/pull"):
                 size = max(1, int(call.payload["batch_size"] * fault.share))
                 content = answer_bytes({**call.payload, "batch_size": size})
+            if fault.share < 1 and call.path.endswith("/ack"):
+                call = replace(call, payload=_part(call.payload, fault.share))
+                content = answer_bytes(call.payload)
             applied, document = self.server.apply(call, content)
             arrived = self._truth.applied(process, call, document, number, self.server.now_ms())
             status = status or applied
@@ -202,6 +206,13 @@ class Network:
     def _give(self, process: Process, answer: asyncio.Future[Any], give: Callable[[], None]) -> None:
         if not process.is_dead and not answer.done():
             give()
+
+
+def _part(payload: Any, share: float) -> Any:
+    """Return what is left of a request to settle leases if the API overlooks some: its counts fall short."""
+    acks, retries = payload["acks"], payload["retries"]
+    kept = max(1, int((len(acks) + len(retries)) * share))
+    return {"acks": acks[:kept], "retries": retries[: max(0, kept - len(acks))]}
 
 
 def answer_bytes(document: wire.JSON) -> bytes:

@@ -14,6 +14,7 @@ from airflow_provider_cfqueues.engines.processing.handling import Handling
 from airflow_provider_cfqueues.engines.processing.settler import Settler
 from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.settlement import Handled, Kind
+from airflow_provider_cfqueues.exceptions import TransportError
 from airflow_provider_cfqueues.models import Consumer
 from airflow_provider_cfqueues.outcomes import Ack
 from simulation.run import play, play_on_all_cores
@@ -89,6 +90,28 @@ class TrustsTheDeadLetterQueue(HookQueue):
         await super().settle(settling)
 
 
+class TakesSilenceForAnAck(HookQueue):
+    """Counts as settled what a request without an answer was to settle."""
+
+    async def settle(self, settling):
+        try:
+            await super().settle(settling)
+        except TransportError:
+            settling.settled += [(settlement, True) for settlement in settling.open]
+            settling.open = []
+
+
+class OverlooksAShortage(HookQueue):
+    """Counts as settled what no warning names, whatever the API counted."""
+
+    async def settle(self, settling):
+        await super().settle(settling)
+        settling.settled = [
+            (settlement, is_confirmed or "counted fewer" in settling._texts[settlement.message.lease_id])
+            for settlement, is_confirmed in settling.settled
+        ]
+
+
 def planted(*, handling=Handling, settler=Settler, queue=HookQueue):
     class Planted(Engine):
         def __init__(self, *args, **kwargs):
@@ -142,8 +165,8 @@ class JournalsEverything(Engine):
             self._journal.note(handled.message)
 
 
-FIRST_SEEDS = {"TrustsTheDeadLetterQueue": 3_100}
-"""Copies are repeated until they are accepted: few seeds have a copy that is refused for good."""
+FIRST_SEEDS = {"TrustsTheDeadLetterQueue": 3_100, "TakesSilenceForAnAck": 1_200}
+"""Requests are repeated: few seeds have a copy that is refused for good, or an ack that never gets an answer."""
 
 
 @pytest.mark.parametrize(
@@ -155,6 +178,8 @@ FIRST_SEEDS = {"TrustsTheDeadLetterQueue": 3_100}
         (planted(settler=CountsUnconfirmed), "reports more acks than took place"),
         (planted(settler=ForgetsRetries), "pulled .*, and reports"),
         (planted(queue=TrustsTheDeadLetterQueue), "is acked, and was neither handled nor accepted"),
+        (planted(queue=TakesSilenceForAnAck), "reports more acks than took place"),
+        (planted(queue=OverlooksAShortage), "reports more (acks|retries) than took place"),
         (GivesNothingBack, "pulled .*, and reports"),
         (RetriesAtOnce, "s were asked for"),
         (ForgetsTheRule, "Cloudflare may delete it by that"),

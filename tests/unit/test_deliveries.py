@@ -14,7 +14,7 @@ from airflow_provider_cfqueues.models import Message
 OPTIONS = SimpleNamespace(delay_seconds=7)
 
 
-def decide(acked=0, failed=0, rejected=0, missing="", **facts):
+def judge(acked=0, failed=0, rejected=0, missing="", **facts):
     delivery = Delivery(
         message=Message(id="m", lease_id="l", body="x"),
         lease_ends_at=datetime.now(timezone.utc) + timedelta(minutes=1),
@@ -22,8 +22,7 @@ def decide(acked=0, failed=0, rejected=0, missing="", **facts):
         **facts,
     )
     outcome = SimpleNamespace(acked=acked, failed=failed, rejected=rejected)
-    verdict = delivery.decide(outcome, OPTIONS, missing)
-    return verdict and verdict.happened
+    return delivery.decide(outcome, OPTIONS, missing)
 
 
 @pytest.mark.parametrize(
@@ -48,4 +47,19 @@ def decide(acked=0, failed=0, rejected=0, missing="", **facts):
     ],
 )
 def test_a_message_is_handled_only_if_every_watcher_judged_it_and_airflow_took_each_event(facts, happened):
-    assert decide(**facts) is happened
+    verdict = judge(**facts)
+    assert (verdict and verdict.happened) is happened
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({"acked": 1, "judged": 1, "missing": "a watcher is not there"}, "a watcher is not there"),
+        ({"rejected": 2, "judged": 2, "refusals": ["broken", "too old"]}, "broken; too old"),
+        ({"acked": 1, "failed": 1, "judged": 1}, "Airflow did not confirm that its event is stored"),
+        ({"acked": 1, "judged": 1}, "no watcher wants it"),
+    ],
+)
+def test_a_verdict_says_why_the_message_is_not_acked_and_how_long_it_waits(facts, reason):
+    verdict = judge(**facts)
+    assert (verdict.reason, verdict.delay_seconds) == (reason, 7)

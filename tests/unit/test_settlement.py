@@ -154,3 +154,32 @@ def test_a_bug_while_settling_is_reported_and_its_messages_count_as_unconfirmed(
     report, settled, errors = asyncio.run(settle())
     assert (report.fates, settled) == ({Kind.UNCONFIRMED: 1}, [1])
     assert [str(error) for error in errors] == ["a bug"]
+
+
+ADVICE = ". Set a dead-letter queue on the queue's consumer"
+
+
+@pytest.mark.parametrize(
+    ("happened", "dead_letter_queue", "can_dead_letter", "note"),
+    [
+        (Happened.FAILED, None, True, "delivered 3 times, so it is copied to the dead-letter queue"),
+        (Happened.REJECTED, None, True, ""),
+        (
+            Happened.FAILED,
+            None,
+            False,
+            f"delivered 3 times: Cloudflare DELETES it now, or after its next delivery{ADVICE}",
+        ),
+        (
+            Happened.FAILED,
+            "failed",
+            False,
+            "delivered 3 times: Cloudflare moves it to 'failed' now, or after its next delivery",
+        ),
+    ],
+)
+def test_the_log_says_what_becomes_of_a_message_at_its_last_delivery(
+    happened, dead_letter_queue, can_dead_letter, note
+):
+    consumer = Consumer(type="http_pull", max_retries=3, dead_letter_queue=dead_letter_queue)
+    assert settled(happened, 3, consumer, can_dead_letter, None, False, False, frozenset()).note == note

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Situation, choose_settlement
 from airflow_provider_cfqueues.engines.settling import Settling
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MalformedResponseError, TransportError
+from airflow_provider_cfqueues.exceptions import (
+    CloudflareQueuesError,
+    InvalidRequestError,
+    MalformedResponseError,
+    TransportError,
+)
 from airflow_provider_cfqueues.models import AckResult, Consumer, Message
 
 SITUATION = Situation(consumer=Consumer(type="http_pull", dead_letter_queue="failed"), can_dead_letter=False)
@@ -41,3 +48,42 @@ def test_only_leases_that_the_api_confirmed_count_as_settled():
         flow.send(AckResult(ack_count=1, retry_count=1, warnings={"l1": "late"}, unconfirmed=("l1",)))
     assert partly.counts() == {Kind.ACKED: 1, Kind.RETRIED: 1, Kind.UNCONFIRMED: 1}
     assert [(message.lease_id, why) for message, why in partly.unconfirmed("")] == [("l1", "late")]
+
+
+@pytest.mark.parametrize(
+    ("warnings", "why"),
+    [({}, "the API counted fewer leases than it was sent"), ({"#0": "busy", "#1": "later"}, "busy; later")],
+)
+def test_leases_that_the_counts_lack_are_named_with_what_the_api_said(warnings, why):
+    short = settling(Happened.HANDLED, Happened.HANDLED)
+    flow = short.send("orders", None)
+    next(flow)
+    with pytest.raises(StopIteration):
+        flow.send(AckResult(ack_count=1, retry_count=0, warnings=warnings, unconfirmed=("l0", "l1")))
+    assert [(message.lease_id, said) for message, said in short.unconfirmed("")] == [("l0", why), ("l1", why)]
+
+
+def refuse_copies(happened, attempts, **arguments):
+    """Settle a message while every copy of it is refused; return the settling, and the calls that it made."""
+    situation = Situation(consumer=Consumer(type="http_pull", max_retries=3), can_dead_letter=True)
+    message = Message(id="m", lease_id="l", body="x", raw_body="x", attempts=attempts)
+    one = Settling([choose_settlement(message, happened, situation, **arguments)], situation)
+    flow, calls = one.send("orders", "failed"), []
+    with suppress(StopIteration):
+        call = next(flow)
+        while True:
+            calls.append(call)
+            call = flow.send(AckResult()) if call.operation == "ack" else flow.throw(InvalidRequestError("too large"))
+    return one, calls
+
+
+def test_a_rejected_message_whose_copy_is_refused_waits_as_long_as_was_asked_for():
+    _, calls = refuse_copies(Happened.REJECTED, 1, delay_seconds=30)
+    assert calls[-1].payload == {"acks": [], "retries": [{"lease_id": "l", "delay_seconds": 30}]}
+    assert len(calls) > 1
+
+
+def test_a_message_whose_lease_is_over_is_not_sent_again_though_its_copy_is_refused():
+    one, calls = refuse_copies(Happened.NOT_STARTED, 3, is_over=True)
+    assert one.counts() == {Kind.EXPIRED: 1}
+    assert {"orders" in call.path for call in calls} == {False}

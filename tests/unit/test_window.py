@@ -27,7 +27,8 @@ def test_a_known_pace_opens_the_window_to_a_quarter_of_the_lease():
 
 def test_nothing_is_asked_for_until_half_the_window_is_free():
     window = Window(Options(concurrency=10))
-    window.take_in(messages(6))
+    window.take_in(messages(3))
+    window.take_in(messages(3))
     assert window.sizes() == []
     window.close(1)
     assert window.sizes() == [5]
@@ -52,11 +53,12 @@ def test_no_more_is_asked_for_than_max_messages():
 
 def test_large_bodies_stop_the_pulls_until_they_are_handled():
     window = Window(Options(concurrency=10))
-    [large] = messages(1, "x" * (MAX_OPEN_BYTES + 1))
+    [large] = messages(1, "x" * (MAX_OPEN_BYTES // 2 + 1))
+    window.take_in([large])
     window.take_in([large])
     assert window.sizes() == []
     window.handled(large)
-    assert window.sizes() == [9]
+    assert window.sizes() == [8]
 
 
 def test_what_is_asked_for_counts_as_large_as_what_came_before():
