@@ -33,12 +33,14 @@ def cloudflare_queues_route():
     )
     def route(messages):
         hook = CloudflareQueuesHook()
-        kinds = [message.body["type"] for message in messages]
+        bodies = [message.body for message in messages]
         for kind, queue_name in QUEUES.items():
-            bodies = [m.body for m, its in zip(messages, kinds) if its == kind]
-            if bodies:
-                hook.send(hook.get_queue_id(queue_name), bodies)
-        return [Ack() if kind in QUEUES else Reject("unknown type") for kind in kinds]
+            if of_kind := [body for body in bodies if body["type"] == kind]:
+                hook.send(hook.get_queue_id(queue_name), of_kind)
+        return [
+            Ack() if body["type"] in QUEUES else Reject("unknown type")
+            for body in bodies
+        ]
 
     route()
 

@@ -178,7 +178,9 @@ def test_the_example_of_routing_sends_each_message_to_the_queue_of_its_kind(cf, 
     for name in ("shop", "shop-failed", "refunds", "signups"):
         cf.create_queue(name)
     hook = CloudflareQueuesHook()
-    hook.send(hook.get_queue_id("shop"), [{"type": kind, "order": 7} for kind in ("refund", "signup", "typo", "refund")])
+    hook.send(
+        hook.get_queue_id("shop"), [{"type": kind, "order": 7} for kind in ("refund", "signup", "typo", "refund")]
+    )
     report = run_dag(example_dag("cloudflare_queues_route"))("route")
     assert (report["acked"], report["rejected"]) == (3, 1)
     backlogs = {queue["name"]: queue["backlog_count"] for queue in cf.state()["queues"]}
