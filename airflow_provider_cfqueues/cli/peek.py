@@ -28,7 +28,7 @@ def peek(arguments: Namespace, screen: Screen) -> None:
 
 
 def _explain_nothing(hook: CloudflareQueuesHook, queue_id: str, queue: str) -> str:
-    """Name the backlog, which else looks lost. Cloudflare does not document which messages a peek leaves out."""
+    """Name the backlog: it looks lost if nothing is shown. Cloudflare does not say which messages a peek leaves out."""
     backlog = hook.get_metrics(queue_id).backlog_count
     there = f"{counted(backlog, 'message')}, which may be leased or delayed" if backlog else "0"
     return f"No messages to show. The backlog of {queue} is {there}"
