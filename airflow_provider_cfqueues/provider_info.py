@@ -112,7 +112,7 @@ def get_provider_info() -> dict[str, Any]:
                     "placeholders": {
                         "password": "with the permission Queues Write",
                         "login": "only with a Global API Key",
-                        "port": "443, if the test says Bad Request",
+                        "port": "on Airflow 3.3: 443, if the test says Bad Request",
                         "host": "https://api.cloudflare.com/client/v4",
                     },
                 },

@@ -186,6 +186,25 @@ def test_a_whole_dag_runs_and_settles_what_it_pulled(snippet, cf, airflow_db, tm
         assert orders["totals"]["acked"] >= 2
 
 
+@pytest.mark.skipif(not HAS_SHARED_STREAMS, reason="the page's watcher needs Airflow 3.3")
+@pytest.mark.filterwarnings("default")
+def test_the_dag_of_a_watcher_starts_one_run_for_each_message_of_its_events(airflow_db, tmp_path):
+    from airflow.models import DagRun
+    from airflow.utils.session import create_session
+
+    (code,) = (snippet.code for snippet in in_language("python") if "TriggerDagRunOperator" in snippet.code)
+    messages = [{"id": "a1", "body": {"order": 1}}, {"id": "b2", "body": {"order": 2}}]
+    (tmp_path / "snippet.py").write_text(code.replace("event_messages()", repr(messages)))
+    shutil.copy(ROOT / "example_dags" / "cloudflare_queues_one_kind.py", tmp_path)
+    (dag,) = (dag for dag in load_dags(tmp_path) if dag.dag_id == "start_refunds")
+    assert dag.test().state == "success"
+    again = dag.test()
+    assert (again.state, again.get_task_instance("start_refund", map_index=1).state) == ("success", "skipped")
+    with create_session() as session:
+        runs = session.query(DagRun).filter(DagRun.dag_id == "cloudflare_queues_refund").all()
+        assert {run.run_id: run.conf for run in runs} == {"refund__a1": {"order": 1}, "refund__b2": {"order": 2}}
+
+
 def load_dags(folder):
     """Return the DAGs of a folder as Airflow finds them; Airflow 3.1 and later test one that is in the database."""
     try:
@@ -236,6 +255,7 @@ def test_the_tests_that_the_page_on_testing_shows_pass(tmp_path, monkeypatch):
         "test_orders_that_cannot_be_shipped_are_given_back",
         "test_what_is_not_acked_comes_back",
         "test_an_ack_survives_a_bad_moment_of_the_api",
+        "test_an_order_that_is_retried_comes_again_after_its_delay",
     ]
 
 

@@ -39,7 +39,10 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
     :param trigger_dag_id: the DAG.
     :param conf: the run's configuration: a function of the :class:`~airflow_provider_cfqueues.models.Message` that
         returns a dict, a dict with templates in it, or a template of a JSON object. Templates know ``message`` and the
-        context of this task. None = ``{"id", "body", "attempts", "timestamp", "content_type", "metadata"}``.
+        context of this task. None = ``{"id", "body", "attempts", "timestamp", "content_type", "metadata"}``. A function
+        also chooses: if it raises :class:`~airflow_provider_cfqueues.outcomes.Retry`, the message is given back and
+        starts no run, which uses up a delivery. If it raises :class:`~airflow_provider_cfqueues.outcomes.Reject`, the
+        message goes to the dead-letter queue.
     :param conf_schema: JSON Schema of the configuration. A message whose configuration does not fit is rejected.
     :param wait_for_completion: keep the message leased until its run has ended, and let the run decide.
     :param on_failed_run: with ``wait_for_completion``, what happens to the message of a run that failed: ``reject`` (it

@@ -19,6 +19,7 @@ from stored_dags import store
 from airflow_provider_cfqueues._compat import AIRFLOW_VERSION
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import QueueTriggerDagRunsOperator
+from airflow_provider_cfqueues.outcomes import Reject, Retry
 
 try:
     from airflow.sdk.exceptions import AirflowTaskTimeout
@@ -172,6 +173,31 @@ def test_a_function_or_a_template_makes_the_conf(cf, run, target, conf):
     run(dag_id, conf=conf)
     (found,) = runs_of(dag_id).values()
     assert {key: str(value) for key, value in found.conf.items()} == {"order": "7", "by": "starts"}
+
+
+def conf_of_a_refund(message):
+    """Want refunds, leave signups to another reader, and refuse everything else."""
+    if message.body["type"] == "signup":
+        raise Retry(300)
+    if message.body["type"] != "refund":
+        raise Reject(f"nobody handles a {message.body['type']}")
+    return message.body
+
+
+def test_a_conf_function_chooses_which_messages_start_a_run(cf, run, target):
+    send(cf, *({"type": kind} for kind in ("refund", "signup", "typo")))
+    dag_id = target()
+    _, report = run(dag_id, conf=conf_of_a_refund, dead_letter_queue="orders-failed")
+    assert [found.conf for found in runs_of(dag_id).values()] == [{"type": "refund"}]
+    assert (report["acked"], report["retried"], report["rejected"], report["failed"]) == (1, 1, 1, 1)
+    (given_back,) = queue_state(cf)["messages"]
+    assert (given_back["attempts"], queue_state(cf)["states"]["delayed"]) == (1, 1)
+    cf.advance(299)
+    assert queue_state(cf)["states"]["ready"] == 0
+    cf.advance(1)
+    assert queue_state(cf)["states"]["ready"] == 1
+    (copy,) = copies(cf)
+    assert (copy["body"], copy["reason"]) == ({"type": "typo"}, "nobody handles a typo")
 
 
 def test_a_conf_that_does_not_fit_the_schema_rejects_its_message(cf, run, target):

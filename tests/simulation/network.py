@@ -166,6 +166,7 @@ class Network:
             self._truth.note(process, "request %d, %s: %s", number, call.name, fault.name)
         else:
             self._truth.note(process, "request %d, %s", number, call.name)
+        self._truth.sends(process, call)
         if call.path.endswith("/ack"):
             self._truth.check_settlement(process, call.payload)
             if fault.name:

@@ -74,6 +74,9 @@ class Record:
         """Add to the trace; it is formatted only if somebody looks."""
         self.trace.append((self._time.now, process and process.name, text, args))
 
+    def sends(self, process: Any, call: Call[Any]) -> None:
+        """Note that a request leaves its process."""
+
     def check(self, holds: bool, text: str, *args: Any) -> None:
         """Blame the code under test unless something holds."""
         if not holds:
@@ -165,8 +168,10 @@ class Truth(Record):
 
     def _note_copy(self, process: Process, body: Any, *, is_renewal: bool) -> int:
         number = self.number_of("", body) if "id" in body else body["n"]
-        mine = [delivery for delivery in process.deliveries if delivery.number == number]
-        delivery = next((d for d in reversed(mine) if d.attempt == body.get("attempts")), mine[-1])
+        mine = [one for one in reversed(process.deliveries) if one.number == number]
+        # A queue may hold several copies of a message, and a copy whose answer was lost is sent again.
+        fitting = [one for one in mine if (may_delete(one) if is_renewal else one.attempt == body.get("attempts"))]
+        delivery = next((one for one in fitting if not one.is_copied), (fitting or mine)[0])
         delivery.is_copied = True
         self.check(not process.options.dry_run, "%s is copied in a dry run", delivery)
         if is_renewal:

@@ -51,6 +51,16 @@ def test_peek_leases_nothing_and_shows_bodies_in_a_line(cf, run):
     assert [message["body"] for message in json.loads(run("peek", "orders", "--json")[1])][1] == "two\nlines"
 
 
+def test_peek_that_shows_nothing_says_where_the_backlog_may_be(cf, run):
+    assert run("peek", "orders")[2] == "No messages to show. The backlog of orders is 0\n"
+    send(cf, "a", "b")
+    CloudflareQueuesHook().pull(cf.queues["orders"], max_messages=2)
+    code, out, err = run("peek", "orders")
+    assert (code, out) == (0, "")
+    assert err == "No messages to show. The backlog of orders is 2 messages, which may be leased or delayed\n"
+    assert run("peek", "orders", "--json")[1:] == ("[]\n", "")
+
+
 @pytest.mark.parametrize(("columns_of_terminal", "width"), [("60", 60), ("80", 80), (None, 120)])
 def test_a_table_fits_into_the_line_and_cuts_nothing(cf, run, monkeypatch, columns_of_terminal, width):
     monkeypatch.delenv("COLUMNS")

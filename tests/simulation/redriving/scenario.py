@@ -55,7 +55,7 @@ def draw(random: Random) -> Scenario:
         messages_per_second=random.choice((None, None, None, 5.0, 40.0)),
         unmatched_delay_seconds=random.choice((5, 300)),
         max_messages=random.choice((None, None, None, 1, 20)),
-        max_duration=random.choice((None, None, None, 0.5, 10.0)),
+        max_duration=random.choice((600.0, 600.0, 600.0, 0.5, 10.0)),  # what is not wanted comes again in a long run
         idle_timeout=random.choice((0, 1, 3)),
         visibility_timeout=random.choice((2.0, 10.0, LEASE_SECONDS, LEASE_SECONDS)),
         grace=random.choice((0.0, 0.5, 3.0)),

@@ -32,6 +32,9 @@ class Truth(Record):
         self.numbers: dict[str, int] = {}
         self.deliveries: dict[str, Delivery] = {}
         self.moved: list[int] = []
+        self._last_pull = 0
+        self._calls: list[Call[Any]] = []
+        self._given: dict[int, list[Delivery]] = {}
         self._scenario = scenario
 
     def applied(self, process: Process, call: Call[Any], document: Any, number: int, broker_ms: int) -> Any:
@@ -40,7 +43,7 @@ class Truth(Record):
             return None
         result = document["result"]
         if call.path.endswith("/pull"):
-            self._check_pull(process, broker_ms)
+            self._check_pull(process, number, broker_ms)
             for item in result["messages"]:
                 content_type = item["metadata"].get("CF-Content-Type")
                 body = None if item["id"] in self.numbers else decode_body(item["body"], content_type)
@@ -62,11 +65,17 @@ class Truth(Record):
             copied = [copy["body"]["n"] for copy in call.payload["messages"]]
             self.note(process, "request %d %s messages %s", number, "moves" if is_move else "renews", copied)
             for one in copied:
-                self._note_copy(process, one, is_move=is_move)
+                self._note_copy(process, one, self._given[id(call)], is_move=is_move)
         return None
 
-    def _note_copy(self, process: Process, number: int, *, is_move: bool) -> None:
-        mine = [one for one in reversed(process.deliveries) if one.number == number and one.is_read]
+    def sends(self, process: Process, call: Call[Any]) -> None:
+        """Note what had been given to a process when it first made a call, and so what it may copy by that."""
+        if call.path.endswith("/batch"):
+            self._calls.append(call)  # so that no other has its id
+            self._given.setdefault(id(call), [one for one in process.deliveries if one.is_read])
+
+    def _note_copy(self, process: Process, number: int, given: list[Delivery], *, is_move: bool) -> None:
+        mine = [one for one in reversed(given) if one.number == number]
         # A source may hold several copies of a message, and a copy whose answer was lost is sent again.
         fitting = [one for one in mine if not one.sent and (is_move or may_delete(one))]
         delivery = next((one for one in fitting if not one.is_copied), (fitting or mine)[0])
@@ -80,8 +89,11 @@ class Truth(Record):
     def _is_to_move(self, process: Process, number: int) -> bool:
         return number not in self._scenario.unsendable and (process.run.options.match is None or bool(number % 4))
 
-    def _check_pull(self, process: Process, broker_ms: int) -> None:
+    def _check_pull(self, process: Process, number: int, broker_ms: int) -> None:
         """Judge that the target took all that was pulled before: one batch at a time."""
+        if number < self._last_pull:
+            return  # the network was slow, and its process has given it up
+        self._last_pull = number
         for delivery in process.deliveries:
             is_open = delivery.is_read and not delivery.is_copied and not delivery.sent
             if is_open and delivery.ends_ms - broker_ms > LONG_MS and not process.has_jumped:
