@@ -34,6 +34,8 @@ def store_in_old_airflow(dag):
         dag.sync_to_db()
         SerializedDagModel.write_dag(dag)
     else:
+        from airflow.serialization.serialized_objects import SerializedDAG
+
         DagBundlesManager().sync_bundles_to_db()
-        DAG.bulk_write_to_db("dags-folder", None, [dag])
+        DAG.bulk_write_to_db("dags-folder", None, [SerializedDAG.from_dict(SerializedDAG.to_dict(dag))])
         SerializedDagModel.write_dag(dag, bundle_name="dags-folder")

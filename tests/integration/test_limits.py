@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing, suppress
 
 import pytest
@@ -97,4 +98,4 @@ def test_a_task_that_could_run_into_the_block_says_so_beforehand(limited, logged
         assert "API requests in" not in logged()
         for _ in range(2):
             hook.get_metrics(cf.queues["orders"])
-    assert logged().count("this task made 900 API requests in") == 1
+    assert set(re.findall(r"this task made \d+ API requests", logged())) == {"this task made 900 API requests"}
