@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import threading
+import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -91,6 +92,17 @@ def die(cf, process):
             process(handler, settle_interval=600, **arguments)
 
     return die
+
+
+def until_written(store):
+    """Return a handler that is at the message "last" until another is in the journal."""
+
+    def handle(message):
+        deadline = time.monotonic() + 10
+        while message.body == "last" and not store.writes and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    return handle
 
 
 def state(cf):
@@ -180,7 +192,8 @@ def test_a_try_that_fails_keeps_the_journal_and_one_that_succeeds_deletes_it(sen
     with pytest.raises(ProcessingFailedError):
         process(fail, fail_on="any", delay_seconds=0)
     assert store.writes == []  # nothing was handled with success
-    process()
+    send("last")
+    process(until_written(store))
     assert (len(store.writes) > 0, store.values) == (True, {})
 
 
@@ -198,8 +211,8 @@ def test_a_journal_whose_write_has_no_answer_is_deleted_all_the_same(send, store
         raise ConnectionError("the connection is lost")
 
     store.set = set_without_answer
-    send("a")
-    process()
+    send("a", "last")
+    process(until_written(store))
     assert (len(store.writes) > 0, store.values) == (True, {})
 
 
@@ -210,6 +223,17 @@ def test_a_journal_that_somebody_changed_is_not_used(cf, send, store, process, l
     _, seen = process()
     assert seen == ["a"]
     assert "because it was changed" in logged()
+
+
+def test_a_write_that_is_under_way_at_the_end_is_awaited(send, store, die):
+    def set_slowly(key, value, **retention):
+        time.sleep(0.3)
+        Store.set(store, key, value, **retention)
+
+    store.set = set_slowly
+    send("a")
+    die()
+    assert len(store.handled) == 1
 
 
 def test_a_slow_write_holds_up_nothing(send, store, process):

@@ -212,11 +212,13 @@ class Journal:
             await asyncio.sleep(WRITE_INTERVAL_SECONDS)
 
     async def _write(self) -> None:
-        document = self._document()
-        if document == ({"handled": []} if self._stored is None else self._stored):
-            return
-        self._stored = document
-        await self._in_thread("write", partial(self._store.set, self._key, document, retention=MAX_AGE))
+        await self._in_thread("write", partial(self._set, self._document()))
+
+    def _set(self, document: dict[str, Any]) -> None:
+        """Store a document unless it is there already. In the thread, where one write follows the other."""
+        if document != ({"handled": []} if self._stored is None else self._stored):
+            self._stored = document
+            self._store.set(self._key, document, retention=MAX_AGE)
 
     def _document(self) -> dict[str, Any]:
         """Return the newest messages as JSON, as many as there is room for."""
