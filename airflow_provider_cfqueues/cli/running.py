@@ -58,7 +58,7 @@ def command(work: Callable[[Namespace, Screen], int | None]) -> Callable[[Namesp
 
 def describe(error: Exception) -> str:
     """
-    Return an error's text. If the call took several requests, it counts what is done and what is not, without a list.
+    Return an error's text. If the call took several requests, it counts the items that are done and not done.
 
     :param error: the error.
     """

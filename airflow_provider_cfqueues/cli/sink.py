@@ -156,7 +156,7 @@ def open_sink(path: str, stdout: TextIO, tell: Callable[[str], None]) -> Iterato
         sink.prepare(tell)
         yield sink
     except KeyboardInterrupt:
-        is_closed = False  # nobody waits for the thread that writes: its descriptor must not become another file's
+        is_closed = False  # the thread may still write: its descriptor must not become another file's
         raise
     finally:
         if is_closed:

@@ -2,9 +2,9 @@
 Change the code in small ways, one at a time, and show which changes no test notices. Called by ``scripts/mutate``.
 
 mutmut writes the changed functions beside the right one, and a process can switch to one of them. So the tests are
-collected once, and each change is tried in a fork of this process: with the tests that call the changed function, the
-fastest first, up to the first that fails. mutmut's own loop would run pytest anew for each change, which costs more
-than most tests do.
+collected once. Each change is tried in a fork of this process, with the tests that call the changed function. The
+fastest run first, and the first failure ends the try. mutmut's own loop would start pytest for each change, which costs
+more than most tests do.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ class Report:
         return f"{head}: {', '.join(fates)}"
 
     def remedy(self) -> str:
-        """Return what to do about messages that are not done, by what became of them."""
+        """Return what to do about the messages that are not done."""
         told = (REMEDIES[kind][count > 1].format(count) for kind in REMEDIES if (count := self.fates[kind]))
         parts = ["Fix the cause.", *told]
         if self.exhausted:
