@@ -22,8 +22,6 @@ from airflow_provider_cfqueues.models import UNKNOWN_CONSUMER, Consumer, Message
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from airflow_provider_cfqueues.outcomes import Outcome
-
 
 class Happened(Enum):
     """What happened to a message before it is settled."""
@@ -102,8 +100,9 @@ class Handled(msgspec.Struct, frozen=True, kw_only=True):
     What came of a message in a handler. Like :class:`Settlement`, it is no dataclass, as a message is none.
 
     :param message: the message.
-    :param outcome: what to do with it; None if its lease had ended before its turn.
+    :param happened: what happened to it.
     :param finished_at: when its handler was done.
+    :param is_over: whether its lease had ended before its turn.
     :param failed: whether it counts as a failure of the task.
     :param reason: why it is not acked.
     :param result: what the handler returned.
@@ -112,8 +111,9 @@ class Handled(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     message: Message
-    outcome: Outcome | None
+    happened: Happened
     finished_at: datetime
+    is_over: bool = False
     failed: bool = False
     reason: str = ""
     result: Any = None

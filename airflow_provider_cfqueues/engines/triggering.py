@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues._compat.runs import ACTIVE_STATES
 from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS
-from airflow_provider_cfqueues.engines.processing.verdict import NotStarted
+from airflow_provider_cfqueues.engines.processing.handling import NotStarted
 from airflow_provider_cfqueues.engines.queue import NOT_ASKED, MessageQueue
 from airflow_provider_cfqueues.engines.threads import DaemonThreads
 from airflow_provider_cfqueues.engines.waiting import utc_now

@@ -13,10 +13,9 @@ from airflow_provider_cfqueues.engines.processing.engine import Engine
 from airflow_provider_cfqueues.engines.processing.handling import Handling
 from airflow_provider_cfqueues.engines.processing.settler import Settler
 from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.settlement import Handled, Kind
+from airflow_provider_cfqueues.engines.settlement import Handled, Happened, Kind
 from airflow_provider_cfqueues.exceptions import TransportError
 from airflow_provider_cfqueues.models import Consumer
-from airflow_provider_cfqueues.outcomes import Ack
 from simulation.run import play, play_on_all_cores
 
 SEEDS = 2_000
@@ -44,7 +43,7 @@ class AcksFirst(Handling):
 
     async def run(self, messages, stopping, on_done):
         for message in messages:
-            on_done(Handled(message=message, outcome=Ack(), finished_at=self._now()))
+            on_done(Handled(message=message, happened=Happened.HANDLED, finished_at=self._now()))
         await super().run(messages, stopping, lambda handled: None)
 
 

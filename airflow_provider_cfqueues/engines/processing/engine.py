@@ -24,7 +24,6 @@ from airflow_provider_cfqueues.engines.processing.pulling import Puller
 from airflow_provider_cfqueues.engines.processing.report import Report
 from airflow_provider_cfqueues.engines.processing.runner import Runner
 from airflow_provider_cfqueues.engines.processing.settler import Settler
-from airflow_provider_cfqueues.engines.processing.verdict import settle_handled
 from airflow_provider_cfqueues.engines.processing.window import Window
 from airflow_provider_cfqueues.engines.queue import MessageQueue
 from airflow_provider_cfqueues.engines.settlement import (
@@ -340,9 +339,16 @@ class Engine:
     # -- settling ---------------------------------------------------------------------------------------------------
 
     def _settle(self, handled: Handled) -> None:
-        settlement = settle_handled(handled, self._situation)
         message = handled.message
-        if handled.outcome is not None:
+        settlement = choose_settlement(
+            message,
+            handled.happened,
+            self._situation,
+            reason=handled.reason,
+            delay_seconds=0 if self._options.dry_run else handled.delay_seconds,
+            is_over=handled.is_over,
+        )
+        if not handled.is_over:
             self.report.add(handled, self._options)
             self.report.active_seconds = self._clock() - self._began
             if self._journal is not None:

@@ -20,9 +20,9 @@ from airflow_provider_cfqueues.engines.processing.results import (
     read_outcomes,
 )
 from airflow_provider_cfqueues.engines.processing.runner import Runner
-from airflow_provider_cfqueues.engines.settlement import Handled
+from airflow_provider_cfqueues.engines.settlement import Handled, Happened
 from airflow_provider_cfqueues.models import Message
-from airflow_provider_cfqueues.outcomes import Ack, Outcome, Reject, Retry
+from airflow_provider_cfqueues.outcomes import Outcome, Reject, Retry
 from airflow_provider_cfqueues.texts import to_reason
 
 SLICE_SECONDS = 0.02
@@ -30,9 +30,14 @@ SLICE_SECONDS = 0.02
 REPORT_SECONDS = 0.25
 """After so many seconds, the messages that a slice has done are settled: a slow message must not hold them up."""
 MAX_SLICE = 256
+EXPIRED = "its lease ended before its turn"
 
 Ended = tuple[Any, "BaseException | None"]
 """What a handler returned, and what it raised."""
+
+
+class NotStarted(Retry):
+    """The handler could not start with the message, so it is settled like a message that had no turn."""
 
 
 class Handling:
@@ -170,7 +175,12 @@ class Handling:
         ready = []
         for message in messages:
             if message.lease_expires_at and message.lease_expires_at <= self._now():
-                on_done(self._done(message, None))
+                now = self._now()
+                on_done(
+                    Handled(
+                        message=message, happened=Happened.NOT_STARTED, finished_at=now, is_over=True, reason=EXPIRED
+                    )
+                )
             elif self._max_attempts is not None and (message.attempts or 0) > self._max_attempts:
                 reason = f"delivered {message.attempts} times (max_attempts={self._max_attempts})"
                 on_done(self._verdict(message, Reject(reason)))
@@ -203,8 +213,9 @@ class Handling:
             if outcome is not None:
                 return [self._verdict(messages[0], outcome)]
             check_result(returned)
-            # Not by _done, whose **facts cost more than all else here: most messages come to this.
-            return [Handled(message=messages[0], outcome=Ack(), finished_at=self._now(), result=returned)]
+            return [
+                Handled(message=messages[0], happened=Happened.HANDLED, finished_at=self._now(), result=returned)
+            ]
         except BrokenHandlerError as broken:
             self.error = self.error or broken
             return [self._verdict(message, Retry(reason=str(broken)), failed=True) for message in messages]
@@ -212,15 +223,24 @@ class Handling:
     def _verdict(
         self, message: Message, verdict: Outcome, *, failed: bool = False, error: BaseException | None = None
     ) -> Handled:
+        happened, reason, delay_seconds = Happened.HANDLED, "", None
         if isinstance(verdict, Reject):
+            happened, failed, error = Happened.REJECTED, True, None
             reason = to_reason(verdict.reason) or "rejected"
-            return self._done(message, verdict, failed=True, reason=reason, delay_seconds=self._choose_delay(message))
-        if isinstance(verdict, Retry):
+            delay_seconds = self._choose_delay(message)
+        elif isinstance(verdict, Retry):
+            happened = Happened.NOT_STARTED if isinstance(verdict, NotStarted) else Happened.FAILED
             reason = "" if verdict.reason is None else to_reason(verdict.reason) or "asked for a retry"
             delay_seconds = self._choose_delay(message, verdict.delay_seconds)
-            facts = {"failed": failed, "reason": reason, "error": error if failed else None}
-            return self._done(message, verdict, delay_seconds=delay_seconds, **facts)
-        return self._done(message, verdict)
+        return Handled(
+            message=message,
+            happened=happened,
+            finished_at=self._now(),
+            failed=failed,
+            reason=reason,
+            error=error if failed else None,
+            delay_seconds=delay_seconds,
+        )
 
     def _choose_delay(self, message: Message, asked: float | None = None) -> int | None:
         """Return how long a message waits that is given back. It runs beside handlers: a rule may be user code."""
@@ -232,9 +252,6 @@ class Handling:
         except BaseException as error:  # noqa: BLE001 - whatever a rule does, the message is given back
             self._log.warning("Message %s waits the consumer's retry_delay: %s", message.id, to_reason(error))
             return None
-
-    def _done(self, message: Message, outcome: Outcome | None, **facts: Any) -> Handled:
-        return Handled(message=message, outcome=outcome, finished_at=self._now(), **facts)
 
 
 async def _wait_for(returned: Any) -> Ended:
