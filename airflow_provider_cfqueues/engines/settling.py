@@ -26,6 +26,8 @@ from airflow_provider_cfqueues.models import AckResult, Lease, Message, Outgoing
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.client.flow import Flow
+    from airflow_provider_cfqueues.engines.queue import MessageQueue
+    from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
 
 ACKS = (Kind.ACKED, Kind.ACKED_FROM_JOURNAL, Kind.REJECTED, Kind.RENEWED)
 SETTLE_AGAIN_SECONDS = 5.0
@@ -100,6 +102,15 @@ class Settling:
         self.settled += [(one, one.message.lease_id not in unconfirmed) for one in batch]
         self.open = [one for one in self.open if one.message.lease_id not in told]
         return result
+
+    def is_leased_until(self, moment: datetime) -> bool:
+        """
+        Return whether something is left open, and all of it is leased for longer.
+
+        :param moment: than until when.
+        """
+        ends = [one.message.lease_expires_at for one in self.open]
+        return bool(ends) and all(end is not None and moment < end for end in ends)
 
     def try_again(self) -> None:
         """Let :meth:`send` try once more to copy what is left open."""
@@ -187,10 +198,10 @@ class Settling:
 
 
 async def settle_until_leases_end(
-    settle: Callable[[Settling], Awaitable[None]],
+    queue: MessageQueue,
     settling: Settling,
     *,
-    queue_name: str,
+    unconfirmed: Unconfirmed,
     now: Callable[[], datetime],
     rest: Callable[[float], Awaitable[bool]],
     on_error: Callable[[CloudflareQueuesError], None],
@@ -199,29 +210,33 @@ async def settle_until_leases_end(
     """
     Settle, and keep trying to copy what must not be given back, until that is done or its leases end.
 
-    :param settle: makes the calls of :meth:`Settling.send`.
+    :param queue: the queue.
     :param settling: the settlements.
-    :param queue_name: what the log calls the queue.
+    :param unconfirmed: is told, whatever is raised, which messages the API did not confirm.
     :param now: tells the time that leases are compared with.
     :param rest: waits so many seconds; returns False if there is no time for that.
-    :param on_error: gets what keeps copies from being sent.
+    :param on_error: gets what keeps copies from being sent, and why the API did not ack and retry.
     :param log: where messages go that may be lost.
-    :raises CloudflareQueuesError: the API did not ack and retry.
     """
-    await settle(settling)
-    log_settlements(log, queue_name, settling.changed)
-    told = 0.0
-    while (error := settling.error) is not None:
+    why_open = "the run ended before the API answered"
+    try:
+        await queue.settle(settling)
+        log_settlements(log, queue.name, settling.changed)
+        told = 0.0
+        while (error := settling.error) is not None:
+            on_error(error)
+            wait = max(error.retry_after or 0, SETTLE_AGAIN_SECONDS)
+            if isinstance(error, InvalidRequestError) or not settling.is_leased_until(now() + timedelta(seconds=wait)):
+                break
+            if wait != told:
+                told = wait
+                log.warning("Queue %s: trying again in %.0f s to copy them: %s", queue.name, wait, error)
+            if not await rest(wait):
+                break
+            settling.try_again()
+            await queue.settle(settling)
+    except CloudflareQueuesError as error:
+        why_open = error.message
         on_error(error)
-        wait = max(error.retry_after or 0, SETTLE_AGAIN_SECONDS)
-        until = now() + timedelta(seconds=wait)
-        is_in_time = settling.open and all(until < (one.message.lease_expires_at or until) for one in settling.open)
-        if isinstance(error, InvalidRequestError) or not is_in_time:
-            return
-        if wait != told:
-            told = wait
-            log.warning("Queue %s: trying again in %.0f s to copy them: %s", queue_name, wait, error)
-        if not await rest(wait):
-            return
-        settling.try_again()
-        await settle(settling)
+    finally:
+        unconfirmed.note(log, queue.name, settling.unconfirmed(why_open))

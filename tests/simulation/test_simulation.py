@@ -71,7 +71,8 @@ class CountsUnconfirmed(Settler):
 
     async def _send(self, batch):
         await super()._send(batch)
-        self._report.fates[Kind.ACKED] += self._report.fates.pop(Kind.UNCONFIRMED, 0)
+        fates = self._state.report.fates
+        fates[Kind.ACKED] += fates.pop(Kind.UNCONFIRMED, 0)
 
 
 class ForgetsRetries(Settler):
@@ -117,7 +118,7 @@ def planted(*, handling=Handling, settler=Settler, queue=HookQueue):
             super().__init__(*args, **kwargs)
             self._handling.__class__ = handling
             self._settler.__class__ = settler
-            self._queue.__class__ = queue
+            self._state.queue.__class__ = queue
 
     Planted.__name__ = next(
         bug for bug in (handling, settler, queue) if bug not in (Handling, Settler, HookQueue)
@@ -152,7 +153,7 @@ class ForgetsTheRule(Engine):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         consumer = Consumer(type="http_pull", max_retries=1_000)
-        self._situation = self._settler._situation = replace(self._situation, consumer=consumer)
+        self._state.situation = replace(self._state.situation, consumer=consumer)
 
 
 class JournalsEverything(Engine):

@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Any
 
 import airflow_provider_cfqueues
-from airflow_provider_cfqueues.engines.settlement import Handled, Kind, Settlement, Situation
+from airflow_provider_cfqueues.engines.processing.state import RunState
+from airflow_provider_cfqueues.engines.settlement import Handled, Kind, Settlement
 from airflow_provider_cfqueues.texts import with_printable_text
 
 MAX_LISTED = 100
@@ -38,15 +39,12 @@ class FailureLog:
     """
     Logs the messages that a handler did not finish.
 
-    :param log: where to.
-    :param situation: the queue's consumer.
-    :param dead_letter_queue: what the log calls the queue that copies go to.
+    :param state: what the parts of the run share.
     """
 
-    def __init__(self, log: Any, situation: Situation, dead_letter_queue: str) -> None:
-        self._log = log
-        self._situation = situation
-        self._dead_letter_queue = dead_letter_queue
+    def __init__(self, state: RunState) -> None:
+        self._state = state
+        self._log = state.log
         self._kinds: dict[tuple[Any, ...], Repeats] = {}
 
     def note(self, handled: Handled, settlement: Settlement) -> None:
@@ -83,7 +81,7 @@ class FailureLog:
 
     def _delivery(self, attempts: int | None) -> str:
         """Name the delivery. Cloudflare documents ``max_retries`` deliveries on one page, one more on another."""
-        most = self._situation.known.deliveries + 1
+        most = self._state.situation.known.deliveries + 1
         return f"delivery {attempts or '?'}" + (f" of at most {most}" if 0 < (attempts or 0) <= most else "")
 
     def tell(self) -> None:
@@ -113,14 +111,14 @@ class FailureLog:
         """Return where a message goes, and when."""
         kind, delay = settlement.kind, settlement.delay_seconds
         if kind is Kind.REJECTED:
-            return f"moved to {self._dead_letter_queue!r}"
+            return f"moved to {self._state.queue.dead_letter_name!r}"
         if kind is Kind.UNCONFIRMED:
             ends = settlement.message.lease_expires_at
             return f"left leased{f' until {ends:%H:%M:%S} UTC' if ends else ''}"
         if kind is not Kind.RETRIED:
             return str(kind.value)
         if delay is None:
-            delay = self._situation.known.retry_delay  # type: ignore[assignment]
+            delay = self._state.situation.known.retry_delay  # type: ignore[assignment]
         return "retried after the consumer's retry_delay" if delay is None else f"retried in {delay:g} s"
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 from functools import partial
 from typing import Any
 
 from airflow_provider_cfqueues.arguments import parse_delay
-from airflow_provider_cfqueues.delays import DelayRule
 from airflow_provider_cfqueues.engines.processing.results import (
     BrokenHandlerError,
     check_result,
@@ -20,6 +18,7 @@ from airflow_provider_cfqueues.engines.processing.results import (
     read_outcomes,
 )
 from airflow_provider_cfqueues.engines.processing.runner import Runner
+from airflow_provider_cfqueues.engines.processing.state import RunState
 from airflow_provider_cfqueues.engines.settlement import Handled, Happened
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.outcomes import Outcome, Reject, Retry
@@ -30,7 +29,6 @@ SLICE_SECONDS = 0.02
 REPORT_SECONDS = 0.25
 """After so many seconds, the messages that a slice has done are settled: a slow message must not hold them up."""
 MAX_SLICE = 256
-EXPIRED = "its lease ended before its turn"
 
 Ended = tuple[Any, "BaseException | None"]
 """What a handler returned, and what it raised."""
@@ -45,36 +43,20 @@ class Handling:
     Calls a handler with as many messages at once as it takes.
 
     :param handler: gets a message or, with ``batch_size``, a list of messages.
-    :param batch_size: None for a handler of single messages.
-    :param max_attempts: a message that handlers saw so often is rejected unseen.
     :param runner: where handlers run.
-    :param now: tells the time.
-    :param delay: how long a failed message waits.
-    :param log: where a delay goes that the API would not take.
-    :param ends_task: exceptions of a handler that are a verdict on the task, not on the message.
+    :param state: what the parts of the run share.
     """
 
-    def __init__(
-        self,
-        handler: Callable[[Any], Any],
-        *,
-        batch_size: int | None,
-        max_attempts: int | None,
-        runner: Runner,
-        now: Callable[[], datetime],
-        delay: DelayRule | int | None,
-        log: Any,
-        ends_task: tuple[type[Exception], ...] = (),
-    ) -> None:
+    def __init__(self, handler: Callable[[Any], Any], runner: Runner, state: RunState) -> None:
         self._handler = handler
         self._is_async = is_async(handler)
-        self._batch_size = batch_size
-        self._max_attempts = max_attempts
         self._runner = runner
-        self._now = now
-        self._delay = delay
-        self._log = log
-        self._ends_task = ends_task
+        self._batch_size = state.options.batch_size
+        self._max_attempts = state.options.max_attempts
+        self._ends_task = state.options.ends_task
+        self._delay = state.options.delay
+        self._now = state.now
+        self._log = state.log
         self._count, self._seconds = 0, 0.0  # of calls, without the way there and back
         self.error: Exception | None = None
 
@@ -175,12 +157,8 @@ class Handling:
         ready = []
         for message in messages:
             if message.lease_expires_at and message.lease_expires_at <= self._now():
-                now = self._now()
-                on_done(
-                    Handled(
-                        message=message, happened=Happened.NOT_STARTED, finished_at=now, is_over=True, reason=EXPIRED
-                    )
-                )
+                late = NotStarted(0, "its lease ended before its turn")
+                on_done(self._verdict(message, late, is_over=True))
             elif self._max_attempts is not None and (message.attempts or 0) > self._max_attempts:
                 reason = f"delivered {message.attempts} times (max_attempts={self._max_attempts})"
                 on_done(self._verdict(message, Reject(reason)))
@@ -213,15 +191,19 @@ class Handling:
             if outcome is not None:
                 return [self._verdict(messages[0], outcome)]
             check_result(returned)
-            return [
-                Handled(message=messages[0], happened=Happened.HANDLED, finished_at=self._now(), result=returned)
-            ]
+            return [Handled(message=messages[0], happened=Happened.HANDLED, finished_at=self._now(), result=returned)]
         except BrokenHandlerError as broken:
             self.error = self.error or broken
             return [self._verdict(message, Retry(reason=str(broken)), failed=True) for message in messages]
 
     def _verdict(
-        self, message: Message, verdict: Outcome, *, failed: bool = False, error: BaseException | None = None
+        self,
+        message: Message,
+        verdict: Outcome,
+        *,
+        failed: bool = False,
+        error: BaseException | None = None,
+        is_over: bool = False,
     ) -> Handled:
         happened, reason, delay_seconds = Happened.HANDLED, "", None
         if isinstance(verdict, Reject):
@@ -236,6 +218,7 @@ class Handling:
             message=message,
             happened=happened,
             finished_at=self._now(),
+            is_over=is_over,
             failed=failed,
             reason=reason,
             error=error if failed else None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from airflow_provider_cfqueues.client.message_calls import MAX_BYTES_PER_MESSAGE, MAX_MESSAGES_PER_PULL
 from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.models import Message
@@ -78,7 +80,7 @@ class Window:
         """
         self.requested -= size
 
-    def take_in(self, messages: list[Message]) -> None:
+    def take_in(self, messages: Collection[Message]) -> None:
         """
         Note messages that came.
 
@@ -105,14 +107,6 @@ class Window:
         :param count: how many.
         """
         self.open -= count
-
-    def reopen(self, count: int) -> None:
-        """
-        Note messages that waited for the end of the run and are settled now.
-
-        :param count: how many.
-        """
-        self.open += count
 
     def adapt(self, *, starving: bool, seconds_per_message: float | None) -> None:
         """
