@@ -1,59 +1,34 @@
-"""The queue as the engine sees it, over the hook's async calls."""
+"""The queue as an engine sees it, over the hook's async calls."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues.client import message_calls, messages
+from airflow_provider_cfqueues.client import message_calls
 from airflow_provider_cfqueues.client.flow import once, patiently
-from airflow_provider_cfqueues.exceptions import MalformedResponseError
-from airflow_provider_cfqueues.models import AckResult, Lease, PullResult
+from airflow_provider_cfqueues.engines.settlement_log import log_settlements
+from airflow_provider_cfqueues.engines.settling import Settling
+from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, InvalidRequestError, MalformedResponseError
+from airflow_provider_cfqueues.models import PullResult
 
 if TYPE_CHECKING:
-    from airflow_provider_cfqueues.client.flow import Flow
-    from airflow_provider_cfqueues.engines.settling import Settling
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 UNREADABLE_WAITS = (5, 20)
 """Seconds after a pull's first and second answer that cannot be read. Each may have leased messages that the task does
 not see, so the third one ends the run."""
-
-
+SETTLE_AGAIN_SECONDS = 5.0
+"""How long to wait before a copy that could not be sent is tried again, unless the API asks for more."""
 NOT_ASKED = PullResult()
 """The result of a pull that did not ask the queue, so it does not mean that the queue is empty."""
-
-
-class MessageQueue(Protocol):
-    """What the engine asks of a queue: calls that can fail with a CloudflareQueuesError."""
-
-    @property
-    def name(self) -> str:
-        """What the log calls it."""
-
-    @property
-    def can_dead_letter(self) -> bool:
-        """Whether there is a dead-letter queue."""
-
-    @property
-    def dead_letter_name(self) -> str:
-        """What the log calls the dead-letter queue; empty if there is none."""
-
-    async def pull(self, max_messages: int) -> PullResult:
-        """Lease at most 100 messages. Return NOT_ASKED if no message could be handled now."""
-
-    async def ack(self, acks: Sequence[str], retries: Sequence[Lease]) -> AckResult:
-        """Settle at most 100 leases."""
-
-    async def settle(self, settling: Settling) -> None:
-        """Carry out what was decided of messages."""
 
 
 class HookQueue:
@@ -75,7 +50,7 @@ class HookQueue:
         dead_letter_queue_id: str | None,
     ) -> None:
         self._hook = hook
-        self._queue_id = queue_id
+        self.queue_id = queue_id
         self._visibility_timeout = visibility_timeout
         self._dead_letter_queue_id = dead_letter_queue_id
         self._unreadable = 0  # answers in a row; those of pulls that ran at the same time count as one
@@ -86,7 +61,7 @@ class HookQueue:
     @property
     def name(self) -> str:
         """What the log calls it."""
-        return self._hook.name_of(self._queue_id)
+        return self._hook.name_of(self.queue_id)
 
     @property
     def can_dead_letter(self) -> bool:
@@ -103,6 +78,7 @@ class HookQueue:
         Lease messages. After an answer that cannot be read, pull slower and one batch at a time.
 
         :param max_messages: 1 to 100.
+        :raises CloudflareQueuesError: the request failed for good.
         :raises MalformedResponseError: the third answer in a row could not be read.
         """
         while True:
@@ -135,30 +111,62 @@ class HookQueue:
     async def _pull(self, max_messages: int) -> PullResult:
         # One request: the hook's pull makes further ones until it has enough, and what the first gave would wait for
         # the last, its leases running, unknown to the engine where that is killed meanwhile.
-        call = message_calls.pull(self._queue_id, max_messages, self._visibility_timeout, self._visibility_timeout)
+        call = message_calls.pull(self.queue_id, max_messages, self._visibility_timeout, self._visibility_timeout)
         pulled = await self._hook.arun(once(call))
-        self._hook.log_without_lease(self._queue_id, pulled)
+        self._hook.log_without_lease(self.queue_id, pulled)
         return pulled
-
-    async def ack(self, acks: Sequence[str], retries: Sequence[Lease]) -> AckResult:
-        """
-        Settle leases.
-
-        :param acks: leases of messages that are done.
-        :param retries: leases of messages to deliver again.
-        """
-        result = await self._run(messages.ack(self._queue_id, [Lease(lease_id=ack) for ack in acks], retries))
-        self._hook.log_messages(self._queue_id, result)
-        return result
 
     async def settle(self, settling: Settling) -> None:
         """
         Carry out what was decided of messages.
 
         :param settling: the settlements.
+        :raises CloudflareQueuesError: a request failed for good.
         """
-        result = await self._run(settling.send(self._queue_id, self._dead_letter_queue_id))
-        self._hook.log_messages(self._queue_id, result)
+        result = await self._hook.arun(patiently(settling.send(self.queue_id, self._dead_letter_queue_id)))
+        self._hook.log_messages(self.queue_id, result)
 
-    async def _run(self, flow: Flow[T]) -> T:
-        return await self._hook.arun(patiently(flow))
+    async def settle_until_leases_end(
+        self,
+        settling: Settling,
+        *,
+        unconfirmed: Unconfirmed,
+        now: Callable[[], datetime],
+        rest: Callable[[float], Awaitable[bool]],
+        on_error: Callable[[CloudflareQueuesError], None],
+        log: Any,
+    ) -> None:
+        """
+        Settle, and keep trying to copy what must not be given back, until that is done or its leases end.
+
+        :param settling: the settlements.
+        :param unconfirmed: is told, whatever is raised, which messages the API did not confirm.
+        :param now: tells the time that leases are compared with.
+        :param rest: waits so many seconds; returns False if there is no time for that.
+        :param on_error: gets what keeps copies from being sent, and why the API did not ack and retry.
+        :param log: where messages go that may be lost.
+        """
+        why_open = "the run ended before the API answered"
+        try:
+            await self.settle(settling)
+            log_settlements(log, self.name, settling.changed)
+            told = 0.0
+            while (error := settling.error) is not None:
+                on_error(error)
+                wait = max(error.retry_after or 0, SETTLE_AGAIN_SECONDS)
+                if isinstance(error, InvalidRequestError) or not settling.is_leased_until(
+                    now() + timedelta(seconds=wait)
+                ):
+                    break
+                if wait != told:
+                    told = wait
+                    log.warning("Queue %s: trying again in %.0f s to copy them: %s", self.name, wait, error)
+                if not await rest(wait):
+                    break
+                settling.try_again()
+                await self.settle(settling)
+        except CloudflareQueuesError as error:
+            why_open = error.message
+            on_error(error)
+        finally:
+            unconfirmed.note(log, self.name, settling.unconfirmed(why_open))

@@ -8,10 +8,10 @@ engine and a trigger all settle in the same way.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,18 +20,13 @@ from airflow_provider_cfqueues.client.message_calls import MAX_LEASES_PER_ACK
 from airflow_provider_cfqueues.engines.copies import copy, wrap
 from airflow_provider_cfqueues.engines.sending import Sender
 from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Settlement, Situation, choose_settlement
-from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, InvalidRequestError
 from airflow_provider_cfqueues.models import AckResult, Lease, Message, OutgoingMessage
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.client.flow import Flow
-    from airflow_provider_cfqueues.engines.queue import MessageQueue
-    from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
 
 ACKS = (Kind.ACKED, Kind.ACKED_FROM_JOURNAL, Kind.REJECTED, Kind.RENEWED)
-SETTLE_AGAIN_SECONDS = 5.0
-"""How long to wait before a copy that could not be sent is tried again, unless the API asks for more."""
 
 
 class Settling:
@@ -195,48 +190,3 @@ class Settling:
             is_over=one.is_over,
             refused=refused,
         )
-
-
-async def settle_until_leases_end(
-    queue: MessageQueue,
-    settling: Settling,
-    *,
-    unconfirmed: Unconfirmed,
-    now: Callable[[], datetime],
-    rest: Callable[[float], Awaitable[bool]],
-    on_error: Callable[[CloudflareQueuesError], None],
-    log: Any,
-) -> None:
-    """
-    Settle, and keep trying to copy what must not be given back, until that is done or its leases end.
-
-    :param queue: the queue.
-    :param settling: the settlements.
-    :param unconfirmed: is told, whatever is raised, which messages the API did not confirm.
-    :param now: tells the time that leases are compared with.
-    :param rest: waits so many seconds; returns False if there is no time for that.
-    :param on_error: gets what keeps copies from being sent, and why the API did not ack and retry.
-    :param log: where messages go that may be lost.
-    """
-    why_open = "the run ended before the API answered"
-    try:
-        await queue.settle(settling)
-        log_settlements(log, queue.name, settling.changed)
-        told = 0.0
-        while (error := settling.error) is not None:
-            on_error(error)
-            wait = max(error.retry_after or 0, SETTLE_AGAIN_SECONDS)
-            if isinstance(error, InvalidRequestError) or not settling.is_leased_until(now() + timedelta(seconds=wait)):
-                break
-            if wait != told:
-                told = wait
-                log.warning("Queue %s: trying again in %.0f s to copy them: %s", queue.name, wait, error)
-            if not await rest(wait):
-                break
-            settling.try_again()
-            await queue.settle(settling)
-    except CloudflareQueuesError as error:
-        why_open = error.message
-        on_error(error)
-    finally:
-        unconfirmed.note(log, queue.name, settling.unconfirmed(why_open))

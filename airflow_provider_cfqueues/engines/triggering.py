@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_cfqueues._compat.runs import ACTIVE_STATES
 from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS
 from airflow_provider_cfqueues.engines.processing.handling import NotStarted
-from airflow_provider_cfqueues.engines.queue import NOT_ASKED, MessageQueue
+from airflow_provider_cfqueues.engines.queue import NOT_ASKED, HookQueue
 from airflow_provider_cfqueues.engines.threads import DaemonThreads
 from airflow_provider_cfqueues.engines.waiting import utc_now
 from airflow_provider_cfqueues.outcomes import Reject, Retry
@@ -213,24 +213,21 @@ class RunStarter:
         return True
 
 
-class PacedQueue:
+class PacedQueue(HookQueue):
     """
     A queue that is pulled only for as many messages as runs may start; the others stay in it.
 
-    :param queue: the queue; all but ``pull`` is its own.
     :param starter: starts the runs.
     :param count_unhandled: tells how many messages are pulled whose handler has not ended.
+    :param queue: what :class:`~airflow_provider_cfqueues.engines.queue.HookQueue` takes.
     """
 
-    def __init__(self, queue: MessageQueue, starter: RunStarter, count_unhandled: Callable[[], int]) -> None:
-        self._queue = queue
+    def __init__(self, *queue: Any, starter: RunStarter, count_unhandled: Callable[[], int], **kwargs: Any) -> None:
+        super().__init__(*queue, **kwargs)
         self._starter = starter
         self._count_unhandled = count_unhandled
-        self._one_at_a_time = asyncio.Lock()  # the messages of a pull count from its answer on
+        self._one_pull = asyncio.Lock()  # the messages of a pull count from its answer on
         self._thread = DaemonThreads(1, "cloudflare-queue-room")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._queue, name)
 
     async def pull(self, max_messages: int) -> PullResult:
         """
@@ -238,10 +235,10 @@ class PacedQueue:
 
         :param max_messages: 1 to 100.
         """
-        async with self._one_at_a_time:
+        async with self._one_pull:
             loop = asyncio.get_running_loop()
             room = await loop.run_in_executor(self._thread, self._starter.count_room, self._count_unhandled())
             if room > 0:
-                return await self._queue.pull(min(max_messages, room))
+                return await super().pull(min(max_messages, room))
             await asyncio.sleep(ROOM_POLL_SECONDS)
             return NOT_ASKED

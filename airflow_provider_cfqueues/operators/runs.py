@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from airflow_provider_cfqueues.operators.base import check_choice
 from airflow_provider_cfqueues.operators.process import QueueProcessOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
     from airflow_provider_cfqueues.arguments import Seconds
     from airflow_provider_cfqueues.engines.processing.options import Options
-    from airflow_provider_cfqueues.engines.queue import MessageQueue
+    from airflow_provider_cfqueues.engines.queue import HookQueue
     from airflow_provider_cfqueues.engines.triggering import RunStarter
     from airflow_provider_cfqueues.models import Message
 
@@ -107,8 +108,7 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
         from airflow_provider_cfqueues import arguments
         from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS
 
-        if self.on_failed_run not in ("reject", "clear"):
-            raise ValueError(f"on_failed_run must be 'reject' or 'clear', not {self.on_failed_run!r}")
+        check_choice("on_failed_run", self.on_failed_run, ("reject", "clear"))
         self.max_active = arguments.parse_optional(arguments.parse_count, self.max_active, "max_active")
         if self.concurrency is None:
             self.concurrency = (self.max_active or RUNS_AWAITED) if self.wait_for_completion else 1
@@ -141,13 +141,12 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
         )
         return self._starter
 
-    def _open_queue(self, *args: Any, **kwargs: Any) -> MessageQueue:
+    def _open_queue(self, *args: Any, **kwargs: Any) -> HookQueue:
         from airflow_provider_cfqueues.engines.triggering import PacedQueue
 
-        queue = super()._open_queue(*args, **kwargs)
         if self._starter is None or not self._starter.is_limited:
-            return queue
-        return cast("MessageQueue", PacedQueue(queue, self._starter, self._count_unhandled))
+            return super()._open_queue(*args, **kwargs)
+        return PacedQueue(*args, starter=self._starter, count_unhandled=self._count_unhandled, **kwargs)
 
     def _count_unhandled(self) -> int:
         return 0 if self._engine is None else self._engine.count_unhandled()

@@ -118,7 +118,7 @@ def planted(*, handling=Handling, settler=Settler, queue=HookQueue):
             super().__init__(*args, **kwargs)
             self._handling.__class__ = handling
             self._settler.__class__ = settler
-            self._state.queue.__class__ = queue
+            self.state.queue.__class__ = queue
 
     Planted.__name__ = next(
         bug for bug in (handling, settler, queue) if bug not in (Handling, Settler, HookQueue)
@@ -153,7 +153,7 @@ class ForgetsTheRule(Engine):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         consumer = Consumer(type="http_pull", max_retries=1_000)
-        self._state.situation = replace(self._state.situation, consumer=consumer)
+        self.state.situation = replace(self.state.situation, consumer=consumer)
 
 
 class JournalsEverything(Engine):
@@ -161,8 +161,8 @@ class JournalsEverything(Engine):
 
     def _settle(self, handled):
         super()._settle(handled)
-        if self._journal is not None:
-            self._journal.note(handled.message)
+        if self.journal is not None:
+            self.journal.note(handled.message)
 
 
 FIRST_SEEDS = {"TrustsTheDeadLetterQueue": 3_100, "TakesSilenceForAnAck": 1_200}

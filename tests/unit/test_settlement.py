@@ -8,6 +8,7 @@ import pytest
 from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.processing.settler import Settler
 from airflow_provider_cfqueues.engines.processing.state import RunState
+from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.settlement import (
     Happened,
     Kind,
@@ -121,11 +122,10 @@ def test_a_consumer_that_cannot_be_read_is_taken_for_one_without_a_dead_letter_q
         assert unknown == settled(happened, attempts, assumed, *others)
 
 
-class BrokenQueue:
+class BrokenQueue(HookQueue):
     """A queue with a bug, not a failure of the API."""
 
     name = "orders"
-    can_dead_letter = False
 
     async def settle(self, settling):
         raise RuntimeError("a bug")
@@ -135,7 +135,8 @@ def test_a_bug_while_settling_is_reported_and_its_messages_count_as_unconfirmed(
     async def settle():
         settled = []
         log = logging.getLogger(__name__)
-        state = RunState(BrokenQueue(), Options(), lambda: datetime.now(timezone.utc), log)
+        queue = BrokenQueue(None, "q", visibility_timeout=60, dead_letter_queue_id=None)
+        state = RunState(queue, Options(), lambda: datetime.now(timezone.utc), log)
         settler = Settler(state, settled.append)
         message = Message(id="m", lease_id="l", body=None)
         settler.stage(Settlement(message=message, happened=Happened.HANDLED, kind=Kind.ACKED))

@@ -17,7 +17,7 @@ from typing import Any
 from airflow_provider_cfqueues.engines.processing.ending import SETTLE_SECONDS
 from airflow_provider_cfqueues.engines.processing.failures import FailureLog
 from airflow_provider_cfqueues.engines.processing.handling import Handling
-from airflow_provider_cfqueues.engines.processing.journal import Journal
+from airflow_provider_cfqueues.engines.processing.journal import Journal, ack_again
 from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.processing.pulling import Puller
 from airflow_provider_cfqueues.engines.processing.report import Report
@@ -25,7 +25,7 @@ from airflow_provider_cfqueues.engines.processing.runner import Runner
 from airflow_provider_cfqueues.engines.processing.settler import Settler
 from airflow_provider_cfqueues.engines.processing.state import RunState
 from airflow_provider_cfqueues.engines.processing.workers import Workers
-from airflow_provider_cfqueues.engines.queue import MessageQueue
+from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.settlement import Handled, Happened, Kind, Settlement, choose_settlement
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
@@ -49,7 +49,7 @@ class Engine:
 
     def __init__(
         self,
-        queue: MessageQueue,
+        queue: HookQueue,
         handler: Callable[[Any], Any],
         options: Options,
         *,
@@ -59,27 +59,27 @@ class Engine:
         runner: Runner | None = None,
     ) -> None:
         self._log = log or logging.getLogger(__name__)
-        self._state = RunState(queue, options, now, self._log)
-        self.report = self._state.report
-        self.failures = FailureLog(self._state)
+        self.state = RunState(queue, options, now, self._log)
+        self.report = self.state.report
+        self.failures = FailureLog(self.state)
         self._options = options
-        self._ending = self._state.ending
-        self._condition = self._state.condition
-        self._journal = journal
+        self._ending = self.state.ending
+        self._condition = self.state.condition
+        self.journal = journal
         self._runner = runner or Runner(options.concurrency)
-        self._runner.on_error = self._state.fail
-        self._handling = Handling(handler, self._runner, self._state)
-        self._workers = Workers(self._state, self._handling, self._settle)
-        self._puller = Puller(self._state, self._take_in)
+        self._runner.on_error = self.state.fail
+        self._handling = Handling(handler, self._runner, self.state)
+        self._workers = Workers(self.state, self._handling, self._settle)
+        self._puller = Puller(self.state, self._take_in)
         self._window = self._puller.window
-        self._settler = Settler(self._state, self._on_settled)
+        self._settler = Settler(self.state, self._on_settled)
         self._began = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def error(self) -> Exception | None:
         """What failed for good, if anything did."""
-        return self._state.error
+        return self.state.error
 
     @property
     def stopping(self) -> bool:
@@ -166,19 +166,19 @@ class Engine:
         return asyncio.get_running_loop().time()
 
     def _give_back(self, messages: Iterable[Message]) -> None:
-        now = self._state.now()
+        now = self.state.now()
         settlements = [
             choose_settlement(
                 message,
                 Happened.NOT_STARTED,
-                self._state.situation,
+                self.state.situation,
                 reason="the run ended before its turn",
                 delay_seconds=0,
                 is_over=message.lease_expires_at is not None and message.lease_expires_at <= now,
             )
             for message in messages
         ]
-        log_settlements(self._log, self._state.queue.name, settlements)
+        log_settlements(self._log, self.state.queue.name, settlements)
         for settlement in settlements:
             self._stage(settlement)
 
@@ -203,7 +203,7 @@ class Engine:
         self.report.fates[Kind.UNCONFIRMED] += len(messages)
         self.report.in_doubt += len(messages)
         why = "the run ended before the API was told of it"
-        self.report.unconfirmed.note(self._log, self._state.queue.name, [(message, why) for message in messages])
+        self.report.unconfirmed.note(self._log, self.state.queue.name, [(message, why) for message in messages])
 
     def _take_in(self, pulled: PullResult, size: int) -> None:
         starving = len(pulled) == size and self._workers.are_idle
@@ -212,18 +212,18 @@ class Engine:
 
     def _await_earlier_leases(self) -> None:
         """Put off the end by ``idle_timeout`` while messages that an earlier try handled may still be leased."""
-        if self._journal is not None:
-            away = self._options.visibility_timeout + (self._state.situation.known.retry_delay or 0)
-            seconds = self._journal.seconds_away(away)
+        if self.journal is not None:
+            away = self._options.visibility_timeout + (self.state.situation.known.retry_delay or 0)
+            seconds = self.journal.seconds_away(away)
             self._puller.idling.not_before(self._clock() + seconds if seconds else 0)
 
     def _ack_again(self, message: Message) -> bool:
         """Ack a message that was handled under an earlier lease; return whether it was."""
-        if self._journal is None or message not in self._journal:
+        if self.journal is None or message not in self.journal:
             return False
-        self._journal.note(message)
+        self.journal.note(message)
         self._window.handled(message)
-        self._settler.stage(Settlement(message=message, happened=Happened.HANDLED, kind=Kind.ACKED_FROM_JOURNAL))
+        self._settler.stage(ack_again(message))
         return True
 
     def _settle(self, handled: Handled) -> None:
@@ -231,7 +231,7 @@ class Engine:
         settlement = choose_settlement(
             message,
             handled.happened,
-            self._state.situation,
+            self.state.situation,
             reason=handled.reason,
             delay_seconds=0 if self._options.dry_run else handled.delay_seconds,
             is_over=handled.is_over,
@@ -239,8 +239,8 @@ class Engine:
         if not handled.is_over:
             self.report.add(handled, self._options)
             self.report.active_seconds = self._clock() - self._began
-            if self._journal is not None:
-                (self._journal.note if settlement.kind is Kind.ACKED else self._journal.forget)(message)
+            if self.journal is not None:
+                (self.journal.note if settlement.kind is Kind.ACKED else self.journal.forget)(message)
         if settlement.reason or settlement.note:
             self.failures.note(handled, settlement)
         self._workers.done(message)
@@ -256,9 +256,9 @@ class Engine:
         confirmed = [one.message for one, is_confirmed in settling.settled if is_confirmed]
         if confirmed:
             self.report.active_seconds = self._clock() - self._began
-        if self._journal is not None:
+        if self.journal is not None:
             for message in confirmed:
-                self._journal.forget(message)
+                self.journal.forget(message)
             self._await_earlier_leases()
         if not self._options.dry_run:
             self._window.close(len(settling.settled) + len(settling.open))

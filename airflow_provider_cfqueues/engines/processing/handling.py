@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any
 
 from airflow_provider_cfqueues.arguments import parse_delay
+from airflow_provider_cfqueues.engines.processing.handlers import is_async
 from airflow_provider_cfqueues.engines.processing.results import (
     BrokenHandlerError,
     check_result,
-    is_async,
     is_awaitable,
     read_outcome,
     read_outcomes,

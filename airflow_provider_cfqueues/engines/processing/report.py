@@ -206,6 +206,40 @@ class Report:
         }
 
 
+def log_report(log: Any, report: Report, options: Options) -> None:
+    """
+    Log what became of the messages, as a table.
+
+    :param log: where to.
+    :param report: the numbers.
+    :param options: how the run was done.
+    """
+    rows = {
+        "pulled": report.pulled,
+        "handled": f"{report.handled} in {report.active_seconds:.1f} s ({report.rate:.0f}/s)",
+        "failed": report.failed,
+        "acked": report.fates[Kind.ACKED],
+        "retried": report.fates[Kind.RETRIED],
+        "rejected": report.fates[Kind.REJECTED],
+        "renewed": report.fates[Kind.RENEWED],
+        "expired before their turn": report.fates[Kind.EXPIRED],
+        "at what may be their last delivery": report.exhausted,
+        "not confirmed": report.fates[Kind.UNCONFIRMED],
+        "handled before (journal)": report.fates[Kind.ACKED_FROM_JOURNAL],
+        "attempts": ", ".join(f"{count} at delivery {n}" for n, count in sorted(report.attempts.items())) or "-",
+    }
+    if report.handled:
+        left = f"{max(0, report.closest):.0%} of {options.visibility_timeout:g} s"
+        whose = "its" if report.late == 1 else "their"
+        late = f"; {counted(report.late, 'message')} needed longer than {whose} lease" if report.late else ""
+        rows["shortest lease left"] = f"{left}{late}"
+    width = max(map(len, rows))
+    log.info(
+        "What became of the messages:\n%s", "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
+    )
+    log.info("%s", report.conclusion())
+
+
 def _are(count: int) -> str:
     return "is" if count == 1 else "are"
 

@@ -8,7 +8,7 @@ a future that was not awaited) is not a result but a fault of the handler.
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,36 +21,6 @@ _RESULTS = (type(None), str, int, float, bool, dict, bytes)
 
 class BrokenHandlerError(TypeError):
     """A handler returned what shows that it did not do its work, or one of batches not one outcome per message."""
-
-
-def is_async(handler: Callable[..., Any]) -> bool:
-    """
-    Return whether calling a handler gives something to await: what is called decides, not what it wraps.
-
-    :param handler: a function, a partial of one, or an object with ``__call__``.
-    """
-    return _is(inspect.iscoroutinefunction, handler)
-
-
-def why_refused(handler: Any) -> str | None:
-    """
-    Return why something cannot be a handler, None where it can.
-
-    :param handler: what was given as one.
-    """
-    if not callable(handler):
-        return f"a {type(handler).__name__} cannot be called"
-    if type(handler).__module__.startswith("airflow.") and hasattr(handler, "operator_class"):
-        return "it is a task, made by a decorator such as @task: give the function alone"
-    if _is(inspect.isgeneratorfunction, handler) or _is(inspect.isasyncgenfunction, handler):
-        return "it is a generator function, so its body would not run: remove the 'yield'"
-    return None
-
-
-def _is(kind: Callable[[Any], bool], handler: Any) -> bool:
-    while isinstance(handler, partial):
-        handler = handler.func
-    return kind(handler) or kind(getattr(type(handler), "__call__", None))  # noqa: B004 - the method, not its presence
 
 
 def is_awaitable(returned: Any) -> bool:

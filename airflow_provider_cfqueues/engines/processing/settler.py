@@ -10,7 +10,7 @@ from airflow_provider_cfqueues.client.message_calls import MAX_LEASES_PER_ACK
 from airflow_provider_cfqueues.engines.processing.state import RunState
 from airflow_provider_cfqueues.engines.sending import Sender
 from airflow_provider_cfqueues.engines.settlement import Settlement
-from airflow_provider_cfqueues.engines.settling import Settling, settle_until_leases_end
+from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.models import Message
 
 
@@ -75,8 +75,7 @@ class Settler:
         state = self._state
         settling = Settling(batch, state.situation, sender=self._sender)
         try:
-            await settle_until_leases_end(
-                state.queue,
+            await state.queue.settle_until_leases_end(
                 settling,
                 unconfirmed=state.report.unconfirmed,
                 now=state.now,

@@ -9,7 +9,7 @@ from typing import Any
 from airflow_provider_cfqueues.engines.processing.ending import Ending
 from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.processing.report import Report
-from airflow_provider_cfqueues.engines.queue import MessageQueue
+from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.settlement import Situation
 from airflow_provider_cfqueues.engines.waiting import Condition
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
@@ -29,7 +29,7 @@ class RunState:
     :param log: where failing messages go.
     """
 
-    def __init__(self, queue: MessageQueue, options: Options, now: Callable[[], datetime], log: Any) -> None:
+    def __init__(self, queue: HookQueue, options: Options, now: Callable[[], datetime], log: Any) -> None:
         self.queue = queue
         self.options = options
         self.now = now

@@ -35,7 +35,7 @@ from airflow_provider_cfqueues.engines.settlement import (
     choose_settlement,
 )
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
-from airflow_provider_cfqueues.engines.settling import Settling, settle_until_leases_end
+from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
 from airflow_provider_cfqueues.engines.waiting import Condition, Idling, utc_now
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
@@ -254,8 +254,7 @@ class Redrive:
         settlements = [self._choose(message, batch, staying) for message in batch.messages]
         log_settlements(self._log, self._source.name, settlements)
         settling = Settling(settlements, self._situation, sender=self._renewer)
-        await settle_until_leases_end(
-            self._source,
+        await self._source.settle_until_leases_end(
             settling,
             unconfirmed=self.report.unconfirmed,
             now=self._now,

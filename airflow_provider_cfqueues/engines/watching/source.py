@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from airflow_provider_cfqueues.engines.queue import HookQueue, MessageQueue
+from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.settlement import Situation
 from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
@@ -24,7 +24,7 @@ class OpenQueue:
     """
 
     queue_id: str
-    calls: MessageQueue
+    calls: HookQueue
     consumer: Consumer | None
 
     def situation(self, unmatched: str | None) -> Situation:
