@@ -48,17 +48,13 @@ def copy(message: Message, *, unwrapped: bool) -> OutgoingMessage:
     body, content_type = message.body, message.content_type
     if unwrapped and content_type == "json" and isinstance(body, dict) and MARK.items() <= body.items():
         body, content_type = body["body"], body["content_type"]
-    return _outgoing(body, content_type)
-
-
-def _outgoing(body: Any, content_type: Any) -> OutgoingMessage:
     expected: Any = {"text": str, "json": (dict, list)}.get(str(content_type))
     if expected is None:
         raise ValueError(f"a body of content type {content_type!r} cannot be sent over HTTP, only json and text can")
     if not isinstance(body, expected):
         msg = f"a {content_type} body that is a {type(body).__name__} cannot be sent over HTTP"
         raise ValueError(msg)  # noqa: TRY004 - the message is at fault, not the code
-    message = OutgoingMessage(body=body, content_type=content_type)
-    if not fits(message):
+    outgoing = OutgoingMessage(body=body, content_type=content_type)
+    if not fits(outgoing):
         raise ValueError("it is larger than 128 KB, or holds what JSON cannot (NaN)")
-    return message
+    return outgoing

@@ -112,9 +112,14 @@ class Settling:
         self.open = [self._choose(one, frozenset()) for one in self.open]
 
     @property
+    def _ended(self) -> list[tuple[Settlement, bool]]:
+        """All settlements, and whether the API confirmed them."""
+        return [*self.settled, *((one, False) for one in self.open)]
+
+    @property
     def changed(self) -> list[Settlement]:
         """The settlements that were not carried out as they were decided, because a copy was not accepted."""
-        return [one for one in (*(one for one, _ in self.settled), *self.open) if one.refused]
+        return [one for one, _ in self._ended if one.refused]
 
     def unconfirmed(self, why_open: str) -> list[tuple[Message, str | None]]:
         """
@@ -129,25 +134,17 @@ class Settling:
 
     def counts(self) -> Counter[Kind]:
         """Return how many messages ended how; what the API did not confirm counts as unconfirmed."""
-        return Counter(one.kind if confirmed else Kind.UNCONFIRMED for one, confirmed in self.settled) + Counter(
-            {Kind.UNCONFIRMED: len(self.open)}
-        )
+        return Counter(one.kind if confirmed else Kind.UNCONFIRMED for one, confirmed in self._ended)
 
     def count_unconfirmed(self, *happened: Happened) -> int:
-        """
-        Return how many messages to which these things happened are not confirmed by the API.
-
-        :param happened: what happened to them.
-        """
-        unconfirmed = (*(one for one, confirmed in self.settled if not confirmed), *self.open)
-        return sum(one.happened in happened for one in unconfirmed)
+        """Return how many messages to which these things happened are not confirmed by the API."""
+        return sum(not confirmed and one.happened in happened for one, confirmed in self._ended)
 
     @property
     def exhausted(self) -> int:
         """How many messages Cloudflare may now move to the dead-letter queue or delete."""
         stays = (Kind.RETRIED, Kind.EXPIRED, Kind.UNCONFIRMED)
-        ended = (*(one for one, _ in self.settled), *self.open)
-        return sum(one.kind in stays and self._situation.is_last(one.message) for one in ended)
+        return sum(one.kind in stays and self._situation.is_last(one.message) for one, _ in self._ended)
 
     def _to_copy(self, kind: Kind) -> list[Settlement]:
         return [one for one in self.open if one.kind is kind and one.message.lease_id not in self._copied]

@@ -11,12 +11,12 @@ import asyncio
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cfqueues._compat import AirflowFailException
 from airflow_provider_cfqueues._compat.runs import ACTIVE_STATES
 from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS
 from airflow_provider_cfqueues.engines.processing.handling import NotStarted
@@ -64,7 +64,6 @@ class RunStarter:
     :param poll_interval: seconds between two looks at a run.
     :param lease_seconds: how long leases last.
     :param is_stopping: whether the task ends.
-    :param end_task: makes the exception that ends the task.
     """
 
     def __init__(
@@ -79,7 +78,6 @@ class RunStarter:
         poll_interval: float,
         lease_seconds: float,
         is_stopping: Callable[[], bool],
-        end_task: Callable[[str], Exception],
     ) -> None:
         self._runs = runs
         self._queue_name = queue_name
@@ -90,11 +88,10 @@ class RunStarter:
         self._poll_interval = poll_interval
         self._lease_seconds = lease_seconds
         self._is_stopping = is_stopping
-        self._end_task = end_task
         self._one_at_a_time = threading.Lock()
         self.started = 0
         self.existing = 0
-        self._awaited = 0
+        self._awaited: list[str] = []
 
     def __call__(self, message: Message) -> str:
         """
@@ -110,26 +107,19 @@ class RunStarter:
         except ValueError as error:
             raise Reject(f"Airflow refuses its conf: {error}") from error
         except LookupError as error:
-            raise self._end_task(str(error)) from error
+            raise AirflowFailException(str(error)) from error
         if is_new is None:
             raise NotStarted(0, self._no_room)
         with self._one_at_a_time:
             self.started += is_new
             self.existing += not is_new
         if self._most_awaited is not None:
-            with self._counted_as_awaited():
+            self._awaited.append(run_id)
+            try:
                 self._await_end(message, run_id, conf, may_clear=self._clears and not is_new)
+            finally:
+                self._awaited.remove(run_id)
         return run_id
-
-    @contextmanager
-    def _counted_as_awaited(self) -> Iterator[None]:
-        with self._one_at_a_time:
-            self._awaited += 1
-        try:
-            yield
-        finally:
-            with self._one_at_a_time:
-                self._awaited -= 1
 
     @property
     def is_limited(self) -> bool:
@@ -147,7 +137,7 @@ class RunStarter:
         rooms = [] if self._most_awaited is None else [self._most_awaited - unhandled]
         if self._max_active is not None:
             # What comes is counted first: a run that starts in between counts twice, not never.
-            coming = unhandled - self._awaited
+            coming = unhandled - len(self._awaited)
             rooms.append(self._max_active - self._runs.count_active() - coming)
         return min(rooms)
 

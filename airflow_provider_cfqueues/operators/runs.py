@@ -120,7 +120,6 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
     def _bind_handler(self, context: Context, options: Options) -> RunStarter:
         """Return what starts the run of a message."""
         from airflow_provider_cfqueues import arguments
-        from airflow_provider_cfqueues._compat import AirflowFailException
         from airflow_provider_cfqueues._compat.runs import find_dag_runs
         from airflow_provider_cfqueues.engines.triggering import RunStarter
 
@@ -136,8 +135,7 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
             clears=self.on_failed_run == "clear",
             poll_interval=arguments.parse_seconds(self.poll_interval, "poll_interval", at_least=MIN_POLL_INTERVAL),
             lease_seconds=options.visibility_timeout,
-            is_stopping=lambda: self._engine is not None and self._engine.stopping,
-            end_task=AirflowFailException,
+            is_stopping=lambda: self._engine is not None and self._engine.state.ending.is_stopping,
         )
         return self._starter
 

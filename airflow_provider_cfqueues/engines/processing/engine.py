@@ -76,21 +76,6 @@ class Engine:
         self._began = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    @property
-    def error(self) -> Exception | None:
-        """What failed for good, if anything did."""
-        return self.state.error
-
-    @property
-    def stopping(self) -> bool:
-        """Whether nothing more is pulled or begun."""
-        return self._ending.is_stopping
-
-    @property
-    def ends_by(self) -> float | None:
-        """When the run is over at the latest, by ``time.monotonic``; None as long as it is not killed."""
-        return self._ending.by
-
     def count_unsettled(self) -> int:
         """Return how many settlements the API was sent, and did not confirm yet."""
         return sum(map(len, self._settler.requests.values()))
@@ -113,7 +98,7 @@ class Engine:
         """
         Process until the queue is idle, a limit is reached, something fails for good, or ``stop`` is called.
 
-        :return: what became of the messages; ``error`` has what failed for good, if anything did.
+        :return: what became of the messages; ``state.error`` has what failed for good, if anything did.
         """
         self._loop = asyncio.get_running_loop()
         self._began = self._clock()

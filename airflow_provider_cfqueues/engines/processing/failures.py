@@ -55,8 +55,6 @@ class FailureLog:
         :param settlement: what becomes of it.
         """
         why = "; ".join(filter(None, (settlement.reason, settlement.note)))
-        if not why:
-            return
         message, error = settlement.message, handled.error
         place = _place(error.__traceback__) if error is not None else None
         kind = (settlement.kind, settlement.note, settlement.reason if place is None else (type(error), place))

@@ -62,14 +62,12 @@ def run_in_thread(engine: Engine, hook: CloudflareQueuesHook) -> None:
     """
     gc.freeze()  # what Airflow has imported stays: the collector need not look through it again and again
     try:
-        run_beside(_run(engine, hook), engine.stop, lambda: engine.ends_by)
+        run_beside(_run(engine, hook), engine.stop, lambda: engine.state.ending.by)
     finally:
         gc.unfreeze()
         engine.name_what_is_open()
-    if isinstance(engine.error, CloudflareQueuesError):
-        raise without_frames(engine.error)
-    if engine.error is not None:
-        raise engine.error
+    if (error := engine.state.error) is not None:
+        raise without_frames(error) if isinstance(error, CloudflareQueuesError) else error
 
 
 async def _run(engine: Engine, hook: CloudflareQueuesHook) -> None:
