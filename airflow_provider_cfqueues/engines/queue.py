@@ -120,7 +120,6 @@ class HookQueue:
         """
         Carry out what was decided of messages.
 
-        :param settling: the settlements.
         :raises CloudflareQueuesError: a request failed for good.
         """
         result = await self._hook.arun(patiently(settling.send(self.queue_id, self._dead_letter_queue_id)))
@@ -139,7 +138,6 @@ class HookQueue:
         """
         Settle, and keep trying to copy what must not be given back, until that is done or its leases end.
 
-        :param settling: the settlements.
         :param unconfirmed: is told, whatever is raised, which messages the API did not confirm.
         :param now: tells the time that leases are compared with.
         :param rest: waits so many seconds; returns False if there is no time for that.

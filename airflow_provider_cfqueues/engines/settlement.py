@@ -79,19 +79,11 @@ class Situation:
         return self.consumer or UNKNOWN_CONSUMER
 
     def is_last(self, message: Message) -> bool:
-        """
-        Return whether this may be the last delivery of a message.
-
-        :param message: the message.
-        """
+        """Return whether this may be the last delivery of a message."""
         return self.known.is_last_delivery(message.attempts)
 
     def deletes(self, message: Message) -> bool:
-        """
-        Return whether Cloudflare may delete a message that is given back.
-
-        :param message: the message.
-        """
+        """Return whether Cloudflare may delete a message that is given back."""
         return self.is_last(message) and self.known.dead_letter_queue is None
 
 

@@ -12,13 +12,7 @@ MAX_LISTED = 100
 
 
 def log_settlements(log: Any, queue: str, settlements: Iterable[Settlement]) -> None:
-    """
-    Log what is remarkable about settlements: a line for all that have the same reason.
-
-    :param log: where to.
-    :param queue: name or ID of the queue.
-    :param settlements: the settlements.
-    """
+    """Log what is remarkable about settlements of a queue: a line for all that have the same reason."""
     alike: dict[tuple[Kind, str], list[Message]] = {}
     for one in settlements:
         is_expected = one.happened in (Happened.NOT_STARTED, Happened.NOT_WANTED)

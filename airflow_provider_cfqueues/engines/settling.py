@@ -99,11 +99,7 @@ class Settling:
         return result
 
     def is_leased_until(self, moment: datetime) -> bool:
-        """
-        Return whether something is left open, and all of it is leased for longer.
-
-        :param moment: than until when.
-        """
+        """Return whether something is left open, and all of it is leased for longer than until a moment."""
         ends = [one.message.lease_expires_at for one in self.open]
         return bool(ends) and all(end is not None and moment < end for end in ends)
 

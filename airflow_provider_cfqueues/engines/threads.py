@@ -46,13 +46,7 @@ class DaemonThreads(Executor):
         self._threads: list[Thread] = []
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """
-        Call a function in a thread.
-
-        :param fn: the function.
-        :param args: its arguments.
-        :param kwargs: likewise, by name.
-        """
+        """Call a function in a thread."""
         future: Future[T] = Future()
         self._calls.put((future, partial(fn, *args, **kwargs)))
         if not self._idle.acquire(blocking=False) and len(self._threads) < self._size:

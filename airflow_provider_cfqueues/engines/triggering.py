@@ -36,13 +36,7 @@ MOST_SECONDS_TO_SETTLE = 10.0
 
 
 def name_run(queue_name: str, message: Message) -> str:
-    """
-    Return the ID of the run of a message: the same at each delivery.
-
-    :param queue_name: name of the queue.
-    :param message: the message.
-    :raises Reject: the message has no ID.
-    """
+    """Return the ID of the run of a message, the same at each delivery; reject a message without an ID."""
     if not message.id:
         raise Reject("it has no ID, of which the ID of its run could be made")
     # Airflow takes letters, digits and _.~:+- only. Cloudflare's IDs have no others today.
@@ -94,12 +88,7 @@ class RunStarter:
         self._awaited: list[str] = []
 
     def __call__(self, message: Message) -> str:
-        """
-        Start the run of a message.
-
-        :param message: the message.
-        :return: ID of the run.
-        """
+        """Start the run of a message; return its ID."""
         run_id = name_run(self._queue_name, message)
         conf = self._make_conf(message)
         try:

@@ -32,8 +32,6 @@ class Unconfirmed:
         """
         Name messages in the log, a line for all that have the same reason, and keep their IDs.
 
-        :param log: where to.
-        :param queue: name or ID of the queue.
         :param messages: the messages, each with why; None = the log says that already.
         """
         alike: dict[str, list[Message]] = {}

@@ -36,11 +36,7 @@ class Repeats:
 
 
 class FailureLog:
-    """
-    Logs the messages that a handler did not finish.
-
-    :param state: what the parts of the run share.
-    """
+    """Logs the messages that a handler did not finish."""
 
     def __init__(self, state: RunState) -> None:
         self._state = state
@@ -48,12 +44,7 @@ class FailureLog:
         self._kinds: dict[tuple[Any, ...], Repeats] = {}
 
     def note(self, handled: Handled, settlement: Settlement) -> None:
-        """
-        Log a message that is not acked, or count it if one before failed like it.
-
-        :param handled: what came of it.
-        :param settlement: what becomes of it.
-        """
+        """Log what becomes of a message that is not acked, or count it if one before failed like it."""
         why = "; ".join(filter(None, (settlement.reason, settlement.note)))
         message, error = settlement.message, handled.error
         place = _place(error.__traceback__) if error is not None else None

@@ -12,12 +12,7 @@ from airflow_provider_cfqueues._compat import determine_kwargs, import_string
 
 
 def check_handler(handler: Any) -> Callable[..., Any]:
-    """
-    Return a handler.
-
-    :param handler: what was given as one.
-    :raises TypeError: it cannot be one.
-    """
+    """Return what was given as a handler; raise a TypeError if it cannot be one."""
     if (why := _why_refused(handler)) is not None:
         msg = f"handler must be a function of a message: {why}"
         raise TypeError(msg)
@@ -51,11 +46,7 @@ def bind_handler(
 
 
 def is_async(handler: Callable[..., Any]) -> bool:
-    """
-    Return whether calling a handler gives something to await: what is called decides, not what it wraps.
-
-    :param handler: a function, a partial of one, or an object with ``__call__``.
-    """
+    """Return whether calling a handler gives something to await: what is called decides, not what it wraps."""
     return _is(inspect.iscoroutinefunction, handler)
 
 

@@ -43,8 +43,6 @@ class Handling:
     Calls a handler with as many messages at once as it takes.
 
     :param handler: gets a message or, with ``batch_size``, a list of messages.
-    :param runner: where handlers run.
-    :param state: what the parts of the run share.
     """
 
     def __init__(self, handler: Callable[[Any], Any], runner: Runner, state: RunState) -> None:

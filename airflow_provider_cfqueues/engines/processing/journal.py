@@ -62,11 +62,7 @@ class Entry:
 
 
 def ack_again(message: Message) -> Settlement:
-    """
-    Return the settlement of a message that an earlier try handled.
-
-    :param message: the message, with the lease to ack.
-    """
+    """Return the settlement of a message that an earlier try handled."""
     return Settlement(message=message, happened=Happened.HANDLED, kind=Kind.ACKED_FROM_JOURNAL)
 
 
@@ -96,11 +92,7 @@ class Journal:
         return message.id in self._entries
 
     def note(self, message: Message) -> None:
-        """
-        Note that a message was handled with success.
-
-        :param message: the message, with its present lease.
-        """
+        """Note that a message was handled with success, and under which lease."""
         if not message.id:
             return  # it could not be told from others without one
         self._entries.pop(message.id, None)
@@ -110,11 +102,7 @@ class Journal:
         self._changed.set()
 
     def forget(self, message: Message) -> None:
-        """
-        Note that a message is acked, or is to be handled again.
-
-        :param message: the message.
-        """
+        """Note that a message is acked, or is to be handled again."""
         self._inherited.pop(message.id, None)
         if self._entries.pop(message.id, None):
             self._changed.set()
@@ -130,12 +118,7 @@ class Journal:
 
     @asynccontextmanager
     async def kept(self, queue: HookQueue, report: Report) -> AsyncIterator[None]:
-        """
-        Ack what an earlier try had handled, and write down what this one handles while it runs.
-
-        :param queue: the queue.
-        :param report: counts what is acked.
-        """
+        """Ack and count what an earlier try had handled, and write down what this one handles while it runs."""
         await self._read()
         if self._entries:
             await self._ack_leases(queue, report)

@@ -17,7 +17,6 @@ class Puller:
     """
     Makes the pulls, several at once where the window has room for them.
 
-    :param state: what the parts of the run share.
     :param on_pulled: gets each answer, with the number of messages that were asked for.
     """
 

@@ -105,12 +105,7 @@ class Report:
         return sum(self.fates.values()) - self.fates[Kind.UNCONFIRMED]
 
     def add(self, handled: Handled, options: Options) -> None:
-        """
-        Count a message that a handler finished, or that was rejected unseen.
-
-        :param handled: what came of it.
-        :param options: how the queue is processed.
-        """
+        """Count a message that a handler finished, or that was rejected unseen."""
         self.handled += 1
         if handled.failed:
             self.failed += 1
@@ -124,11 +119,7 @@ class Report:
             self.late += left < 0
 
     def count(self, settling: Settling) -> None:
-        """
-        Count what became of messages.
-
-        :param settling: what was told of them to the API.
-        """
+        """Count what became of messages."""
         self.fates += settling.counts()
         self.exhausted += settling.exhausted
         self.in_doubt += settling.count_unconfirmed(Happened.HANDLED, Happened.NOT_STARTED)
@@ -164,11 +155,7 @@ class Report:
         return " ".join(parts)
 
     def verdict(self, limit: str) -> str:
-        """
-        Return how many messages failed, or are not confirmed although they did not, and why; bounded.
-
-        :param limit: how many may.
-        """
+        """Return how many messages failed, or are not confirmed although they did not, how many may, and why."""
         counts = [f"{self.failed} of {counted(self.handled, 'message')} failed"] if self.failed else []
         if self.in_doubt:
             counts.append(f"{counted(self.in_doubt, 'message')} {'is' if self.in_doubt == 1 else 'are'} not confirmed")
@@ -207,13 +194,7 @@ class Report:
 
 
 def log_report(log: Any, report: Report, options: Options) -> None:
-    """
-    Log what became of the messages, as a table.
-
-    :param log: where to.
-    :param report: the numbers.
-    :param options: how the run was done.
-    """
+    """Log what became of the messages, as a table."""
     rows = {
         "pulled": report.pulled,
         "handled": f"{report.handled} in {report.active_seconds:.1f} s ({report.rate:.0f}/s)",

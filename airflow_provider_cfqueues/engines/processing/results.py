@@ -24,20 +24,12 @@ class BrokenHandlerError(TypeError):
 
 
 def is_awaitable(returned: Any) -> bool:
-    """
-    Return whether what a handler returned is to be awaited.
-
-    :param returned: what it returned.
-    """
+    """Return whether what a handler returned is to be awaited."""
     return type(returned) not in _RESULTS and inspect.isawaitable(returned)
 
 
 def read_outcome(returned: Any) -> Outcome | None:
-    """
-    Return the outcome that a handler returned, as an object or by its class; None where it is no outcome.
-
-    :param returned: what a handler returned.
-    """
+    """Return the outcome that a handler returned, as an object or by its class; None where it is no outcome."""
     if type(returned) in _RESULTS:
         return None
     if isinstance(returned, (Ack, Retry, Reject)):
@@ -52,10 +44,8 @@ def read_outcome(returned: Any) -> Outcome | None:
 
 def read_outcomes(returned: Any, count: int) -> list[Outcome]:
     """
-    Return the outcomes that a handler of batches returned.
+    Return the outcomes that a handler of a batch of so many messages returned.
 
-    :param returned: what it returned.
-    :param count: how many messages it got.
     :raises BrokenHandlerError: it is not one outcome for each of them.
     """
     if returned is None:
@@ -76,7 +66,6 @@ def check_result(returned: Any) -> None:
     """
     Check that what a handler of single messages returned can be the result of work that is done.
 
-    :param returned: what it returned, no outcome.
     :raises BrokenHandlerError: it shows that the work was not done.
     """
     if type(returned) not in _RESULTS and (what := why_not_done(returned)):
@@ -84,11 +73,7 @@ def check_result(returned: Any) -> None:
 
 
 def why_not_done(returned: Any) -> str | None:
-    """
-    Return what a returned value is, if it shows that the handler did not do its work; else None.
-
-    :param returned: what a handler returned.
-    """
+    """Return what a returned value is, if it shows that the handler did not do its work; else None."""
     if isinstance(returned, (Generator, AsyncGenerator, map, filter)):
         return f"a {type(returned).__name__}, which does not run by itself: do the work in the handler"
     if inspect.isawaitable(returned):

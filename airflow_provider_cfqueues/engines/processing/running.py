@@ -26,22 +26,14 @@ COUNTED = (Kind.REJECTED, Kind.RENEWED, Kind.EXPIRED, Kind.ACKED_FROM_JOURNAL)
 
 
 class Metrics:
-    """
-    What Airflow's metrics get of handlers; what requests do is counted where they are made.
-
-    :param queue_id: ID of the queue, for the tag.
-    """
+    """What Airflow's metrics get of a queue's handlers; what requests do is counted where they are made."""
 
     def __init__(self, queue_id: str) -> None:
         self._queue_id = queue_id
         self._sent: Counter[str] = Counter()
 
     def send(self, report: Report) -> None:
-        """
-        Send what happened since the last time.
-
-        :param report: the numbers so far.
-        """
+        """Send what happened since the last time."""
         so_far = {"handled": report.handled, "failed": report.failed}
         so_far |= {kind.value: report.fates[kind] for kind in COUNTED}
         for name, number in so_far.items():
@@ -56,7 +48,6 @@ def run_in_thread(engine: Engine, hook: CloudflareQueuesHook) -> None:
     If something is raised here meanwhile (a time-out, Airflow 2's SIGTERM), the engine stops and settles. The wait ends
     a second after the grace; the log names what is open then.
 
-    :param engine: the engine.
     :param hook: the hook whose async client it uses; closed at the end.
     :raises Exception: what ended the engine for good.
     """

@@ -20,7 +20,6 @@ class Settler:
 
     A dry run sends all at its end: a message that is given back before would come again.
 
-    :param state: what the parts of the run share.
     :param on_settled: called with settlements that are no longer open.
     """
 
@@ -34,11 +33,7 @@ class Settler:
         """What is under way, in order."""
 
     def stage(self, settlement: Settlement) -> None:
-        """
-        Take a settlement; it is sent at the latest after ``settle_interval``.
-
-        :param settlement: the settlement.
-        """
+        """Take a settlement; it is sent at the latest after ``settle_interval``."""
         self._staged.append(settlement)
         if self._state.options.dry_run:
             return

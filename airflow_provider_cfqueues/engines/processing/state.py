@@ -23,10 +23,7 @@ class RunState:
     """
     One run.
 
-    :param queue: the queue.
-    :param options: how it is processed.
     :param now: tells the time that leases are compared with.
-    :param log: where failing messages go.
     """
 
     def __init__(self, queue: HookQueue, options: Options, now: Callable[[], datetime], log: Any) -> None:
@@ -43,11 +40,7 @@ class RunState:
         self.error: Exception | None = None
 
     def fail(self, error: BaseException) -> None:
-        """
-        Note what failed for good, and stop.
-
-        :param error: what failed. One that is no Exception is from a task that a handler left behind.
-        """
+        """Note what failed for good, and stop. What is no Exception is from a task that a handler left behind."""
         if not isinstance(error, Exception):
             error = RuntimeError(f"An error was raised outside the handlers: {to_reason(error)}")
         if isinstance(error, CloudflareQueuesError):

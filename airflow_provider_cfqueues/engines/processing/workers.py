@@ -16,8 +16,6 @@ class Workers:
     """
     As many workers as handlers run at once.
 
-    :param state: what the parts of the run share.
-    :param handling: calls the handler.
     :param on_handled: gets what came of each message.
     """
 
@@ -58,11 +56,7 @@ class Workers:
         return [*self._running.values(), *self.waiting]
 
     def done(self, message: Message) -> None:
-        """
-        Note that the handler of a message is done with it.
-
-        :param message: the message.
-        """
+        """Note that the handler of a message is done with it."""
         del self._running[id(message)]
 
     def give_up_waiting(self) -> Iterable[Message]:
