@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ NOT_ASKED = PullResult()
 """The result of a pull that did not ask the queue, so it does not mean that the queue is empty."""
 
 
+@dataclass(eq=False, repr=False)
 class HookQueue:
     """
     One queue and, where there is one, its dead-letter queue.
@@ -41,37 +43,30 @@ class HookQueue:
     :param dead_letter_queue_id: ID of the queue that gets copies of rejected messages.
     """
 
-    def __init__(
-        self,
-        hook: CloudflareQueuesHook,
-        queue_id: str,
-        *,
-        visibility_timeout: float,
-        dead_letter_queue_id: str | None,
-    ) -> None:
-        self._hook = hook
-        self.queue_id = queue_id
-        self._visibility_timeout = visibility_timeout
-        self._dead_letter_queue_id = dead_letter_queue_id
-        self._unreadable = 0  # answers in a row; those of pulls that ran at the same time count as one
-        self._may_be_leased = 0
-        self._given_up: MalformedResponseError | None = None
-        self._one_at_a_time = asyncio.Lock()
+    hook: CloudflareQueuesHook
+    queue_id: str
+    _: KW_ONLY
+    visibility_timeout: float
+    dead_letter_queue_id: str | None
+    _unreadable: int = field(default=0, init=False)  # answers in a row; those of pulls at the same time count as one
+    _may_be_leased: int = field(default=0, init=False)
+    _given_up: MalformedResponseError | None = field(default=None, init=False)
+    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     @property
     def name(self) -> str:
         """What the log calls it."""
-        return self._hook.name_of(self.queue_id)
+        return self.hook.name_of(self.queue_id)
 
     @property
     def can_dead_letter(self) -> bool:
         """Whether there is a dead-letter queue."""
-        return self._dead_letter_queue_id is not None
+        return self.dead_letter_queue_id is not None
 
     @property
     def dead_letter_name(self) -> str:
         """What the log calls the dead-letter queue; empty if there is none."""
-        return "" if self._dead_letter_queue_id is None else self._hook.name_of(self._dead_letter_queue_id)
+        return "" if self.dead_letter_queue_id is None else self.hook.name_of(self.dead_letter_queue_id)
 
     async def pull(self, max_messages: int) -> PullResult:
         """
@@ -100,7 +95,7 @@ class HookQueue:
 
     def _say_unreadable(self, error: MalformedResponseError) -> None:
         """Log an answer that could not be read, or raise its error once that happened too often."""
-        leased = f"Up to {self._may_be_leased} messages may be leased, for up to {self._visibility_timeout:g} s"
+        leased = f"Up to {self._may_be_leased} messages may be leased, for up to {self.visibility_timeout:g} s"
         if self._unreadable > len(UNREADABLE_WAITS):
             self._given_up = error
             error.add(f"{self._unreadable} answers in a row were like that. {leased}")
@@ -111,9 +106,9 @@ class HookQueue:
     async def _pull(self, max_messages: int) -> PullResult:
         # One request: the hook's pull makes further ones until it has enough, and what the first gave would wait for
         # the last, its leases running, unknown to the engine where that is killed meanwhile.
-        call = message_calls.pull(self.queue_id, max_messages, self._visibility_timeout, self._visibility_timeout)
-        pulled = await self._hook.arun(once(call))
-        self._hook.log_without_lease(self.queue_id, pulled)
+        call = message_calls.pull(self.queue_id, max_messages, self.visibility_timeout, self.visibility_timeout)
+        pulled = await self.hook.arun(once(call))
+        self.hook.log_without_lease(self.queue_id, pulled)
         return pulled
 
     async def settle(self, settling: Settling) -> None:
@@ -122,8 +117,8 @@ class HookQueue:
 
         :raises CloudflareQueuesError: a request failed for good.
         """
-        result = await self._hook.arun(patiently(settling.send(self.queue_id, self._dead_letter_queue_id)))
-        self._hook.log_messages(self.queue_id, result)
+        result = await self.hook.arun(patiently(settling.send(self.queue_id, self.dead_letter_queue_id)))
+        self.hook.log_messages(self.queue_id, result)
 
     async def settle_until_leases_end(
         self,

@@ -127,7 +127,7 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
         if runs.is_paused():
             self.log.warning("DAG %s is paused: its runs stay queued until somebody unpauses it", self.trigger_dag_id)
         self._starter = RunStarter(
-            runs,
+            runs=runs,
             queue_name=self.queue_name or self.hook.get_queue(self.find_queue()).queue_name,
             make_conf=self._bind_conf(context),
             max_active=cast("int | None", self.max_active),

@@ -41,10 +41,10 @@ def test_a_seed_does_not_depend_on_those_before_it():
 class AcksFirst(Handling):
     """Says that messages are done, and then handles them."""
 
-    async def run(self, messages, stopping, on_done):
+    async def run(self, messages, on_done):
         for message in messages:
             on_done(Handled(message=message, happened=Happened.HANDLED, finished_at=self._now()))
-        await super().run(messages, stopping, lambda handled: None)
+        await super().run(messages, lambda handled: None)
 
 
 class HandlesExpired(Handling):

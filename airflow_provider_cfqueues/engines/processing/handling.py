@@ -30,9 +30,6 @@ REPORT_SECONDS = 0.25
 """After so many seconds, the messages that a slice has done are settled: a slow message must not hold them up."""
 MAX_SLICE = 256
 
-Ended = tuple[Any, "BaseException | None"]
-"""What a handler returned, and what it raised."""
-
 
 class NotStarted(Retry):
     """The handler could not start with the message, so it is settled like a message that had no turn."""
@@ -53,6 +50,7 @@ class Handling:
         self._max_attempts = state.options.max_attempts
         self._ends_task = state.options.ends_task
         self._delay = state.options.delay
+        self._ending = state.ending
         self._now = state.now
         self._log = state.log
         self._count, self._seconds = 0, 0.0  # of calls, without the way there and back
@@ -65,19 +63,16 @@ class Handling:
             return self._batch_size or 1
         return max(1, min(MAX_SLICE, int(SLICE_SECONDS * self._count / max(self._seconds, 1e-6))))
 
-    async def run(
-        self, messages: Sequence[Message], stopping: Callable[[], bool], on_done: Callable[[Handled], None]
-    ) -> None:
+    async def run(self, messages: Sequence[Message], on_done: Callable[[Handled], None]) -> None:
         """
         Handle messages, or only the first of them if time is up or the engine stops.
 
         :param messages: messages whose turn it is, at most ``takes``.
-        :param stopping: whether to begin no further one.
         :param on_done: gets each message that is done, soon after it is: a slow one does not hold up those before it.
         :raises RuntimeError: something was raised on the handlers' side, and not by a call of the handler.
         """
         done: deque[Handled] = deque()
-        slices = self._slices(messages, stopping, done.append, asyncio.get_running_loop().time)
+        slices = self._slices(messages, done, asyncio.get_running_loop().time)
         if self._is_async:
             await self._watch(self._runner.run_async(self._run_async(slices, done)), done, on_done)
             return
@@ -104,19 +99,15 @@ class Handling:
     # -- on the handlers' side: threads and a loop that are not the engine's -------------------------------------------
 
     def _slices(
-        self,
-        messages: Sequence[Message],
-        stopping: Callable[[], bool],
-        on_done: Callable[[Handled], None],
-        clock: Callable[[], float],
+        self, messages: Sequence[Message], done: deque[Handled], clock: Callable[[], float]
     ) -> Iterator[list[Message]]:
         """Yield what is to be handled next, as long as there is time."""
         now = clock()
         end = now + SLICE_SECONDS
         for unit in [messages] if self._batch_size else ([message] for message in messages):
-            if stopping():
+            if self._ending.is_stopping:
                 return
-            if ready := self._sort_out(unit, on_done):
+            if ready := self._sort_out(unit, done.append):
                 yield ready
             before, now = now, clock()
             self._seconds += now - before
@@ -155,8 +146,7 @@ class Handling:
         ready = []
         for message in messages:
             if message.lease_expires_at and message.lease_expires_at <= self._now():
-                late = NotStarted(0, "its lease ended before its turn")
-                on_done(self._verdict(message, late, is_over=True))
+                on_done(self._verdict(message, NotStarted(0, "its lease ended before its turn"), is_over=True))
             elif self._max_attempts is not None and (message.attempts or 0) > self._max_attempts:
                 reason = f"delivered {message.attempts} times (max_attempts={self._max_attempts})"
                 on_done(self._verdict(message, Reject(reason)))
@@ -166,7 +156,7 @@ class Handling:
                 ready.append(message)
         return ready
 
-    def _call(self, messages: list[Message]) -> Ended:
+    def _call(self, messages: list[Message]) -> tuple[Any, BaseException | None]:
         try:
             # A handler of batches may empty its list.
             return self._handler(list(messages) if self._batch_size else messages[0]), None
@@ -235,7 +225,7 @@ class Handling:
             return None
 
 
-async def _wait_for(returned: Any) -> Ended:
+async def _wait_for(returned: Any) -> tuple[Any, BaseException | None]:
     try:
         return await returned, None
     except BaseException as error:  # noqa: BLE001 - as of a call

@@ -70,19 +70,18 @@ class Workers:
         return list(running.values())
 
     async def _work(self) -> None:
-        ending = self._state.ending
         clock = asyncio.get_running_loop().time
         try:
             while messages := await self._next_messages():
                 began = clock()
-                await self._handling.run(messages, lambda: ending.is_stopping, self._on_handled)
+                await self._handling.run(messages, self._on_handled)
                 self._busy_seconds += clock() - began
                 self._put_back(messages)
                 if self._handling.error is not None:
                     self._state.fail(self._handling.error)
                 self._state.condition.notify()
         except BaseException:
-            ending.is_stopping = True  # a worker that is gone must not leave the others to pull for it
+            self._state.ending.is_stopping = True  # a worker that is gone must not leave the others to pull for it
             self._state.condition.notify()
             raise
 
