@@ -12,13 +12,7 @@ MARK = {"rejected_by": "airflow-provider-cfqueues"}
 
 
 def wrap(message: Message, queue_id: str, reason: str) -> OutgoingMessage:
-    """
-    Return what a dead-letter queue gets of a rejected message: the message, with what is known of it.
-
-    :param message: the message.
-    :param queue_id: ID of the queue that it is from.
-    :param reason: why it was rejected.
-    """
+    """Return what a dead-letter queue gets of a message of a queue: the message, with what is known of it."""
     undecoded = message.body_error is not None or isinstance(message.body, bytes)
     return OutgoingMessage(
         body={
@@ -39,7 +33,6 @@ def copy(message: Message, *, unwrapped: bool) -> OutgoingMessage:
     """
     Return a message as it can be sent again: same body, same content type.
 
-    :param message: the message.
     :param unwrapped: send what :func:`wrap` made as the message that it was.
     :raises ValueError: the API could not carry it unaltered.
     """

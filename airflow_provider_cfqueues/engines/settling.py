@@ -30,13 +30,7 @@ ACKS = (Kind.ACKED, Kind.ACKED_FROM_JOURNAL, Kind.REJECTED, Kind.RENEWED)
 
 
 class Settling:
-    """
-    Settlements of messages on their way to the API.
-
-    :param settlements: what was decided.
-    :param situation: what it was decided by.
-    :param sender: sends copies.
-    """
+    """Settlements of messages on their way to the API, and the situation that they were decided by."""
 
     def __init__(
         self, settlements: Iterable[Settlement], situation: Situation, *, sender: Sender | None = None
@@ -59,8 +53,6 @@ class Settling:
 
         If this fails, or if something is left open, call it again: no copy that was accepted is sent twice.
 
-        :param queue_id: ID of the queue.
-        :param dead_letter_queue_id: ID of the queue that copies go to.
         :raises CloudflareQueuesError: the API did not ack and retry.
         """
         self.error = None

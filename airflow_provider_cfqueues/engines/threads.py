@@ -56,12 +56,7 @@ class DaemonThreads(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """
-        End the threads, each after the call that it is busy with.
-
-        :param wait: for that end.
-        :param cancel_futures: what did not begin yet does not begin at all.
-        """
+        """End the threads, each after the call that it is busy with. What is cancelled does not begin at all."""
         with suppress(Empty):
             while cancel_futures:
                 if call := self._calls.get_nowait():

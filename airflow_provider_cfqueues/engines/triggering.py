@@ -81,7 +81,7 @@ class RunStarter:
         run_id = name_run(self.queue_name, message)
         conf = self.make_conf(message)
         try:
-            is_new = self._begin(message, lambda: self.runs.start(run_id, conf), lambda: self.runs.exists(run_id))
+            is_new = self._begin(message, partial(self.runs.start, run_id, conf), partial(self.runs.exists, run_id))
         except ValueError as error:
             raise Reject(f"Airflow refuses its conf: {error}") from error
         except LookupError as error:
@@ -123,14 +123,14 @@ class RunStarter:
     def _no_room(self) -> str:
         return f"max_active={self.max_active} runs of the DAG were active until its time was up"
 
-    def _begin(self, message: Message, begin: Callable[[], bool], is_there: Callable[[], bool]) -> bool | None:
+    def _begin(self, message: Message, begin: Callable[[], bool | None], is_there: Callable[[], bool]) -> bool | None:
         """Begin a run once there is room; return False if it is there already, None if there was no room in time."""
         if self.max_active is None:
-            return begin()
+            return begin() is not False
         while True:
             with self._one_at_a_time:  # else two handlers would take the same room
                 if self.runs.count_active() < self.max_active:
-                    return begin()
+                    return begin() is not False
             if is_there():
                 return False
             if not self._pause(message, ROOM_POLL_SECONDS):
@@ -154,12 +154,8 @@ class RunStarter:
                 raise RuntimeError(f"Run {run_id} failed. The next delivery of its message clears it")
             else:
                 may_clear = False
-                if self._begin(message, partial(self._clear, run_id, conf), lambda: False) is None:
+                if self._begin(message, partial(self.runs.clear, run_id, conf), lambda: False) is None:
                     raise Retry(0, self._no_room)
-
-    def _clear(self, run_id: str, conf: dict[str, Any]) -> bool:
-        self.runs.clear(run_id, conf)
-        return True
 
     def _still_active(self, run_id: str, state: str) -> Exception:
         if self.is_stopping():
@@ -196,11 +192,7 @@ class PacedQueue(HookQueue):
     _thread: DaemonThreads = field(init=False, default_factory=lambda: DaemonThreads(1, "cloudflare-queue-room"))
 
     async def pull(self, max_messages: int) -> PullResult:
-        """
-        Lease messages; return NOT_ASKED, after a moment, if there is no room for one.
-
-        :param max_messages: 1 to 100.
-        """
+        """Lease 1 to 100 messages; return NOT_ASKED, after a moment, if there is no room for one."""
         async with self._one_pull:
             loop = asyncio.get_running_loop()
             room = await loop.run_in_executor(self._thread, self.starter.count_room, self.count_unhandled())

@@ -29,11 +29,5 @@ def parse_fail_on(value: Any) -> float | None:
 
 
 def are_too_many(bad: int, total: int, share: float | None) -> bool:
-    """
-    Return whether the task fails because too many messages failed.
-
-    :param bad: how many failed.
-    :param total: of how many.
-    :param share: what :func:`parse_fail_on` returned.
-    """
+    """Return whether more messages failed than the share that may, as :func:`parse_fail_on` returned it."""
     return share is not None and bad > 0 and (bad >= total if share == 1 else bad > share * total)

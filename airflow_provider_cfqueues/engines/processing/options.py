@@ -60,7 +60,6 @@ def choose_visibility_timeout(expected_seconds_per_message: float | None, batch_
     is never below a minute, so that a slow request costs nothing.
 
     :param expected_seconds_per_message: how long a handler takes for one message; None = that is not known.
-    :param batch_size: how many messages a handler gets at once.
     """
     if expected_seconds_per_message is None:
         return DEFAULT_VISIBILITY_SECONDS

@@ -158,7 +158,7 @@ class Report:
         """Return how many messages failed, or are not confirmed although they did not, how many may, and why."""
         counts = [f"{self.failed} of {counted(self.handled, 'message')} failed"] if self.failed else []
         if self.in_doubt:
-            counts.append(f"{counted(self.in_doubt, 'message')} {'is' if self.in_doubt == 1 else 'are'} not confirmed")
+            counts.append(f"{counted(self.in_doubt, 'message is', 'messages are')} not confirmed")
         reasons = f": {self._reasons()}" if self.failed else ""
         return f"{' and '.join(counts)}{limit}{reasons}"
 
