@@ -147,9 +147,8 @@ class HookQueue:
             while (error := settling.error) is not None:
                 on_error(error)
                 wait = max(error.retry_after or 0, SETTLE_AGAIN_SECONDS)
-                if isinstance(error, InvalidRequestError) or not settling.is_leased_until(
-                    now() + timedelta(seconds=wait)
-                ):
+                until = now() + timedelta(seconds=wait)
+                if isinstance(error, InvalidRequestError) or not settling.is_leased_until(until):
                     break
                 if wait != told:
                     told = wait

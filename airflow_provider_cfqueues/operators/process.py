@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
     from airflow_provider_cfqueues.arguments import Seconds
     from airflow_provider_cfqueues.engines.processing.engine import Engine
-    from airflow_provider_cfqueues.engines.processing.journal import Store
     from airflow_provider_cfqueues.engines.processing.options import Options
     from airflow_provider_cfqueues.engines.processing.report import Report
     from airflow_provider_cfqueues.engines.queue import HookQueue
@@ -156,7 +155,7 @@ class QueueProcessOperator(QueueOperator):
         """Process the queue. It is not in ``execute`` because Airflow 2 warns if a subclass calls its parent's."""
         from airflow_provider_cfqueues._compat.supervisor import share_supervisor
         from airflow_provider_cfqueues.engines.processing.engine import Engine
-        from airflow_provider_cfqueues.engines.processing.journal import Journal
+        from airflow_provider_cfqueues.engines.processing.journal import Journal, find_store
         from airflow_provider_cfqueues.engines.processing.report import log_report
         from airflow_provider_cfqueues.engines.processing.running import run_in_thread
         from airflow_provider_cfqueues.engines.waiting import utc_now
@@ -165,7 +164,8 @@ class QueueProcessOperator(QueueOperator):
         options = self._options()
         share = parse_fail_on(self.fail_on)
         handler = self._bind_handler(context, options)
-        store = self._find_store(context)
+        needs_store = self.journal and not options.dry_run  # a dry run acks nothing
+        store = find_store(cast("Mapping[str, Any]", context)) if needs_store else None
         queue_id = self.find_queue()
         consumer = self.hook.get_pull_consumer(queue_id)
         options = replace(options, consumer=consumer)
@@ -254,22 +254,6 @@ class QueueProcessOperator(QueueOperator):
         from airflow_provider_cfqueues.engines.processing.handlers import bind_handler
 
         return bind_handler(self.handler, self.op_args, self.op_kwargs, cast("Mapping[str, Any]", context))
-
-    def _find_store(self, context: Context) -> Store | None:
-        """Return the store of the journal; None without a journal, or in a dry run, which acks nothing."""
-        from airflow_provider_cfqueues._compat import AIRFLOW_VERSION
-
-        if not self.journal or self.is_dry_run:
-            return None
-        store = context.get("task_state_store")
-        if store is None:
-            msg = (
-                "journal=True needs context['task_state_store'], which Airflow gives to tasks from 3.3 on (this is "
-                f"{AIRFLOW_VERSION}). Leave journal out, make the handler safe to repeat, and choose a small "
-                "settle_interval: then fewer messages are handled twice if a task dies"
-            )
-            raise ValueError(msg)
-        return cast("Store", store)
 
     def _find_dead_letter_queue(self, consumer: Consumer | None, queue_id: str) -> str | None:
         name = self.dead_letter_queue or (consumer and consumer.dead_letter_queue)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
+from airflow_provider_cfqueues._compat import AIRFLOW_VERSION
 from airflow_provider_cfqueues.engines.processing.report import Report
 from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Settlement, Situation
@@ -51,6 +52,17 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Delete a value."""
+
+
+def find_store(context: Mapping[str, Any]) -> Store:
+    """Return the store of a task's context; raise a ValueError if this Airflow gives it none."""
+    if (store := context.get("task_state_store")) is None:
+        raise ValueError(
+            "journal=True needs context['task_state_store'], which Airflow gives to tasks from 3.3 on (this is "
+            f"{AIRFLOW_VERSION}). Leave journal out, make the handler safe to repeat, and choose a small "
+            "settle_interval: then fewer messages are handled twice if a task dies"
+        )
+    return cast("Store", store)
 
 
 @dataclass(frozen=True, slots=True)
