@@ -137,6 +137,11 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
     @property
+    def why(self) -> str:
+        """Why it is not acked, and what else the log says of it."""
+        return "; ".join(filter(None, (self.reason, self.note)))
+
+    @property
     def copy_reason(self) -> str:
         """What a copy in the dead-letter queue says of it."""
         return f"delivered {_times(self.message.attempts)}; {self.reason}" if self.note else self.reason

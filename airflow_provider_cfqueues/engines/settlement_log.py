@@ -16,7 +16,7 @@ def log_settlements(log: Any, queue: str, settlements: Iterable[Settlement]) -> 
     alike: dict[tuple[Kind, str], list[Message]] = {}
     for one in settlements:
         is_expected = one.happened in (Happened.NOT_STARTED, Happened.NOT_WANTED)
-        if (one.note or not is_expected) and (text := "; ".join(filter(None, (one.reason, one.note)))):
+        if (one.note or not is_expected) and (text := one.why):
             alike.setdefault((one.kind, text), []).append(one.message)
     for (kind, text), messages in alike.items():
         is_left = kind is Kind.UNCONFIRMED

@@ -45,13 +45,12 @@ class FailureLog:
 
     def note(self, handled: Handled, settlement: Settlement) -> None:
         """Log what becomes of a message that is not acked, or count it if one before failed like it."""
-        why = "; ".join(filter(None, (settlement.reason, settlement.note)))
         message, error = settlement.message, handled.error
         place = _place(error.__traceback__) if error is not None else None
         kind = (settlement.kind, settlement.note, settlement.reason if place is None else (type(error), place))
         if kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
             kind = (settlement.kind, "", "")
-        text = self._text(settlement, why)
+        text = self._text(settlement)
         repeats = self._kinds.get(kind)
         if repeats is not None:
             if message.id == repeats.first:
@@ -91,10 +90,10 @@ class FailureLog:
                 )
             self._kinds[kind] = Repeats(repeats.first)
 
-    def _text(self, settlement: Settlement, why: str) -> str:
+    def _text(self, settlement: Settlement) -> str:
         if settlement.kind is Kind.EXPIRED:
-            return f"was not handled: {why}{'' if settlement.note else '; it is delivered again'}"
-        return f"is {self._fate(settlement)}: {why}"
+            return f"was not handled: {settlement.why}{'' if settlement.note else '; it is delivered again'}"
+        return f"is {self._fate(settlement)}: {settlement.why}"
 
     def _fate(self, settlement: Settlement) -> str:
         """Return where a message goes, and when."""
