@@ -19,7 +19,7 @@ from airflow_provider_cfqueues.texts import printable
 
 WIDTH_OF_A_LOG = 120
 """How wide a table is where no terminal is: in a file, or in the log of a scheduler."""
-FOLDED = ("queue", "id", "body", "detail")
+FOLDED = ("queue", "id", "reason", "body", "detail")
 """Columns that are folded if a line is too narrow: a name or an ID that is cut off is of no use."""
 
 
