@@ -17,13 +17,13 @@ _LIMIT_HEADERS = ("ratelimit", "ratelimit-policy")
 
 @probe(
     documented("envelope", "The keys of an answer.", "errors, messages, result, success"),
-    Fact("envelope-of-an-error", "The keys of a refusal.", "errors, messages, result, success", (), "status"),
+    Fact("envelope-of-an-error", "The keys of a refusal.", "errors, messages, result, success", "status"),
     Fact("missing-queue", "GET of a queue that does not exist.", "404, code 11000"),
     documented("missing-queue-pull", "A pull from a queue that does not exist.", "404, code 10104", "missing-queue"),
-    Fact("malformed-queue-id", "A queue id with a hyphen.", "400, code 10107", (), "status"),
-    Fact("unknown-path", "POST to /messages/push, which is no path of the API.", "404, code 7003", (), "status"),
-    Fact("unknown-method", "DELETE of /messages, which has no such method.", "405, code 7001", (), "status"),
-    Fact("rate-limit-headers", "Headers about the rate limit.", "none", ("none", "ratelimit, ratelimit-policy")),
+    Fact("malformed-queue-id", "A queue id with a hyphen.", "400, code 10107", "status"),
+    Fact("unknown-path", "POST to /messages/push, which is no path of the API.", "404, code 7003", "status"),
+    Fact("unknown-method", "DELETE of /messages, which has no such method.", "405, code 7001", "status"),
+    Fact("rate-limit-headers", "Headers about the rate limit.", "none", "", ("none", "ratelimit, ratelimit-policy")),
 )
 def answers(lab: Lab, saw: Saw) -> Steps:
     """Look at answers that need no message."""
@@ -43,11 +43,11 @@ def answers(lab: Lab, saw: Saw) -> Steps:
 
 
 @probe(
-    Fact("no-token", "A call without credentials.", "401, code 10000", (), "wrong-token"),
-    Fact("wrong-token", "A call with a made-up token.", "401, code 10000", (), "wrong-token"),
+    Fact("no-token", "A call without credentials.", "401, code 10000", "wrong-token"),
+    Fact("wrong-token", "A call with a made-up token.", "401, code 10000", "wrong-token"),
     documented("malformed-token", "The word Bearer twice.", "400, code 6003"),
-    Fact("wrong-account", "A call about a made-up account.", "403, code 10000", (), "status"),
-    Fact("wrong-token-verified", "A made-up token is verified.", "401, code 1000", (), "verify"),
+    Fact("wrong-account", "A call about a made-up account.", "403, code 10000", "status"),
+    Fact("wrong-token-verified", "A made-up token is verified.", "401, code 1000", "verify"),
 )
 def credentials(lab: Lab, saw: Saw) -> Steps:
     """Look at calls with wrong credentials; each is refused before it does anything."""
@@ -74,7 +74,7 @@ def user_token(lab: Lab, saw: Saw) -> Steps:
     yield 0
 
 
-@probe(Fact("user-token-at-account", "A user's token at /accounts/…/tokens/verify.", "accepted", (), "verify"))
+@probe(Fact("user-token-at-account", "A user's token at /accounts/…/tokens/verify.", "accepted", "verify"))
 def user_token_at_account(lab: Lab, saw: Saw) -> Steps:
     """Verify a user's token where accounts' tokens are verified."""
     saw["user-token-at-account"] = _verify(lab, "/tokens/verify", of_account=False)

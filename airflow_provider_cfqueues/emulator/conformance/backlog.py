@@ -20,7 +20,7 @@ SETTLES = 5
     documented("peek-attempts", "Whether a peek counts as a delivery.", "no"),
     Fact("peek-without-consumer", "Peek at a queue without a consumer.", "accepted"),
     documented("purge-ref", "Deleting a message by its ref.", "deleted, without a warning"),
-    Fact("purge-ref-again", "Deleting it once more.", "with a warning", (), "lease-refused"),
+    Fact("purge-ref-again", "Deleting it once more.", "with a warning", "lease-refused"),
 )
 def peek(lab: Lab, saw: Saw) -> Steps:
     """Look at messages, and delete by ref."""
@@ -45,8 +45,8 @@ def peek(lab: Lab, saw: Saw) -> Steps:
 
 @probe(
     documented("preview", "Preview.", "accepted", "preview"),
-    Fact("preview-retry", "Retrying what was previewed.", "accepted, and it is still there", (), "preview-retries"),
-    Fact("preview-ack", "Acking what was previewed.", "accepted, and it is gone", (), "preview"),
+    Fact("preview-retry", "Retrying what was previewed.", "accepted, and it is still there", "preview-retries"),
+    Fact("preview-ack", "Acking what was previewed.", "accepted, and it is gone", "preview"),
 )
 def preview(lab: Lab, saw: Saw) -> Steps:
     """Preview messages; the SDKs do not, and one caller could not."""
@@ -72,7 +72,7 @@ def _after(queue: Queue, body: object) -> Wait[str]:
 
 @probe(
     Fact("metrics-leased", "The backlog_count with one message leased and one ready.", "2"),
-    Fact("metrics-delayed", "The backlog_count with one more that is delayed.", "3", (), "metrics"),
+    Fact("metrics-delayed", "The backlog_count with one more that is delayed.", "3", "metrics"),
     documented("metrics-keys", "The keys of the metrics.", "backlog_bytes, backlog_count, oldest_message_timestamp_ms"),
     Fact("metrics-bytes", "The backlog_bytes of three messages of one byte.", "3"),
 )
@@ -94,16 +94,12 @@ def metrics(lab: Lab, saw: Saw) -> Steps:
 
 @probe(
     Fact(
-        "purge-unconfirmed",
-        "A purge that does not say that it deletes for good.",
-        "refused: 400, code 10207",
-        (),
-        "status",
+        "purge-unconfirmed", "A purge that does not say that it deletes for good.", "refused: 400, code 10207", "status"
     ),
-    Fact("purge-before", "The status before the first purge.", "completed is empty", (), "purge"),
-    Fact("purge-after", "The status right after a purge.", "completed is true", (), "purge"),
+    Fact("purge-before", "The status before the first purge.", "completed is empty", "purge"),
+    Fact("purge-after", "The status right after a purge.", "completed is true", "purge"),
     documented("purge-delayed", "A delayed message after a purge.", "gone"),
-    Fact("purge-leased", "An ack of a message that was leased when the queue was purged.", "not counted", (), "purge"),
+    Fact("purge-leased", "An ack of a message that was leased when the queue was purged.", "not counted", "purge"),
 )
 def purge(lab: Lab, saw: Saw) -> Steps:
     """Purge a queue."""
@@ -140,14 +136,14 @@ def _never(fact: Fact, reason: str) -> None:
 
 
 _never(
-    Fact("rate-limit", "Whether pulls and acks count towards the API limit.", "they do", (), "rate-limit"),
+    Fact("rate-limit", "Whether pulls and acks count towards the API limit.", "they do", "rate-limit"),
     "it would take 1,200 requests, and block the token for five minutes",
 )
 _never(
-    Fact("second-subscription", "A second event subscription on a resource.", "405, code 11000", (), "subscriptions"),
+    Fact("second-subscription", "A second event subscription on a resource.", "405, code 11000", "subscriptions"),
     "it would send events of other resources of the account",
 )
 _never(
-    Fact("notification-consumer", "A pull with a notification consumer.", "405, code 0", (), "notification-consumers"),
+    Fact("notification-consumer", "A pull with a notification consumer.", "405, code 0", "notification-consumers"),
     "it would send mail",
 )

@@ -67,15 +67,15 @@ def _encoding(body: str) -> str:
 
 @probe(
     documented("json-string", "A string as JSON.", _REFUSED, "json-bodies"),
-    Fact("json-number", "A number as JSON.", _REFUSED, (), "json-bodies"),
-    Fact("json-null", "null as JSON.", _REFUSED, (), "json-bodies"),
+    Fact("json-number", "A number as JSON.", _REFUSED, "json-bodies"),
+    Fact("json-null", "null as JSON.", _REFUSED, "json-bodies"),
     documented("bytes", "The content type bytes.", "refused: 400, code 10203", "status"),
-    Fact("no-body", "A message without a body.", _REFUSED, (), "status"),
+    Fact("no-body", "A message without a body.", _REFUSED, "status"),
     Fact("empty-text", "An empty text.", "accepted"),
     Fact("unknown-key", "A key that the API does not know.", "accepted"),
     documented("not-json", "A request that is not JSON.", "refused: 400, code 10208", "status"),
     documented("not-an-object", "A request that is a list.", _REFUSED, "status"),
-    Fact("batch-empty", "A batch of no messages.", _REFUSED, (_REFUSED, "refused: 400, code 10013"), "status"),
+    Fact("batch-empty", "A batch of no messages.", _REFUSED, "status", (_REFUSED, "refused: 400, code 10013")),
 )
 def odd_bodies(lab: Lab, saw: Saw) -> Steps:
     """Send what may be refused."""
@@ -94,11 +94,11 @@ def odd_bodies(lab: Lab, saw: Saw) -> Steps:
 
 @probe(
     Fact(
-        "message-largest", "A message of 128,000 bytes.", "accepted", ("accepted", "refused: 413, code 10204"), "sizes"
+        "message-largest", "A message of 128,000 bytes.", "accepted", "sizes", ("accepted", "refused: 413, code 10204")
     ),
-    Fact("message-too-large", "A message of 128,001 bytes.", "refused: 413, code 10204", (), "status"),
+    Fact("message-too-large", "A message of 128,001 bytes.", "refused: 413, code 10204", "status"),
     documented("batch-largest", "A batch of 256,000 bytes.", "accepted", "sizes"),
-    Fact("batch-too-large", "A batch of 300,000 bytes.", "refused: 413, code 10205", (), "status"),
+    Fact("batch-too-large", "A batch of 300,000 bytes.", "refused: 413, code 10205", "status"),
     documented("batch-too-long", "A batch of 101 messages.", "refused: 400, code 10206", "status"),
 )
 def sizes(lab: Lab, saw: Saw) -> Steps:

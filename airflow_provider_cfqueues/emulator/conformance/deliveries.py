@@ -98,17 +98,16 @@ _DEAD_TOO = "max_retries deliveries, then dead-lettered"
         "deliveries-retried",
         "How often a message is delivered that is retried each time.",
         _DEAD,
-        (_DEAD, _DEAD_TOO),
         "attempts",
+        (_DEAD, _DEAD_TOO),
     ),
-    Fact("dead-letter-id", "The id of a dead-lettered message.", "kept", (), "dead-letter-id"),
+    Fact("dead-letter-id", "The id of a dead-lettered message.", "kept", "dead-letter-id"),
     documented("dead-letter-body", "The body of a dead-lettered message.", "kept"),
-    Fact("dead-letter-timestamp", "The timestamp of a dead-lettered message.", "new", (), "dead-letter-timestamp"),
+    Fact("dead-letter-timestamp", "The timestamp of a dead-lettered message.", "new", "dead-letter-timestamp"),
     Fact(
         "dead-letter-attempts",
         "The attempts at the first delivery of a dead-lettered message.",
         "1",
-        (),
         "dead-letter-attempts",
     ),
     documented("attempts", "The attempts at the first delivery of a message.", "1"),
@@ -136,8 +135,8 @@ def retried_to_death(lab: Lab, saw: Saw) -> Steps:
         "deliveries-lease-end",
         "How often a message is delivered whose leases end.",
         _DEAD,
-        (_DEAD, _DEAD_TOO),
         "attempts",
+        (_DEAD, _DEAD_TOO),
     )
 )
 def left_to_death(lab: Lab, saw: Saw) -> Steps:
@@ -154,8 +153,8 @@ def left_to_death(lab: Lab, saw: Saw) -> Steps:
         "deliveries-deleted",
         "How often a message is delivered without a dead-letter queue.",
         "max_retries + 1 deliveries, then gone",
-        ("max_retries + 1 deliveries, then gone", "max_retries deliveries, then gone"),
         "attempts",
+        ("max_retries + 1 deliveries, then gone", "max_retries deliveries, then gone"),
     )
 )
 def retried_to_deletion(lab: Lab, saw: Saw) -> Steps:
@@ -166,9 +165,7 @@ def retried_to_deletion(lab: Lab, saw: Saw) -> Steps:
     saw["deliveries-deleted"] = _count(deliveries, 2, None)
 
 
-@probe(
-    Fact("last-delivery", "max_retries is raised before the last lease ends.", "saves the message", (), "last-delivery")
-)
+@probe(Fact("last-delivery", "max_retries is raised before the last lease ends.", "saves the message", "last-delivery"))
 def saved(lab: Lab, saw: Saw) -> Steps:
     """Raise max_retries while the last lease of a message lasts."""
     queue = yield from lab.queue(max_retries=0)
@@ -181,14 +178,11 @@ def saved(lab: Lab, saw: Saw) -> Steps:
 
 
 @probe(
-    Fact(
-        "retention", "A retention of 60 seconds, set after a message was sent.", "the message is gone", (), "retention"
-    ),
+    Fact("retention", "A retention of 60 seconds, set after a message was sent.", "the message is gone", "retention"),
     Fact(
         "retention-leased",
         "An ack of a message older than the retention, while it is leased.",
         "not counted",
-        (),
         "retention",
     ),
 )
@@ -211,7 +205,6 @@ def retention(lab: Lab, saw: Saw) -> Steps:
         "order",
         "Which message comes first: one that was retried, or a later one that has waited longer.",
         "the one that has waited longer",
-        (),
         "order",
     )
 )
@@ -233,8 +226,8 @@ def order(lab: Lab, saw: Saw) -> Steps:
         "pull-size",
         "A pull without batch_size, where the consumer's is 2 and 7 messages wait.",
         "2, that of the consumer",
-        ("5",),
         "batch-size",
+        ("5",),
     )
 )
 def pull_size(lab: Lab, saw: Saw) -> Steps:

@@ -28,21 +28,21 @@ class Fact:
     :param name: its name in the report.
     :param question: what is looked at.
     :param assumed: what the emulator does.
+    :param assumption: the name in ``assumptions`` that it is about.
     :param documented: what Cloudflare's documentation says, in the same words; empty if it says nothing, and more
         than one where it contradicts itself.
-    :param assumption: the name in ``assumptions`` that it is about.
     """
 
     name: str
     question: str
     assumed: str
-    documented: tuple[str, ...] = ()
     assumption: str = ""
+    documented: tuple[str, ...] = ()
 
 
 def documented(name: str, question: str, answer: str, assumption: str = "") -> Fact:
     """Return a fact of which the documentation says what the emulator does."""
-    return Fact(name, question, answer, (answer,), assumption)
+    return Fact(name, question, answer, assumption, (answer,))
 
 
 @dataclass(frozen=True)

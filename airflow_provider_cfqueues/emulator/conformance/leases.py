@@ -16,18 +16,17 @@ _COUNTED = "1 counted, without a warning"
 
 
 @probe(
-    Fact("unknown-lease", "An ack of a lease that looks right and was never given.", _REFUSED, (), "lease-refused"),
-    Fact("malformed-lease", "An ack of a lease that looks like none.", _REFUSED, (), "lease-refused"),
-    Fact("foreign-lease", "An ack of a lease at another queue.", _REFUSED, (), "lease-refused"),
-    Fact("acked-lease", "An ack of a lease that was acked before.", _REFUSED, (), "lease-refused"),
-    Fact("acked-lease-retried", "A retry of a lease that was acked before.", _REFUSED, (), "lease-refused"),
-    Fact("retried-lease", "An ack of a lease that was retried before.", _REFUSED, (), "lease-refused"),
+    Fact("unknown-lease", "An ack of a lease that looks right and was never given.", _REFUSED, "lease-refused"),
+    Fact("malformed-lease", "An ack of a lease that looks like none.", _REFUSED, "lease-refused"),
+    Fact("foreign-lease", "An ack of a lease at another queue.", _REFUSED, "lease-refused"),
+    Fact("acked-lease", "An ack of a lease that was acked before.", _REFUSED, "lease-refused"),
+    Fact("acked-lease-retried", "A retry of a lease that was acked before.", _REFUSED, "lease-refused"),
+    Fact("retried-lease", "An ack of a lease that was retried before.", _REFUSED, "lease-refused"),
     documented("warnings-shape", "The warnings of an ack.", "an object, lease to text", "lease-refused"),
     Fact(
         "warning-text",
         "The text of the warning about an unknown lease.",
         "lease is unknown or malformed",
-        (),
         "lease-refused",
     ),
 )
@@ -55,16 +54,8 @@ def refused(lab: Lab, saw: Saw) -> Steps:
 
 
 @probe(
-    Fact(
-        "doubled-lease",
-        "A lease that is twice in the acks of a call.",
-        "1 counted, with a warning",
-        (),
-        "lease-refused",
-    ),
-    Fact(
-        "ack-and-retry", "A lease in the acks and in the retries of a call.", "1 acked, 0 retried", (), "first-use-wins"
-    ),
+    Fact("doubled-lease", "A lease that is twice in the acks of a call.", "1 counted, with a warning", "lease-refused"),
+    Fact("ack-and-retry", "A lease in the acks and in the retries of a call.", "1 acked, 0 retried", "first-use-wins"),
     Fact("ack-of-nothing", "A call without acks and retries.", "0 counted, without a warning"),
 )
 def doubled(lab: Lab, saw: Saw) -> Steps:
@@ -80,8 +71,8 @@ def doubled(lab: Lab, saw: Saw) -> Steps:
 
 
 @probe(
-    Fact("late-ack", "An ack after the lease ended.", _COUNTED, (_COUNTED, _REFUSED), "late-ack"),
-    Fact("late-retry", "A retry after the lease ended.", _COUNTED, (), "late-retry"),
+    Fact("late-ack", "An ack after the lease ended.", _COUNTED, "late-ack", (_COUNTED, _REFUSED)),
+    Fact("late-retry", "A retry after the lease ended.", _COUNTED, "late-retry"),
 )
 def late(lab: Lab, saw: Saw) -> Steps:
     """Settle messages whose leases have ended, and that nobody else has pulled."""
@@ -99,8 +90,8 @@ def late(lab: Lab, saw: Saw) -> Steps:
         "late-ack-pulled-again",
         "An ack after the lease ended and the message was pulled again.",
         _COUNTED,
-        (_COUNTED, _REFUSED),
         "late-ack",
+        (_COUNTED, _REFUSED),
     ),
 )
 def late_ack_of_another(lab: Lab, saw: Saw) -> Steps:
@@ -119,7 +110,6 @@ def late_ack_of_another(lab: Lab, saw: Saw) -> Steps:
         "late-retry-pulled-again",
         "A retry after the lease ended and the message was pulled again.",
         _COUNTED,
-        (),
         "late-retry",
     ),
     Fact("later-lease-held", "The second lease after such a retry.", "it holds, and acks"),
@@ -139,7 +129,7 @@ def late_retry_of_another(lab: Lab, saw: Saw) -> Steps:
     saw["later-lease-held"] = "it holds, and acks" if held else f"{'pulled again' if again else 'held'}, {acked}"
 
 
-@probe(Fact("lease-count", "An ack of 101 leases.", "101 counted, without a warning", (), "lease-count"))
+@probe(Fact("lease-count", "An ack of 101 leases.", "101 counted, without a warning", "lease-count"))
 def many(lab: Lab, saw: Saw) -> Steps:
     """Ack more leases than a pull can give."""
     queue = yield from lab.queue()
@@ -152,11 +142,7 @@ def many(lab: Lab, saw: Saw) -> Steps:
 
 @probe(
     Fact(
-        "ack-without-consumer",
-        "An ack at a queue whose consumer was deleted.",
-        _COUNTED,
-        (),
-        "settling-needs-no-consumer",
+        "ack-without-consumer", "An ack at a queue whose consumer was deleted.", _COUNTED, "settling-needs-no-consumer"
     ),
     Fact("ack-while-paused", "An ack while delivery is paused.", _COUNTED),
     documented("send-while-paused", "A message while delivery is paused.", "accepted"),
@@ -164,8 +150,8 @@ def many(lab: Lab, saw: Saw) -> Steps:
         "pull-while-paused",
         "A pull while delivery is paused.",
         "409, code 0",
-        ("409, code 0", "429, code 10252"),
         "paused",
+        ("409, code 0", "429, code 10252"),
     ),
 )
 def paused(lab: Lab, saw: Saw) -> Steps:
@@ -187,9 +173,9 @@ def paused(lab: Lab, saw: Saw) -> Steps:
 @probe(
     documented("extend", "Extending a lease.", "accepted", "extend"),
     documented("extended-lease", "An extended lease after its first end.", "it holds", "extend"),
-    Fact("extended-old-lease", "A retry with the lease that was extended.", "counted", (), "extend"),
+    Fact("extended-old-lease", "A retry with the lease that was extended.", "counted", "extend"),
     documented("extended-attempts", "The attempts of the next delivery.", "2", "extend"),
-    Fact("extend-ended", "Extending a lease that has ended.", "not counted", (), "extend"),
+    Fact("extend-ended", "Extending a lease that has ended.", "not counted", "extend"),
 )
 def extend(lab: Lab, saw: Saw) -> Steps:
     """Extend leases; no page of the documentation speaks of it, only the schema does."""

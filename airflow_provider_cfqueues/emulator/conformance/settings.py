@@ -35,7 +35,7 @@ _of_consumer("batch-size-largest", "A batch_size of 100 of a consumer.", "batch_
 
 @probe(
     documented("retention-smallest", "A retention of 60 seconds.", _KEPT.format(100128), "status"),
-    Fact("delivery-delay-largest", "A delivery delay of 24 hours.", _KEPT.format(100128), (), "status"),
+    Fact("delivery-delay-largest", "A delivery delay of 24 hours.", _KEPT.format(100128), "status"),
 )
 def of_queue(lab: Lab, saw: Saw) -> Steps:
     """Change the settings of a queue."""
@@ -54,11 +54,11 @@ def _set(queue: Queue, **settings: Any) -> Answer:
 @probe(
     documented("delay-largest", "A message with a delay of 24 hours.", _KEPT.format(10203)),
     documented("batch-delay-largest", "A batch with a delay of 24 hours.", _KEPT.format(10202)),
-    Fact("pull-largest", "A pull of 100 messages.", _KEPT.format(10207), (), "status"),
-    Fact("lease-largest", "A lease of 12 hours.", _KEPT.format(10207), (), "status"),
-    Fact("fraction-sent", "A delay of 1.5 seconds on a message.", "accepted", (), "fractions"),
-    Fact("fraction-consumer", "A retry_delay of 1.5 seconds.", "accepted", (), "fractions"),
-    Fact("null-delay", "A delay of null.", "refused: 400, code 10203", (), "null"),
+    Fact("pull-largest", "A pull of 100 messages.", _KEPT.format(10207), "status"),
+    Fact("lease-largest", "A lease of 12 hours.", _KEPT.format(10207), "status"),
+    Fact("fraction-sent", "A delay of 1.5 seconds on a message.", "accepted", "fractions"),
+    Fact("fraction-consumer", "A retry_delay of 1.5 seconds.", "accepted", "fractions"),
+    Fact("null-delay", "A delay of null.", "refused: 400, code 10203", "null"),
 )
 def of_messages(lab: Lab, saw: Saw) -> Steps:
     """Send and pull with delays and sizes at their limits."""
