@@ -61,41 +61,34 @@ def credentials(lab: Lab, saw: Saw) -> Steps:
     yield 0
 
 
-def _verify(lab: Lab, path: str, of_account: bool) -> str:
-    if lab.api.token.startswith(_ACCOUNT_TOKEN) != of_account:
-        raise NoOccasion(f"the token is one of {'a user' if of_account else 'an account'}")
-    return said(lab.api.call("GET", path))
+def _verified(fact: Fact, path: str, *, of_account: bool) -> None:
+    @probe(fact)
+    def look(lab: Lab, saw: Saw) -> Steps:
+        if lab.api.token.startswith(_ACCOUNT_TOKEN) != of_account:
+            raise NoOccasion(f"the token is one of {'a user' if of_account else 'an account'}")
+        saw[fact.name] = said(lab.api.call("GET", path))
+        yield 0
 
 
-@probe(documented("user-token", "A user's token at /user/tokens/verify.", "accepted", "verify"))
-def user_token(lab: Lab, saw: Saw) -> Steps:
-    """Verify a user's token where users' tokens are verified."""
-    saw["user-token"] = _verify(lab, "//user/tokens/verify", of_account=False)
-    yield 0
-
-
-@probe(Fact("user-token-at-account", "A user's token at /accounts/…/tokens/verify.", "accepted", "verify"))
-def user_token_at_account(lab: Lab, saw: Saw) -> Steps:
-    """Verify a user's token where accounts' tokens are verified."""
-    saw["user-token-at-account"] = _verify(lab, "/tokens/verify", of_account=False)
-    yield 0
-
-
-@probe(
-    documented("account-token", "An account's token at /accounts/…/tokens/verify.", "accepted", "verify"),
+_verified(
+    documented("user-token", "A user's token at /user/tokens/verify.", "accepted", "verify"),
+    "//user/tokens/verify",
+    of_account=False,
 )
-def account_token(lab: Lab, saw: Saw) -> Steps:
-    """Verify an account's token where accounts' tokens are verified."""
-    saw["account-token"] = _verify(lab, "/tokens/verify", of_account=True)
-    yield 0
-
-
-@probe(
+_verified(
+    Fact("user-token-at-account", "A user's token at /accounts/…/tokens/verify.", "accepted", "verify"),
+    "/tokens/verify",
+    of_account=False,
+)
+_verified(
+    documented("account-token", "An account's token at /accounts/…/tokens/verify.", "accepted", "verify"),
+    "/tokens/verify",
+    of_account=True,
+)
+_verified(
     documented(
         "account-token-at-user", "An account's token at /user/tokens/verify.", "refused: 401, code 1000", "verify"
-    )
+    ),
+    "//user/tokens/verify",
+    of_account=True,
 )
-def account_token_at_user(lab: Lab, saw: Saw) -> Steps:
-    """Verify an account's token where users' tokens are verified."""
-    saw["account-token-at-user"] = _verify(lab, "//user/tokens/verify", of_account=True)
-    yield 0

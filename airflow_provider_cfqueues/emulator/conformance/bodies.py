@@ -7,12 +7,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
-from airflow_provider_cfqueues.emulator.conformance.lab import PATIENCE, CannotPrepare
 from airflow_provider_cfqueues.emulator.conformance.wording import said
 
 if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.conformance.api import Answer
-    from airflow_provider_cfqueues.emulator.conformance.lab import Lab, Queue, Wait
+    from airflow_provider_cfqueues.emulator.conformance.lab import Lab
 
 _JSON = {"ü": [1, "a"]}
 _TEXT = "ü 1"
@@ -126,7 +124,8 @@ def shapes(lab: Lab, saw: Saw) -> Steps:
     saw["pull-of-nothing"] = "an empty list at once" if nothing.result.get("messages") == [] else "something else"
     sent = queue.send("a").result
     saw["push-answer"] = "metadata.metrics" if sent.get("metadata", {}).get("metrics") else "nothing"
-    message, answer = yield from _pulled(queue)
+    answer = yield from queue.answered()
+    message = answer.messages[0]
     saw["pull-answer"] = ", ".join(sorted(answer.result))
     saw["message-keys"] = ", ".join(sorted(message))
     saw["lease-shape"] = _shape(message["lease_id"])
@@ -139,12 +138,3 @@ def _shape(lease: str) -> str:
         return f"compact JWE, {kind['alg']}, {kind['enc']}" if len(rest) == 4 else "something else"
     except (ValueError, LookupError, TypeError):
         return "something else"
-
-
-def _pulled(queue: Queue) -> Wait[tuple[dict[str, Any], Answer]]:
-    for _ in range(PATIENCE):
-        answer = queue.pull_once()
-        if answer.messages:
-            return answer.messages[0], answer
-        yield 1
-    raise CannotPrepare("a message was sent, and could not be pulled")

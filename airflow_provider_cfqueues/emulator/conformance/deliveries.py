@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 DELAY = 30
 """The retry_delay where it matters: much longer than the real API may be late."""
+MAX_RETRIES = 2
 
 
 def _timing(waited: float, message: object) -> str:
@@ -22,26 +23,20 @@ def _timing(waited: float, message: object) -> str:
     return "at once" if waited < DELAY / 2 else "after the retry_delay"
 
 
-@probe(
-    documented("retry-delay", "A retry without a delay, where the consumer has a retry_delay.", "after the retry_delay")
+def _retried(name: str, question: str, answer: str, **delay: int) -> None:
+    @probe(documented(name, question, answer))
+    def look(lab: Lab, saw: Saw) -> Steps:
+        queue = yield from lab.queue(retry_delay=DELAY)
+        queue.send("a")
+        message = yield from queue.one()
+        queue.settle(retries=[{"lease_id": message["lease_id"], **delay}])
+        saw[name] = _timing(*(yield from queue.arrives(DELAY + PATIENCE)))
+
+
+_retried("retry-delay", "A retry without a delay, where the consumer has a retry_delay.", "after the retry_delay")
+_retried(
+    "retry-delay-zero", "A retry with a delay of 0, where the consumer has a retry_delay.", "at once", delay_seconds=0
 )
-def retry_delay(lab: Lab, saw: Saw) -> Steps:
-    """Retry a message without saying when."""
-    queue = yield from lab.queue(retry_delay=DELAY)
-    queue.send("a")
-    message = yield from queue.one()
-    queue.settle(retries=[{"lease_id": message["lease_id"]}])
-    saw["retry-delay"] = _timing(*(yield from queue.arrives(DELAY + PATIENCE)))
-
-
-@probe(documented("retry-delay-zero", "A retry with a delay of 0, where the consumer has a retry_delay.", "at once"))
-def retry_at_once(lab: Lab, saw: Saw) -> Steps:
-    """Retry a message with a delay of 0."""
-    queue = yield from lab.queue(retry_delay=DELAY)
-    queue.send("a")
-    message = yield from queue.one()
-    queue.settle(retries=[{"lease_id": message["lease_id"], "delay_seconds": 0}])
-    saw["retry-delay-zero"] = _timing(*(yield from queue.arrives(DELAY + PATIENCE)))
 
 
 @probe(
@@ -84,23 +79,18 @@ def _until_gone(
     return 5, {}
 
 
-def _count(deliveries: int, max_retries: int, dead: object) -> str:
-    much = {max_retries: "max_retries", max_retries + 1: "max_retries + 1"}.get(deliveries, str(deliveries))
+def _count(deliveries: int, dead: object) -> str:
+    much = {MAX_RETRIES: "max_retries", MAX_RETRIES + 1: "max_retries + 1"}.get(deliveries, str(deliveries))
     return f"{much} deliveries, then {'dead-lettered' if dead else 'gone'}"
 
 
-_DEAD = "max_retries + 1 deliveries, then dead-lettered"
-_DEAD_TOO = "max_retries deliveries, then dead-lettered"
+def _deliveries(name: str, question: str, end: str) -> Fact:
+    assumed, other = (f"{much} deliveries, then {end}" for much in ("max_retries + 1", "max_retries"))
+    return Fact(name, question, assumed, "attempts", (assumed, other))
 
 
 @probe(
-    Fact(
-        "deliveries-retried",
-        "How often a message is delivered that is retried each time.",
-        _DEAD,
-        "attempts",
-        (_DEAD, _DEAD_TOO),
-    ),
+    _deliveries("deliveries-retried", "How often a message is delivered that is retried each time.", "dead-lettered"),
     Fact("dead-letter-id", "The id of a dead-lettered message.", "kept", "dead-letter-id"),
     documented("dead-letter-body", "The body of a dead-lettered message.", "kept"),
     Fact("dead-letter-timestamp", "The timestamp of a dead-lettered message.", "new", "dead-letter-timestamp"),
@@ -115,14 +105,14 @@ _DEAD_TOO = "max_retries deliveries, then dead-lettered"
 def retried_to_death(lab: Lab, saw: Saw) -> Steps:
     """Retry a message until it is dead-lettered, and compare it."""
     dead_letter_queue = yield from lab.queue()
-    queue = yield from lab.queue(dead_letter_queue.name, max_retries=2)
+    queue = yield from lab.queue(dead_letter_queue.name, max_retries=MAX_RETRIES)
     queue.send("to be dead-lettered")
     message = yield from queue.one()
     saw["attempts"] = str(message["attempts"])
     yield SHORT
     queue.settle(retries=[{"lease_id": message["lease_id"], "delay_seconds": 0}])
     more, dead = yield from _until_gone(queue, dead_letter_queue, by_retry=True)
-    saw["deliveries-retried"] = _count(more + 1, 2, dead)
+    saw["deliveries-retried"] = _count(more + 1, dead)
     if dead:
         saw["dead-letter-id"] = "kept" if dead["id"] == message["id"] else "new"
         saw["dead-letter-body"] = "kept" if dead["body"] == message["body"] else "changed"
@@ -130,39 +120,23 @@ def retried_to_death(lab: Lab, saw: Saw) -> Steps:
         saw["dead-letter-attempts"] = str(dead["attempts"])
 
 
-@probe(
-    Fact(
-        "deliveries-lease-end",
-        "How often a message is delivered whose leases end.",
-        _DEAD,
-        "attempts",
-        (_DEAD, _DEAD_TOO),
-    )
-)
+@probe(_deliveries("deliveries-lease-end", "How often a message is delivered whose leases end.", "dead-lettered"))
 def left_to_death(lab: Lab, saw: Saw) -> Steps:
     """Let the leases of a message end until it is dead-lettered."""
     dead_letter_queue = yield from lab.queue()
-    queue = yield from lab.queue(dead_letter_queue.name, max_retries=2)
+    queue = yield from lab.queue(dead_letter_queue.name, max_retries=MAX_RETRIES)
     queue.send("a")
     deliveries, dead = yield from _until_gone(queue, dead_letter_queue, by_retry=False)
-    saw["deliveries-lease-end"] = _count(deliveries, 2, dead)
+    saw["deliveries-lease-end"] = _count(deliveries, dead)
 
 
-@probe(
-    Fact(
-        "deliveries-deleted",
-        "How often a message is delivered without a dead-letter queue.",
-        "max_retries + 1 deliveries, then gone",
-        "attempts",
-        ("max_retries + 1 deliveries, then gone", "max_retries deliveries, then gone"),
-    )
-)
+@probe(_deliveries("deliveries-deleted", "How often a message is delivered without a dead-letter queue.", "gone"))
 def retried_to_deletion(lab: Lab, saw: Saw) -> Steps:
     """Retry a message until it is deleted."""
-    queue = yield from lab.queue(max_retries=2)
+    queue = yield from lab.queue(max_retries=MAX_RETRIES)
     queue.send("a")
     deliveries, _ = yield from _until_gone(queue, None, by_retry=True)
-    saw["deliveries-deleted"] = _count(deliveries, 2, None)
+    saw["deliveries-deleted"] = _count(deliveries, None)
 
 
 @probe(Fact("last-delivery", "max_retries is raised before the last lease ends.", "saves the message", "last-delivery"))
@@ -235,9 +209,5 @@ def pull_size(lab: Lab, saw: Saw) -> Steps:
     queue = yield from lab.queue(batch_size=2)
     queue.send(*"abcdefg")
     yield 3
-    for _ in range(PATIENCE):
-        messages = queue.pull_once(None).messages
-        if messages:
-            saw["pull-size"] = "2, that of the consumer" if len(messages) == 2 else str(len(messages))
-            return
-        yield 1
+    messages = (yield from queue.answered(None)).messages
+    saw["pull-size"] = "2, that of the consumer" if len(messages) == 2 else str(len(messages))

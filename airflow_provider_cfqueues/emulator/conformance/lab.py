@@ -88,6 +88,15 @@ class Queue:
             self.api.charge(*(sizes or [0]))
         return answer
 
+    def answered(self, count: int | None = 1, seconds: float | None = LONG, **options: Any) -> Wait[Answer]:
+        """Pull until an answer has messages."""
+        for _ in range(PATIENCE):
+            answer = self.pull_once(count, seconds, **options)
+            if answer.messages:
+                return answer
+            yield 1
+        raise CannotPrepare("a message was sent, and could not be pulled")
+
     def pull(self, count: int = 1, seconds: float = LONG) -> Wait[list[dict[str, Any]]]:
         """Pull until there are so many, or patience is over."""
         found: list[dict[str, Any]] = []

@@ -203,9 +203,6 @@ def old_name(lab: Lab, saw: Saw) -> Steps:
     """Pull with the name that wrangler still prints."""
     queue = yield from lab.queue()
     queue.send("a")
-    for _ in range(PATIENCE):
-        if queue.pull_once(1, None, visibility_timeout=2).messages:
-            break
-        yield 1
+    yield from queue.answered(1, None, visibility_timeout=2)
     waited, message = yield from queue.arrives(within=2 + PATIENCE / 2)
     saw["old-name"] = f"taken as {'seconds' if waited else 'milliseconds'}" if message else "ignored"

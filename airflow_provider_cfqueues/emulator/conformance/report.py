@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,11 +29,8 @@ def as_json(outcome: Outcome, endpoint: str, day: str) -> str:
         "queues_left": outcome.left,
         "facts": [
             {
-                "name": item.fact.name,
-                "question": item.fact.question,
-                "documented": list(item.fact.documented),
+                **asdict(item.fact),
                 "assumption": item.fact.assumption or None,
-                "assumed": item.fact.assumed,
                 "seen": item.seen,
                 "agrees": item.agrees,
                 "reason": item.reason or None,
