@@ -75,14 +75,16 @@ class Subscriptions:
             raise SubscriptionOnSameResource(source["type"])
         now = self._clock.now_ms()
         facts = {"id": self._queues.new_id(), "source": text, "created_ms": now, **self._columns(now, **given)}
-        self._write(f"INSERT INTO subscriptions ({', '.join(facts)}) VALUES (:{', :'.join(facts)})", facts)  # noqa: S608 -- columns
+        columns, values = ", ".join(facts), ", ".join(f":{column}" for column in facts)
+        self._write(f"INSERT INTO subscriptions ({columns}) VALUES ({values})", facts)  # noqa: S608 -- our columns
         return self.get(facts["id"])
 
     def update(self, subscription_id: str, **given: Any) -> wire.JSON:
         """Overwrite ``name``, ``enabled``, ``events`` and ``queue_id`` of a subscription."""
         facts = self._columns(self._clock.now_ms(), **given)
         changes = ", ".join(f"{column} = :{column}" for column in facts)
-        self._write(f"UPDATE subscriptions SET {changes} WHERE id = :id", {**facts, "id": subscription_id})  # noqa: S608 -- columns
+        facts["id"] = subscription_id
+        self._write(f"UPDATE subscriptions SET {changes} WHERE id = :id", facts)  # noqa: S608 -- our columns
         return self.get(subscription_id)
 
     def delete(self, subscription_id: str) -> wire.JSON:
