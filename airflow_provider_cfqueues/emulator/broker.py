@@ -240,6 +240,6 @@ class Broker:
     @contextmanager
     def _at(self, queue_id: str) -> Iterator[tuple[Queue, int]]:
         with self.store.transaction():
-            now = self.clock.now_ms()
-            self._lifecycle.catch_up(now)
-            yield self.queues.get(queue_id), now
+            queue, now = self.queues.get(queue_id), self.clock.now_ms()
+            self._lifecycle.catch_up(queue, now)
+            yield queue, now

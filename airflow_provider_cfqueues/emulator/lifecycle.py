@@ -24,10 +24,6 @@ WHERE leased AND visible_ms <= :now AND visible_ms < expires_ms
 ORDER BY visible_ms, messages.number
 """
 
-_EXPIRED = """
-SELECT number FROM queues WHERE EXISTS (SELECT 1 FROM messages WHERE queue = queues.number AND expires_ms <= ?)
-"""
-
 _ENDED = """
 UPDATE messages SET leased = 0, visible_ms = visible_ms + CASE WHEN :wait THEN
   coalesce((SELECT CAST(round(retry_delay * 1000) AS INTEGER) FROM consumers WHERE consumers.queue = messages.queue), 0)
@@ -58,28 +54,21 @@ class Lifecycle:
         """Return after how many deliveries a message leaves its queue."""
         return max(1, self._deliveries + max_retries)
 
-    def catch_up(self, now: int) -> None:
+    def catch_up(self, queue: Queue, now: int) -> None:
         """
-        Do what time alone has done since the last call, so that no timer has to run.
+        Do what time alone has done to a queue, so that no timer has to run.
 
-        Hence the order: a message that failed for the last time before it expired is dead-lettered.
+        Leases end in all queues, since the messages of one may be dead-lettered to another. First of all: a message
+        that failed for the last time before it expired is dead-lettered, however late one looks.
         """
         known = {"now": now, "deliveries": self._deliveries, "at_pull": self._decided_at_pull}
         for row in self.db.execute(_EXHAUSTED, known).fetchall():
             self._bury(row["number"], self._queues.get(row["queue_id"]), row["visible_ms"])
-        for (queue,) in self.db.execute(_EXPIRED, (now,)).fetchall():
-            self.sweep(queue, "expired", "expires_ms <= ?", now)
+        self.sweep(queue.number, "expired", "expires_ms <= ?", now)
         self.db.execute(_ENDED, {"now": now, "wait": self._assume["lease-end"] == "retry-delay"})
 
     def arrive(self, messages: Sequence[Outgoing], queue: Queue, now: int, delay_seconds: float) -> list[str]:
-        """
-        Put messages into a queue and return their ids.
-
-        :param messages: what was sent.
-        :param queue: where to.
-        :param now: the time.
-        :param delay_seconds: how long those without a delay of their own may not be pulled.
-        """
+        """Put messages into a queue, with a delay for those that have none of their own, and return their ids."""
         expires = now + round(queue.settings.message_retention_period * 1000)
         ids = [self._queues.new_id() for _ in messages]
         self.db.executemany(
@@ -96,14 +85,7 @@ class Lifecycle:
         return ids
 
     def give_back(self, message: sqlite3.Row, queue: Queue, now: int, delay_seconds: float) -> None:
-        """
-        End a delivery that failed: the message waits for its next one, or this was the last it had.
-
-        :param message: its row.
-        :param queue: the queue it is in.
-        :param now: when the delivery ended.
-        :param delay_seconds: how long it may not be pulled.
-        """
+        """End a delivery that failed: the message waits for its next one, or this was the last it had."""
         if queue.consumer:
             settings = queue.consumer.settings
             retries = message["max_retries"] if self._decided_at_pull else settings.max_retries
@@ -120,7 +102,6 @@ class Lifecycle:
         End messages of a queue.
 
         :param messages: their numbers, and how many bytes their bodies have.
-        :param queue: the queue.
         :param counter: how they left.
         """
         self._operations.charge(messages.values())
@@ -131,7 +112,6 @@ class Lifecycle:
         """
         End all messages of a queue that a condition names; no operations are counted for them.
 
-        :param queue: the queue.
         :param counter: how they left.
         :param which: the condition, with one parameter.
         :param value: of the parameter.
@@ -139,18 +119,12 @@ class Lifecycle:
         swept = f"FROM messages WHERE queue = ? AND ({which})"
         found = self.db.execute(f"SELECT count(*), coalesce(sum(length(body)), 0) {swept}", (queue, value))
         amount, size = found.fetchone()
-        self.db.execute(f"DELETE {swept}", (queue, value))
-        self.count(queue, counter, amount, -size)
+        if amount:
+            self.db.execute(f"DELETE {swept}", (queue, value))
+            self.count(queue, counter, amount, -size)
 
     def count(self, queue: int, counter: str, amount: int = 1, size: int = 0) -> None:
-        """
-        Add to one of ``store.COUNTERS`` of a queue.
-
-        :param queue: the queue.
-        :param counter: which one.
-        :param amount: how many messages.
-        :param size: by how many bytes the backlog has grown.
-        """
+        """Add to one of ``store.COUNTERS`` of a queue; its backlog has grown by ``size`` bytes."""
         self.db.execute(
             f"UPDATE queues SET {counter} = {counter} + ?, backlog_bytes = backlog_bytes + ? WHERE number = ?",  # noqa: S608 -- never from a request
             (amount, size, queue),
