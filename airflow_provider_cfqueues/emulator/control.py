@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from airflow_provider_cfqueues.emulator.fields import is_number
 from airflow_provider_cfqueues.emulator.model import BrokerError
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ def _add_faults(service: Service, rules: Any) -> Any:
 
 def _advance(service: Service, body: Any) -> Any:
     seconds = _only(body, "advance_seconds")["advance_seconds"]
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        raise ValueError("advance_seconds must be a number")  # noqa: TRY004 -- all become a 400
+    if not is_number(seconds):
+        raise ValueError("advance_seconds must be a number")
     service.advance(seconds)
     return {"now_ms": service.broker.clock.now_ms()}
 

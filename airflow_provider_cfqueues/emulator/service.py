@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_cfqueues.emulator import parsing, snapshot, start, wire
 from airflow_provider_cfqueues.emulator.broker import Broker
 from airflow_provider_cfqueues.emulator.faults import Faults
+from airflow_provider_cfqueues.emulator.fields import is_number
 from airflow_provider_cfqueues.emulator.limits import RateLimit
 from airflow_provider_cfqueues.emulator.model import Outgoing
 from airflow_provider_cfqueues.emulator.options import ACCOUNT_ID, API_TOKEN, JSON_ENCODINGS
@@ -110,7 +111,7 @@ class Service:
         encoding = _one_of(JSON_ENCODINGS, json_encoding or self.json_encoding, "json_encoding")
         if metadata is not None and not isinstance(metadata, dict):
             raise ValueError(f"metadata must be an object, not {metadata!r}")
-        if delay_seconds is not None and not _is_delay(delay_seconds):
+        if delay_seconds is not None and not (is_number(delay_seconds) and 0 <= delay_seconds <= parsing.MAX_DELAY):
             raise ValueError(f"delay_seconds must be from 0 to {parsing.MAX_DELAY}, not {delay_seconds!r}")
         message = Outgoing(
             body=_encoded(body, _one_of(CONTENT_TYPES, content_type, "content_type")),
@@ -168,11 +169,6 @@ def _one_of(choices: tuple[str, ...], value: str, name: str) -> str:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
     return value
-
-
-def _is_delay(value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and 0 <= value <= parsing.MAX_DELAY
 
 
 def _encoded(body: Any, content_type: str) -> bytes:
