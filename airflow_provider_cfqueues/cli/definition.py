@@ -43,7 +43,7 @@ CONNECTION = _argument(
 )
 JSON = _argument("--json", action="store_true", help="print the result as JSON")
 QUEUE = _argument("queue", metavar="QUEUE", help="name of the queue, or its ID")
-MAX = _argument("--max", type=int, metavar="N", help="at most this many messages (all)")
+MAX = _argument("--max", dest="max_messages", type=int, metavar="N", help="at most this many messages (all)")
 MATCH = "only these: literal:…, jsonpath:…, function:…; repeatable, any of them"
 IDLE_TIMEOUT = _argument(
     "--idle-timeout",
@@ -161,7 +161,13 @@ COMMANDS = (
             QUEUE,
             _argument("target", metavar="TARGET", help="name of the queue that gets the messages, or its ID"),
             _argument("--match", action="append", metavar="CONDITION", help=MATCH),
-            _argument("--rate", type=float, metavar="N", help="at most N messages a second (the API's limit)"),
+            _argument(
+                "--rate",
+                dest="messages_per_second",
+                type=float,
+                metavar="N",
+                help="at most N messages a second (the API's limit)",
+            ),
             _argument("--as-is", action="store_true", help="send copies of rejected messages as they lie there"),
             MAX,
             _argument("--visibility-timeout", type=float, metavar="SECONDS", help="how long the leases last (600)"),
