@@ -8,15 +8,12 @@ import logging
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from airflow_provider_cfqueues import emulator
 from airflow_provider_cfqueues.emulator import start
 from airflow_provider_cfqueues.emulator.model import BrokerError
 from airflow_provider_cfqueues.emulator.options import OPTIONS, PROGRAM
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 EPILOG = """\
 With "conformance" as the first argument it checks whether an endpoint behaves as this emulator: conformance --help

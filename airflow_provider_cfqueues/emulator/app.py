@@ -17,15 +17,14 @@ from airflow_provider_cfqueues.emulator import auth, control, page, wire
 from airflow_provider_cfqueues.emulator.api import ROUTES
 from airflow_provider_cfqueues.emulator.browsers import BrowserGuard
 from airflow_provider_cfqueues.emulator.call import Call, Handler
+from airflow_provider_cfqueues.emulator.faults import Fault
 from airflow_provider_cfqueues.emulator.model import BrokerError
 from airflow_provider_cfqueues.emulator.parsing import ACCOUNT_ID, QUEUE_ID
+from airflow_provider_cfqueues.emulator.service import Service
 from airflow_provider_cfqueues.emulator.snapshot import LoggedRequest
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
-
-    from airflow_provider_cfqueues.emulator.faults import Fault
-    from airflow_provider_cfqueues.emulator.service import Service
 
 BASE_PATH = "/client/v4"
 Hangup = Callable[["Scope"], None]

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import hmac
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
+from airflow_provider_cfqueues.emulator.service import Service
 from airflow_provider_cfqueues.emulator.wire import ApiError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from airflow_provider_cfqueues.emulator.service import Service
 
 _BEARER = re.compile(r"Bearer ([!-~]+)", re.IGNORECASE)
 _ACCOUNT_TOKEN = "cfat_"  # noqa: S105 -- a prefix

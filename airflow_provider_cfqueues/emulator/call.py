@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues.emulator import fields, wire
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from airflow_provider_cfqueues.emulator.service import Service
-
+from airflow_provider_cfqueues.emulator.service import Service
 
 MAX_PER_PAGE = 100
 PER_PAGE = 20

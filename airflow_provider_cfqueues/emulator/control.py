@@ -11,15 +11,14 @@ from starlette.routing import Route
 
 from airflow_provider_cfqueues.emulator.fields import is_number
 from airflow_provider_cfqueues.emulator.model import BrokerError
+from airflow_provider_cfqueues.emulator.service import Service
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from airflow_provider_cfqueues.emulator.service import Service
-
 MAX_MESSAGES = 1000
 """As many messages of a queue as ``GET /_emulator/state`` shows."""
-Action = Callable[["Service", Any], Any]
+Action = Callable[[Service, Any], Any]
 
 
 def routes(service: Service) -> list[Route]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from airflow_provider_cfqueues.emulator.wire import JSON, ApiError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 D = TypeVar("D")
 BAD_SCHEMA = 10207

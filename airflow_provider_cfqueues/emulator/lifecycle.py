@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import sqlite3
+from collections.abc import Mapping, Sequence
 
-from airflow_provider_cfqueues.emulator.store import listed
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Mapping, Sequence
-
-    from airflow_provider_cfqueues.emulator.limits import DailyOperations
-    from airflow_provider_cfqueues.emulator.model import Outgoing, Queue
-    from airflow_provider_cfqueues.emulator.registry import Registry
-    from airflow_provider_cfqueues.emulator.store import Store
+from airflow_provider_cfqueues.emulator.limits import DailyOperations
+from airflow_provider_cfqueues.emulator.model import Outgoing, Queue
+from airflow_provider_cfqueues.emulator.registry import Registry
+from airflow_provider_cfqueues.emulator.store import Store, listed
 
 _EXHAUSTED = """
 SELECT messages.number, messages.queue, messages.visible_ms, queues.id AS queue_id

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
 
+from airflow_provider_cfqueues.emulator.clock import Clock
 from airflow_provider_cfqueues.emulator.model import QuotaExceeded
 from airflow_provider_cfqueues.emulator.wire import ApiError
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
-    from airflow_provider_cfqueues.emulator.clock import Clock
 
 WINDOW_MS = 300_000
 DAY_MS = 86_400_000

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues.emulator import parsing, wire
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.call import Call
+from airflow_provider_cfqueues.emulator.call import Call
 
 log = logging.getLogger(__name__)
 

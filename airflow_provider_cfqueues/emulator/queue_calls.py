@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from airflow_provider_cfqueues.emulator import parsing, wire
+from airflow_provider_cfqueues.emulator.call import Call
 from airflow_provider_cfqueues.emulator.model import QueueSettings
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.call import Call
 
 
 def list_queues(call: Call) -> wire.JSON:

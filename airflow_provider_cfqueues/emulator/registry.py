@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from random import Random
+from typing import Any
 
+from airflow_provider_cfqueues.emulator.clock import Clock
 from airflow_provider_cfqueues.emulator.model import (
     Consumer,
     ConsumerExists,
@@ -17,13 +20,7 @@ from airflow_provider_cfqueues.emulator.model import (
     QueueNotFound,
     QueueSettings,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from random import Random
-
-    from airflow_provider_cfqueues.emulator.clock import Clock
-    from airflow_provider_cfqueues.emulator.store import Store
+from airflow_provider_cfqueues.emulator.store import Store
 
 _SELECT = """
 SELECT queues.*, consumers.id AS consumer_id, consumers.created_ms AS consumer_created_ms, dead_letter_queue,

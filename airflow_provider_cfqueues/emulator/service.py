@@ -7,19 +7,17 @@ import json
 from collections import deque
 from collections.abc import Mapping
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_cfqueues.emulator import parsing, snapshot, start, wire
 from airflow_provider_cfqueues.emulator.broker import Broker
+from airflow_provider_cfqueues.emulator.clock import Clock
 from airflow_provider_cfqueues.emulator.faults import Faults
 from airflow_provider_cfqueues.emulator.fields import is_number
 from airflow_provider_cfqueues.emulator.limits import RateLimit
 from airflow_provider_cfqueues.emulator.model import Outgoing
 from airflow_provider_cfqueues.emulator.options import ACCOUNT_ID, API_TOKEN, JSON_ENCODINGS
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.clock import Clock
-    from airflow_provider_cfqueues.emulator.snapshot import LoggedRequest
+from airflow_provider_cfqueues.emulator.snapshot import LoggedRequest
 
 CONTENT_TYPES = ("json", "text", "bytes", "v8")
 LOGGED_REQUESTS = 1000

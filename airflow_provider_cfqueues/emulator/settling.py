@@ -8,18 +8,13 @@ message went to somebody else, still ends the message. Anything else is refused 
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-from airflow_provider_cfqueues.emulator.model import LeaseRefused
+from airflow_provider_cfqueues.emulator.lifecycle import Lifecycle
+from airflow_provider_cfqueues.emulator.model import LeaseRefused, Queue
 from airflow_provider_cfqueues.emulator.store import listed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from airflow_provider_cfqueues.emulator.lifecycle import Lifecycle
-    from airflow_provider_cfqueues.emulator.model import Queue
-    from airflow_provider_cfqueues.emulator.tickets import Kind, Sealer, Ticket
-
+from airflow_provider_cfqueues.emulator.tickets import Kind, Sealer, Ticket
 
 # The plus keeps SQLite from looking through all of the queue.
 _MESSAGES = """

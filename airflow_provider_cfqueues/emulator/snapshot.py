@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from airflow_provider_cfqueues.emulator import wire
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.model import Message, Report
+from airflow_provider_cfqueues.emulator.model import Message, Report
 
 
 class LoggedRequest(NamedTuple):

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_cfqueues.emulator import assumptions, parsing
 from airflow_provider_cfqueues.emulator.fields import Fields
-from airflow_provider_cfqueues.emulator.model import ConsumerSettings, QueueExists
+from airflow_provider_cfqueues.emulator.model import ConsumerSettings, Queue, QueueExists
+from airflow_provider_cfqueues.emulator.registry import Registry
 from airflow_provider_cfqueues.emulator.wire import ApiError
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.model import Queue
-    from airflow_provider_cfqueues.emulator.registry import Registry
 
 Settings = dict[str, Any]
 """``queue_id``, ``dead_letter_queue`` (a name) and the fields of ``ConsumerSettings``; each may be missing."""

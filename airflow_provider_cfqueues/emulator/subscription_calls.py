@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from airflow_provider_cfqueues.emulator import wire
+from airflow_provider_cfqueues.emulator.call import Call
 from airflow_provider_cfqueues.emulator.fields import BAD_SCHEMA, Fields
 from airflow_provider_cfqueues.emulator.subscriptions import ORDERS
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.call import Call
 
 # The key that names the resource, where the source has one. The last four are in wrangler, not in the schema.
 SOURCES = {

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from airflow_provider_cfqueues.emulator import wire
+from airflow_provider_cfqueues.emulator.clock import Clock
 from airflow_provider_cfqueues.emulator.model import (
     SubscriptionExists,
     SubscriptionNotFound,
     SubscriptionOnSameResource,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from airflow_provider_cfqueues.emulator.clock import Clock
-    from airflow_provider_cfqueues.emulator.registry import Registry
-    from airflow_provider_cfqueues.emulator.store import Store
+from airflow_provider_cfqueues.emulator.registry import Registry
+from airflow_provider_cfqueues.emulator.store import Store
 
 _SELECT = """
 SELECT subscriptions.*, queues.id AS queue_id

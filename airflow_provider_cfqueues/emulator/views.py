@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
 
-from airflow_provider_cfqueues.emulator.model import Message, Metrics, Report
+from airflow_provider_cfqueues.emulator.model import Message, Metrics, Queue, Report
 from airflow_provider_cfqueues.emulator.store import COUNTERS
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable
-
-    from airflow_provider_cfqueues.emulator.model import Queue
-
 
 # Read by position: a pull reads a hundred rows, and to find each column by its name took a third of that.
 NUMBER, LEASE = 0, 1

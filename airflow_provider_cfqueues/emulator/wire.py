@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import binascii
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_cfqueues.emulator import model
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from airflow_provider_cfqueues.emulator.model import Consumer, Message, Metrics, Queue
+from airflow_provider_cfqueues.emulator.model import Consumer, Message, Metrics, Queue
 
 JSON = dict[str, Any]
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues.emulator.conformance.facts import Fact, NoOccasion, Saw, Steps, documented, probe
+from airflow_provider_cfqueues.emulator.conformance.lab import Lab
 from airflow_provider_cfqueues.emulator.conformance.wording import said
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.conformance.lab import Lab
 
 _ACCOUNT_TOKEN = "cfat_"  # noqa: S105 -- a prefix
 _LIMIT_HEADERS = ("ratelimit", "ratelimit-policy")

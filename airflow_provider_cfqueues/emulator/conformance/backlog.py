@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from airflow_provider_cfqueues.emulator.conformance.facts import Fact, NoOccasion, Saw, Steps, documented, probe
-from airflow_provider_cfqueues.emulator.conformance.lab import Wait, leases
+from airflow_provider_cfqueues.emulator.conformance.lab import Lab, Queue, Wait, leases
 from airflow_provider_cfqueues.emulator.conformance.wording import said, taken
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.conformance.lab import Lab, Queue
 
 SETTLES = 5
 """Seconds until the numbers of a real queue follow what happened to it."""

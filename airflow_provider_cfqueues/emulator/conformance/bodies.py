@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
+from airflow_provider_cfqueues.emulator.conformance.lab import Lab
 from airflow_provider_cfqueues.emulator.conformance.wording import said
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.conformance.lab import Lab
 
 _JSON = {"ü": [1, "a"]}
 _TEXT = "ü 1"

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues.emulator.conformance.facts import Fact, NoOccasion, Saw, Steps, documented, probe
-from airflow_provider_cfqueues.emulator.conformance.lab import PATIENCE, SHORT
+from airflow_provider_cfqueues.emulator.conformance.lab import PATIENCE, SHORT, Lab, Queue
 from airflow_provider_cfqueues.emulator.conformance.wording import said, taken
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.conformance.lab import Lab, Queue
 
 DELAY = 30
 """The retry_delay where it matters: much longer than the real API may be late."""

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.conformance.lab import Lab
+from airflow_provider_cfqueues.emulator.conformance.lab import Lab
 
 Steps = Generator[float, None, None]
 """A probe at work: it yields seconds to wait for."""
 Saw = dict[str, str]
 """What was seen, by the name of the fact."""
-Look = Callable[["Lab", Saw], Steps]
+Look = Callable[[Lab, Saw], Steps]
 
 
 class NoOccasion(Exception):

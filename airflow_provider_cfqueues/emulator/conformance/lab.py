@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from airflow_provider_cfqueues.emulator.conformance.api import Answer
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.conformance.api import Api
+from airflow_provider_cfqueues.emulator.conformance.api import Answer, Api
 
 T = TypeVar("T")
 Wait = Generator[float, None, T]

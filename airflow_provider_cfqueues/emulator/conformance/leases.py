@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
-from airflow_provider_cfqueues.emulator.conformance.lab import PATIENCE, SHORT
+from airflow_provider_cfqueues.emulator.conformance.lab import PATIENCE, SHORT, Lab
 from airflow_provider_cfqueues.emulator.conformance.wording import said, settled, taken
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.conformance.lab import Lab
 
 _REFUSED = "0 counted, with a warning"
 _COUNTED = "1 counted, without a warning"

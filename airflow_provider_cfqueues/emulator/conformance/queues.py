@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues.emulator.conformance.facts import Fact, NoOccasion, Saw, Steps, documented, probe
+from airflow_provider_cfqueues.emulator.conformance.lab import Lab
 from airflow_provider_cfqueues.emulator.conformance.wording import said
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.conformance.lab import Lab
 
 _SETTINGS = ("delivery_delay", "delivery_paused", "message_retention_period")
 _OF_CONSUMER = ("batch_size", "max_retries", "retry_delay", "visibility_timeout_ms")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.conformance.run import Outcome, Seen
+from airflow_provider_cfqueues.emulator.conformance.run import Outcome, Seen
 
 _FORM = "https://github.com/airflow-provider-cfqueues/airflow-provider-cfqueues/issues/new?template=conformance.yml"
 

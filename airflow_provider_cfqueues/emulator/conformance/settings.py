@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from airflow_provider_cfqueues.emulator.conformance.api import Answer
 from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
+from airflow_provider_cfqueues.emulator.conformance.lab import Lab, Queue
 from airflow_provider_cfqueues.emulator.conformance.wording import said
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.conformance.api import Answer
-    from airflow_provider_cfqueues.emulator.conformance.lab import Lab, Queue
 
 _KEPT = "kept; one more is refused: 400, code {}"
 

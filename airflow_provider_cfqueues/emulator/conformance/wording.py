@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.conformance.api import Answer
+from airflow_provider_cfqueues.emulator.conformance.api import Answer
 
 
 def said(answer: Answer, yes: str = "accepted") -> str:
