@@ -184,11 +184,7 @@ COMMANDS = (
 
 
 def arguments_of(command: Command) -> tuple[Argument, ...]:
-    """
-    Return all arguments of a command: its own, and those that all have.
-
-    :param command: the command.
-    """
+    """Return all arguments of a command: its own, and those that all have."""
     return command.arguments if command.name == "emulator" else (*command.arguments, CONNECTION, JSON)
 
 

@@ -73,8 +73,6 @@ class Drain:
     """
     Empties a queue, and counts.
 
-    :param hook: the hook.
-    :param queue_id: ID of the queue.
     :param sink: where the messages go.
     :param visibility_timeout: seconds that the leases last.
     :param idle_timeout: end when the queue gave nothing for so many seconds.

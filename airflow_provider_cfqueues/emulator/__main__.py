@@ -37,11 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """
-    Run the emulator until a signal ends it.
-
-    :param arguments: those of the command line.
-    """
+    """Run the emulator until a signal ends it."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     if given[:1] == ["conformance"]:
         from airflow_provider_cfqueues.emulator.conformance import command

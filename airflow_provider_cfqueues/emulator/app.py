@@ -37,7 +37,6 @@ def make_app(service: Service, hang_up: Hangup, hosts: Iterable[str]) -> Browser
     """
     Return the application of a service.
 
-    :param service: what it serves.
     :param hang_up: closes the connection of a request, which ASGI has no word for.
     :param hosts: names that it is known by, beside ``localhost`` and any address.
     """
@@ -53,8 +52,6 @@ class Endpoint:
     """
     One path of the API, all its methods.
 
-    :param service: what it serves.
-    :param hang_up: closes the connection of a request.
     :param handlers: what each method does; none of them for a path that the API does not have.
     """
 

@@ -28,7 +28,6 @@ class BrowserGuard:
     """
     Middleware that answers 403 to what only a page of another site would send.
 
-    :param app: the application.
     :param hosts: names that it is known by, beside ``localhost`` and any address.
     """
 

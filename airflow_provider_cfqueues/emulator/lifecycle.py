@@ -28,14 +28,7 @@ WHERE leased AND visible_ms <= :now
 
 
 class Lifecycle:
-    """
-    The moves of a message; every one runs inside the transaction of its caller.
-
-    :param store: where the messages are.
-    :param queues: knows their consumers and dead-letter queues.
-    :param operations: counts what Cloudflare would bill.
-    :param assume: what holds for each switch of ``assumptions``.
-    """
+    """The moves of a message; every one runs inside the transaction of its caller."""
 
     def __init__(self, store: Store, queues: Registry, operations: DailyOperations, assume: Mapping[str, str]) -> None:
         self.db = store.db

@@ -30,14 +30,7 @@ FROM queues LEFT JOIN consumers ON consumers.queue = queues.number
 
 
 class Registry:
-    """
-    The queues of the account.
-
-    :param store: where they are kept.
-    :param clock: says when they were made.
-    :param random: gives their ids.
-    :param assume: what holds for each switch of ``assumptions``.
-    """
+    """The queues of the account."""
 
     def __init__(self, store: Store, clock: Clock, random: Random, assume: Mapping[str, str]) -> None:
         self._store = store

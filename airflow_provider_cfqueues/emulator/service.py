@@ -75,7 +75,6 @@ class Service:
         """
         Make a queue with an http_pull consumer and return its id.
 
-        :param name: its name.
         :param queue_id: its id; made up where it is not given.
         :param settings: ``dead_letter_queue``, the name of a queue that is made now if missing, and fields of
             ``ConsumerSettings``.
@@ -99,7 +98,6 @@ class Service:
         """
         Send what REST cannot: any content type, either encoding, any metadata. Return the message's id.
 
-        :param queue_id: id of the queue.
         :param body: a string for ``text``, base64 for ``bytes`` and ``v8``, any JSON value for ``json``.
         :param content_type: one of these four.
         :param json_encoding: how a pull shows a JSON body; what the emulator is set to where it is None.

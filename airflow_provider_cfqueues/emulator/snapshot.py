@@ -33,12 +33,7 @@ def request(logged: LoggedRequest) -> wire.JSON:
 
 
 def queue(report: Report, deliveries: int) -> wire.JSON:
-    """
-    Return all there is to know of a queue as JSON.
-
-    :param report: what the broker knows.
-    :param deliveries: after how many of them a message leaves the queue.
-    """
+    """Return all there is to know of a queue as JSON."""
     shape = wire.queue(report.queue)
     return {
         "name": report.queue.name,

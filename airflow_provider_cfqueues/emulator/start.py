@@ -25,7 +25,6 @@ def read(texts: Iterable[str]) -> dict[str, Settings]:
     """
     Return the queues that the command line names, each as ``NAME[=ID][,KEY=VALUE]…``.
 
-    :param texts: the values of ``--queue``.
     :raises ValueError: one of them cannot be read.
     """
     return dict(map(_read_one, texts))
@@ -59,7 +58,6 @@ def by_name(queues: Given) -> dict[str, Settings]:
     """
     Return settings by name, checked as far as they can be without looking at what is there.
 
-    :param queues: as a caller named them.
     :raises TypeError: they are no queues, or have unknown settings.
     :raises ValueError: a name, an ID or a setting is not what the API takes.
     """
@@ -84,9 +82,6 @@ def check(name: str, queue_id: str | None) -> None:
 def consumer(name: str, settings: Settings) -> dict[str, Any]:
     """
     Return dead-letter queue and settings of a consumer, as the registry takes them, held to the limits of the API.
-
-    :param name: name of the queue that it consumes.
-    :param settings: those that were given.
     """
     given = {key: value for key, value in settings.items() if key not in ("queue_id", "dead_letter_queue")}
     known = [field.name for field in fields(ConsumerSettings)]
@@ -107,7 +102,6 @@ def make(queues: Registry, wanted: Mapping[str, Settings]) -> None:
     """
     See to it that queues are there and can be pulled, and so can their dead-letter queues.
 
-    :param queues: those that are there already.
     :param wanted: their settings by name; an existing consumer is given those that are named.
     :raises ValueError: a queue, or its id, belongs to another one.
     """
@@ -137,12 +131,7 @@ def _make_queue(queues: Registry, name: str, queue_id: str | None) -> None:
 
 
 def restore(queues: Registry, before: Iterable[Queue]) -> None:
-    """
-    Make queues again as they were, after all have been forgotten.
-
-    :param queues: has none.
-    :param before: the queues.
-    """
+    """Make queues again as they were, after all have been forgotten."""
     before = list(before)
     for queue in before:
         queues.create(queue.name, queue_id=queue.id, settings=queue.settings, jurisdiction=queue.jurisdiction)

@@ -29,7 +29,7 @@ def list_subscriptions(call: Call) -> wire.JSON:
     """GET /event_subscriptions/subscriptions."""
     order = call.query_choice("order", "name", tuple(ORDERS))
     descending = call.query_choice("direction", "asc", ("asc", "desc")) == "desc"
-    found = call.service.broker.subscriptions.list(call.query.get("queue_id", [None])[-1], order, descending)
+    found = call.broker.subscriptions.list(call.query.get("queue_id", [None])[-1], order, descending)
     return call.page(found, total=len(found))
 
 
@@ -42,7 +42,7 @@ def create_subscription(call: Call) -> wire.JSON:
         raise wire.ApiError(400, BAD_SCHEMA, f"source.type must be one of {', '.join(SOURCES)}")
     if SOURCES[kind]:
         source.string(SOURCES[kind])
-    subscription = call.service.broker.subscriptions.create(
+    subscription = call.broker.subscriptions.create(
         source=request["source"],
         name=_name(request),
         enabled=request.boolean("enabled", True),
@@ -60,7 +60,7 @@ def get_subscription(call: Call) -> wire.JSON:
 def edit_subscription(call: Call) -> wire.JSON:
     """PATCH /event_subscriptions/subscriptions/{subscription_id}: what is not named stays; the source always does."""
     request, was = call.fields, _current(call)
-    changed = call.service.broker.subscriptions.update(
+    changed = call.broker.subscriptions.update(
         was["id"],
         name=_name(request) if "name" in request else was["name"],
         enabled=request.boolean("enabled", was["enabled"]),
@@ -72,11 +72,11 @@ def edit_subscription(call: Call) -> wire.JSON:
 
 def delete_subscription(call: Call) -> wire.JSON:
     """DELETE /event_subscriptions/subscriptions/{subscription_id}: answers what it was."""
-    return wire.success(call.service.broker.subscriptions.delete(call.path["subscription_id"]))
+    return wire.success(call.broker.subscriptions.delete(call.path["subscription_id"]))
 
 
 def _current(call: Call) -> wire.JSON:
-    return call.service.broker.subscriptions.get(call.path["subscription_id"])
+    return call.broker.subscriptions.get(call.path["subscription_id"])
 
 
 def _name(request: Fields) -> str:

@@ -30,13 +30,7 @@ ORDERS = {
 
 
 class Subscriptions:
-    """
-    The event subscriptions of the account, each as the API shows it.
-
-    :param store: where they are kept.
-    :param queues: where events go.
-    :param clock: says when they were made.
-    """
+    """The event subscriptions of the account, each as the API shows it."""
 
     def __init__(self, store: Store, queues: Registry, clock: Clock) -> None:
         self._db = store.db

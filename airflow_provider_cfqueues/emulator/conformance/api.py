@@ -54,13 +54,7 @@ class Answer:
 
 
 class Api:
-    """
-    The API of one account.
-
-    :param base_url: where it is.
-    :param account_id: the account.
-    :param token: its API token.
-    """
+    """The API of one account."""
 
     def __init__(self, base_url: str, account_id: str, token: str) -> None:
         parts = urlsplit(base_url.rstrip("/"))
@@ -80,7 +74,6 @@ class Api:
         """
         Make one call.
 
-        :param method: its method.
         :param path: after the account; after the base URL if it begins with ``//``.
         :param body: JSON to send, or bytes.
         :param headers: credentials instead of the token.

@@ -37,11 +37,7 @@ Exit codes: 0, nothing differs; 1, something does; 2, the run could not start or
 
 
 def main(arguments: Sequence[str]) -> int:
-    """
-    Run the probes and write the report.
-
-    :param arguments: those after ``conformance``.
-    """
+    """Run the probes and write the report."""
     made = parser()
     options = made.parse_args(arguments)
     if options.report and options.report.suffix not in ("", ".md", ".json"):

@@ -26,14 +26,7 @@ class CannotPrepare(Exception):
 
 
 class Queue:
-    """
-    A queue of the lab.
-
-    :param api: where it is.
-    :param now: what time it is, in seconds.
-    :param queue_id: its id.
-    :param name: its name.
-    """
+    """A queue of the lab."""
 
     def __init__(self, api: Api, now: Callable[[], float], queue_id: str, name: str) -> None:
         self.api = api
@@ -132,12 +125,7 @@ def leases(of: Iterable[str]) -> list[dict[str, Any]]:
 
 
 class Lab:
-    """
-    The queues of one run.
-
-    :param api: where they are.
-    :param now: what time it is, in seconds.
-    """
+    """The queues of one run."""
 
     def __init__(self, api: Api, now: Callable[[], float]) -> None:
         self.api = api

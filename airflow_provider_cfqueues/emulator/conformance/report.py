@@ -12,13 +12,7 @@ _FORM = "https://github.com/airflow-provider-cfqueues/airflow-provider-cfqueues/
 
 
 def as_json(outcome: Outcome, endpoint: str, day: str) -> str:
-    """
-    Return a run as JSON.
-
-    :param outcome: the run.
-    :param endpoint: what it ran against.
-    :param day: when.
-    """
+    """Return a run as JSON."""
     report: dict[str, Any] = {
         "endpoint": endpoint,
         "day": day,
@@ -41,13 +35,7 @@ def as_json(outcome: Outcome, endpoint: str, day: str) -> str:
 
 
 def as_markdown(outcome: Outcome, endpoint: str, day: str) -> str:
-    """
-    Return a run as Markdown.
-
-    :param outcome: the run.
-    :param endpoint: what it ran against.
-    :param day: when.
-    """
+    """Return a run as Markdown."""
     lines = [
         f"## Conformance of {endpoint}, {day}",
         "",

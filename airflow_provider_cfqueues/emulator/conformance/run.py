@@ -105,7 +105,6 @@ def run(api: Api, waiting: Waiting, *, say: Callable[[str], None] = lambda _: No
     """
     Look at every fact, and delete what was made for that, whatever happens.
 
-    :param api: the endpoint.
     :param waiting: how time passes.
     :param say: takes lines about how it goes on.
     :raises KeyboardInterrupt: after the queues have been deleted.

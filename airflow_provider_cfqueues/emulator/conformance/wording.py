@@ -11,22 +11,12 @@ def said(answer: Answer, yes: str = "accepted") -> str:
 
 
 def taken(answer: Answer, count: str = "ackCount") -> str:
-    """
-    Return whether a lease still counted, however a refusal of it is told.
-
-    :param answer: of an ack call with one lease.
-    :param count: which of its counts.
-    """
+    """Return whether a lease still counted, however a refusal of it is told."""
     return "counted" if answer.ok and answer.result.get(count) else "not counted"
 
 
 def settled(answer: Answer, count: str = "ackCount") -> str:
-    """
-    Return what became of leases.
-
-    :param answer: of an ack call.
-    :param count: which of its counts.
-    """
+    """Return what became of leases."""
     if not answer.ok:
         return said(answer)
     warned = "with a warning" if answer.result.get("warnings") else "without a warning"

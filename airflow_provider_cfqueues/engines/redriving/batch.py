@@ -19,7 +19,6 @@ class Batch:
     """
     Messages of one pull.
 
-    :param messages: the messages.
     :param now: tells the time that leases are compared with.
     """
 
@@ -71,9 +70,5 @@ class Batch:
         }
 
     def has_ended(self, message: Message) -> bool:
-        """
-        Return whether the lease of a message has ended.
-
-        :param message: the message.
-        """
+        """Return whether the lease of a message has ended."""
         return message.lease_expires_at is not None and message.lease_expires_at <= self._now()
