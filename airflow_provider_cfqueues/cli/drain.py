@@ -210,15 +210,12 @@ class Drain:
         return count, min(MAX_BATCHES, MAX_BYTES // max(1, size), int(self._visibility_timeout / 2 / took))
 
     async def _settle(self, messages: Sequence[Message], written: int) -> int:
-        settlements = [
+        settlements = [choose_settlement(message, Happened.HANDLED, self._situation) for message in messages[:written]]
+        settlements += [
             choose_settlement(
-                message,
-                Happened.HANDLED if position < written else Happened.NOT_STARTED,
-                self._situation,
-                reason="" if position < written else "it could not be written",
-                delay_seconds=0,
+                message, Happened.NOT_STARTED, self._situation, reason="it could not be written", delay_seconds=0
             )
-            for position, message in enumerate(messages)
+            for message in messages[written:]
         ]
         log_settlements(self._hook.log, self._queue.name, settlements)
         settling = Settling(settlements, self._situation)

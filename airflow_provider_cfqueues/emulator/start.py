@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -18,7 +18,13 @@ Given = Iterable[str] | Mapping[str, "str | Settings | None"]
 """Queues as a caller may name them: names, or a mapping of names to ids or settings."""
 
 DEFAULT = {"my-queue": Settings()}
-KEYS = ("dead-letter-queue", "max-retries", "retry-delay", "batch-size", "visibility-timeout")
+KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "dead-letter-queue": ("dead_letter_queue", str),
+    "max-retries": ("max_retries", float),
+    "retry-delay": ("retry_delay", float),
+    "batch-size": ("batch_size", float),
+    "visibility-timeout": ("visibility_timeout_ms", lambda text: float(text) * 1000),
+}
 
 
 def read(texts: Iterable[str]) -> dict[str, Settings]:
@@ -33,25 +39,17 @@ def read(texts: Iterable[str]) -> dict[str, Settings]:
 def _read_one(text: str) -> tuple[str, Settings]:
     first, *pairs = text.split(",")
     name, equals, queue_id = first.partition("=")
-    settings = {"queue_id": queue_id} if equals else {}
+    settings: Settings = {"queue_id": queue_id} if equals else {}
     for pair in pairs:
         key, _, value = pair.partition("=")
         if key not in KEYS:
             raise ValueError(f"--queue {text}: unknown setting {key!r}; known: {', '.join(KEYS)}")
-        settings |= _setting(text, key, value)
+        setting, convert = KEYS[key]
+        try:
+            settings[setting] = convert(value)
+        except ValueError:
+            raise ValueError(f"--queue {text}: {key} must be a number, not {value!r}") from None
     return name, settings
-
-
-def _setting(text: str, key: str, value: str) -> Settings:
-    if key == "dead-letter-queue":
-        return {"dead_letter_queue": value}
-    try:
-        number = float(value)
-    except ValueError:
-        raise ValueError(f"--queue {text}: {key} must be a number, not {value!r}") from None
-    if key == "visibility-timeout":
-        return {"visibility_timeout_ms": number * 1000}
-    return {key.replace("-", "_"): number}
 
 
 def by_name(queues: Given) -> dict[str, Settings]:

@@ -20,7 +20,7 @@ _LIMIT_HEADERS = ("ratelimit", "ratelimit-policy")
     Fact("malformed-queue-id", "A queue id with a hyphen.", "400, code 10107", "status"),
     Fact("unknown-path", "POST to /messages/push, which is no path of the API.", "404, code 7003", "status"),
     Fact("unknown-method", "DELETE of /messages, which has no such method.", "405, code 7001", "status"),
-    Fact("rate-limit-headers", "Headers about the rate limit.", "none", "", ("none", "ratelimit, ratelimit-policy")),
+    documented("rate-limit-headers", "Headers about the rate limit.", "none", "", "ratelimit, ratelimit-policy"),
 )
 def answers(lab: Lab, saw: Saw) -> Steps:
     """Look at answers that need no message."""

@@ -81,8 +81,8 @@ def _count(deliveries: int, dead: object) -> str:
 
 
 def _deliveries(name: str, question: str, end: str) -> Fact:
-    assumed, other = (f"{much} deliveries, then {end}" for much in ("max_retries + 1", "max_retries"))
-    return Fact(name, question, assumed, "attempts", (assumed, other))
+    more, less = (f"{much} deliveries, then {end}" for much in ("max_retries + 1", "max_retries"))
+    return documented(name, question, more, "attempts", less)
 
 
 @probe(

@@ -38,9 +38,9 @@ class Fact:
     documented: tuple[str, ...] = ()
 
 
-def documented(name: str, question: str, answer: str, assumption: str = "") -> Fact:
-    """Return a fact of which the documentation says what the emulator does."""
-    return Fact(name, question, answer, assumption, (answer,))
+def documented(name: str, question: str, answer: str, assumption: str = "", *others: str) -> Fact:
+    """Return a fact of which the documentation says what the emulator does; in other places perhaps others."""
+    return Fact(name, question, answer, assumption, (answer, *others))
 
 
 @dataclass(frozen=True)

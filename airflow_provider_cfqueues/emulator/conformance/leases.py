@@ -66,7 +66,7 @@ def doubled(lab: Lab, saw: Saw) -> Steps:
 
 
 @probe(
-    Fact("late-ack", "An ack after the lease ended.", _COUNTED, "late-ack", (_COUNTED, _REFUSED)),
+    documented("late-ack", "An ack after the lease ended.", _COUNTED, "late-ack", _REFUSED),
     Fact("late-retry", "A retry after the lease ended.", _COUNTED, "late-retry"),
 )
 def late(lab: Lab, saw: Saw) -> Steps:
@@ -81,12 +81,12 @@ def late(lab: Lab, saw: Saw) -> Steps:
 
 @probe(
     documented("later-lease", "An ack of the second lease, after a late ack of the first.", _COUNTED, "late-ack"),
-    Fact(
+    documented(
         "late-ack-pulled-again",
         "An ack after the lease ended and the message was pulled again.",
         _COUNTED,
         "late-ack",
-        (_COUNTED, _REFUSED),
+        _REFUSED,
     ),
 )
 def late_ack_of_another(lab: Lab, saw: Saw) -> Steps:
@@ -141,13 +141,7 @@ def many(lab: Lab, saw: Saw) -> Steps:
     ),
     Fact("ack-while-paused", "An ack while delivery is paused.", _COUNTED),
     documented("send-while-paused", "A message while delivery is paused.", "accepted"),
-    Fact(
-        "pull-while-paused",
-        "A pull while delivery is paused.",
-        "409, code 0",
-        "paused",
-        ("409, code 0", "429, code 10252"),
-    ),
+    documented("pull-while-paused", "A pull while delivery is paused.", "409, code 0", "paused", "429, code 10252"),
 )
 def paused(lab: Lab, saw: Saw) -> Steps:
     """Settle and pull while the queue is paused, and without a consumer."""

@@ -17,15 +17,12 @@ def _shown(settings: dict[str, object], names: tuple[str, ...]) -> str:
 
 
 @probe(
-    Fact(
+    documented(
         "queue-defaults",
         "The settings of a new queue; 86,400 seconds on the free plan.",
         "delivery_delay 0, delivery_paused False, message_retention_period 345600",
         "",
-        (
-            "delivery_delay 0, delivery_paused False, message_retention_period 345600",
-            "delivery_delay 0, delivery_paused False, message_retention_period 86400",
-        ),
+        "delivery_delay 0, delivery_paused False, message_retention_period 86400",
     ),
     documented("queue-name", "A name with capitals.", "400, code 11003", "status"),
     documented("queue-exists", "A name that is taken.", "409, code 11009", "status"),
