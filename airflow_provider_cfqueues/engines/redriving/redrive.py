@@ -227,8 +227,9 @@ class Redrive:
     async def _settle(self, batch: Batch) -> None:
         """Ack what was sent, and keep the rest from being lost. It is never cancelled."""
         staying = batch.staying()
-        for message, error in staying.values():
-            self._note(message, error)
+        for message in batch.messages:
+            if message.lease_id in staying:
+                self._note(message, staying[message.lease_id])
         settlements = [self._choose(message, batch, staying) for message in batch.messages]
         log_settlements(self._log, self._source.name, settlements)
         settling = Settling(settlements, self._situation, sender=self._renewer)
@@ -253,9 +254,7 @@ class Redrive:
         for name in ("moved", "renewed", "expired"):
             count(name, counts[FATES[name]], queue=self._source_id)
 
-    def _choose(
-        self, message: Message, batch: Batch, staying: Mapping[str, tuple[Message, Exception | None]]
-    ) -> Settlement:
+    def _choose(self, message: Message, batch: Batch, staying: Mapping[str, Exception | None]) -> Settlement:
         happened, delay = Happened.NOT_STARTED, 0
         if message.lease_id in batch.sent:
             happened = Happened.HANDLED
