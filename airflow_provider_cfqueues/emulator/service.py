@@ -72,13 +72,7 @@ class Service:
         return {queue.name: queue.id for queue in self.broker.queues.all()}
 
     def create_queue(self, name: str, *, queue_id: str | None = None, **settings: Any) -> str:
-        """
-        Make a queue with an http_pull consumer and return its id.
-
-        :param queue_id: its id; made up where it is not given.
-        :param settings: ``dead_letter_queue``, the name of a queue that is made now if missing, and fields of
-            ``ConsumerSettings``.
-        """
+        """Make a queue with an http_pull consumer, and a dead-letter queue that is missing; return its id."""
         start.check(name, queue_id)
         consumer = start.consumer(name, settings)
         queue = self.broker.queues.create(name, queue_id=queue_id)
@@ -98,11 +92,8 @@ class Service:
         """
         Send what REST cannot: any content type, either encoding, any metadata. Return the message's id.
 
-        :param body: a string for ``text``, base64 for ``bytes`` and ``v8``, any JSON value for ``json``.
-        :param content_type: one of these four.
         :param json_encoding: how a pull shows a JSON body; what the emulator is set to where it is None.
         :param metadata: instead of the ``CF-Content-Type`` that says the content type.
-        :param delay_seconds: as for any message.
         """
         encoding = _one_of(JSON_ENCODINGS, json_encoding or self.json_encoding, "json_encoding")
         if metadata is not None and not isinstance(metadata, dict):

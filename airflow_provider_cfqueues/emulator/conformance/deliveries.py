@@ -25,7 +25,7 @@ def _retried(name: str, question: str, answer: str, **delay: int) -> None:
         queue = yield from lab.queue(retry_delay=DELAY)
         queue.send("a")
         message = yield from queue.one()
-        queue.settle(retries=[{"lease_id": message["lease_id"], **delay}])
+        queue.retry(message["lease_id"], **delay)
         saw[name] = _timing(*(yield from queue.arrives(DELAY + PATIENCE)))
 
 
@@ -69,7 +69,7 @@ def _until_gone(
             _, dead = (yield from target.arrives(PATIENCE)) if target else (0, {})
             return deliveries, dead
         if by_retry:
-            queue.settle(retries=[{"lease_id": message["lease_id"], "delay_seconds": 0}])
+            queue.retry(message["lease_id"], delay_seconds=0)
         else:
             yield SHORT
     return 5, {}
@@ -106,7 +106,7 @@ def retried_to_death(lab: Lab, saw: Saw) -> Steps:
     message = yield from queue.one()
     saw["attempts"] = str(message["attempts"])
     yield SHORT
-    queue.settle(retries=[{"lease_id": message["lease_id"], "delay_seconds": 0}])
+    queue.retry(message["lease_id"], delay_seconds=0)
     more, dead = yield from _until_gone(queue, dead_letter_queue, by_retry=True)
     saw["deliveries-retried"] = _count(more + 1, dead)
     if dead:
@@ -185,7 +185,7 @@ def order(lab: Lab, saw: Saw) -> Steps:
     message = yield from queue.one()
     queue.send("second")
     yield 3
-    queue.settle(retries=[{"lease_id": message["lease_id"], "delay_seconds": 0}])
+    queue.retry(message["lease_id"], delay_seconds=0)
     yield 3
     came = yield from queue.one()
     saw["order"] = {"second": "the one that has waited longer", "first": "the older one"}.get(came["body"], "another")

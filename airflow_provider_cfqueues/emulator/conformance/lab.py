@@ -112,6 +112,10 @@ class Queue:
                 return waited, messages[0] if messages else {}
             yield every
 
+    def retry(self, lease: str, **delay: float) -> Answer:
+        """Give back."""
+        return self.settle(retries=[{"lease_id": lease, **delay}])
+
     def settle(self, acks: Iterable[str] = (), retries: Sequence[dict[str, Any]] = ()) -> Answer:
         """Acknowledge and give back."""
         answer = self.call("POST", "/messages/ack", {"acks": leases(acks), "retries": list(retries)})

@@ -43,8 +43,8 @@ def refused(lab: Lab, saw: Saw) -> Steps:
     saw["foreign-lease"] = settled(other.settle([first]))
     queue.settle([first])
     saw["acked-lease"] = settled(queue.settle([first]))
-    saw["acked-lease-retried"] = settled(queue.settle(retries=[{"lease_id": first}]), "retryCount")
-    queue.settle(retries=[{"lease_id": second, "delay_seconds": 600}])
+    saw["acked-lease-retried"] = settled(queue.retry(first), "retryCount")
+    queue.retry(second, delay_seconds=600)
     saw["retried-lease"] = settled(queue.settle([second]))
 
 
@@ -76,7 +76,7 @@ def late(lab: Lab, saw: Saw) -> Steps:
     first, second = (message["lease_id"] for message in (yield from queue.pull(2, SHORT)))
     yield SHORT + PATIENCE / 2
     saw["late-ack"] = settled(queue.settle([first]))
-    saw["late-retry"] = settled(queue.settle(retries=[{"lease_id": second}]), "retryCount")
+    saw["late-retry"] = settled(queue.retry(second), "retryCount")
 
 
 @probe(
@@ -116,8 +116,7 @@ def late_retry_of_another(lab: Lab, saw: Saw) -> Steps:
     first = yield from queue.one(SHORT)
     yield SHORT
     second = yield from queue.one()
-    retries = [{"lease_id": first["lease_id"], "delay_seconds": 0}]
-    saw["late-retry-pulled-again"] = settled(queue.settle(retries=retries), "retryCount")
+    saw["late-retry-pulled-again"] = settled(queue.retry(first["lease_id"], delay_seconds=0), "retryCount")
     _, again = yield from queue.arrives(within=6)
     acked = settled(queue.settle([second["lease_id"]]))
     held = not again and acked == _COUNTED
@@ -181,7 +180,7 @@ def extend(lab: Lab, saw: Saw) -> Steps:
     yield from queue.one()  # the second
     _, again = yield from queue.arrives(within=4)
     saw["extended-lease"] = "it has ended" if again else "it holds"
-    retried = queue.settle(retries=[{"lease_id": first, "delay_seconds": 0}])
+    retried = queue.retry(first, delay_seconds=0)
     saw["extended-old-lease"] = taken(retried, "retryCount")
     if taken(retried, "retryCount") == "counted":
         saw["extended-attempts"] = str((yield from queue.one())["attempts"])
