@@ -90,10 +90,7 @@ COMMANDS = (
         "peek",
         "Look at messages without leasing them",
         "Show the head of a queue. Nothing is leased, and no delivery is counted.",
-        (
-            QUEUE,
-            _count("--max", "at most this many messages, up to 100 (10)", dest="max_messages", default=10),
-        ),
+        (QUEUE, _count("--max", "at most this many messages, up to 100 (10)", dest="max_messages", default=10)),
     ),
     Command(
         "send",

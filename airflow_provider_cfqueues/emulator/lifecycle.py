@@ -59,12 +59,13 @@ class Lifecycle:
         """Put messages into a queue, with a delay for those that have none of their own, and return their ids."""
         expires = now + round(queue.settings.message_retention_period * 1000)
         ids = [self._queues.new_id() for _ in messages]
+        delays = [delay_seconds if message.delay_seconds is None else message.delay_seconds for message in messages]
         self.db.executemany(
             "INSERT INTO messages (queue, id, body, content_type, base64, metadata, timestamp_ms,"
             " expires_ms, visible_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
-                (queue.number, id_, *_columns(message), now, expires, now + _delay_ms(message, delay_seconds))
-                for id_, message in zip(ids, messages, strict=True)
+                (queue.number, id_, *_columns(message), now, expires, now + round(delay * 1000))
+                for id_, message, delay in zip(ids, messages, delays, strict=True)
             ],
         )
         sizes = [len(message.body) for message in messages]
@@ -148,7 +149,3 @@ class Lifecycle:
 def _columns(message: Outgoing) -> tuple[bytes, str, bool, str | None]:
     metadata = None if message.metadata is None else json.dumps(message.metadata)
     return message.body, message.content_type, message.base64, metadata
-
-
-def _delay_ms(message: Outgoing, default: float) -> int:
-    return round((default if message.delay_seconds is None else message.delay_seconds) * 1000)

@@ -66,11 +66,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--state": {"metavar": "FILE", "help": "keep queues and messages in this SQLite file (memory)"},
     "--account-id": {"default": ACCOUNT_ID, "metavar": "A", "help": "the only account (%(default)s)"},
-    "--api-token": {
-        "default": API_TOKEN,
-        "metavar": "T",
-        "help": "the only token, and the only API key (%(default)s)",
-    },
+    "--api-token": {"default": API_TOKEN, "metavar": "T", "help": "the only token, and the only API key (%(default)s)"},
     "--json-encoding": {
         "choices": JSON_ENCODINGS,
         "default": JSON_ENCODINGS[0],

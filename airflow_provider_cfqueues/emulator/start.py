@@ -85,11 +85,7 @@ def consumer(name: str, settings: Settings) -> dict[str, Any]:
     known = [field.name for field in fields(ConsumerSettings)]
     if unknown := sorted(set(given) - {*known}):
         raise TypeError(f"queue {name!r}: unknown setting {unknown[0]!r}; known: {', '.join(known)}")
-    request = {
-        "type": "http_pull",
-        "dead_letter_queue": settings.get("dead_letter_queue"),
-        "settings": given,
-    }
+    request = {"type": "http_pull", "dead_letter_queue": settings.get("dead_letter_queue"), "settings": given}
     try:
         return parsing.consumer(Fields(request, assumptions.choose({})), name)
     except ApiError as error:

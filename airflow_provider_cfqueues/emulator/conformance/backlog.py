@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from airflow_provider_cfqueues.emulator.conformance.facts import Fact, NoOccasion, Saw, Steps, documented, probe
-from airflow_provider_cfqueues.emulator.conformance.lab import Lab, Queue, Wait, leases
+from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
+from airflow_provider_cfqueues.emulator.conformance.lab import Lab, NoOccasion, Queue, Wait, leases
 from airflow_provider_cfqueues.emulator.conformance.wording import said, taken
 
 SETTLES = 5

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from airflow_provider_cfqueues.emulator.conformance.facts import Fact, NoOccasion, Saw, Steps, documented, probe
-from airflow_provider_cfqueues.emulator.conformance.lab import PATIENCE, SHORT, Lab, Queue
+from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
+from airflow_provider_cfqueues.emulator.conformance.lab import PATIENCE, SHORT, Lab, NoOccasion, Queue
 from airflow_provider_cfqueues.emulator.conformance.wording import said, taken
 
 DELAY = 30

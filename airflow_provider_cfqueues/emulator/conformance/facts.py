@@ -14,10 +14,6 @@ Saw = dict[str, str]
 Look = Callable[[Lab, Saw], Steps]
 
 
-class NoOccasion(Exception):
-    """The endpoint gives no occasion to see something; the text says why."""
-
-
 @dataclass(frozen=True)
 class Fact:
     """

@@ -21,8 +21,8 @@ PATIENCE = 20
 NAMES_A_CALL = 20
 
 
-class CannotPrepare(Exception):
-    """What a probe needs before it can look is refused; the text says what."""
+class NoOccasion(Exception):
+    """The endpoint gives no occasion to see something; the text says why."""
 
 
 class Queue:
@@ -85,7 +85,7 @@ class Queue:
             if answer.messages:
                 return answer
             yield 1
-        raise CannotPrepare("a message was sent, and could not be pulled")
+        raise NoOccasion("a message was sent, and could not be pulled")
 
     def pull(self, count: int = 1, seconds: float = LONG) -> Wait[list[dict[str, Any]]]:
         """Pull until there are so many, or patience is over."""
@@ -95,7 +95,7 @@ class Queue:
             if len(found) == count:
                 return found
             yield 1
-        raise CannotPrepare(f"{count} messages were sent, and {len(found)} could be pulled")
+        raise NoOccasion(f"{count} messages were sent, and {len(found)} could be pulled")
 
     def one(self, seconds: float = LONG) -> Wait[dict[str, Any]]:
         """Pull one message."""
@@ -149,7 +149,7 @@ class Lab:
         answer = self.api.call("POST", "/queues", {"queue_name": name, **body})
         queue_id = answer.result.get("queue_id")
         if not queue_id:
-            raise CannotPrepare(f"no queue could be created ({answer})")
+            raise NoOccasion(f"no queue could be created ({answer})")
         self._ids[name] = queue_id
         return Queue(self.api, self._now, queue_id, name)
 
@@ -158,7 +158,7 @@ class Lab:
         queue = self.create()
         answer = queue.consume(dead_letter_queue, **settings)
         if not answer.ok:
-            raise CannotPrepare(f"no consumer could be added ({answer})")
+            raise NoOccasion(f"no consumer could be added ({answer})")
         yield from self.until_pulled(queue)
         return queue
 
@@ -168,7 +168,7 @@ class Lab:
             if queue.pull_once().ok:
                 return waited
             yield 2
-        raise CannotPrepare(f"the queue could not be pulled {PATIENCE} s after its consumer was added")
+        raise NoOccasion(f"the queue could not be pulled {PATIENCE} s after its consumer was added")
 
     def find(self, names: Sequence[str]) -> dict[str, str]:
         """Return the ids of those of these queues that exist."""
@@ -177,7 +177,7 @@ class Lab:
             query = "&".join(f"name={name}" for name in names[start : start + NAMES_A_CALL])
             answer = self.api.call("GET", f"/queues?{query}")
             if not answer.ok:
-                raise CannotPrepare(f"the queues could not be listed ({answer})")
+                raise NoOccasion(f"the queues could not be listed ({answer})")
             found |= {item["queue_name"]: item["queue_id"] for item in answer.result if item["queue_name"] in names}
         return found
 
@@ -194,7 +194,7 @@ class Lab:
             for name, queue_id in self.find(self._names).items():
                 self._delete(name, queue_id)
             self._names = [name for name in self._names if name in self._ids]
-        except CannotPrepare:
+        except NoOccasion:
             pass
         return self._names
 

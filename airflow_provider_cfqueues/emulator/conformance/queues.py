@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 
-from airflow_provider_cfqueues.emulator.conformance.facts import Fact, NoOccasion, Saw, Steps, documented, probe
-from airflow_provider_cfqueues.emulator.conformance.lab import Lab
+from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
+from airflow_provider_cfqueues.emulator.conformance.lab import Lab, NoOccasion
 from airflow_provider_cfqueues.emulator.conformance.wording import said
 
 _SETTINGS = ("delivery_delay", "delivery_paused", "message_retention_period")

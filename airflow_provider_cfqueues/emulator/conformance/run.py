@@ -19,8 +19,8 @@ from airflow_provider_cfqueues.emulator.conformance import (  # noqa: F401 -- ea
     settings,
 )
 from airflow_provider_cfqueues.emulator.conformance.api import Api, StopProbing
-from airflow_provider_cfqueues.emulator.conformance.facts import PROBES, Fact, NoOccasion, Saw, Steps
-from airflow_provider_cfqueues.emulator.conformance.lab import CannotPrepare, Lab
+from airflow_provider_cfqueues.emulator.conformance.facts import PROBES, Fact, Saw, Steps
+from airflow_provider_cfqueues.emulator.conformance.lab import Lab, NoOccasion
 
 FACTS: tuple[Fact, ...] = tuple(fact for probe in PROBES for fact in probe.facts)
 MAX_SECONDS = 600
@@ -165,7 +165,7 @@ def _go_on(steps: Steps) -> tuple[float | None, str]:
         return next(steps), ""
     except StopIteration:
         return None, ""
-    except (NoOccasion, CannotPrepare) as error:
+    except NoOccasion as error:
         return None, str(error)
     except (OSError, http.client.HTTPException) as error:
         return None, f"no answer: {type(error).__name__}"
