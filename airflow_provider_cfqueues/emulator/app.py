@@ -122,16 +122,9 @@ class Endpoint:
         status = response.status_code if response else None
         path = request.scope["raw_path"].decode("latin-1")  # a terminal obeys what %1B stands for
         log.info("%s %s -> %s", request.method, path, status or "connection closed")
-        self._service.log.append(
-            LoggedRequest(
-                method=request.method,
-                path=request.scope["path"],
-                query=_query(request),
-                body=data,
-                status=status,
-                time_ms=self._service.broker.clock.now_ms(),
-            )
-        )
+        now = self._service.broker.clock.now_ms()
+        logged = LoggedRequest(request.method, request.scope["path"], _query(request), data, status, now)
+        self._service.log.append(logged)
 
     async def _break_off(self, scope: Scope, receive: Receive) -> None:
         self._hang_up(scope)
