@@ -6,7 +6,6 @@ import secrets
 
 from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
 from airflow_provider_cfqueues.emulator.conformance.lab import Lab, NoOccasion
-from airflow_provider_cfqueues.emulator.conformance.wording import said
 
 _ACCOUNT_TOKEN = "cfat_"  # noqa: S105 -- a prefix
 _LIMIT_HEADERS = ("ratelimit", "ratelimit-policy")
@@ -63,7 +62,7 @@ def _verified(fact: Fact, path: str, *, of_account: bool) -> None:
     def look(lab: Lab, saw: Saw) -> Steps:
         if lab.api.token.startswith(_ACCOUNT_TOKEN) != of_account:
             raise NoOccasion(f"the token is one of {'a user' if of_account else 'an account'}")
-        saw[fact.name] = said(lab.api.call("GET", path))
+        saw[fact.name] = lab.api.call("GET", path).said()
         yield 0
 
 

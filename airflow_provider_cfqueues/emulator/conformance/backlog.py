@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
 from airflow_provider_cfqueues.emulator.conformance.lab import Lab, NoOccasion, Queue, Wait, leases
-from airflow_provider_cfqueues.emulator.conformance.wording import said, taken
 
 SETTLES = 5
 """Seconds until the numbers of a real queue follow what happened to it."""
@@ -19,7 +18,7 @@ SETTLES = 5
 )
 def peek(lab: Lab, saw: Saw) -> Steps:
     """Look at messages, and delete by ref."""
-    saw["peek-without-consumer"] = said(lab.create().call("POST", "/messages/peek", {}))
+    saw["peek-without-consumer"] = lab.create().call("POST", "/messages/peek", {}).said()
     queue = yield from lab.queue()
     queue.send("a", "b")
     yield from queue.pull(1)
@@ -33,7 +32,7 @@ def peek(lab: Lab, saw: Saw) -> Steps:
         answer = queue.call("POST", "/messages/purge", refs)
         _, left = yield from queue.arrives(SETTLES)
         warned = "with" if answer.result.get("warnings") else "without"
-        saw["purge-ref"] = f"{'still there' if left else 'deleted'}, {warned} a warning" if answer.ok else said(answer)
+        saw["purge-ref"] = f"{'still there' if left else 'deleted'}, {warned} a warning" if answer.ok else answer.said()
         again = queue.call("POST", "/messages/purge", refs).result
         saw["purge-ref-again"] = f"{'with' if again.get('warnings') or again.get('errors') else 'without'} a warning"
 
@@ -49,7 +48,7 @@ def preview(lab: Lab, saw: Saw) -> Steps:
     queue.send("a")
     yield SETTLES
     answer = queue.call("POST", "/messages/preview", {"batch_size": 1})
-    saw["preview"] = said(answer)
+    saw["preview"] = answer.said()
     messages = answer.messages
     if messages:
         lease = messages[0]["lease_id"]
@@ -62,7 +61,7 @@ def _after(queue: Queue, body: object) -> Wait[str]:
     answer = queue.call("POST", "/messages/preview/ack", body)
     yield SETTLES
     left = queue.call("POST", "/messages/peek", {"batch_size": 10}).messages
-    return f"{said(answer)}, and it is {'still there' if left else 'gone'}"
+    return f"{answer.said()}, and it is {'still there' if left else 'gone'}"
 
 
 @probe(
@@ -102,14 +101,14 @@ def purge(lab: Lab, saw: Saw) -> Steps:
     queue.send("leased")
     lease = (yield from queue.one())["lease_id"]
     queue.send("later", delay_seconds=SETTLES * 3)
-    saw["purge-unconfirmed"] = said(queue.call("POST", "/purge", {}))
+    saw["purge-unconfirmed"] = queue.call("POST", "/purge", {}).said()
     saw["purge-before"] = _completed(queue)
     queue.call("POST", "/purge", {"delete_messages_permanently": True})
     saw["purge-after"] = _completed(queue)
     yield SETTLES * 3
     _, left = yield from queue.arrives(SETTLES)
     saw["purge-delayed"] = "still there" if left else "gone"
-    saw["purge-leased"] = taken(queue.settle([lease]))
+    saw["purge-leased"] = queue.settle([lease]).taken()
 
 
 def _completed(queue: Queue) -> str:
@@ -119,7 +118,7 @@ def _completed(queue: Queue) -> str:
 @probe(documented("subscriptions-list", "The list of event subscriptions.", "accepted"))
 def subscriptions_list(lab: Lab, saw: Saw) -> Steps:
     """List event subscriptions; none is created, since they would touch other resources of the account."""
-    saw["subscriptions-list"] = said(lab.api.call("GET", "/event_subscriptions/subscriptions?per_page=1"))
+    saw["subscriptions-list"] = lab.api.call("GET", "/event_subscriptions/subscriptions?per_page=1").said()
     yield 0
 
 

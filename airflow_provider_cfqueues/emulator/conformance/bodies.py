@@ -8,7 +8,6 @@ from typing import Any
 
 from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
 from airflow_provider_cfqueues.emulator.conformance.lab import Lab
-from airflow_provider_cfqueues.emulator.conformance.wording import said
 
 _JSON = {"ü": [1, "a"]}
 _TEXT = "ü 1"
@@ -77,14 +76,14 @@ def odd_bodies(lab: Lab, saw: Saw) -> Steps:
     """Send what may be refused."""
     queue = lab.create()
     for name, body in (("string", "a"), ("number", 1), ("null", None)):
-        saw[f"json-{name}"] = said(queue.push({"body": body, "content_type": "json"}, 4))
-    saw["bytes"] = said(queue.push({"body": "AA==", "content_type": "bytes"}, 1))
-    saw["no-body"] = said(queue.push({"content_type": "text"}, 1))
-    saw["empty-text"] = said(queue.send(""))
-    saw["unknown-key"] = said(queue.send("a", nobody_knows=1))
-    saw["not-json"] = said(queue.push(b"{", 1))
-    saw["not-an-object"] = said(queue.push([], 1))
-    saw["batch-empty"] = said(queue.push({"messages": []}, action="/messages/batch"))
+        saw[f"json-{name}"] = queue.push({"body": body, "content_type": "json"}, 4).said()
+    saw["bytes"] = queue.push({"body": "AA==", "content_type": "bytes"}, 1).said()
+    saw["no-body"] = queue.push({"content_type": "text"}, 1).said()
+    saw["empty-text"] = queue.send("").said()
+    saw["unknown-key"] = queue.send("a", nobody_knows=1).said()
+    saw["not-json"] = queue.push(b"{", 1).said()
+    saw["not-an-object"] = queue.push([], 1).said()
+    saw["batch-empty"] = queue.push({"messages": []}, action="/messages/batch").said()
     yield 0
 
 
@@ -98,11 +97,11 @@ def odd_bodies(lab: Lab, saw: Saw) -> Steps:
 def sizes(lab: Lab, saw: Saw) -> Steps:
     """Send what is as large as may be, and larger."""
     queue = lab.create()
-    saw["message-largest"] = said(queue.send("a" * 128_000))
-    saw["message-too-large"] = said(queue.send("a" * 128_001))
-    saw["batch-largest"] = said(queue.send(*["a" * 64_000] * 4))
-    saw["batch-too-large"] = said(queue.send(*["a" * 100_000] * 3))
-    saw["batch-too-long"] = said(queue.send(*["a"] * 101))
+    saw["message-largest"] = queue.send("a" * 128_000).said()
+    saw["message-too-large"] = queue.send("a" * 128_001).said()
+    saw["batch-largest"] = queue.send(*["a" * 64_000] * 4).said()
+    saw["batch-too-large"] = queue.send(*["a" * 100_000] * 3).said()
+    saw["batch-too-long"] = queue.send(*["a"] * 101).said()
     yield 0
 
 

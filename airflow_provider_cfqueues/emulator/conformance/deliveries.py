@@ -6,7 +6,6 @@ from collections.abc import Generator
 
 from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
 from airflow_provider_cfqueues.emulator.conformance.lab import PATIENCE, SHORT, Lab, NoOccasion, Queue
-from airflow_provider_cfqueues.emulator.conformance.wording import said, taken
 
 DELAY = 30
 """The retry_delay where it matters: much longer than the real API may be late."""
@@ -163,11 +162,11 @@ def retention(lab: Lab, saw: Saw) -> Steps:
     [leased] = yield from queue.pull(1)
     answer = queue.call("PATCH", "", {"settings": {"message_retention_period": 60}})
     if not answer.ok:
-        raise NoOccasion(f"the retention cannot be changed ({said(answer)})")
+        raise NoOccasion(f"the retention cannot be changed ({answer.said()})")
     yield 60 + PATIENCE
     _, message = yield from queue.arrives(PATIENCE / 2)
     saw["retention"] = "the message is there" if message else "the message is gone"
-    saw["retention-leased"] = taken(queue.settle([leased["lease_id"]]))
+    saw["retention-leased"] = queue.settle([leased["lease_id"]]).taken()
 
 
 @probe(

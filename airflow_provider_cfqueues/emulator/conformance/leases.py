@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
 from airflow_provider_cfqueues.emulator.conformance.lab import PATIENCE, SHORT, Lab
-from airflow_provider_cfqueues.emulator.conformance.wording import said, settled, taken
 
 _REFUSED = "0 counted, with a warning"
 _COUNTED = "1 counted, without a warning"
@@ -33,19 +32,19 @@ def refused(lab: Lab, saw: Saw) -> Steps:
     first, second = (message["lease_id"] for message in (yield from queue.pull(2)))
     unknown = first[:-8] + ("A" * 8 if first[-8:] != "A" * 8 else "B" * 8)
     answer = queue.settle([unknown])
-    saw["unknown-lease"] = settled(answer)
+    saw["unknown-lease"] = answer.settled()
     warnings = answer.result.get("warnings")
     if warnings:
         keyed = isinstance(warnings, dict) and list(warnings) == [unknown]
         saw["warnings-shape"] = "an object, lease to text" if keyed else f"another {type(warnings).__name__}"
         saw["warning-text"] = str(warnings[unknown] if keyed else warnings).replace(unknown, "LEASE")
-    saw["malformed-lease"] = settled(queue.settle(["no-lease"]))
-    saw["foreign-lease"] = settled(other.settle([first]))
+    saw["malformed-lease"] = queue.settle(["no-lease"]).settled()
+    saw["foreign-lease"] = other.settle([first]).settled()
     queue.settle([first])
-    saw["acked-lease"] = settled(queue.settle([first]))
-    saw["acked-lease-retried"] = settled(queue.retry(first), "retryCount")
+    saw["acked-lease"] = queue.settle([first]).settled()
+    saw["acked-lease-retried"] = queue.retry(first).settled("retryCount")
     queue.retry(second, delay_seconds=600)
-    saw["retried-lease"] = settled(queue.settle([second]))
+    saw["retried-lease"] = queue.settle([second]).settled()
 
 
 @probe(
@@ -58,11 +57,11 @@ def doubled(lab: Lab, saw: Saw) -> Steps:
     queue = yield from lab.queue()
     queue.send("a", "b")
     first, second = (message["lease_id"] for message in (yield from queue.pull(2)))
-    saw["doubled-lease"] = settled(queue.settle([first, first]))
+    saw["doubled-lease"] = queue.settle([first, first]).settled()
     both = queue.settle([second], [{"lease_id": second}])
     if both.ok:
         saw["ack-and-retry"] = f"{both.result.get('ackCount')} acked, {both.result.get('retryCount')} retried"
-    saw["ack-of-nothing"] = settled(queue.settle())
+    saw["ack-of-nothing"] = queue.settle().settled()
 
 
 @probe(
@@ -75,8 +74,8 @@ def late(lab: Lab, saw: Saw) -> Steps:
     queue.send("a", "b")
     first, second = (message["lease_id"] for message in (yield from queue.pull(2, SHORT)))
     yield SHORT + PATIENCE / 2
-    saw["late-ack"] = settled(queue.settle([first]))
-    saw["late-retry"] = settled(queue.retry(second), "retryCount")
+    saw["late-ack"] = queue.settle([first]).settled()
+    saw["late-retry"] = queue.retry(second).settled("retryCount")
 
 
 @probe(
@@ -96,8 +95,8 @@ def late_ack_of_another(lab: Lab, saw: Saw) -> Steps:
     first = yield from queue.one(SHORT)
     yield SHORT
     second = yield from queue.one()
-    saw["late-ack-pulled-again"] = settled(queue.settle([first["lease_id"]]))
-    saw["later-lease"] = settled(queue.settle([second["lease_id"]]))
+    saw["late-ack-pulled-again"] = queue.settle([first["lease_id"]]).settled()
+    saw["later-lease"] = queue.settle([second["lease_id"]]).settled()
 
 
 @probe(
@@ -116,9 +115,9 @@ def late_retry_of_another(lab: Lab, saw: Saw) -> Steps:
     first = yield from queue.one(SHORT)
     yield SHORT
     second = yield from queue.one()
-    saw["late-retry-pulled-again"] = settled(queue.retry(first["lease_id"], delay_seconds=0), "retryCount")
+    saw["late-retry-pulled-again"] = queue.retry(first["lease_id"], delay_seconds=0).settled("retryCount")
     _, again = yield from queue.arrives(within=6)
-    acked = settled(queue.settle([second["lease_id"]]))
+    acked = queue.settle([second["lease_id"]]).settled()
     held = not again and acked == _COUNTED
     saw["later-lease-held"] = "it holds, and acks" if held else f"{'pulled again' if again else 'held'}, {acked}"
 
@@ -131,7 +130,7 @@ def many(lab: Lab, saw: Saw) -> Steps:
     queue.send("a")
     messages = yield from queue.pull(100)
     messages += yield from queue.pull(1)
-    saw["lease-count"] = settled(queue.settle(message["lease_id"] for message in messages))
+    saw["lease-count"] = queue.settle(message["lease_id"] for message in messages).settled()
 
 
 @probe(
@@ -150,12 +149,12 @@ def paused(lab: Lab, saw: Saw) -> Steps:
     queue.call("PATCH", "", {"settings": {"delivery_paused": True}})
     yield 3
     saw["pull-while-paused"] = str(queue.pull_once())
-    saw["send-while-paused"] = said(queue.send("c"))
-    saw["ack-while-paused"] = settled(queue.settle([first]))
+    saw["send-while-paused"] = queue.send("c").said()
+    saw["ack-while-paused"] = queue.settle([first]).settled()
     queue.call("PATCH", "", {"settings": {"delivery_paused": False}})
     queue.call("DELETE", f"/consumers/{queue.consumer_id}")
     yield 3
-    saw["ack-without-consumer"] = settled(queue.settle([second]))
+    saw["ack-without-consumer"] = queue.settle([second]).settled()
 
 
 @probe(
@@ -171,18 +170,18 @@ def extend(lab: Lab, saw: Saw) -> Steps:
     queue.send("a", "b")
     first, second = (message["lease_id"] for message in (yield from queue.pull(2, SHORT + 3)))
     answer = queue.call("POST", "/messages/extend", {"extend": [{"lease_id": first}], "visibility_timeout_ms": 600_000})
-    saw["extend"] = said(answer)
+    saw["extend"] = answer.said()
     if not answer.ok:
         return
     yield SHORT + 3 + PATIENCE / 2
     ended = queue.call("POST", "/messages/extend", {"extend": [{"lease_id": second}]})
-    saw["extend-ended"] = taken(ended, "extendCount")
+    saw["extend-ended"] = ended.taken("extendCount")
     yield from queue.one()  # the second
     _, again = yield from queue.arrives(within=4)
     saw["extended-lease"] = "it has ended" if again else "it holds"
     retried = queue.retry(first, delay_seconds=0)
-    saw["extended-old-lease"] = taken(retried, "retryCount")
-    if taken(retried, "retryCount") == "counted":
+    saw["extended-old-lease"] = retried.taken("retryCount")
+    if retried.taken("retryCount") == "counted":
         saw["extended-attempts"] = str((yield from queue.one())["attempts"])
 
 

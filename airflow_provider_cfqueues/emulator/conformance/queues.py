@@ -6,7 +6,6 @@ import secrets
 
 from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
 from airflow_provider_cfqueues.emulator.conformance.lab import Lab, NoOccasion
-from airflow_provider_cfqueues.emulator.conformance.wording import said
 
 _SETTINGS = ("delivery_delay", "delivery_paused", "message_retention_period")
 _OF_CONSUMER = ("batch_size", "max_retries", "retry_delay", "visibility_timeout_ms")
@@ -104,7 +103,7 @@ def consumers(lab: Lab, saw: Saw) -> Steps:
     queue.call("DELETE", one)
     saw["consumer-missing"] = str(queue.call("GET", one))
     added = queue.call("PUT", f"/consumers/{secrets.token_hex(16)}", {"type": "http_pull"})
-    saw["put-missing-consumer"] = said(added, "adds one")
+    saw["put-missing-consumer"] = added.said("adds one")
 
 
 @probe(
@@ -125,5 +124,5 @@ def dead_letter_queue(lab: Lab, saw: Saw) -> Steps:
     if answer.ok:
         saw["dead-letter-queue"] = "the queue is created at once" if lab.find([name]) else "no queue is created"
     else:
-        saw["dead-letter-queue"] = said(answer)
+        saw["dead-letter-queue"] = answer.said()
     yield 0

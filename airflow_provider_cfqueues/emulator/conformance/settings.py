@@ -7,13 +7,12 @@ from typing import Any
 from airflow_provider_cfqueues.emulator.conformance.api import Answer
 from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
 from airflow_provider_cfqueues.emulator.conformance.lab import Lab, Queue
-from airflow_provider_cfqueues.emulator.conformance.wording import said
 
 _KEPT = "kept; one more is refused: 400, code {}"
 
 
 def _limit(at: Answer, beyond: Answer) -> str:
-    return f"kept; one more is {said(beyond)}" if at.ok else said(at)
+    return f"kept; one more is {beyond.said()}" if at.ok else at.said()
 
 
 def _of_consumer(name: str, question: str, setting: str, largest: int) -> None:
@@ -65,9 +64,9 @@ def of_messages(lab: Lab, saw: Saw) -> Steps:
     saw["batch-delay-largest"] = _limit(_send_batch(queue, 86_400), _send_batch(queue, 86_401))
     saw["pull-largest"] = _limit(queue.pull_once(100), queue.pull_once(101))
     saw["lease-largest"] = _limit(queue.pull_once(1, 43_200), queue.pull_once(1, 43_200.001))
-    saw["fraction-sent"] = said(queue.send("a", delay_seconds=1.5))
-    saw["fraction-consumer"] = said(queue.consume(retry_delay=1.5))
-    saw["null-delay"] = said(queue.send("a", delay_seconds=None))
+    saw["fraction-sent"] = queue.send("a", delay_seconds=1.5).said()
+    saw["fraction-consumer"] = queue.consume(retry_delay=1.5).said()
+    saw["null-delay"] = queue.send("a", delay_seconds=None).said()
 
 
 def _send_batch(queue: Queue, delay: float) -> Answer:
