@@ -280,6 +280,8 @@ def test_ping_of_a_bad_token_stops_there_and_shows_no_token(cf, connect, run):
         (["drain", "orders", "--visibility-timeout", "0"], 2, "error: --visibility-timeout must be"),
         (["redrive", "orders", "orders-failed", "--match", "x"], 2, "error: --match 'x' must begin"),
         (["redrive", "orders", "orders"], 2, "the same queue"),
+        (["redrive", "orders-failed", "orders", "--rate", "0"], 2, "error: --rate must be above 0"),
+        (["redrive", "orders-failed", "orders", "--rate", "inf"], 2, "error: --rate must be a finite number"),
     ],
 )
 def test_an_error_is_one_line_on_stderr(cf, run, monkeypatch, arguments, code, says):
