@@ -10,8 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
-from airflow import __version__ as AIRFLOW_VERSION
-
+from airflow_provider_cfqueues._compat import AIRFLOW_VERSION
 from airflow_provider_cfqueues._compat.supervisor import share_supervisor
 
 ACTIVE_STATES = ("queued", "running")

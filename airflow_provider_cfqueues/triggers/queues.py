@@ -15,7 +15,7 @@ from airflow_provider_cfqueues._compat import (
     BaseEventTrigger,
     SharedStreamProducer,
     TriggerEvent,
-    triggerer_setting,
+    conf,
 )
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class QueueMessageTrigger(BaseEventTrigger):
             "dag_ids": [dag_ids] if isinstance(dag_ids, str) else dag_ids and list(dag_ids),
             "run_seconds": run_seconds,
         }
-        ack_timeout = triggerer_setting("shared_stream_ack_timeout", 300)
+        ack_timeout = float(conf.getfloat("triggerer", "shared_stream_ack_timeout", fallback=300))
         try:
             self._check_queue()
             check_match(match)

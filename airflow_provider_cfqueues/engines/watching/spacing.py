@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
-from airflow_provider_cfqueues._compat.events import count_dag_runs, has_late_event_gap, skips_late_events
+from airflow_provider_cfqueues._compat import HAS_LATE_EVENT_GAP
+from airflow_provider_cfqueues._compat.events import count_dag_runs, skips_late_events
 
 ASK_SECONDS = 1
 """Seconds between two questions about the number of runs."""
@@ -141,7 +142,7 @@ class Spacer:
         self._run_seconds = run_seconds
         self._log = log or logging.getLogger(__name__)
         # The asset manager alone is not enough on SQLite, which locks no rows; a triggerer cannot know the database.
-        self._is_needed = has_late_event_gap() if dag_ids else skips_late_events()
+        self._is_needed = HAS_LATE_EVENT_GAP if dag_ids else skips_late_events()
         self._last: Spacing | None = None
         self._last_at = float("-inf")
         self._may_begin_at = float("inf")
