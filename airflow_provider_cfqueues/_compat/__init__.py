@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from airflow.sdk.module_loading import import_string  # type: ignore[attr-defined]
     from airflow.sdk.observability.stats import Stats
     from airflow.triggers.base import BaseEventTrigger, TriggerEvent
-    from airflow.triggers.shared_stream import SharedStreamProducer
+    from airflow.triggers.shared_stream import AdvanceOutcome, SharedStreamProducer
 
 _VERSION = tuple(int(part) for part in AIRFLOW_VERSION.split(".")[:2])
 HAS_ASSET_WATCHERS = _VERSION >= (3, 0)

@@ -129,12 +129,7 @@ def make_trigger_class(triggerer: Triggerer) -> type[QueueMessageTrigger]:
         def _open_stream(self) -> Any:
             source = SimulatedSource(triggerer, self._options.visibility_timeout)
             return world.stream_class(
-                self._options,
-                source,
-                name="orders",
-                now=triggerer.now,
-                missing=self._find_missing,
-                log=triggerer.log,
+                self._options, source, now=triggerer.now, missing=self._find_missing, log=triggerer.log
             )
 
         @classmethod
