@@ -98,33 +98,14 @@ class _SupervisorRuns:
             from airflow.sdk.execution_time.comms import GetDag
         except ImportError:  # before 3.2
             return None
-        try:
-            return bool(self._ask(GetDag(dag_id=self._dag_id)).is_paused)
-        except _RefusedError as error:
-            if error.is_about_the_dag:
-                raise _no_run(self._dag_id, error.text) from error
-            raise
+        return bool(self._ask(GetDag(dag_id=self._dag_id)).is_paused)
 
     def start(self, run_id: str, conf: dict[str, Any], *, clear: bool = False) -> bool:
         from airflow.sdk.execution_time.comms import ErrorResponse, TriggerDagRun
 
-        try:
-            answer = self._ask(
-                TriggerDagRun(
-                    dag_id=self._dag_id,
-                    run_id=run_id,
-                    conf=conf,
-                    logical_date=datetime.now(timezone.utc),
-                    reset_dag_run=clear,
-                )
-            )
-        except _RefusedError as error:
-            if error.reason == "value_error":
-                raise ValueError(error.text) from error
-            if error.is_about_the_dag:
-                raise _no_run(self._dag_id, error.text) from error
-            raise
-        return not isinstance(answer, ErrorResponse)
+        now = datetime.now(timezone.utc)
+        question = TriggerDagRun(dag_id=self._dag_id, run_id=run_id, conf=conf, logical_date=now, reset_dag_run=clear)
+        return not isinstance(self._ask(question), ErrorResponse)
 
     def clear(self, run_id: str, conf: dict[str, Any]) -> None:
         self.start(run_id, conf, clear=True)
@@ -134,10 +115,8 @@ class _SupervisorRuns:
 
         try:
             return str(self._ask(GetDagRunState(dag_id=self._dag_id, run_id=run_id)).state.value)
-        except _RefusedError as error:
-            if error.status == _NOT_FOUND:
-                return None
-            raise
+        except LookupError:
+            return None
 
     def exists(self, run_id: str) -> bool:
         return self._count(run_ids=[run_id]) > 0  # a look at its state would log an error if it is not there
@@ -157,33 +136,21 @@ class _SupervisorRuns:
         try:
             return self._supervisor.send(message)
         except AirflowRuntimeError as error:
-            detail = error.error.detail or {}
-            raise _RefusedError(detail.get("status_code"), detail.get("detail"), str(error)) from error
+            known = error.error.detail or {}
+            raise self._refusal(known.get("status_code"), known.get("detail"), str(error)) from error
         except ServerResponseError as error:  # in dag.test(), which has no process between
-            raise _RefusedError(error.response.status_code, error.response.json(), str(error)) from error
+            raise self._refusal(error.response.status_code, error.response.json(), str(error)) from error
 
-
-class _RefusedError(RuntimeError):
-    """
-    The API server did not do what it was asked for.
-
-    :param status: the HTTP status; None = there was no answer.
-    :param body: the answer.
-    :param text: what Airflow made of it.
-    """
-
-    def __init__(self, status: int | None, body: Any, text: str) -> None:
-        super().__init__(text)
+    def _refusal(self, status: int | None, body: Any, text: str) -> Exception:
+        """Return what it means that the API server did not do what it was asked for."""
         detail = body.get("detail") if isinstance(body, dict) else None
         known = detail if isinstance(detail, dict) else {}
-        self.status = status
-        self.reason = known.get("reason")
-        self.text = str(known.get("message") or text)
-
-    @property
-    def is_about_the_dag(self) -> bool:
-        """Whether the DAG is not there, has import errors, or may not be started by a task."""
-        return self.status in (_NOT_FOUND, _BAD_REQUEST)
+        why = str(known.get("message") or text)
+        if known.get("reason") == "value_error":
+            return ValueError(why)
+        if status in (_NOT_FOUND, _BAD_REQUEST):  # it is not there, has import errors, or no task may start it
+            return _no_run(self._dag_id, why)
+        return RuntimeError(text)
 
 
 def _no_run(dag_id: str, why: object) -> LookupError:
