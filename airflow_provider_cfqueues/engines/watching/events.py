@@ -29,23 +29,12 @@ class QueueMessageEvent(TriggerEvent):
 
 
 def size_of(message: Message, *, include_body: bool = True) -> int:
-    """
-    Return how many bytes a message adds to an event.
-
-    :param message: the message.
-    :param include_body: whether the event holds its body and metadata.
-    """
+    """Return how many bytes a message adds to an event."""
     return len(json.dumps(_show(message, include_body=include_body)).encode()) + 2
 
 
 def make_event(batch: Batch, deliveries: Sequence[Delivery], options: WatchOptions) -> QueueMessageEvent:
-    """
-    Return the event of messages.
-
-    :param batch: the batch that they came in.
-    :param deliveries: the messages.
-    :param options: the watcher's.
-    """
+    """Return the event of some messages of a batch, as the options of a watcher want it."""
     payload = {
         "queue_id": options.queue_id,
         "queue_name": options.queue_name,

@@ -66,19 +66,11 @@ class Finishing:
 
         It repeats until the leases end, raises nothing for a failure of the API, and logs what it could not settle.
         What takes longer than a few seconds does not hold up the next batch.
-
-        :param batch: the batch.
-        :param verdicts: what happened to its messages.
         """
         self._in_background(self._finish(batch, verdicts))
 
     def give_back(self, deliveries: Collection[Delivery], delay_seconds: int | None) -> None:
-        """
-        Give back messages that no watcher has seen.
-
-        :param deliveries: the messages.
-        :param delay_seconds: how long they wait.
-        """
+        """Give back messages that no watcher has seen. They wait for ``delay_seconds``."""
         verdicts = [Verdict(one.message, Happened.NOT_STARTED, "no watcher got to see it") for one in deliveries]
         self._settle(verdicts, deliveries, delay_seconds)
 

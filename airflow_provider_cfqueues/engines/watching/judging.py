@@ -29,11 +29,7 @@ class Judge:
         self._was_told_of_differences = False
 
     async def choose(self, batch: Batch) -> list[Delivery]:
-        """
-        Return which messages of a batch are wanted, and note in each what this watcher did with it.
-
-        :param batch: the batch.
-        """
+        """Return which messages of a batch are wanted, and note in each what this watcher did with it."""
         self._tell_differences(batch)
         wanted = []
         for number, delivery in enumerate(batch.deliveries, 1):

@@ -52,11 +52,7 @@ class WatchOptions:
         return str(self.queue_name or self.queue_id)
 
     def differences(self, other: WatchOptions) -> list[str]:
-        """
-        Return which settings of the stream differ from other options, in words.
-
-        :param other: the other options.
-        """
+        """Return which settings of the stream differ from other options, in words."""
         return [
             f"{field.name}={getattr(self, field.name)!r} (the stream has {getattr(other, field.name)!r})"
             for field in fields(self)

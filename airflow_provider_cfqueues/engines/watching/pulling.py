@@ -10,7 +10,7 @@ from typing import Any
 from airflow_provider_cfqueues.engines.unmatched import check_unmatched
 from airflow_provider_cfqueues.engines.watching.backoff import Backoff
 from airflow_provider_cfqueues.engines.watching.options import WatchOptions
-from airflow_provider_cfqueues.engines.watching.source import OpenQueue, Source
+from airflow_provider_cfqueues.engines.watching.source import HookSource, OpenQueue
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import PullResult
 from airflow_provider_cfqueues.texts import counted
@@ -29,7 +29,7 @@ class Pulling:
     def __init__(
         self,
         options: WatchOptions,
-        source: Source,
+        source: HookSource,
         *,
         take_in: Callable[[PullResult, datetime], None],
         now: Callable[[], datetime],
@@ -52,11 +52,7 @@ class Pulling:
         """Whether the last pull gave all that it asked for."""
 
     async def pull(self, most: int) -> None:
-        """
-        Pull once, and choose when to pull next.
-
-        :param most: how many messages may come.
-        """
+        """Pull at most so many messages, and choose when to pull next."""
         asked_for = min(most, self._options.batch_size)
         try:
             queue = await self.open()
@@ -88,7 +84,7 @@ class Pulling:
             if self._queue is None:
                 queue = await self._source.open()
                 if self._options.match is not None:
-                    cost = check_unmatched(queue.situation(self._options.unmatched), queue.queue_id)
+                    cost = check_unmatched(queue.situation, queue.queue_id)
                     if not self._has_told_cost:
                         self._log.info("Queue %s: %s", self._options.queue, cost)
                         self._has_told_cost = True
@@ -114,11 +110,7 @@ class Pulling:
         return wait
 
     async def finish(self, seconds: float) -> None:
-        """
-        Wait for the answer of a pull that is under way.
-
-        :param seconds: for so long.
-        """
+        """Wait so long for the answer of a pull that is under way."""
         if self._under_way is None:
             return
         try:

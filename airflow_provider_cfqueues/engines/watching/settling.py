@@ -43,7 +43,6 @@ class VerdictSettling:
         """
         Settle the messages. Called again after a failure, it goes on where it failed.
 
-        :param queue: the queue.
         :raises CloudflareQueuesError: the API did not accept it, or a message has to stay leased until it does.
         """
         is_first, name = self._settling is None, self._options.queue
@@ -65,10 +64,9 @@ class VerdictSettling:
             raise settling.error
 
     def _decide(self, queue: OpenQueue) -> Settling:
-        situation = queue.situation(self._options.unmatched)
         settlements = [
-            choose_settlement(message, happened, situation, reason=reason, delay_seconds=self._delay_seconds)
+            choose_settlement(message, happened, queue.situation, reason=reason, delay_seconds=self._delay_seconds)
             for message, happened, reason in self._verdicts
         ]
         log_settlements(self._log, self._options.queue, settlements)
-        return Settling(settlements, situation)
+        return Settling(settlements, queue.situation)

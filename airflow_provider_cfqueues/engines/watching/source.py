@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Protocol
 
 from airflow_provider_cfqueues.engines.queue import HookQueue, MessageQueue
 from airflow_provider_cfqueues.engines.settlement import Situation
 from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
-from airflow_provider_cfqueues.models import Consumer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,30 +18,12 @@ class OpenQueue:
 
     :param queue_id: its ID.
     :param calls: its calls.
-    :param consumer: its pull consumer, where that could be looked at.
+    :param situation: what the settlement of its messages depends on besides the message.
     """
 
     queue_id: str
     calls: MessageQueue
-    consumer: Consumer | None
-
-    def situation(self, unmatched: str | None) -> Situation:
-        """
-        Return what the settlement of its messages depends on besides the message.
-
-        :param unmatched: what becomes of messages that no watcher wants.
-        """
-        return Situation(consumer=self.consumer, can_dead_letter=self.calls.can_dead_letter, unmatched=unmatched)
-
-
-class Source(Protocol):
-    """What a stream asks of the outside world."""
-
-    async def open(self) -> OpenQueue:
-        """Read the connection and look the queue up. If this raises an error, a later try may work."""
-
-    async def aclose(self) -> None:
-        """Let go of the connection."""
+    situation: Situation
 
 
 class _SharedHook:
@@ -86,7 +66,7 @@ class HookSource:
 
     async def open(self) -> OpenQueue:
         """
-        Read the connection and look the queue up. Each call reads it again: it may be fixed by now.
+        Read the connection and look the queue up. Each call does so again: what is wrong may be fixed by now.
 
         :raises CloudflareQueuesError: the connection or the queue cannot be used.
         """
@@ -106,7 +86,8 @@ class HookSource:
             visibility_timeout=options.visibility_timeout,
             dead_letter_queue_id=await hook.aget_queue_id(dead_letter_queue, what=what) if dead_letter_queue else None,
         )
-        return OpenQueue(queue_id=queue_id, calls=calls, consumer=consumer)
+        situation = Situation(consumer=consumer, can_dead_letter=calls.can_dead_letter, unmatched=options.unmatched)
+        return OpenQueue(queue_id=queue_id, calls=calls, situation=situation)
 
     async def aclose(self, *, renew: bool = False) -> None:
         """

@@ -185,10 +185,6 @@ class Spacer:
         return asyncio.get_running_loop().time() - self._last_at >= self._last.closing_seconds
 
     def after_event(self, spacing: Spacing) -> None:
-        """
-        Note that Airflow took an event over.
-
-        :param spacing: what was returned before it.
-        """
+        """Note that Airflow took an event over, with what was returned before it."""
         self._last = spacing
         self._last_at = asyncio.get_running_loop().time()

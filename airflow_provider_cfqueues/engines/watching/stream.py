@@ -21,7 +21,7 @@ from airflow_provider_cfqueues.engines.watching.events import ENVELOPE_BYTES, si
 from airflow_provider_cfqueues.engines.watching.finishing import CLOSE_SECONDS, Finishing
 from airflow_provider_cfqueues.engines.watching.options import MAX_MESSAGES_PER_EVENT, WatchOptions
 from airflow_provider_cfqueues.engines.watching.pulling import Pulling
-from airflow_provider_cfqueues.engines.watching.source import Source
+from airflow_provider_cfqueues.engines.watching.source import HookSource
 from airflow_provider_cfqueues.models import PullResult
 from airflow_provider_cfqueues.texts import counted
 
@@ -52,7 +52,7 @@ class QueueStream:
     def __init__(
         self,
         options: WatchOptions,
-        source: Source,
+        source: HookSource,
         *,
         log: Any,
         now: Callable[[], datetime] = utc_now,
@@ -168,12 +168,7 @@ class QueueStream:
     # -- settling ---------------------------------------------------------------------------------------------------
 
     def resolve(self, batch: Batch, outcome: AdvanceOutcome) -> None:
-        """
-        Settle the messages of a batch that the watchers are done with, in the background.
-
-        :param batch: the batch.
-        :param outcome: how the watchers left it.
-        """
+        """Settle the messages of a batch that the watchers are done with, in the background."""
         batch.has_failed = bool(outcome.failed)
         missing = self._missing()
         decided = [delivery.decide(outcome, missing) for delivery in batch.deliveries]

@@ -156,7 +156,9 @@ class ForgetsTheRule(QueueStream):
         open_queue = source.open
 
         async def open_without_rule():
-            return replace(await open_queue(), consumer=Consumer(type="http_pull", max_retries=1_000))
+            queue = await open_queue()
+            harmless = Consumer(type="http_pull", max_retries=1_000)
+            return replace(queue, situation=replace(queue.situation, consumer=harmless))
 
         source.open = open_without_rule
         super().__init__(options, source, **kwargs)
