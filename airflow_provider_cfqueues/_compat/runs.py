@@ -33,33 +33,18 @@ class DagRuns(Protocol):
         """
         Start a run. Return False if there already is one with this ID.
 
-        :param run_id: its ID.
-        :param conf: its configuration.
         :raises ValueError: Airflow refuses ``conf``, and says why. Airflow 3.0 to 3.2 do not tell that from an outage.
         :raises LookupError: the DAG is not there, or cannot be run now.
         """
 
     def clear(self, run_id: str, conf: dict[str, Any]) -> None:
-        """
-        Clear a run, so that all its tasks run again.
-
-        :param run_id: its ID.
-        :param conf: its configuration, if it was deleted meanwhile and is started instead.
-        """
+        """Clear a run, so that all its tasks run again. If it was deleted meanwhile, start it, with ``conf``."""
 
     def get_state(self, run_id: str) -> str | None:
-        """
-        Return ``queued``, ``running``, ``success`` or ``failed``; None if there is no such run.
-
-        :param run_id: its ID.
-        """
+        """Return ``queued``, ``running``, ``success`` or ``failed``; None if there is no such run."""
 
     def exists(self, run_id: str) -> bool:
-        """
-        Return whether there is a run with this ID.
-
-        :param run_id: its ID.
-        """
+        """Return whether there is a run with this ID."""
 
     def count_active(self) -> int:
         """Return how many runs of the DAG are queued or running, no matter who started them."""
@@ -82,12 +67,7 @@ def find_dag_runs(dag_id: str) -> DagRuns:
 
 
 class _SupervisorRuns:
-    """
-    Airflow 3.
-
-    :param dag_id: ID of the DAG.
-    :param supervisor: what the task talks to. It is kept, as ``dag.test()`` hides it while it answers another thread.
-    """
+    """Airflow 3. The supervisor is kept, as ``dag.test()`` hides it while it answers another thread."""
 
     def __init__(self, dag_id: str, supervisor: Any) -> None:
         self._dag_id = dag_id
@@ -158,11 +138,7 @@ def _no_run(dag_id: str, why: object) -> LookupError:
 
 
 class _DatabaseRuns:
-    """
-    Airflow 2.
-
-    :param dag_id: ID of the DAG.
-    """
+    """Airflow 2."""
 
     def __init__(self, dag_id: str) -> None:
         self._dag_id = dag_id

@@ -33,14 +33,7 @@ class PromptAssetManager(AssetManager):
 
     @classmethod
     def _queue_dagruns(cls, *, asset_id: int, dags_to_queue: Any, session: Session, **others: Any) -> None:
-        """
-        Queue the DAGs of an asset, and update the time of those that are queued already.
-
-        :param asset_id: the asset.
-        :param dags_to_queue: the DAGs.
-        :param session: where the event was stored.
-        :param others: what later versions of Airflow pass as well.
-        """
+        """Queue the DAGs of an asset, and update the time of those that are queued already."""
         super()._queue_dagruns(asset_id=asset_id, dags_to_queue=dags_to_queue, session=session, **others)
         if others.get("partition_key") is not None or not HAS_LATE_EVENT_GAP:
             return  # runs of partitions are not queued by time

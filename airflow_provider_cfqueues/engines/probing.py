@@ -63,14 +63,7 @@ class MessageProbe(Probe):
     With a ``match``, it peeks before it leases anything: a delivery in vain would cost each message one of its
     ``max_retries``. What is leased along with a message that matches is settled by the one rule.
 
-    :param queue_id: ID of the queue.
-    :param lease: whether to lease the messages, or only to look at them.
-    :param max_messages: how many at the most.
-    :param visibility_timeout: seconds that the leases last; None = the consumer's setting.
-    :param match: which messages are wanted.
-    :param unmatched: what becomes of a message that is not wanted: ``ack``, ``dead_letter``, ``retry``, or None.
-    :param unmatched_delay_seconds: how long a message that is not wanted stays away.
-    :param dead_letter_queue: name of the queue that gets copies; None = the consumer's own.
+    The fields are arguments of :class:`~airflow_provider_cfqueues.sensors.queues.QueueMessageSensor`, checked.
     """
 
     queue_id: str
@@ -187,10 +180,7 @@ class BacklogProbe(Probe):
     """
     Looks at the metrics of a queue; it is satisfied as soon as one of its conditions holds.
 
-    :param queue_id: ID of the queue.
-    :param at_least: the backlog has at least so many messages.
-    :param at_most: the backlog has at most so many messages.
-    :param older_than: the oldest message was sent more than so many seconds ago.
+    The fields are arguments of :class:`~airflow_provider_cfqueues.sensors.queues.QueueBacklogSensor`, checked.
     """
 
     queue_id: str

@@ -158,25 +158,26 @@ class Spacer:
         if not self._is_needed:
             return Spacing()
         await asyncio.sleep(max(0.0, self._may_begin_at - asyncio.get_running_loop().time()))
-        runs, is_in_doubt = None, False
-        if self._dag_ids is None:
-            is_in_doubt = asyncio.get_running_loop().time() - self._last_at < DOUBT * self._run_seconds
-        else:
-            try:
-                before = {dag_id: await count_dag_runs(dag_id) for dag_id in self._dag_ids}
-            except Exception as error:  # noqa: BLE001 - a guess is better than no event
-                self._log.warning("Could not ask Airflow how many runs there are; using run_seconds: %s", error)
-                is_in_doubt = True
-            else:
-                loud = {dag_id: count for dag_id, count in before.items() if self._silent.get(dag_id) != count}
-                # A run of another stream's event looks like one of this event.
-                is_in_doubt = loud != before or any(other.missing.keys() & loud.keys() for other in _EXPECTED)
-                runs = ExpectedRuns(loud, silent=self._silent, log=self._log)
+        runs, is_in_doubt = await self._expect_runs()
         return Spacing(
             runs=runs,
             seconds=self._run_seconds,
             closing_seconds=DOUBT * self._run_seconds if is_in_doubt and not is_closing else None,
         )
+
+    async def _expect_runs(self) -> tuple[ExpectedRuns | None, bool]:
+        """Return the runs that an event made now starts, where they are known, and whether it may be in none."""
+        if self._dag_ids is None:
+            return None, asyncio.get_running_loop().time() - self._last_at < DOUBT * self._run_seconds
+        try:
+            before = {dag_id: await count_dag_runs(dag_id) for dag_id in self._dag_ids}
+        except Exception as error:  # noqa: BLE001 - a guess is better than no event
+            self._log.warning("Could not ask Airflow how many runs there are; using run_seconds: %s", error)
+            return None, True
+        loud = {dag_id: count for dag_id, count in before.items() if self._silent.get(dag_id) != count}
+        # A run of another stream's event looks like one of this event.
+        is_in_doubt = loud != before or any(other.missing.keys() & loud.keys() for other in _EXPECTED)
+        return ExpectedRuns(loud, silent=self._silent, log=self._log), is_in_doubt
 
     def is_closing_due(self) -> bool:
         """Return whether the last event may be without a run, and no other has come for a while."""

@@ -123,8 +123,9 @@ class GivesEventsBack(QueueStream):
 class AcksUnmatched(QueueStream):
     """Takes it that nobody needs what no watcher wants."""
 
-    def __init__(self, options, *args, **kwargs):
-        super().__init__(replace(options, unmatched="ack"), *args, **kwargs)
+    def __init__(self, options, source, **kwargs):
+        source._options = replace(options, unmatched="ack")
+        super().__init__(source._options, source, **kwargs)
 
 
 class SettlesOneByOne(QueueStream):
