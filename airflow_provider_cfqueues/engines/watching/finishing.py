@@ -96,7 +96,7 @@ class Finishing:
     async def _finish(self, batch: Batch, verdicts: Sequence[Verdict]) -> None:
         try:
             if not await self._confirm(batch):
-                verdicts = self._leave_acks(verdicts)
+                verdicts = self._give_back_acks(verdicts)
             if verdicts:
                 settling = self._settle(verdicts, batch.deliveries, self._options.delay_seconds)
                 await asyncio.wait({settling}, timeout=HOLD_UP_SECONDS)
@@ -118,17 +118,22 @@ class Finishing:
         finally:
             created.cancel()
 
-    def _leave_acks(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
-        left = [one.message.lease_id for one in verdicts if one.happened is Happened.HANDLED]
-        if left:
+    def _give_back_acks(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        """Nothing acks these messages any more: given back, they come sooner than after their leases."""
+        handled = [one.message.lease_id for one in verdicts if one.happened is Happened.HANDLED]
+        if handled:
             self._log.warning(
-                "In an event, but the watcher stops before a run has it: %s of queue %s. Delivered again when the "
-                "leases end: %s",
-                counted(len(left), "message"),
+                "In an event, but the watcher stops before a run has it, so it is delivered again: %s of queue %s: %s",
+                counted(len(handled), "message"),
                 self._options.queue,
-                list_leases(left),
+                list_leases(handled),
             )
-        return [one for one in verdicts if one.happened is not Happened.HANDLED]
+        return [
+            Verdict(one.message, Happened.NOT_STARTED, "the watcher stopped before a run had it")
+            if one.happened is Happened.HANDLED
+            else one
+            for one in verdicts
+        ]
 
     def _settle(
         self, verdicts: Sequence[Verdict], deliveries: Collection[Delivery], delay_seconds: int | None
