@@ -65,11 +65,12 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait, here or in the triggerer."""
-
-        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
-
         if not self.deferrable:
             return super().execute(context)
+
+        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+        from airflow_provider_cfqueues.triggers.sensing import TRIGGERS
+
         try:
             poked = self.poke(context)
         except CloudflareQueuesError as error:
@@ -79,9 +80,6 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
         else:
             if poked.is_done:
                 return poked.xcom_value
-
-        from airflow_provider_cfqueues.triggers.sensing import TRIGGERS
-
         probe = self._probe()
         backing_off = self.max_wait.total_seconds() if self.max_wait else self.timeout
         self.defer(
