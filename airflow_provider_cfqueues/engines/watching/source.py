@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from airflow_provider_cfqueues.engines.queue import HookQueue, MessageQueue
+from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.settlement import Situation
 from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
@@ -22,7 +22,7 @@ class OpenQueue:
     """
 
     queue_id: str
-    calls: MessageQueue
+    calls: HookQueue
     situation: Situation
 
 
