@@ -89,8 +89,9 @@ class Batch:
     :param pulled_at: when its first message was pulled.
     :param backlog_count: how many messages were left in the queue.
     :param spacings: what the watchers' events ask for before the next.
+    :param is_decided: whether the watchers are through with it.
     :param has_failed: whether an event of it may not be stored, so that no run of it is to be waited for.
-    :param resolved: set once the watchers are through with it, and its messages are settled or being settled.
+    :param resolved: set once its messages are settled or being settled.
     """
 
     deliveries: Sequence[Delivery]
@@ -98,6 +99,7 @@ class Batch:
     pulled_at: datetime
     backlog_count: int | None
     spacings: list[Spacing] = field(default_factory=list)
+    is_decided: bool = False
     has_failed: bool = False
     resolved: asyncio.Event = field(default_factory=asyncio.Event)
 

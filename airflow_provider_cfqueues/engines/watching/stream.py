@@ -169,11 +169,16 @@ class QueueStream:
 
     def resolve(self, batch: Batch, outcome: AdvanceOutcome) -> None:
         """Settle the messages of a batch that the watchers are done with, in the background."""
+        batch.is_decided = True
         batch.has_failed = bool(outcome.failed)
         missing = self._missing()
         decided = [delivery.decide(outcome, missing) for delivery in batch.deliveries]
         self._left_to_tasks += [delivery for delivery in batch.deliveries if delivery.left_to_task]
         self._finishing.finish(batch, [verdict for verdict in decided if verdict is not None])
+        if not self._options.delay_seconds and not any(delivery.offered for delivery in batch.deliveries):
+            # The next pull would give the same messages: without a wait, they go round as fast as the API answers.
+            wake_at = asyncio.get_running_loop().time() + self._options.poll_interval
+            self._pulling.next_at = max(self._pulling.next_at, wake_at)
 
     def _give_back_stale(self) -> None:
         """Give back messages that waited for half of their lease: storing and settling need the other half."""
@@ -193,10 +198,11 @@ class QueueStream:
 
     async def aclose(self) -> None:
         """
-        Give back what no watcher has seen, settle what is decided, and close the connection, within seconds.
+        Settle what is decided, give back everything else, and close the connection, within seconds.
 
-        Messages that were handed on and are not decided stay leased: their events may be stored. Airflow may cancel a
-        watcher again while it stops; that must not interrupt the requests that give messages back.
+        An event with messages that are given back may be stored all the same; nothing would ack them any more. Messages
+        that are left to a DAG stay leased for it. Airflow may cancel a watcher again while it stops; that must not
+        interrupt the requests that give messages back.
         """
         closing = asyncio.create_task(self._close())
         try:
@@ -213,8 +219,23 @@ class QueueStream:
             if self._waiting:
                 self._finishing.give_back(self._waiting, 0)
                 self._waiting.clear()
+            self._give_back_undecided()
             await self._finishing.aclose()
         finally:
             for runs in self._batch.expected_runs if self._batch else ():
                 runs.give_up()
             await self._source.aclose()
+
+    def _give_back_undecided(self) -> None:
+        """Give back the messages whose event Airflow has not confirmed: it drops what is outstanding as it ends."""
+        if self._batch is None or self._batch.is_decided or self._options.settle == "task":
+            return
+        undecided = [delivery for delivery in self._batch.deliveries if not delivery.left_to_task]
+        if not undecided:
+            return
+        self._log.warning(
+            "In an event that is not known to be stored as the watcher stops, so it is delivered again: %s of queue %s",
+            counted(len(undecided), "message"),
+            self._options.queue,
+        )
+        self._finishing.give_back(undecided, self._options.delay_seconds)
