@@ -148,8 +148,7 @@ class CloudflareQueuesError(Exception):
         :param facts: attributes by name, such as ``conn_id`` or ``progress``.
         """
         if unknown := [name for name in facts if not hasattr(self, name)]:
-            msg = f"A {type(self).__name__} has no {', '.join(unknown)}"
-            raise AttributeError(msg)
+            raise AttributeError(f"A {type(self).__name__} has no {', '.join(unknown)}")
         if more:
             facts["message"] = f"{self.message.rstrip('.')}. {more}"
         vars(self).update(facts)

@@ -67,8 +67,7 @@ def parse_batch_size(value: Any, what: str) -> int:
     """
     size = parse_count(value, what)
     if size > MAX_BATCH_SIZE:
-        msg = f"{what} must be from 1 to {MAX_BATCH_SIZE}, not {short(value)}"
-        raise ValueError(msg)
+        raise ValueError(f"{what} must be from 1 to {MAX_BATCH_SIZE}, not {short(value)}")
     return size
 
 
@@ -77,8 +76,7 @@ def _parse_max_retries(value: Any, what: str) -> int | None:
         return None
     number = parse_number(value, what)
     if not 0 <= number <= MAX_RETRIES or number != int(number):
-        msg = f"{what} must be a whole number from 0 to {MAX_RETRIES}, not {short(value)}"
-        raise ValueError(msg)
+        raise ValueError(f"{what} must be a whole number from 0 to {MAX_RETRIES}, not {short(value)}")
     return int(number)
 
 
@@ -108,9 +106,8 @@ def _parse_retention(value: Any) -> int | None:
         return None
     seconds = parse_seconds(value, "message_retention_period")
     if not MIN_RETENTION_SECONDS <= seconds <= MAX_RETENTION_SECONDS:
-        msg = (
+        raise ValueError(
             f"message_retention_period must be from {MIN_RETENTION_SECONDS} to {MAX_RETENTION_SECONDS} seconds "
             f"(14 days), not {short(value)}"
         )
-        raise ValueError(msg)
     return math.ceil(seconds)

@@ -40,8 +40,7 @@ def parse_id(value: Any, what: str) -> str:
     :raises ValueError: it is not 1 to 32 letters, digits, ``-`` or ``_``.
     """
     if not is_id(value):
-        msg = f"{what} must be 1 to 32 letters, digits, '-' or '_', not {short(value)}"
-        raise ValueError(msg)
+        raise ValueError(f"{what} must be 1 to 32 letters, digits, '-' or '_', not {short(value)}")
     return str(value)
 
 
@@ -54,8 +53,7 @@ def parse_name(value: Any, what: str = "queue_name") -> str:
     :raises ValueError: it is empty or no text.
     """
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        msg = f"{what} must be the name of a queue, not {short(value)}"
-        raise ValueError(msg)
+        raise ValueError(f"{what} must be the name of a queue, not {short(value)}")
     return value
 
 
@@ -70,8 +68,7 @@ def require_one(**given: Any) -> None:
         raise ValueError(f"{rendered[0]} is 'None': a template rendered to None. Check what it takes its value from")
     if sum(map(bool, given.values())) != 1:
         values = " and ".join(map(repr, given.values()))
-        msg = f"Give exactly one of {' and '.join(given)}, not {values}"
-        raise ValueError(msg)
+        raise ValueError(f"Give exactly one of {' and '.join(given)}, not {values}")
 
 
 def parse_number(value: Any, what: str) -> float:
@@ -84,15 +81,13 @@ def parse_number(value: Any, what: str) -> float:
     :raises ValueError: the text holds no number, or it is not finite.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        msg = f"{what} must be a number, not {describe(value)}"
-        raise TypeError(msg)
+        raise TypeError(f"{what} must be a number, not {describe(value)}")
     try:
         number = float(value)
     except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        msg = f"{what} must be a finite number, not {short(value)}"
-        raise ValueError(msg)
+        raise ValueError(f"{what} must be a finite number, not {short(value)}")
     return number
 
 
@@ -108,8 +103,7 @@ def parse_seconds(value: Any, what: str, *, at_least: float = 0) -> float:
     """
     seconds = _seconds(value, what)
     if seconds < at_least:
-        msg = f"{what} must be at least {at_least:g} seconds, not {short(value)}"
-        raise ValueError(msg)
+        raise ValueError(f"{what} must be at least {at_least:g} seconds, not {short(value)}")
     return seconds
 
 
@@ -135,8 +129,7 @@ def parse_count(value: Any, what: str) -> int:
     """
     number = parse_number(value, what)
     if number < 1 or number != int(number):
-        msg = f"{what} must be a whole number of at least 1, not {short(value)}"
-        raise ValueError(msg)
+        raise ValueError(f"{what} must be a whole number of at least 1, not {short(value)}")
     return int(number)
 
 
@@ -156,8 +149,7 @@ def parse_delay(value: Any, what: str = "delay_seconds") -> int | None:
         return None
     seconds = _seconds(value, what)
     if not 0 <= seconds <= MAX_DELAY_SECONDS:
-        msg = f"{what} must be from 0 to {MAX_DELAY_SECONDS} seconds (24 hours), not {short(value)}"
-        raise ValueError(msg)
+        raise ValueError(f"{what} must be from 0 to {MAX_DELAY_SECONDS} seconds (24 hours), not {short(value)}")
     return math.ceil(seconds)
 
 
@@ -174,11 +166,10 @@ def parse_visibility_timeout(value: Any) -> float | None:
         return None
     seconds = _seconds(value, "visibility_timeout")
     if not 0 < seconds <= MAX_VISIBILITY_SECONDS:
-        msg = (
+        raise ValueError(
             f"visibility_timeout must be above 0 and at most {MAX_VISIBILITY_SECONDS} seconds (12 hours), "
             f"not {short(value)}"
         )
-        raise ValueError(msg)
     return seconds
 
 
@@ -204,11 +195,10 @@ def parse_rendered(text: str, what: str) -> Any:
             return parse(text)
         except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             continue
-    msg = (
+    raise ValueError(
         f"{what}: the text is neither JSON nor a Python literal: {short(text)}. Pass an XCom itself (task.output) "
         "rather than a template, or set render_template_as_native_obj=True on the DAG"
     )
-    raise ValueError(msg)
 
 
 def describe(value: Any) -> str:

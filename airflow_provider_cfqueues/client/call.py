@@ -147,8 +147,10 @@ class Call(Generic[T]):
             )
             return (yield from result) if isinstance(result, GeneratorType) else cast("T", result)
         except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, OSError) as error:
-            msg = f"Could not {self.name}: the API's result has an unexpected shape ({type(error).__name__}: {error})"
-            raise errors.MalformedResponseError(msg, **self._facts(answer, {})) from error
+            raise errors.MalformedResponseError(
+                f"Could not {self.name}: the API's result has an unexpected shape ({type(error).__name__}: {error})",
+                **self._facts(answer, {}),
+            ) from error
 
     def _decompress(self, answer: Answer) -> bytes:
         """Return the body of an answer. A proxy may have compressed it, although the request did not ask for that."""
@@ -160,8 +162,10 @@ class Call(Generic[T]):
                 except zlib.error as error:
                     raise ValueError("not compressed as it says") from error
             if len(content) > MAX_ANSWER_BYTES:
-                msg = f"Could not {self.name}: the answer is larger than {MAX_ANSWER_BYTES // 1_000_000} MB"
-                raise errors.ResponseTooLargeError(msg, **self._facts(answer, {}))
+                raise errors.ResponseTooLargeError(
+                    f"Could not {self.name}: the answer is larger than {MAX_ANSWER_BYTES // 1_000_000} MB",
+                    **self._facts(answer, {}),
+                )
         return content
 
     def may_repeat(self, error: errors.CloudflareQueuesError) -> bool:

@@ -35,8 +35,9 @@ def ack(queue_id: str, acks: Sequence[Lease], retries: Sequence[Lease]) -> Flow[
     :raises CloudflareQueuesError: a request failed for good; ``progress`` has the leases by what is known of them.
     """
     if delayed := [lease for lease in acks if lease.delay_seconds is not None]:
-        msg = f"an ack has no delay_seconds ({len(delayed)} of {len(acks)} have one): give these leases as retries"
-        raise ValueError(msg)
+        raise ValueError(
+            f"an ack has no delay_seconds ({len(delayed)} of {len(acks)} have one): give these leases as retries"
+        )
     to_retry = {lease.lease_id: lease for lease in retries}
     to_ack = {lease.lease_id: None for lease in acks if lease.lease_id not in to_retry}
     leases: list[str | Lease] = [*to_ack, *to_retry.values()]
@@ -178,14 +179,12 @@ def _wire_size(message: OutgoingMessage, position: int) -> int:
         content = body.encode(errors="surrogatepass") if message.content_type == "text" else encode_json(body)
         size = len(content) + message_calls.MESSAGE_OVERHEAD_BYTES
     except (TypeError, ValueError, RecursionError) as error:
-        msg = f"messages[{position}]: the body cannot be sent as JSON: {error}. Nothing was sent"
-        raise ValueError(msg) from error
+        raise ValueError(f"messages[{position}]: the body cannot be sent as JSON: {error}. Nothing was sent") from error
     if size > message_calls.MAX_BYTES_PER_MESSAGE:
-        msg = (
+        raise ValueError(
             f"messages[{position}] is {size} bytes with its metadata; Cloudflare takes at most "
             f"{message_calls.MAX_BYTES_PER_MESSAGE}. Nothing was sent. Store the body elsewhere and send a reference"
         )
-        raise ValueError(msg)
     return size
 
 

@@ -72,8 +72,7 @@ class _SettlingOperator(QueueOperator):
         from airflow_provider_cfqueues.models import AckResult
 
         if self.fail_on not in ("all", "any", "none"):
-            msg = f"fail_on must be 'all', 'any' or 'none', not {self.fail_on!r}"
-            raise ValueError(msg)
+            raise ValueError(f"fail_on must be 'all', 'any' or 'none', not {self.fail_on!r}")
         to_ack = arguments.parse_leases(acks, "ack_lease_ids" if prefix else "lease_ids")
         to_retry = arguments.parse_leases(retries, "retry_lease_ids" if prefix else "lease_ids")
         to_retry = arguments.delay_leases(to_retry, delay)
