@@ -104,7 +104,7 @@ def get_queue(queue_id: str) -> Call[Queue]:
         operation="get_queue",
         name="read the queue",
         method="GET",
-        path=reading.queue_path(queue_id, ""),
+        path=reading.queue_path(queue_id),
         queue=queue_id,
         read=lambda envelope: reading.read_queue(envelope.result),
     )
@@ -141,7 +141,7 @@ def update_queue(queue_id: str, settings: Mapping[str, Any]) -> Call[Queue]:
         operation="update_queue",
         name="change the settings of the queue",
         method="PATCH",
-        path=reading.queue_path(queue_id, ""),
+        path=reading.queue_path(queue_id),
         queue=queue_id,
         payload={"settings": dict(settings)},
         read=lambda envelope: reading.read_queue(envelope.result),
@@ -158,7 +158,7 @@ def delete_queue(queue_id: str) -> Call[None]:
         operation="delete_queue",
         name="delete the queue",
         method="DELETE",
-        path=reading.queue_path(queue_id, ""),
+        path=reading.queue_path(queue_id),
         queue=queue_id,
         read=lambda envelope: None,
     )
