@@ -75,7 +75,9 @@ def use_everything(cf):
     QueueProcessOperator(handler=handle, **processed).execute({})
     hook.send(orders, ["late"])
     cf.add_fault("pull", delay_ms=50)
-    QueueProcessOperator(handler=handle, visibility_timeout=0.001, fail_on="none", max_messages=1, **processed).execute({})
+    QueueProcessOperator(handler=handle, visibility_timeout=0.001, fail_on="none", max_messages=1, **processed).execute(
+        {}
+    )
     hook.send(cf.queues["orders-failed"], ["move", "stay"])
     cf.send(cf.queues["orders-failed"], "AP8=", content_type="bytes")
     hook.update_pull_consumer(cf.queues["orders-failed"], consumer_max_retries=1)
