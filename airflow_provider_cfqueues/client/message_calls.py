@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -230,8 +229,8 @@ def peek(queue_id: str, max_messages: int) -> Call[list[PeekedMessage]]:
 
 def _read_peeked(item: Mapping[str, Any]) -> PeekedMessage:
     message = _read_message(item, "", None)
-    content = {field.name: getattr(message, field.name) for field in fields(PeekedMessage) if field.name != "ref"}
-    return PeekedMessage(ref=item.get("ref"), **content)
+    common = set(Message.__struct_fields__) & set(PeekedMessage.__struct_fields__)
+    return PeekedMessage(ref=item.get("ref"), **{name: getattr(message, name) for name in common})
 
 
 def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous: bool) -> Call[SendResult]:
