@@ -14,14 +14,10 @@ from urllib.parse import urlencode, urlsplit
 
 import h11
 
-from airflow_provider_cfqueues.client.call import MAX_ANSWER_BYTES, Answer, Call
+from airflow_provider_cfqueues.client.answers import MAX_ANSWER_BYTES, Answer, TooLarge
+from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.client.environment import Network, Proxy
-from airflow_provider_cfqueues.client.failures import (
-    CONNECT_TIMEOUT_SECONDS,
-    TooLarge,
-    TooSlow,
-    no_answer,
-)
+from airflow_provider_cfqueues.client.failures import CONNECT_TIMEOUT_SECONDS, TooSlow, no_answer
 from airflow_provider_cfqueues.client.settings import Settings
 
 MAX_CONNECTIONS = 100

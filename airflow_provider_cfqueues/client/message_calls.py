@@ -9,7 +9,8 @@ from typing import Any
 
 from airflow_provider_cfqueues.bodies import decode_body, encode_plain
 from airflow_provider_cfqueues.client import reading
-from airflow_provider_cfqueues.client.call import BYTES_AT_ONCE, Call, Envelope, text_of
+from airflow_provider_cfqueues.client.answers import text_of
+from airflow_provider_cfqueues.client.call import BYTES_AT_ONCE, Call, Envelope
 from airflow_provider_cfqueues.exceptions import list_leases
 from airflow_provider_cfqueues.models import (
     AckResult,

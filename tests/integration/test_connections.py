@@ -16,7 +16,7 @@ import pytest
 from raw_server import API, CLOSE, Certificates, Layered, answer, answering, listening, proxying, read_request
 
 from airflow_provider_cfqueues.client import message_calls
-from airflow_provider_cfqueues.client.call import MAX_ANSWER_BYTES, Answer
+from airflow_provider_cfqueues.client.answers import MAX_ANSWER_BYTES, Answer
 from airflow_provider_cfqueues.client.flow import once
 from airflow_provider_cfqueues.client.settings import parse_settings
 from airflow_provider_cfqueues.client.transport import AsyncClient, Client, RepeatPolicy

@@ -11,7 +11,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_cfqueues.client import transport
-from airflow_provider_cfqueues.client.call import Answer, Call
+from airflow_provider_cfqueues.client.answers import Answer
+from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.client.environment import Network as Reached
 from airflow_provider_cfqueues.client.failures import no_answer
 from airflow_provider_cfqueues.client.repeating import Told, Tries
