@@ -49,6 +49,7 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_provider_cfqueues.operators.queues",
                     "airflow_provider_cfqueues.operators.redrive",
                     "airflow_provider_cfqueues.operators.runs",
+                    "airflow_provider_cfqueues.operators.settling",
                 ],
             }
         ],
