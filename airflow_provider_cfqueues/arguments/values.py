@@ -107,29 +107,33 @@ def parse_seconds(value: Any, what: str, *, at_least: float = 0) -> float:
     return seconds
 
 
-def parse_optional(parse: Callable[[Any, str], T], value: Any, what: str) -> T | None:
+def parse_optional(parse: Callable[..., T], value: Any, what: str, **limits: Any) -> T | None:
     """
     Return None for None, else what a function of this module makes of a value.
 
     :param parse: the function.
     :param value: the value.
     :param what: the name of the argument, for the error.
+    :param limits: further arguments of the function.
     """
-    return None if value is None else parse(value, what)
+    return None if value is None else parse(value, what, **limits)
 
 
-def parse_count(value: Any, what: str) -> int:
+def parse_count(value: Any, what: str, *, at_least: int = 1, at_most: int | None = None) -> int:
     """
-    Return a whole number of at least 1.
+    Return a whole number.
 
     :param value: a number, or text that holds one.
     :param what: the name of the argument, for the error.
+    :param at_least: the smallest.
+    :param at_most: the largest, if there is one.
     :raises TypeError: it is neither.
-    :raises ValueError: it is not whole or below 1.
+    :raises ValueError: it is not whole, or out of range.
     """
     number = parse_number(value, what)
-    if number < 1 or number != int(number):
-        raise ValueError(f"{what} must be a whole number of at least 1, not {short(value)}")
+    if number != int(number) or number < at_least or (at_most is not None and number > at_most):
+        limits = f"of at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
+        raise ValueError(f"{what} must be a whole number {limits}, not {short(value)}")
     return int(number)
 
 

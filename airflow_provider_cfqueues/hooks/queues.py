@@ -212,7 +212,8 @@ class CloudflareQueuesHook(AdministrationHook):
 
     def peek_flow(self, queue_id: str, max_messages: Any) -> Flow[list[PeekedMessage]]:
         """Return the call of :meth:`peek`, as a part of another flow."""
-        return once(message_calls.peek(queue_id, arguments.parse_batch_size(max_messages, "max_messages")))
+        size = arguments.parse_count(max_messages, "max_messages", at_most=message_calls.MAX_MESSAGES_PER_PULL)
+        return once(message_calls.peek(queue_id, size))
 
     def get_metrics(self, queue_id: str) -> QueueMetrics:
         """
