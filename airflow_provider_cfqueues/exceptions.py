@@ -98,7 +98,7 @@ class CloudflareQueuesError(Exception):
     """Whether the same request may work a little later."""
     worth_another_try: ClassVar[bool] = True
     """Whether another try of the task may work although nothing was changed."""
-    maybe_applied: ClassVar[bool] = False
+    maybe_applied: bool = field(default=False, init=False)
     """Whether the API may have carried out the request although it failed."""
 
     message: str = field(kw_only=False)
