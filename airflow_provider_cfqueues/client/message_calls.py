@@ -1,4 +1,4 @@
-"""The calls about the messages of a queue."""
+"""The calls about the messages of a queue; ``queue_id`` is always the queue's ID."""
 
 from __future__ import annotations
 
@@ -41,7 +41,6 @@ def ack(queue_id: str, acks: Sequence[str], retries: Sequence[Lease]) -> Call[Ac
     """
     Settle at most 100 leases (``queues-ack-messages``). Repeating it is harmless: a settled lease stays settled.
 
-    :param queue_id: ID of the queue.
     :param acks: leases of messages that are done.
     :param retries: leases of messages to deliver again.
     """
@@ -115,7 +114,6 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
 
     Repeating it is allowed but has a cost: if an answer was lost, its batch stays leased until the leases end.
 
-    :param queue_id: ID of the queue.
     :param max_messages: 1 to 100.
     :param visibility_timeout: seconds that the leases last; None = the consumer's setting.
     :param lease_seconds: how long the leases last in either case.
@@ -209,7 +207,6 @@ def peek(queue_id: str, max_messages: int) -> Call[list[PeekedMessage]]:
     """
     Look at the next at most 100 messages without leasing them (``queues-peek-messages``).
 
-    :param queue_id: ID of the queue.
     :param max_messages: 1 to 100.
     """
 
@@ -240,7 +237,6 @@ def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous
 
     The API has no idempotency key, so repeating a request whose answer was lost can duplicate its messages.
 
-    :param queue_id: ID of the queue.
     :param messages: the messages, with content type and delay as the API gets them.
     :param repeat_ambiguous: repeat also where the messages may have been accepted.
     """
@@ -269,11 +265,7 @@ def outgoing_payload(message: OutgoingMessage) -> dict[str, Any]:
 
 
 def get_metrics(queue_id: str) -> Call[QueueMetrics]:
-    """
-    Read the backlog (``queues-get-metrics``).
-
-    :param queue_id: ID of the queue.
-    """
+    """Read the backlog (``queues-get-metrics``)."""
     return Call(
         operation="get_metrics",
         name="read the metrics",
