@@ -22,6 +22,7 @@ from airflow_provider_cfqueues.operators.purge import QueuePurgeOperator
 from airflow_provider_cfqueues.operators.redrive import QueueRedriveOperator
 from airflow_provider_cfqueues.operators.runs import QueueTriggerDagRunsOperator
 from airflow_provider_cfqueues.operators.settling import QueueAckOperator, QueueRetryOperator, QueueSettleOperator
+from airflow_provider_cfqueues.texts import counted
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
@@ -73,8 +74,6 @@ class QueuePullOperator(QueueOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Pull the messages."""
-        from airflow_provider_cfqueues.texts import counted
-
         pulled = self.hook.pull(
             self.find_queue(),
             max_messages=self.max_messages,
@@ -119,7 +118,6 @@ class QueueSendOperator(QueueOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Send the messages."""
         from airflow_provider_cfqueues import arguments
-        from airflow_provider_cfqueues.texts import counted
 
         messages = arguments.parse_messages(self.messages, self.delay_seconds)
         sent = self.hook.send(self.find_queue(), messages, repeat_ambiguous=self.repeat_ambiguous) if messages else None

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_cfqueues.operators.base import QueueOperator, check_choice
+from airflow_provider_cfqueues.texts import counted
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
@@ -76,7 +77,6 @@ class _SettlingOperator(QueueOperator):
     def _log_result(self, leases: Mapping[str, Lease], result: AckResult) -> None:
         """Log everything that is known, before anything else can fail."""
         from airflow_provider_cfqueues.exceptions import list_leases, shorten_lease
-        from airflow_provider_cfqueues.texts import counted
 
         acks, retries = result.ack_count, result.retry_count
         self.log.info(
