@@ -78,7 +78,8 @@ class QueueMessageTrigger(BaseEventTrigger):
     :param visibility_timeout: seconds that leases last, up to 43,200. None = for ``event`` twice what Airflow and the
         API may take to store, create the run and settle (14 minutes, unless ``[triggerer] shared_stream_ack_timeout``
         says otherwise), for ``task`` 1,800.
-    :param poll_interval: seconds between two pulls. It doubles while the queue is empty, as each pull is billed.
+    :param poll_interval: seconds between two pulls, up to a tenth more or less at random. It doubles while the queue is
+        empty, as each pull is billed.
     :param max_poll_interval: the longest interval. 60 s make 1,440 pulls a day.
     :param match: which messages are wanted, see :mod:`~airflow_provider_cfqueues.matching`; None = all.
     :param unmatched: what happens to a message that no watcher of the queue wants: ``ack`` (it is deleted),

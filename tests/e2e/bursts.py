@@ -83,17 +83,18 @@ def judge(world: World, watched: Sequence[Watched], dag_ids: Iterable[str] = ())
     with suppress(TimeoutError):  # the verdict says which are missing
         world.airflow.until("runs with all messages", in_runs, seconds=PATIENCE_SECONDS, every=0.2)
     seconds = time.monotonic() - began
+    runs_in_time = {dag_id: world.airflow.runs(dag_id) for dag_id in dags}
     for each in watched:
         world.wait_until_acked(each.queue, move_clock=1_000)  # a run that came too late leaves leases
     world.airflow.pass_time(AFTERWARDS_SECONDS)
     events = sum(world.airflow.event_count(asset) for each in watched for asset in each.watchers)
     verdict = Verdict({"messages": len(wanted), "events": events, "all in runs after, s": round(seconds, 1)})
-    for dag_id in dags:
+    for dag_id, in_time in runs_in_time.items():
         runs = world.airflow.runs(dag_id)
-        found = account(wanted, [key for run in runs for key in run.keys])
+        again = account(wanted, [key for run in runs for key in run.keys]).again
         empty = sum(not run.keys for run in runs)
-        verdict.facts[dag_id] = f"{len(runs)} runs, {empty} empty, {sum(found.again.values())} messages twice"
-        verdict.none_of(f"{dag_id}: messages without a run", found.lost)
+        verdict.facts[dag_id] = f"{len(runs)} runs, {empty} empty, {sum(again.values())} messages twice"
+        verdict.none_of(f"{dag_id}: messages without a run", wanted - _consumed(in_time))
     for each in watched:
         check_queue(verdict, each.queue.name, each.queue.totals, len(each.sent))
     return verdict

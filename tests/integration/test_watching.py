@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 
 import pytest
 import requests
@@ -519,8 +520,27 @@ def test_an_idle_queue_is_pulled_as_often_as_the_documentation_says(cf, longest,
 
     run(scenario())
     steady = 3_600 * hours // longest
-    assert steady <= len(calls(cf, "pull")) <= steady + 8
+    assert 0.95 * steady <= len(calls(cf, "pull")) <= 1.05 * steady + 8
     assert abs(pulls_per_day - 86_400 / longest) <= 10
+
+
+def test_pulls_do_not_keep_time_with_a_triggerer_that_sends_events_once_a_second(cf):
+    """Pulls that do may all come just after it has sent: each message waits another second."""
+    quarters = []
+
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.watch(queue_name="orders", poll_interval=1, max_poll_interval=1)
+        for tick in range(4 * 200):
+            await asyncio.sleep(0.25)
+            if len(calls(cf, "pull")) > len(quarters):
+                quarters.append(tick % 4)
+        await triggerer.stop()
+
+    run(scenario())
+    moves = sum(one != next_one for one, next_one in pairwise(quarters))
+    assert 180 <= len(quarters) <= 220
+    assert moves >= 15
 
 
 def test_neither_log_nor_event_shows_more_than_ids(cf, queue, logged):

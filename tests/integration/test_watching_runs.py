@@ -98,7 +98,7 @@ def test_with_dag_ids_a_message_is_acked_after_a_minute_though_its_run_is_not_th
     assert run(scenario()) == []
 
 
-def test_a_watcher_that_is_removed_before_the_run_is_there_acks_nothing(cf, queue, watch, logged):
+def test_a_watcher_that_is_removed_before_the_run_is_there_gives_its_messages_back(cf, queue, watch, logged):
     async def scenario():
         triggerer, watcher, runs = watch(dag_ids=["ship"])
         runs.is_away = True
@@ -108,8 +108,8 @@ def test_a_watcher_that_is_removed_before_the_run_is_there_acks_nothing(cf, queu
         await triggerer.cancel(watcher)
 
     run(scenario())
-    assert [message["state"] for message in leased_or_waiting(cf)] == ["leased"]
-    assert "the watcher stops before a run has it: 1 message of queue orders" in logged()
+    assert [message["state"] for message in leased_or_waiting(cf)] == ["delayed"]
+    assert "the watcher stops before a run has it, so it is delivered again: 1 message of queue orders" in logged()
 
 
 def test_a_message_of_a_watcher_that_is_removed_before_the_run_is_there_is_not_acked_for_another(
@@ -128,8 +128,8 @@ def test_a_message_of_a_watcher_that_is_removed_before_the_run_is_there_is_not_a
         await triggerer.stop()
         return states
 
-    assert run(scenario()) == ["leased"]
-    assert "the watcher stops before a run has it: 1 message of queue orders" in logged()
+    assert run(scenario()) == ["delayed"]
+    assert "the watcher stops before a run has it, so it is delivered again: 1 message of queue orders" in logged()
 
 
 def test_a_dag_that_makes_no_runs_is_named_and_holds_up_the_others_once(cf, queue, watch, logged):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 
@@ -9,6 +11,9 @@ GROWTH = 2
 LONGEST_ASKED_WAIT = 3_600
 """A longer ``Retry-After`` is not followed: a watcher that sleeps for a day would look broken."""
 SLOWEST_AFTER_FAILURE = 60
+JITTER = 0.1
+"""The share by which a wait is longer or shorter at random: a triggerer sends its events once a second, and pulls that
+keep time with it may all come just after that."""
 
 
 class Backoff:
@@ -34,7 +39,7 @@ class Backoff:
         """
         if count:
             self._next = self._options.poll_interval
-            return 0 if count >= asked_for else self._next
+            return 0 if count >= asked_for else _vary(self._next)
         return self._grow(self._options.max_poll_interval)
 
     def after_failure(self, error: Exception) -> float:
@@ -49,4 +54,8 @@ class Backoff:
 
     def _grow(self, longest: float) -> float:
         wait, self._next = self._next, min(longest, self._next * GROWTH)
-        return wait
+        return _vary(wait)
+
+
+def _vary(seconds: float) -> float:
+    return seconds * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -107,7 +108,7 @@ class Finishing:
     async def _finish(self, batch: Batch, verdicts: Sequence[Verdict]) -> None:
         try:
             if not await self._confirm(batch):
-                verdicts = self._leave_acks(verdicts)
+                verdicts = self._give_back_acks(verdicts)
             if verdicts:
                 settling = self.settle(verdicts, batch.leases_end_at)
                 await asyncio.wait({settling}, timeout=HOLD_UP_SECONDS)
@@ -131,17 +132,21 @@ class Finishing:
             created.cancel()
             closing.cancel()
 
-    def _leave_acks(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
-        left = [one.message.lease_id for one in verdicts if one.happened is Happened.HANDLED]
-        if left:
+    def _give_back_acks(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        """Nothing acks these messages any more: given back, they come sooner than after their leases."""
+        handled = [one.message.lease_id for one in verdicts if one.happened is Happened.HANDLED]
+        if handled:
             self._log.warning(
-                "In an event, but the watcher stops before a run has it: %s of queue %s. Delivered again when the "
-                "leases end: %s",
-                counted(len(left), "message"),
+                "In an event, but the watcher stops before a run has it, so it is delivered again: %s of queue %s: %s",
+                counted(len(handled), "message"),
                 self._name,
-                list_leases(left),
+                list_leases(handled),
             )
-        return [one for one in verdicts if one.happened is not Happened.HANDLED]
+        reason = "the watcher stopped before a run had it"
+        return [
+            replace(one, happened=Happened.NOT_STARTED, reason=reason) if one.happened is Happened.HANDLED else one
+            for one in verdicts
+        ]
 
     async def _settle(self, verdicts: Sequence[Verdict], until: datetime) -> None:
         settling = VerdictSettling(verdicts, unmatched=self._options.unmatched, queue_name=self._name, log=self._log)
