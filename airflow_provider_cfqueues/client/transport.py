@@ -58,7 +58,7 @@ class _BaseClient:
     :param settings: the checked connection.
     :param network: how the API is reached; None = as the environment says.
     :param policy: how long failures are repeated.
-    :param sleep: waits between repeats; None = really.
+    :param sleep: waits between repeats; None = until the time has passed.
     :param observe: is entered around each request.
     :raises ConfigurationError: the environment names a proxy or certificates that cannot be used.
     """
