@@ -27,8 +27,8 @@ Compare figures of one table: machines differ.
 TITLES = {
     "cpu": "CPU time of one task\n\nThe floor pulls and acks the same messages over asyncio streams with the standard "
     "library's `json`: no Python client can need less.",
-    "rate": "Messages a second\n\nOne task with default arguments and a handler that does nothing, from its start on. "
-    "Cloudflare documents 5,000 messages a second as the most of one queue.",
+    "rate": "Messages a second\n\nOne task with default arguments and a handler that does nothing. The time begins "
+    "with the task. Cloudflare documents 5,000 messages a second as the most of one queue.",
     "large": "Large messages",
     "hook": "Calls of the hook\n\nCPU time of one call, beside the same call through `requests`.",
     "commands": "Drain and redrive",

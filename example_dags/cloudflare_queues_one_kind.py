@@ -23,7 +23,7 @@ START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 def conf_of_refund(message):
     kind = message.body["type"]
     if kind == "signup":
-        raise Retry(300, reason=None)  # another reader wants it; not logged
+        raise Retry(60, reason=None)  # another reader wants it; not logged
     if kind != "refund":
         raise Reject(f"unknown type {kind}")
     return message.body

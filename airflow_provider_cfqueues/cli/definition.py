@@ -38,20 +38,22 @@ def _argument(*flags: str, **options: Any) -> Argument:
     return Argument(flags, options)
 
 
+def _count(flag: str, text: str, **options: Any) -> Argument:
+    return _argument(flag, type=int, metavar="N", help=text, **options)
+
+
+def _seconds(flag: str, text: str, **options: Any) -> Argument:
+    return _argument(flag, type=float, metavar="SECONDS", help=text, **options)
+
+
 CONNECTION = _argument(
     "--conn-id", default="cloudflare_default", metavar="ID", help="the Airflow connection (cloudflare_default)"
 )
 JSON = _argument("--json", action="store_true", help="print the result as JSON")
 QUEUE = _argument("queue", metavar="QUEUE", help="name of the queue, or its ID")
-MAX = _argument("--max", type=int, metavar="N", help="at most this many messages (all)")
+MAX = _count("--max", "at most this many messages (all)", dest="max_messages")
 MATCH = "only these: literal:…, jsonpath:…, function:…; repeatable, any of them"
-IDLE_TIMEOUT = _argument(
-    "--idle-timeout",
-    type=float,
-    default=5,
-    metavar="SECONDS",
-    help="stop when the queue gave nothing for so long (5)",
-)
+IDLE_TIMEOUT = _seconds("--idle-timeout", "stop when the queue gave nothing for so long (5)", default=5)
 
 COMMANDS = (
     Command(
@@ -76,47 +78,19 @@ COMMANDS = (
         (
             _argument("queue", metavar="NAME", help="name of the queue"),
             _argument("--dead-letter-queue", metavar="NAME", help="where messages go after their last delivery (none)"),
-            _argument(
-                "--max-retries",
-                dest="consumer_max_retries",
-                type=int,
-                metavar="N",
-                help="deliveries before a message leaves the queue (3)",
-            ),
-            _argument(
-                "--retry-delay",
-                dest="consumer_retry_delay",
-                type=float,
-                metavar="SECONDS",
-                help="how long a retried message waits (0)",
-            ),
-            _argument("--visibility-timeout", type=float, metavar="SECONDS", help="how long a lease lasts (30)"),
-            _argument("--batch-size", type=int, metavar="N", help="messages per pull that names no number"),
-            _argument("--delivery-delay", type=float, metavar="SECONDS", help="how long a new message waits (0)"),
-            _argument(
-                "--retention",
-                dest="message_retention_period",
-                type=float,
-                metavar="SECONDS",
-                help="how long a message is kept (4 days)",
-            ),
+            _count("--max-retries", "deliveries before a message leaves the queue (3)", dest="consumer_max_retries"),
+            _seconds("--retry-delay", "how long a retried message waits (0)", dest="consumer_retry_delay"),
+            _seconds("--visibility-timeout", "how long a lease lasts (30)"),
+            _count("--batch-size", "messages per pull that names no number"),
+            _seconds("--delivery-delay", "how long a new message waits (0)"),
+            _seconds("--retention", "how long a message is kept (4 days)", dest="message_retention_period"),
         ),
     ),
     Command(
         "peek",
         "Look at messages without leasing them",
         "Show the head of a queue. Nothing is leased, and no delivery is counted.",
-        (
-            QUEUE,
-            _argument(
-                "--max",
-                dest="max_messages",
-                type=int,
-                default=10,
-                metavar="N",
-                help="at most this many messages, up to 100 (10)",
-            ),
-        ),
+        (QUEUE, _count("--max", "at most this many messages, up to 100 (10)", dest="max_messages", default=10)),
     ),
     Command(
         "send",
@@ -130,7 +104,7 @@ COMMANDS = (
             _argument("--file", metavar="FILE", help="a file of messages, one a line; - is stdin"),
             _argument("--drained", action="store_true", help="the lines are what drain wrote: send them again"),
             _argument("--text", action="store_true", help="send all as text, empty ones too"),
-            _argument("--delay", type=float, metavar="SECONDS", help="how long they wait before they are delivered"),
+            _seconds("--delay", "how long they wait before they are delivered"),
         ),
     ),
     Command(
@@ -142,13 +116,7 @@ COMMANDS = (
             QUEUE,
             _argument("--output", default="-", metavar="FILE", help="the file to append to; - is stdout (-)"),
             MAX,
-            _argument(
-                "--visibility-timeout",
-                type=float,
-                default=300,
-                metavar="SECONDS",
-                help="how long the leases last, while a batch is written (300)",
-            ),
+            _seconds("--visibility-timeout", "how long the leases last, while a batch is written (300)", default=300),
             IDLE_TIMEOUT,
         ),
     ),
@@ -161,10 +129,16 @@ COMMANDS = (
             QUEUE,
             _argument("target", metavar="TARGET", help="name of the queue that gets the messages, or its ID"),
             _argument("--match", action="append", metavar="CONDITION", help=MATCH),
-            _argument("--rate", type=float, metavar="N", help="at most N messages a second (the API's limit)"),
+            _argument(
+                "--rate",
+                dest="messages_per_second",
+                type=float,
+                metavar="N",
+                help="at most N messages a second (the API's limit)",
+            ),
             _argument("--as-is", action="store_true", help="send copies of rejected messages as they lie there"),
             MAX,
-            _argument("--visibility-timeout", type=float, metavar="SECONDS", help="how long the leases last (600)"),
+            _seconds("--visibility-timeout", "how long the leases last (600)"),
             IDLE_TIMEOUT,
         ),
     ),
@@ -178,11 +152,7 @@ COMMANDS = (
 
 
 def arguments_of(command: Command) -> tuple[Argument, ...]:
-    """
-    Return all arguments of a command: its own, and those that all have.
-
-    :param command: the command.
-    """
+    """Return all arguments of a command: its own, and those that all have."""
     return command.arguments if command.name == "emulator" else (*command.arguments, CONNECTION, JSON)
 
 

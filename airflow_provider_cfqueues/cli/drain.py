@@ -13,19 +13,14 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 
-from airflow_provider_cfqueues.arguments import parse_count, parse_seconds, parse_visibility_timeout
+from airflow_provider_cfqueues.arguments import parse_count, parse_optional, parse_seconds, parse_visibility_timeout
 from airflow_provider_cfqueues.cli.drained import Drained
 from airflow_provider_cfqueues.cli.lookup import find_queue
 from airflow_provider_cfqueues.cli.running import FAILED, INTERRUPTED, command, describe, told_to_stop
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.cli.sink import Sink, open_sink
 from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.settlement import (
-    Happened,
-    Kind,
-    Situation,
-    choose_settlement,
-)
+from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Situation, choose_settlement
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
@@ -45,8 +40,8 @@ LOOKS = 5
 @command
 def drain(arguments: Namespace, screen: Screen) -> int:
     """Pull messages into a file, and ack what is written."""
-    limit = None if arguments.max is None else parse_count(arguments.max, "--max")
-    idle_timeout = parse_seconds(arguments.idle_timeout, "--idle-timeout")
+    limit = parse_optional(parse_count, arguments.max_messages, "max_messages")
+    idle_timeout = parse_seconds(arguments.idle_timeout, "idle_timeout")
     parse_visibility_timeout(arguments.visibility_timeout)
     hook = CloudflareQueuesHook(arguments.conn_id)
     queue_id = find_queue(hook, arguments.queue)
@@ -78,8 +73,6 @@ class Drain:
     """
     Empties a queue, and counts.
 
-    :param hook: the hook.
-    :param queue_id: ID of the queue.
     :param sink: where the messages go.
     :param visibility_timeout: seconds that the leases last.
     :param idle_timeout: end when the queue gave nothing for so many seconds.
@@ -217,15 +210,12 @@ class Drain:
         return count, min(MAX_BATCHES, MAX_BYTES // max(1, size), int(self._visibility_timeout / 2 / took))
 
     async def _settle(self, messages: Sequence[Message], written: int) -> int:
-        settlements = [
+        settlements = [choose_settlement(message, Happened.HANDLED, self._situation) for message in messages[:written]]
+        settlements += [
             choose_settlement(
-                message,
-                Happened.HANDLED if position < written else Happened.NOT_STARTED,
-                self._situation,
-                reason="" if position < written else "it could not be written",
-                delay_seconds=0,
+                message, Happened.NOT_STARTED, self._situation, reason="it could not be written", delay_seconds=0
             )
-            for position, message in enumerate(messages)
+            for message in messages[written:]
         ]
         log_settlements(self._hook.log, self._queue.name, settlements)
         settling = Settling(settlements, self._situation)

@@ -19,8 +19,6 @@ class Drained:
     """
     Counts of a run, and the leases that are open.
 
-    :param queue_id: ID of the queue.
-    :param visibility_timeout: seconds that the leases last.
     :param written: messages whose lines are safe.
     :param fates: how many messages ended how.
     :param held: the leases that are not known to be settled, with the IDs of their messages.
@@ -58,12 +56,7 @@ class Drained:
         }
 
     def summary(self, queue: str, file: str) -> str:
-        """
-        Return what was done, for people.
-
-        :param queue: the queue, as it was given.
-        :param file: where its messages are.
-        """
+        """Return what was done, for people."""
         acked, given_back, renewed = (number(self.fates[kind]) for kind in (Kind.ACKED, Kind.RETRIED, Kind.RENEWED))
         parts = [f"Wrote {counted(self.written, 'message')} of {queue} to {file}, acked {acked}"]
         if self.fates[Kind.RETRIED]:

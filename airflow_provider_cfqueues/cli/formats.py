@@ -15,7 +15,6 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
     """
     Return a value as JSON, with control characters and everything that a program may take for a line end escaped.
 
-    :param value: the value.
     :param indent: spaces for each level; None = all in one line.
     :raises ValueError: it holds NaN or infinity, which JSON has not.
     """
@@ -27,8 +26,6 @@ def write_all(descriptor: int, data: bytes, name: str) -> None:
     """
     Write without a buffer, so that an error is raised for the text that caused it.
 
-    :param descriptor: the open file.
-    :param data: what to write.
     :param name: the file's name, for the error.
     :raises OSError: it could not be written; a part of it may be.
     """
@@ -43,20 +40,12 @@ def write_all(descriptor: int, data: bytes, name: str) -> None:
 
 
 def plain(value: Any) -> str:
-    """
-    Return a value as text; None is a dash.
-
-    :param value: the value.
-    """
+    """Return a value as text; None is a dash."""
     return "-" if value is None else str(value)
 
 
 def number(value: Any) -> str:
-    """
-    Write a number, in groups of three digits.
-
-    :param value: the number, or None.
-    """
+    """Write a number, in groups of three digits."""
     return "-" if value is None else f"{value:,}"
 
 
@@ -76,11 +65,7 @@ def age(value: Any) -> str:
 
 
 def body(value: Any) -> str:
-    """
-    Write a message's body in one line, shortened.
-
-    :param value: the decoded body.
-    """
+    """Write a message's body in one line, shortened."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     text = " ".join(text.split())
     return text if len(text) <= 100 else f"{text[:99]}…"

@@ -16,8 +16,6 @@ def to_plain(message: Message | PeekedMessage) -> dict[str, Any]:
 
     A ``bytes`` body is base64. If the body could not be decoded, or JSON cannot hold it, ``body`` is None. Then there
     are two more keys: ``raw_body`` (as it came over the wire) and ``body_error``.
-
-    :param message: the message.
     """
     value = base64.b64encode(message.body).decode() if isinstance(message.body, bytes) else message.body
     error = message.body_error or _why_not_json(value)
@@ -38,7 +36,6 @@ def from_line(line: str) -> Message:
     """
     Return the message of a line, without a lease.
 
-    :param line: the line.
     :raises ValueError: it is not what :func:`to_plain` makes.
     """
     try:

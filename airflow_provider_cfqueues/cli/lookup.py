@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from airflow_provider_cfqueues.exceptions import NotFoundError
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
-    from airflow_provider_cfqueues.models import Queue
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.models import Queue
 
 
-def pick(queues: Iterable[Queue], given: str) -> Queue | None:
-    """
-    Return the queue with this name. If there is none, return the queue with this ID, in upper or lower case.
-
-    :param queues: the account's queues.
-    :param given: the name or ID.
-    """
-    known = list(queues)
-    names = [queue for queue in known if queue.queue_name == given]
-    exact = [queue for queue in known if queue.queue_id == given]
-    alike = [queue for queue in known if queue.queue_id.lower() == given.lower()]
+def pick(queues: Sequence[Queue], given: str) -> Queue | None:
+    """Return the queue with this name. If there is none, return the queue with this ID, in upper or lower case."""
+    names = [queue for queue in queues if queue.queue_name == given]
+    exact = [queue for queue in queues if queue.queue_id == given]
+    alike = [queue for queue in queues if queue.queue_id.lower() == given.lower()]
     return next(iter(names + exact + alike), None)
 
 
@@ -30,8 +21,6 @@ def find_queue(hook: CloudflareQueuesHook, given: str) -> str:
     """
     Return the ID of a queue that was given by name or by ID; the name goes first.
 
-    :param hook: the hook.
-    :param given: the name or ID.
     :raises NotFoundError: the account has no such queue; the message names similar ones.
     """
     try:

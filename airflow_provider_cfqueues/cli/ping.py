@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import NamedTuple
 
@@ -63,43 +63,29 @@ def _check_queue(hook: CloudflareQueuesHook, queue: str | None) -> Iterator[Chec
         return
     if found.settings.get("delivery_paused"):
         yield Check("delivery", False, f"{found.queue_name}: paused, so nothing can be pulled; resume it first")
-    yield _try("metrics", lambda: _metrics(hook, found))
-    yield _check_consumer(hook, found)
-    yield _try("pull, settle, send", lambda: _write(hook, found))
+    for name, check in (("metrics", _metrics), ("pull consumer", _consumer), ("pull, settle, send", _write)):
+        try:
+            yield Check(name, *check(hook, found))
+        except CloudflareQueuesError as error:
+            yield Check(name, False, str(error))
 
 
-def _try(name: str, call: Callable[[], str]) -> Check:
-    try:
-        return Check(name, True, call())
-    except CloudflareQueuesError as error:
-        return Check(name, False, str(error))
+def _metrics(hook: CloudflareQueuesHook, queue: Queue) -> tuple[bool, str]:
+    return True, f"{queue.queue_name}: backlog {hook.get_metrics(queue.queue_id).backlog_count}"
 
 
-def _metrics(hook: CloudflareQueuesHook, queue: Queue) -> str:
-    return f"{queue.queue_name}: backlog {hook.get_metrics(queue.queue_id).backlog_count}"
-
-
-def _write(hook: CloudflareQueuesHook, queue: Queue) -> str:
+def _write(hook: CloudflareQueuesHook, queue: Queue) -> tuple[bool, str]:
     hook.peek(queue.queue_id, max_messages=1)
-    return f"{queue.queue_name}: the credentials may write (tried by peeking, which needs the same permission)"
+    return True, f"{queue.queue_name}: the credentials may write (tried by peeking, which needs the same permission)"
 
 
-def _check_consumer(hook: CloudflareQueuesHook, queue: Queue) -> Check:
-    name = "pull consumer"
-    try:
-        consumers = hook.list_consumers(queue.queue_id)
-    except CloudflareQueuesError as error:
-        return Check(name, False, str(error))
+def _consumer(hook: CloudflareQueuesHook, queue: Queue) -> tuple[bool, str, bool]:
+    consumers = hook.list_consumers(queue.queue_id)
+    name = queue.queue_name
     consumer = next((consumer for consumer in consumers if consumer.type == "http_pull"), None)
     if consumer is None:
-        return Check(
-            name,
-            False,
-            f"{queue.queue_name}: HTTP pull is not enabled; once: npx wrangler queues consumer http add "
-            f"{queue.queue_name}",
-        )
-    settings = f"{queue.queue_name}: max_retries={consumer.max_retries}"
+        return False, f"{name}: HTTP pull is not enabled; once: npx wrangler queues consumer http add {name}", False
+    settings = f"{name}: max_retries={consumer.max_retries}"
     if consumer.dead_letter_queue:
-        return Check(name, True, f"{settings}, dead-letter queue {consumer.dead_letter_queue}")
-    deleted = "no dead-letter queue: messages are deleted after their last delivery"
-    return Check(name, True, f"{settings}, {deleted}", warns=True)
+        return True, f"{settings}, dead-letter queue {consumer.dead_letter_queue}", False
+    return True, f"{settings}, no dead-letter queue: messages are deleted after their last delivery", True

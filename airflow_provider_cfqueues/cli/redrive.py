@@ -9,7 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from airflow_provider_cfqueues.arguments import parse_count, parse_seconds, parse_visibility_timeout
+from airflow_provider_cfqueues.arguments import (
+    parse_count,
+    parse_number,
+    parse_optional,
+    parse_seconds,
+    parse_visibility_timeout,
+)
 from airflow_provider_cfqueues.cli.formats import number
 from airflow_provider_cfqueues.cli.lookup import find_queue
 from airflow_provider_cfqueues.cli.running import FAILED, INTERRUPTED, command, told_to_stop
@@ -25,19 +31,18 @@ def redrive(arguments: Namespace, screen: Screen) -> int:
     """Move messages from a dead-letter queue back to a queue."""
     hook = CloudflareQueuesHook(arguments.conn_id)
     source_id, target_id = find_queue(hook, arguments.queue), find_queue(hook, arguments.target)
-    limit = None if arguments.max is None else parse_count(arguments.max, "--max")
     options = RedriveOptions(
         match=arguments.match,
         unwrap=not arguments.as_is,
-        messages_per_second=_positive(arguments.rate, "--rate"),
-        max_messages=limit,
-        idle_timeout=parse_seconds(arguments.idle_timeout, "--idle-timeout"),
+        messages_per_second=parse_optional(parse_number, arguments.messages_per_second, "messages_per_second"),
+        max_messages=parse_optional(parse_count, arguments.max_messages, "max_messages"),
+        idle_timeout=parse_seconds(arguments.idle_timeout, "idle_timeout"),
         visibility_timeout=parse_visibility_timeout(arguments.visibility_timeout),
     )
     moving = Redrive(hook, source_id, target_id, options, log=logging.getLogger(__name__))
     try:
         with (
-            screen.progress(f"Moving {arguments.queue} to {arguments.target}", limit=limit) as advance,
+            screen.progress(f"Moving {arguments.queue} to {arguments.target}", limit=options.max_messages) as advance,
             told_to_stop(screen, moving.stop) as stop,
             _followed(moving.report, advance),
         ):
@@ -48,12 +53,6 @@ def redrive(arguments: Namespace, screen: Screen) -> int:
     if stop.is_set():
         return INTERRUPTED
     return FAILED if facts["unmovable"] or facts["unconfirmed"] else 0
-
-
-def _positive(value: float | None, what: str) -> float | None:
-    if value is not None and not value > 0:
-        raise ValueError(f"{what} must be above 0, not {value:g}")
-    return value
 
 
 def _what_was_moved(facts: dict[str, Any], arguments: Namespace) -> str:

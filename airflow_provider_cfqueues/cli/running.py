@@ -57,11 +57,7 @@ def command(work: Callable[[Namespace, Screen], int | None]) -> Callable[[Namesp
 
 
 def describe(error: Exception) -> str:
-    """
-    Return an error's text. If the call took several requests, it counts the items that are done and not done.
-
-    :param error: the error.
-    """
+    """Return an error's text. If the call took several requests, it counts the items that are done and not done."""
     if not isinstance(error, CloudflareQueuesError) or error.progress is None:
         return str(error)
     progress = error.progress

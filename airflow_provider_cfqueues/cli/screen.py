@@ -19,17 +19,12 @@ from airflow_provider_cfqueues.texts import printable
 
 WIDTH_OF_A_LOG = 120
 """How wide a table is where no terminal is: in a file, or in the log of a scheduler."""
-FOLDED = ("queue", "id", "body", "detail")
+FOLDED = ("queue", "id", "reason", "body", "detail")
 """Columns that are folded if a line is too narrow: a name or an ID that is cut off is of no use."""
 
 
 class Screen:
-    """
-    Where a command shows what it has to say. Control characters are escaped: texts come from queues and the API.
-
-    :param out: stdout.
-    :param as_json: show results as JSON.
-    """
+    """Where a command shows what it has to say. Control characters are escaped: texts come from queues and the API."""
 
     def __init__(self, out: TextIO, *, as_json: bool) -> None:
         self.out = out
@@ -41,7 +36,6 @@ class Screen:
         """
         Show rows, as a table or as JSON.
 
-        :param rows: the rows.
         :param columns: keys of the rows that the table shows, each with how its value is written.
         :param empty: what to say where there are none.
         """
@@ -64,11 +58,7 @@ class Screen:
         self._print(table)
 
     def json(self, value: Any) -> None:
-        """
-        Print a value as JSON.
-
-        :param value: the value.
-        """
+        """Print a value as JSON."""
         try:
             text = to_json(value, indent=2)
         except RecursionError:  # the way that indents goes less deep
@@ -88,11 +78,7 @@ class Screen:
             self._print(Text("\n".join(map(printable, text.split("\n")))), soft_wrap=True)
 
     def note(self, text: str) -> None:
-        """
-        Say something beside the result.
-
-        :param text: one line.
-        """
+        """Say something beside the result."""
         self._notes.print(Text(printable(text)), soft_wrap=True)
 
     def on_stderr(self) -> Screen:
@@ -109,7 +95,6 @@ class Screen:
         The function is told how much more is done, and how much there is to do in all (None = as before). Notes and log
         lines appear above the bar.
 
-        :param doing: what is being done.
         :param total: how much there is to do; None = not known yet.
         :param limit: how much of it is done at the most; None = all.
         :param shown: whether to show a bar at all.

@@ -41,7 +41,6 @@ class Sink:
         """
         Write a message; where that fails, no part of its line stays in a file. Return the size of its line.
 
-        :param message: the message.
         :raises OSError: it could not be written.
         """
         end = os.fstat(self._descriptor).st_size
@@ -142,7 +141,6 @@ def open_sink(path: str, stdout: TextIO, tell: Callable[[str], None]) -> Iterato
     Open what to write to, ready to be written to; a file is appended to.
 
     :param path: the file; ``-`` is stdout.
-    :param stdout: stdout.
     :param tell: gets what a person should know, in a line.
     :raises OSError: it cannot be written to.
     :raises ValueError: the file ends in something that ``drain`` did not write.

@@ -24,8 +24,7 @@ def __getattr__(name: str) -> Any:
             if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn", "h11"):
                 raise
             raise ModuleNotFoundError(
-                f"the emulator needs {error.name}: pip install 'airflow-provider-cfqueues[emulator]'",
-                name=error.name,
+                f"the emulator needs {error.name}: pip install 'airflow-provider-cfqueues[emulator]'", name=error.name
             ) from error
         return Emulator
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

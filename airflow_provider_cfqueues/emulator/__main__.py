@@ -8,15 +8,12 @@ import logging
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from airflow_provider_cfqueues import emulator
 from airflow_provider_cfqueues.emulator import start
 from airflow_provider_cfqueues.emulator.model import BrokerError
 from airflow_provider_cfqueues.emulator.options import OPTIONS, PROGRAM
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 EPILOG = """\
 With "conformance" as the first argument it checks whether an endpoint behaves as this emulator: conformance --help
@@ -40,11 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """
-    Run the emulator until a signal ends it.
-
-    :param arguments: those of the command line.
-    """
+    """Run the emulator until a signal ends it."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     if given[:1] == ["conformance"]:
         from airflow_provider_cfqueues.emulator.conformance import command

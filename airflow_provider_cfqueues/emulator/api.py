@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from airflow_provider_cfqueues.emulator import message_calls, queue_calls, subscription_calls
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.call import Handler
+from airflow_provider_cfqueues.emulator.call import Handler
 
 _QUEUE = "/accounts/{account_id}/queues/{queue_id}"
 _SUBSCRIPTIONS = "/accounts/{account_id}/event_subscriptions/subscriptions"

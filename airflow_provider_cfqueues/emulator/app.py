@@ -17,15 +17,14 @@ from airflow_provider_cfqueues.emulator import auth, control, page, wire
 from airflow_provider_cfqueues.emulator.api import ROUTES
 from airflow_provider_cfqueues.emulator.browsers import BrowserGuard
 from airflow_provider_cfqueues.emulator.call import Call, Handler
+from airflow_provider_cfqueues.emulator.faults import Fault
 from airflow_provider_cfqueues.emulator.model import BrokerError
 from airflow_provider_cfqueues.emulator.parsing import ACCOUNT_ID, QUEUE_ID
+from airflow_provider_cfqueues.emulator.service import Service
 from airflow_provider_cfqueues.emulator.snapshot import LoggedRequest
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
-
-    from airflow_provider_cfqueues.emulator.faults import Fault
-    from airflow_provider_cfqueues.emulator.service import Service
 
 BASE_PATH = "/client/v4"
 Hangup = Callable[["Scope"], None]
@@ -38,7 +37,6 @@ def make_app(service: Service, hang_up: Hangup, hosts: Iterable[str]) -> Browser
     """
     Return the application of a service.
 
-    :param service: what it serves.
     :param hang_up: closes the connection of a request, which ASGI has no word for.
     :param hosts: names that it is known by, beside ``localhost`` and any address.
     """
@@ -54,8 +52,6 @@ class Endpoint:
     """
     One path of the API, all its methods.
 
-    :param service: what it serves.
-    :param hang_up: closes the connection of a request.
     :param handlers: what each method does; none of them for a path that the API does not have.
     """
 
@@ -126,16 +122,9 @@ class Endpoint:
         status = response.status_code if response else None
         path = request.scope["raw_path"].decode("latin-1")  # a terminal obeys what %1B stands for
         log.info("%s %s -> %s", request.method, path, status or "connection closed")
-        self._service.log.append(
-            LoggedRequest(
-                method=request.method,
-                path=request.scope["path"],
-                query=_query(request),
-                body=data,
-                status=status,
-                time_ms=self._service.broker.clock.now_ms(),
-            )
-        )
+        now = self._service.broker.clock.now_ms()
+        logged = LoggedRequest(request.method, request.scope["path"], _query(request), data, status, now)
+        self._service.log.append(logged)
 
     async def _break_off(self, scope: Scope, receive: Receive) -> None:
         self._hang_up(scope)

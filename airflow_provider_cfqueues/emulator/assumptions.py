@@ -7,10 +7,8 @@ should not depend on them. If two behaviours are plausible, the assumption is a 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from collections.abc import Mapping
+from typing import NamedTuple
 
 
 class Assumption(NamedTuple):

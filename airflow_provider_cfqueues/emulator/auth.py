@@ -4,45 +4,30 @@ from __future__ import annotations
 
 import hmac
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
+from airflow_provider_cfqueues.emulator.service import Service
 from airflow_provider_cfqueues.emulator.wire import ApiError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from airflow_provider_cfqueues.emulator.service import Service
 
 _BEARER = re.compile(r"Bearer ([!-~]+)", re.IGNORECASE)
 _ACCOUNT_TOKEN = "cfat_"  # noqa: S105 -- a prefix
 
 
 def check(service: Service, headers: Mapping[str, str], path: str, account_id: str | None) -> None:
-    """
-    Refuse a call whose credentials or account are wrong.
-
-    :param service: knows the right ones.
-    :param headers: of the request.
-    :param path: of the request.
-    :param account_id: the account in the path, None where there is none.
-    """
+    """Refuse a call whose credentials are wrong, or the account in its path, if there is one."""
     token = _token(headers)
-    if path.endswith("/tokens/verify"):
-        _check_verify(service, token, account_id)
-    if not _same(token or _key(headers), service.api_token):
+    is_known = _same(token, service.api_token)
+    # Only tokens can be verified, and one that an account owns only under that account.
+    if path.endswith("/tokens/verify") and not (is_known and (account_id or not _needs_account(service))):
+        raise ApiError(401, 1000, "Invalid API Token")
+    if not is_known and (token or not _same(_key(headers), service.api_token)):
         raise ApiError(int(service.assume["wrong-token"]), 10000, "Authentication error")
     if account_id is not None and account_id != service.account_id:
         raise ApiError(403, 10000, "Authentication error")
 
 
-def _check_verify(service: Service, token: str | None, account_id: str | None) -> None:
-    # Only tokens can be verified, and one that an account owns only under that account.
-    if token is None or not _same(token, service.api_token) or (account_id is None and _needs_account(service, token)):
-        raise ApiError(401, 1000, "Invalid API Token")
-
-
-def _needs_account(service: Service, token: str) -> bool:
-    return token.startswith(_ACCOUNT_TOKEN) or service.assume["verify"] == "account-only"
+def _needs_account(service: Service) -> bool:
+    return service.api_token.startswith(_ACCOUNT_TOKEN) or service.assume["verify"] == "account-only"
 
 
 def _token(headers: Mapping[str, str]) -> str | None:

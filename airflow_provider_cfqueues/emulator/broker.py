@@ -7,10 +7,11 @@ and the same calls, the broker gives the same answers, ids and leases included.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_cfqueues.emulator import assumptions, views
 from airflow_provider_cfqueues.emulator.clock import Clock
@@ -32,9 +33,6 @@ from airflow_provider_cfqueues.emulator.settling import Settling
 from airflow_provider_cfqueues.emulator.store import Store, listed
 from airflow_provider_cfqueues.emulator.subscriptions import Subscriptions
 from airflow_provider_cfqueues.emulator.tickets import Kind, Sealer, Ticket
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 PEEK_SIZE = 5
 
@@ -240,6 +238,6 @@ class Broker:
     @contextmanager
     def _at(self, queue_id: str) -> Iterator[tuple[Queue, int]]:
         with self.store.transaction():
-            now = self.clock.now_ms()
-            self._lifecycle.catch_up(now)
-            yield self.queues.get(queue_id), now
+            queue, now = self.queues.get(queue_id), self.clock.now_ms()
+            self._lifecycle.catch_up(queue, now)
+            yield queue, now

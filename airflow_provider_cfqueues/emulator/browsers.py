@@ -8,6 +8,7 @@ rebinding). So a name that we were not told about is refused as ``Host``, and so
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,8 +19,6 @@ from starlette.responses import JSONResponse
 from airflow_provider_cfqueues.emulator import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
@@ -29,7 +28,6 @@ class BrowserGuard:
     """
     Middleware that answers 403 to what only a page of another site would send.
 
-    :param app: the application.
     :param hosts: names that it is known by, beside ``localhost`` and any address.
     """
 

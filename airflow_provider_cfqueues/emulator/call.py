@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues.emulator import fields, wire
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from airflow_provider_cfqueues.emulator.service import Service
-
+from airflow_provider_cfqueues.emulator.broker import Broker
+from airflow_provider_cfqueues.emulator.service import Service
 
 MAX_PER_PAGE = 100
 PER_PAGE = 20
@@ -29,6 +24,11 @@ class Call:
     data: bytes
 
     @property
+    def broker(self) -> Broker:
+        """The account's queues and messages."""
+        return self.service.broker
+
+    @property
     def fields(self) -> fields.Fields:
         """The JSON of the request."""
         return fields.parse(self.data, self.service.assume)
@@ -39,13 +39,7 @@ class Call:
         return self.path["queue_id"]
 
     def page(self, items: Sequence[wire.JSON], *, total: int, whole: bool = False) -> wire.JSON:
-        """
-        Return the page of a list that the query asks for.
-
-        :param items: the whole list.
-        :param total: how many the answer says that there are.
-        :param whole: answer the whole list as one page.
-        """
+        """Return the page of a list that the query asks for."""
         page = self.query_number("page", 1, 10**9)
         per_page = self.query_number("per_page", PER_PAGE, MAX_PER_PAGE)
         if whole:
@@ -61,26 +55,14 @@ class Call:
         return wire.success(list(shown), info=info)
 
     def query_choice(self, key: str, default: str, choices: Sequence[str]) -> str:
-        """
-        Return one of the choices of the query.
-
-        :param key: its key.
-        :param default: what holds where it is not given.
-        :param choices: what it may be.
-        """
+        """Return one of the choices of the query."""
         value = self.query.get(key, [default])[-1]
         if value not in choices:
             raise wire.ApiError(400, fields.BAD_SCHEMA, f"{key} must be one of {', '.join(choices)}")
         return value
 
     def query_number(self, key: str, default: int, highest: int) -> int:
-        """
-        Return a whole number of the query, from 1.
-
-        :param key: its key.
-        :param default: what holds where it is not given.
-        :param highest: the most it may be.
-        """
+        """Return a whole number of the query, from 1."""
         text = self.query.get(key, [str(default)])[-1]
         if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= highest):
             raise wire.ApiError(400, fields.BAD_SCHEMA, f"{key} must be a whole number from 1 to {highest}")

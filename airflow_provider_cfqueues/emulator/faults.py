@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from random import Random
 from typing import Any
 
+from airflow_provider_cfqueues.emulator.fields import is_number
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
@@ -63,16 +65,13 @@ def parse_fault(rule: Any) -> Fault:
 
 
 def _whole(value: Any, low: int, high: float) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+    return is_number(value) and isinstance(value, int) and low <= value <= high
 
 
 _CHECKS: dict[str, tuple[Any, str]] = {
     "path": (lambda value: isinstance(value, str) and value and "/" not in value, "one path segment"),
     "times": (lambda value: _whole(value, 1, float("inf")), "a whole number from 1"),
-    "share": (
-        lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1,
-        "a number above 0, up to 1",
-    ),
+    "share": (lambda value: is_number(value) and 0 < value <= 1, "a number above 0, up to 1"),
     "seed": (lambda value: _whole(value, 0, float("inf")), "a whole number from 0"),
     "status": (lambda value: _whole(value, 200, 599), "a whole number from 200 to 599"),
     "headers": (
@@ -80,10 +79,7 @@ _CHECKS: dict[str, tuple[Any, str]] = {
         "an object of strings",
     ),
     "apply": (lambda value: isinstance(value, bool), "true or false"),
-    "delay_ms": (
-        lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e9,
-        "a number from 0",
-    ),
+    "delay_ms": (lambda value: is_number(value) and 0 <= value < 1e9, "a number from 0"),
     "drop": (lambda value: value in ("before", "after"), "'before' or 'after'"),
     "truncate": (lambda value: value is True or _whole(value, 0, float("inf")), "true or a number of bytes"),
 }

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from airflow_provider_cfqueues.emulator.wire import JSON, ApiError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+D = TypeVar("D")
 BAD_SCHEMA = 10207
 _SURROGATE = re.compile(rb"\\u[dD]")
 _NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
 
 
 def parse(data: bytes, assume: Mapping[str, str]) -> Fields:
-    """
-    Read a request's body, which has to be a JSON object.
-
-    :param data: the body.
-    :param assume: what holds for each switch of ``assumptions``.
-    """
+    """Read a request's body, which has to be a JSON object."""
     try:
         value = _DECODER.decode(data.decode())
         # A lone surrogate is legal in JSON but is no text: it cannot be stored, and must not fail later.
@@ -81,62 +75,21 @@ class Fields:
         """Return true or false."""
         return self._typed(key, bool, "boolean") if key in self else default
 
-    def number(self, key: str, low: float, high: float, default: Any, code: int | None = None) -> Any:
-        """
-        Return a number.
+    def integer(self, key: str, low: int, high: int, default: D) -> int | D:
+        """Return a whole number from ``low`` to ``high``; 5.0 is one."""
+        return int(self._number(key, low, high, self._code, whole=True)) if key in self else default
 
-        :param key: its key.
-        :param low: the least it may be.
-        :param high: the most it may be.
-        :param default: what holds where it is not given.
+    def seconds(self, key: str, low: float, high: float, default: D, code: int | None = None) -> float | D:
+        """
+        Return a number of seconds from ``low`` to ``high``.
+
         :param code: the code of an error, where it has one of its own.
         """
-        if key not in self:
-            return default
-        value = self._values[key]
-        code = code or self._code
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise _mismatch("number", value, self._at(key), code)
-        if not low <= value <= high:
-            raise ApiError(400, code, f'Number must be between {low} and {high} at "{self._at(key)}"')
-        return value
-
-    def seconds(self, key: str, low: float, high: float, default: Any, code: int | None = None) -> Any:
-        """
-        Return a number of seconds.
-
-        :param key: its key.
-        :param low: the least it may be.
-        :param high: the most it may be.
-        :param default: what holds where it is not given.
-        :param code: the code of an error, where it has one of its own.
-        """
-        value = self.number(key, low, high, default, code)
-        if value is not None and value != int(value) and self.assume["fractions"] == "refused":
-            raise ApiError(400, code or self._code, f'Expected integer, received float at "{self._at(key)}"')
-        return value
-
-    def integer(self, key: str, low: int, high: int, default: Any) -> Any:
-        """
-        Return a whole number; 5.0 is one.
-
-        :param key: its key.
-        :param low: the least it may be.
-        :param high: the most it may be.
-        :param default: what holds where it is not given.
-        """
-        value = self.number(key, low, high, default)
-        if value is not None and value != int(value):
-            raise ApiError(400, self._code, f'Expected integer, received float at "{self._at(key)}"')
-        return None if value is None else int(value)
+        whole = self.assume["fractions"] == "refused"
+        return self._number(key, low, high, code or self._code, whole=whole) if key in self else default
 
     def object(self, key: str, code: int) -> Fields:
-        """
-        Return an object, empty where it is not given.
-
-        :param key: its key.
-        :param code: the code of an error in it.
-        """
+        """Return an object, empty where it is not given; an error in it has this code."""
         return _object(self._values.get(key, {}), self.assume, self._at(key), code)
 
     def objects(self, key: str) -> list[Fields]:
@@ -146,12 +99,7 @@ class Fields:
         return [_object(value, self.assume, f"{path}[{index}]", BAD_SCHEMA) for index, value in enumerate(values)]
 
     def strings(self, key: str, inner: str) -> list[str]:
-        """
-        Return a string of each object of a list, empty where the list is not given.
-
-        :param key: key of the list.
-        :param inner: key of the string, which has to be there.
-        """
+        """Return the string that each object of a list has to have, none where the list is not given."""
         values = self._typed(key, list, "array") if key in self else []
         found: list[Any] = [value.get(inner) if isinstance(value, dict) else None for value in values]
         if all(isinstance(text, str) for text in found):
@@ -170,6 +118,21 @@ class Fields:
         if not isinstance(value, kind):
             raise self.mismatch(name, key)
         return value
+
+    def _number(self, key: str, low: float, high: float, code: int, *, whole: bool) -> Any:
+        value = self._values[key]
+        if not is_number(value):
+            raise _mismatch("number", value, self._at(key), code)
+        if not low <= value <= high:
+            raise ApiError(400, code, f'Number must be between {low} and {high} at "{self._at(key)}"')
+        if whole and value != int(value):
+            raise ApiError(400, code, f'Expected integer, received float at "{self._at(key)}"')
+        return value
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a number in JSON; in Python, true and false are numbers as well."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _object(value: Any, assume: Mapping[str, str], path: str = "", code: int = BAD_SCHEMA) -> Fields:

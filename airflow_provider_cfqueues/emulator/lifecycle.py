@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import sqlite3
+from collections.abc import Mapping, Sequence
 
-from airflow_provider_cfqueues.emulator.store import listed
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Mapping, Sequence
-
-    from airflow_provider_cfqueues.emulator.limits import DailyOperations
-    from airflow_provider_cfqueues.emulator.model import Outgoing, Queue
-    from airflow_provider_cfqueues.emulator.registry import Registry
-    from airflow_provider_cfqueues.emulator.store import Store
+from airflow_provider_cfqueues.emulator.limits import DailyOperations
+from airflow_provider_cfqueues.emulator.model import Outgoing, Queue
+from airflow_provider_cfqueues.emulator.registry import Registry
+from airflow_provider_cfqueues.emulator.store import Store, listed
 
 _EXHAUSTED = """
 SELECT messages.number, messages.queue, messages.visible_ms, queues.id AS queue_id
@@ -22,10 +17,6 @@ FROM messages JOIN consumers ON consumers.queue = messages.queue JOIN queues ON 
 WHERE leased AND visible_ms <= :now AND visible_ms < expires_ms
   AND attempts >= :deliveries + CASE WHEN :at_pull THEN messages.max_retries ELSE consumers.max_retries END
 ORDER BY visible_ms, messages.number
-"""
-
-_EXPIRED = """
-SELECT number FROM queues WHERE EXISTS (SELECT 1 FROM messages WHERE queue = queues.number AND expires_ms <= ?)
 """
 
 _ENDED = """
@@ -37,14 +28,7 @@ WHERE leased AND visible_ms <= :now
 
 
 class Lifecycle:
-    """
-    The moves of a message; every one runs inside the transaction of its caller.
-
-    :param store: where the messages are.
-    :param queues: knows their consumers and dead-letter queues.
-    :param operations: counts what Cloudflare would bill.
-    :param assume: what holds for each switch of ``assumptions``.
-    """
+    """The moves of a message; every one runs inside the transaction of its caller."""
 
     def __init__(self, store: Store, queues: Registry, operations: DailyOperations, assume: Mapping[str, str]) -> None:
         self.db = store.db
@@ -58,36 +42,30 @@ class Lifecycle:
         """Return after how many deliveries a message leaves its queue."""
         return max(1, self._deliveries + max_retries)
 
-    def catch_up(self, now: int) -> None:
+    def catch_up(self, queue: Queue, now: int) -> None:
         """
-        Do what time alone has done since the last call, so that no timer has to run.
+        Do what time alone has done to a queue, so that no timer has to run.
 
-        Hence the order: a message that failed for the last time before it expired is dead-lettered.
+        Leases end in all queues, since the messages of one may be dead-lettered to another. First of all: a message
+        that failed for the last time before it expired is dead-lettered, however late one looks.
         """
         known = {"now": now, "deliveries": self._deliveries, "at_pull": self._decided_at_pull}
         for row in self.db.execute(_EXHAUSTED, known).fetchall():
             self._bury(row["number"], self._queues.get(row["queue_id"]), row["visible_ms"])
-        for (queue,) in self.db.execute(_EXPIRED, (now,)).fetchall():
-            self.sweep(queue, "expired", "expires_ms <= ?", now)
+        self.sweep(queue.number, "expired", "expires_ms <= ?", now)
         self.db.execute(_ENDED, {"now": now, "wait": self._assume["lease-end"] == "retry-delay"})
 
     def arrive(self, messages: Sequence[Outgoing], queue: Queue, now: int, delay_seconds: float) -> list[str]:
-        """
-        Put messages into a queue and return their ids.
-
-        :param messages: what was sent.
-        :param queue: where to.
-        :param now: the time.
-        :param delay_seconds: how long those without a delay of their own may not be pulled.
-        """
+        """Put messages into a queue, with a delay for those that have none of their own, and return their ids."""
         expires = now + round(queue.settings.message_retention_period * 1000)
         ids = [self._queues.new_id() for _ in messages]
+        delays = [delay_seconds if message.delay_seconds is None else message.delay_seconds for message in messages]
         self.db.executemany(
             "INSERT INTO messages (queue, id, body, content_type, base64, metadata, timestamp_ms,"
             " expires_ms, visible_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
-                (queue.number, id_, *_columns(message), now, expires, now + _delay_ms(message, delay_seconds))
-                for id_, message in zip(ids, messages, strict=True)
+                (queue.number, id_, *_columns(message), now, expires, now + round(delay * 1000))
+                for id_, message, delay in zip(ids, messages, delays, strict=True)
             ],
         )
         sizes = [len(message.body) for message in messages]
@@ -96,14 +74,7 @@ class Lifecycle:
         return ids
 
     def give_back(self, message: sqlite3.Row, queue: Queue, now: int, delay_seconds: float) -> None:
-        """
-        End a delivery that failed: the message waits for its next one, or this was the last it had.
-
-        :param message: its row.
-        :param queue: the queue it is in.
-        :param now: when the delivery ended.
-        :param delay_seconds: how long it may not be pulled.
-        """
+        """End a delivery that failed: the message waits for its next one, or this was the last it had."""
         if queue.consumer:
             settings = queue.consumer.settings
             retries = message["max_retries"] if self._decided_at_pull else settings.max_retries
@@ -120,7 +91,6 @@ class Lifecycle:
         End messages of a queue.
 
         :param messages: their numbers, and how many bytes their bodies have.
-        :param queue: the queue.
         :param counter: how they left.
         """
         self._operations.charge(messages.values())
@@ -131,7 +101,6 @@ class Lifecycle:
         """
         End all messages of a queue that a condition names; no operations are counted for them.
 
-        :param queue: the queue.
         :param counter: how they left.
         :param which: the condition, with one parameter.
         :param value: of the parameter.
@@ -139,18 +108,12 @@ class Lifecycle:
         swept = f"FROM messages WHERE queue = ? AND ({which})"
         found = self.db.execute(f"SELECT count(*), coalesce(sum(length(body)), 0) {swept}", (queue, value))
         amount, size = found.fetchone()
-        self.db.execute(f"DELETE {swept}", (queue, value))
-        self.count(queue, counter, amount, -size)
+        if amount:
+            self.db.execute(f"DELETE {swept}", (queue, value))
+            self.count(queue, counter, amount, -size)
 
     def count(self, queue: int, counter: str, amount: int = 1, size: int = 0) -> None:
-        """
-        Add to one of ``store.COUNTERS`` of a queue.
-
-        :param queue: the queue.
-        :param counter: which one.
-        :param amount: how many messages.
-        :param size: by how many bytes the backlog has grown.
-        """
+        """Add to one of ``store.COUNTERS`` of a queue; its backlog has grown by ``size`` bytes."""
         self.db.execute(
             f"UPDATE queues SET {counter} = {counter} + ?, backlog_bytes = backlog_bytes + ? WHERE number = ?",  # noqa: S608 -- never from a request
             (amount, size, queue),
@@ -186,7 +149,3 @@ class Lifecycle:
 def _columns(message: Outgoing) -> tuple[bytes, str, bool, str | None]:
     metadata = None if message.metadata is None else json.dumps(message.metadata)
     return message.body, message.content_type, message.base64, metadata
-
-
-def _delay_ms(message: Outgoing, default: float) -> int:
-    return round((default if message.delay_seconds is None else message.delay_seconds) * 1000)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
 
+from airflow_provider_cfqueues.emulator.clock import Clock
 from airflow_provider_cfqueues.emulator.model import QuotaExceeded
 from airflow_provider_cfqueues.emulator.wire import ApiError
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
-    from airflow_provider_cfqueues.emulator.clock import Clock
 
 WINDOW_MS = 300_000
 DAY_MS = 86_400_000
@@ -24,8 +20,6 @@ class RateLimit:
     Limits the requests in five minutes. One request too many, and all are refused for the next five.
 
     :param limit: how many, or None for no limit.
-    :param clock: what time it is.
-    :param assume: what holds for each switch of ``assumptions``.
     """
 
     def __init__(self, limit: int | None, clock: Clock, assume: Mapping[str, str]) -> None:
@@ -72,7 +66,6 @@ class DailyOperations:
     Operations on messages, as Cloudflare bills them: each 64 KB written, read or deleted; an empty pull is one, too.
 
     :param limit: how many a day (UTC), or None for no limit.
-    :param clock: what time it is.
     """
 
     def __init__(self, limit: int | None, clock: Clock) -> None:

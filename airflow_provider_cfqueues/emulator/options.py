@@ -18,27 +18,25 @@ API_TOKEN = "emulator-token"  # noqa: S105 -- opens nothing but an emulator
 JSON_ENCODINGS = ("base64", "plain")
 
 
-def _port(text: str) -> int:
-    if not text.isdigit() or int(text) > 65535:
+def _check(is_right: bool, expected: str, text: str) -> None:
+    if not is_right:
         from argparse import ArgumentTypeError
 
-        raise ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
+        raise ArgumentTypeError(f"{expected}, not {text!r}")
+
+
+def _port(text: str) -> int:
+    _check(text.isdigit() and int(text) <= 65535, "a port is a number from 0 to 65535", text)
     return int(text)
 
 
 def _choice(text: str) -> str:
-    if "=" not in text:
-        from argparse import ArgumentTypeError
-
-        raise ArgumentTypeError(f"an assumption is given as NAME=CHOICE, not {text!r}")
+    _check("=" in text, "an assumption is given as NAME=CHOICE", text)
     return text
 
 
 def _limit(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        from argparse import ArgumentTypeError
-
-        raise ArgumentTypeError(f"a limit is a whole number from 1, not {text!r}")
+    _check(text.isdigit() and int(text) > 0, "a limit is a whole number from 1", text)
     return int(text)
 
 
@@ -68,11 +66,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--state": {"metavar": "FILE", "help": "keep queues and messages in this SQLite file (memory)"},
     "--account-id": {"default": ACCOUNT_ID, "metavar": "A", "help": "the only account (%(default)s)"},
-    "--api-token": {
-        "default": API_TOKEN,
-        "metavar": "T",
-        "help": "the only token, and the only API key (%(default)s)",
-    },
+    "--api-token": {"default": API_TOKEN, "metavar": "T", "help": "the only token, and the only API key (%(default)s)"},
     "--json-encoding": {
         "choices": JSON_ENCODINGS,
         "default": JSON_ENCODINGS[0],

@@ -45,12 +45,7 @@ def jurisdiction(fields: Fields) -> str | None:
 
 
 def queue_settings(fields: Fields, base: QueueSettings) -> QueueSettings:
-    """
-    Return the settings of a queue.
-
-    :param fields: the request.
-    :param base: what holds for those that it does not name.
-    """
+    """Return the settings of a queue; ``base`` holds for those that the request does not name."""
     given = fields.object("settings", _BAD_SETTINGS_OF_QUEUE)
     return QueueSettings(
         delivery_delay=given.seconds("delivery_delay", 0, MAX_DELAY, base.delivery_delay),
@@ -65,7 +60,6 @@ def consumer(fields: Fields, own_queue: str, before: Consumer | None = None) -> 
     """
     Return dead-letter queue and settings of a consumer, as the registry takes them.
 
-    :param fields: the request.
     :param own_queue: name of the queue that it consumes.
     :param before: the consumer whose settings hold where the request names none.
     """
@@ -92,12 +86,7 @@ def consumer(fields: Fields, own_queue: str, before: Consumer | None = None) -> 
 
 
 def one_message(fields: Fields, json_base64: bool) -> Outgoing:
-    """
-    Return a message to send.
-
-    :param fields: the request, or one of the messages in it.
-    :param json_base64: whether a pull is to show a JSON body as base64.
-    """
+    """Return a message to send; with ``json_base64``, a pull shows a JSON body as base64."""
     content_type = fields.get("content_type", "json")
     value = fields["body"]
     if content_type == "text":
@@ -132,12 +121,7 @@ def _compact(value: Any) -> bytes:
 
 
 def batch(fields: Fields, json_base64: bool) -> tuple[list[Outgoing], float | None]:
-    """
-    Return the messages to send and the delay of those without one.
-
-    :param fields: the request.
-    :param json_base64: whether a pull is to show a JSON body as base64.
-    """
+    """Return the messages to send and the delay of those without one; see ``one_message``."""
     delay = fields.seconds("delay_seconds", 0, MAX_DELAY, None, code=10202)
     fields["messages"]
     messages = [one_message(item, json_base64) for item in fields.objects("messages")]
@@ -152,14 +136,12 @@ def batch(fields: Fields, json_base64: bool) -> tuple[list[Outgoing], float | No
 
 def batch_size(fields: Fields) -> int | None:
     """Return how many messages to pull, peek or preview at most."""
-    size: int | None = fields.integer("batch_size", 1, MAX_BATCH, None)
-    return size
+    return fields.integer("batch_size", 1, MAX_BATCH, None)
 
 
 def visibility_timeout_ms(fields: Fields) -> int | None:
     """Return how long a lease holds."""
-    timeout: int | None = fields.integer("visibility_timeout_ms", 1, MAX_LEASE_MS, None)
-    return timeout
+    return fields.integer("visibility_timeout_ms", 1, MAX_LEASE_MS, None)
 
 
 def leases(fields: Fields, key: str) -> list[str]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from random import Random
+from typing import Any
 
+from airflow_provider_cfqueues.emulator.clock import Clock
 from airflow_provider_cfqueues.emulator.model import (
     Consumer,
     ConsumerExists,
@@ -17,13 +20,7 @@ from airflow_provider_cfqueues.emulator.model import (
     QueueNotFound,
     QueueSettings,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from random import Random
-
-    from airflow_provider_cfqueues.emulator.clock import Clock
-    from airflow_provider_cfqueues.emulator.store import Store
+from airflow_provider_cfqueues.emulator.store import Store
 
 _SELECT = """
 SELECT queues.*, consumers.id AS consumer_id, consumers.created_ms AS consumer_created_ms, dead_letter_queue,
@@ -33,14 +30,7 @@ FROM queues LEFT JOIN consumers ON consumers.queue = queues.number
 
 
 class Registry:
-    """
-    The queues of the account.
-
-    :param store: where they are kept.
-    :param clock: says when they were made.
-    :param random: gives their ids.
-    :param assume: what holds for each switch of ``assumptions``.
-    """
+    """The queues of the account."""
 
     def __init__(self, store: Store, clock: Clock, random: Random, assume: Mapping[str, str]) -> None:
         self._store = store
@@ -80,22 +70,19 @@ class Registry:
         """
         Make a queue.
 
-        :param name: its name, unique in the account.
         :param queue_id: its id; made up where it is not given.
-        :param settings: what it does with its messages.
         :param jurisdiction: where the real one would keep its data.
         """
         queue_id = queue_id or self.new_id()
-        with self._store.transaction() as db:
-            now = self._clock.now_ms()
-            try:
-                db.execute(
-                    "INSERT INTO queues (id, name, jurisdiction, created_ms, modified_ms, delivery_delay,"
-                    " delivery_paused, message_retention_period) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (queue_id, name, jurisdiction, now, now, *asdict(settings).values()),
-                )
-            except sqlite3.IntegrityError as error:
-                raise QueueExists(name) from error
+        now = self._clock.now_ms()
+        try:
+            self._store.db.execute(
+                "INSERT INTO queues (id, name, jurisdiction, created_ms, modified_ms, delivery_delay,"
+                " delivery_paused, message_retention_period) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (queue_id, name, jurisdiction, now, now, *asdict(settings).values()),
+            )
+        except sqlite3.IntegrityError as error:
+            raise QueueExists(name) from error
         return self.get(queue_id)
 
     def ensure(self, name: str, *, jurisdiction: str | None = None) -> Queue:
@@ -103,36 +90,28 @@ class Registry:
         return self.find(name) or self.create(name, jurisdiction=jurisdiction)
 
     def update(self, queue_id: str, *, name: str, settings: QueueSettings) -> Queue:
-        """
-        Overwrite name and settings of a queue; a new retention period holds for the messages it has already.
-
-        :param queue_id: which one.
-        :param name: its name from now on.
-        :param settings: its settings from now on.
-        """
-        queue = self.get(queue_id)
+        """Overwrite name and settings of a queue; a new retention period holds for the messages it has already."""
+        queue, now = self.get(queue_id), self._clock.now_ms()
         with self._store.transaction() as db:
             try:
                 db.execute(
                     "UPDATE queues SET name = ?, modified_ms = ?, delivery_delay = ?, delivery_paused = ?,"
                     " message_retention_period = ? WHERE number = ?",
-                    (name, self._clock.now_ms(), *asdict(settings).values(), queue.number),
+                    (name, now, *asdict(settings).values(), queue.number),
                 )
             except sqlite3.IntegrityError as error:
                 raise QueueExists(name) from error
             changed = settings.message_retention_period != queue.settings.message_retention_period
             if changed and self._assume["retention"] == "existing":
-                db.execute(
-                    "UPDATE messages SET expires_ms = timestamp_ms + ? WHERE queue = ?",
-                    (round(settings.message_retention_period * 1000), queue.number),
+                db.execute(  # what has expired may still be there: nobody has looked since
+                    "UPDATE messages SET expires_ms = timestamp_ms + ? WHERE queue = ? AND expires_ms > ?",
+                    (round(settings.message_retention_period * 1000), queue.number, now),
                 )
         return self.get(queue_id)
 
     def delete(self, queue_id: str) -> None:
         """Delete a queue with its consumer and its messages."""
-        queue = self.get(queue_id)
-        with self._store.transaction() as db:
-            db.execute("DELETE FROM queues WHERE number = ?", (queue.number,))
+        self._store.db.execute("DELETE FROM queues WHERE number = ?", (self.get(queue_id).number,))
 
     def consumer(self, queue_id: str, consumer_id: str) -> Consumer:
         """Return the consumer of a queue."""
@@ -152,7 +131,6 @@ class Registry:
         """
         Let a queue be pulled, or give it a consumer that sends notifications.
 
-        :param queue_id: which one.
         :param dead_letter_queue: name of the queue for messages that fail too often; made now if missing.
         :param settings: what holds where a request says nothing.
         :param notification: the settings of a consumer of that kind.
@@ -174,7 +152,6 @@ class Registry:
         """
         Overwrite the consumer of a queue, or add one to a queue that has none.
 
-        :param queue_id: which queue.
         :param consumer_id: which consumer; of no meaning where there is none.
         :param given: all that ``add_consumer`` takes.
         """
@@ -185,26 +162,18 @@ class Registry:
 
     def delete_consumer(self, queue_id: str, consumer_id: str) -> None:
         """Delete the consumer of a queue."""
-        self.consumer(queue_id, consumer_id)
-        with self._store.transaction() as db:
-            db.execute("DELETE FROM consumers WHERE id = ?", (consumer_id,))
+        consumer = self.consumer(queue_id, consumer_id)
+        self._store.db.execute("DELETE FROM consumers WHERE id = ?", (consumer.id,))
 
     def _write_consumer(self, queue: Queue, consumer: Consumer) -> Consumer:
         if consumer.dead_letter_queue:
             self.ensure(consumer.dead_letter_queue, jurisdiction=queue.jurisdiction)
         notification = None if consumer.notification is None else json.dumps(consumer.notification)
-        with self._store.transaction() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO consumers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    consumer.id,
-                    queue.number,
-                    consumer.created_ms,
-                    consumer.dead_letter_queue,
-                    *asdict(consumer.settings).values(),
-                    notification,
-                ),
-            )
+        facts = (consumer.id, queue.number, consumer.created_ms, consumer.dead_letter_queue)
+        self._store.db.execute(
+            "INSERT OR REPLACE INTO consumers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*facts, *asdict(consumer.settings).values(), notification),
+        )
         return self.consumer(queue.id, consumer.id)
 
 

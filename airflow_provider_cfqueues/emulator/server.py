@@ -6,23 +6,21 @@ import asyncio
 import logging
 import socket
 import threading
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address
+from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvicorn
 
 from airflow_provider_cfqueues.emulator.app import BASE_PATH, make_app
+from airflow_provider_cfqueues.emulator.clock import Clock
 from airflow_provider_cfqueues.emulator.options import ACCOUNT_ID, API_TOKEN
 from airflow_provider_cfqueues.emulator.service import Service
+from airflow_provider_cfqueues.emulator.start import Given
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from random import Random
-
     from starlette.types import Scope
-
-    from airflow_provider_cfqueues.emulator.clock import Clock
-    from airflow_provider_cfqueues.emulator.start import Given
 
 T = TypeVar("T")
 OPEN_TO_OTHERS = (

@@ -7,18 +7,17 @@ import json
 from collections import deque
 from collections.abc import Mapping
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_cfqueues.emulator import parsing, snapshot, start, wire
 from airflow_provider_cfqueues.emulator.broker import Broker
+from airflow_provider_cfqueues.emulator.clock import Clock
 from airflow_provider_cfqueues.emulator.faults import Faults
+from airflow_provider_cfqueues.emulator.fields import is_number
 from airflow_provider_cfqueues.emulator.limits import RateLimit
 from airflow_provider_cfqueues.emulator.model import Outgoing
 from airflow_provider_cfqueues.emulator.options import ACCOUNT_ID, API_TOKEN, JSON_ENCODINGS
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.clock import Clock
-    from airflow_provider_cfqueues.emulator.snapshot import LoggedRequest
+from airflow_provider_cfqueues.emulator.snapshot import LoggedRequest
 
 CONTENT_TYPES = ("json", "text", "bytes", "v8")
 LOGGED_REQUESTS = 1000
@@ -73,14 +72,7 @@ class Service:
         return {queue.name: queue.id for queue in self.broker.queues.all()}
 
     def create_queue(self, name: str, *, queue_id: str | None = None, **settings: Any) -> str:
-        """
-        Make a queue with an http_pull consumer and return its id.
-
-        :param name: its name.
-        :param queue_id: its id; made up where it is not given.
-        :param settings: ``dead_letter_queue``, the name of a queue that is made now if missing, and fields of
-            ``ConsumerSettings``.
-        """
+        """Make a queue with an http_pull consumer, and a dead-letter queue that is missing; return its id."""
         start.check(name, queue_id)
         consumer = start.consumer(name, settings)
         queue = self.broker.queues.create(name, queue_id=queue_id)
@@ -100,17 +92,13 @@ class Service:
         """
         Send what REST cannot: any content type, either encoding, any metadata. Return the message's id.
 
-        :param queue_id: id of the queue.
-        :param body: a string for ``text``, base64 for ``bytes`` and ``v8``, any JSON value for ``json``.
-        :param content_type: one of these four.
         :param json_encoding: how a pull shows a JSON body; what the emulator is set to where it is None.
         :param metadata: instead of the ``CF-Content-Type`` that says the content type.
-        :param delay_seconds: as for any message.
         """
         encoding = _one_of(JSON_ENCODINGS, json_encoding or self.json_encoding, "json_encoding")
         if metadata is not None and not isinstance(metadata, dict):
             raise ValueError(f"metadata must be an object, not {metadata!r}")
-        if delay_seconds is not None and not _is_delay(delay_seconds):
+        if delay_seconds is not None and not (is_number(delay_seconds) and 0 <= delay_seconds <= parsing.MAX_DELAY):
             raise ValueError(f"delay_seconds must be from 0 to {parsing.MAX_DELAY}, not {delay_seconds!r}")
         message = Outgoing(
             body=_encoded(body, _one_of(CONTENT_TYPES, content_type, "content_type")),
@@ -168,11 +156,6 @@ def _one_of(choices: tuple[str, ...], value: str, name: str) -> str:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
     return value
-
-
-def _is_delay(value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and 0 <= value <= parsing.MAX_DELAY
 
 
 def _encoded(body: Any, content_type: str) -> bytes:

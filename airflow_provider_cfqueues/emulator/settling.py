@@ -8,18 +8,13 @@ message went to somebody else, still ends the message. Anything else is refused 
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-from airflow_provider_cfqueues.emulator.model import LeaseRefused
+from airflow_provider_cfqueues.emulator.lifecycle import Lifecycle
+from airflow_provider_cfqueues.emulator.model import LeaseRefused, Queue
 from airflow_provider_cfqueues.emulator.store import listed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from airflow_provider_cfqueues.emulator.lifecycle import Lifecycle
-    from airflow_provider_cfqueues.emulator.model import Queue
-    from airflow_provider_cfqueues.emulator.tickets import Kind, Sealer, Ticket
-
+from airflow_provider_cfqueues.emulator.tickets import Kind, Sealer, Ticket
 
 # The plus keeps SQLite from looking through all of the queue.
 _MESSAGES = """
@@ -37,13 +32,10 @@ class Settling:
     """
     The leases or refs of one call, inside the transaction of that call.
 
-    What they name is read once for all of them, since a call has a hundred.
+    What they name is read once for all of them, since a call has a hundred. ``warnings`` says why some are refused.
 
-    :param lifecycle: moves the messages.
-    :param sealer: opens the tickets.
     :param queue: the queue the call is about.
     :param texts: every lease or ref of the call.
-    :param assume: what holds for each switch of ``assumptions``.
     """
 
     def __init__(
@@ -65,13 +57,7 @@ class Settling:
         self._acked = {message for (message, _), outcome in self._outcomes.items() if outcome == "acknowledged"}
 
     def each(self, texts: Iterable[str], action: Callable[..., object], *args: Any) -> int:
-        """
-        Apply an action to each of these leases or refs and return how many were honoured.
-
-        :param texts: some of those of the call.
-        :param action: a method of this object; the reasons it refuses for become ``warnings``.
-        :param args: what else it takes.
-        """
+        """Apply a method of this object to each of these leases or refs and return how many were honoured."""
         honoured = 0
         for text in texts:
             try:
@@ -97,13 +83,7 @@ class Settling:
         self._use(ticket, "acknowledged")
 
     def retry(self, text: str, now: int, delay_seconds: float) -> None:
-        """
-        Give the message of a lease back; where it has been delivered again, that has happened already.
-
-        :param text: the lease.
-        :param now: the time.
-        :param delay_seconds: how long the message may not be pulled.
-        """
+        """Give the message of a lease back; where it has been delivered again, that has happened already."""
         ticket = self._unused(text)
         message = self._messages.get(ticket.message)
         if message is None:
@@ -115,12 +95,7 @@ class Settling:
             self._lifecycle.count(self._queue.number, "retried")
 
     def extend(self, text: str, ends_ms: int) -> str:
-        """
-        Move the end of a lease that has not ended, and return a new id for it; the old one goes on naming it.
-
-        :param text: the lease.
-        :param ends_ms: its new end.
-        """
+        """Move the end of a lease that has not ended, and return a new id for it; the old one goes on naming it."""
         ticket = self._unused(text)
         if not self._holds(ticket):
             raise TicketRefused("lease has ended")
@@ -129,12 +104,7 @@ class Settling:
         return renewed
 
     def purge(self, text: str, kind: Kind) -> None:
-        """
-        Delete the message of a ref or of the lease of a preview; no delivery has taken place.
-
-        :param text: the ref or lease.
-        :param kind: which of the two it has to be.
-        """
+        """Delete the message of a ref or of the lease of a preview; no delivery has taken place."""
         ticket = self._valid(text, kind)
         if ticket.message not in self._messages:
             raise TicketRefused("message is no longer in this queue")

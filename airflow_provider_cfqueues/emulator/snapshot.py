@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from airflow_provider_cfqueues.emulator import wire
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.model import Message, Report
+from airflow_provider_cfqueues.emulator.model import Message, Report
 
 
 class LoggedRequest(NamedTuple):
@@ -35,12 +33,7 @@ def request(logged: LoggedRequest) -> wire.JSON:
 
 
 def queue(report: Report, deliveries: int) -> wire.JSON:
-    """
-    Return all there is to know of a queue as JSON.
-
-    :param report: what the broker knows.
-    :param deliveries: after how many of them a message leaves the queue.
-    """
+    """Return all there is to know of a queue as JSON."""
     shape = wire.queue(report.queue)
     return {
         "name": report.queue.name,

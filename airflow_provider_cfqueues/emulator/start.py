@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_cfqueues.emulator import assumptions, parsing
 from airflow_provider_cfqueues.emulator.fields import Fields
-from airflow_provider_cfqueues.emulator.model import ConsumerSettings, QueueExists
+from airflow_provider_cfqueues.emulator.model import ConsumerSettings, Queue, QueueExists
+from airflow_provider_cfqueues.emulator.registry import Registry
 from airflow_provider_cfqueues.emulator.wire import ApiError
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.model import Queue
-    from airflow_provider_cfqueues.emulator.registry import Registry
 
 Settings = dict[str, Any]
 """``queue_id``, ``dead_letter_queue`` (a name) and the fields of ``ConsumerSettings``; each may be missing."""
@@ -21,14 +18,19 @@ Given = Iterable[str] | Mapping[str, "str | Settings | None"]
 """Queues as a caller may name them: names, or a mapping of names to ids or settings."""
 
 DEFAULT = {"my-queue": Settings()}
-KEYS = ("dead-letter-queue", "max-retries", "retry-delay", "batch-size", "visibility-timeout")
+KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "dead-letter-queue": ("dead_letter_queue", str),
+    "max-retries": ("max_retries", float),
+    "retry-delay": ("retry_delay", float),
+    "batch-size": ("batch_size", float),
+    "visibility-timeout": ("visibility_timeout_ms", lambda text: float(text) * 1000),
+}
 
 
 def read(texts: Iterable[str]) -> dict[str, Settings]:
     """
     Return the queues that the command line names, each as ``NAME[=ID][,KEY=VALUE]…``.
 
-    :param texts: the values of ``--queue``.
     :raises ValueError: one of them cannot be read.
     """
     return dict(map(_read_one, texts))
@@ -37,32 +39,23 @@ def read(texts: Iterable[str]) -> dict[str, Settings]:
 def _read_one(text: str) -> tuple[str, Settings]:
     first, *pairs = text.split(",")
     name, equals, queue_id = first.partition("=")
-    settings = {"queue_id": queue_id} if equals else {}
+    settings: Settings = {"queue_id": queue_id} if equals else {}
     for pair in pairs:
         key, _, value = pair.partition("=")
         if key not in KEYS:
             raise ValueError(f"--queue {text}: unknown setting {key!r}; known: {', '.join(KEYS)}")
-        settings |= _setting(text, key, value)
+        setting, convert = KEYS[key]
+        try:
+            settings[setting] = convert(value)
+        except ValueError:
+            raise ValueError(f"--queue {text}: {key} must be a number, not {value!r}") from None
     return name, settings
-
-
-def _setting(text: str, key: str, value: str) -> Settings:
-    if key == "dead-letter-queue":
-        return {"dead_letter_queue": value}
-    try:
-        number = float(value)
-    except ValueError:
-        raise ValueError(f"--queue {text}: {key} must be a number, not {value!r}") from None
-    if key == "visibility-timeout":
-        return {"visibility_timeout_ms": number * 1000}
-    return {key.replace("-", "_"): number}
 
 
 def by_name(queues: Given) -> dict[str, Settings]:
     """
     Return settings by name, checked as far as they can be without looking at what is there.
 
-    :param queues: as a caller named them.
     :raises TypeError: they are no queues, or have unknown settings.
     :raises ValueError: a name, an ID or a setting is not what the API takes.
     """
@@ -87,19 +80,12 @@ def check(name: str, queue_id: str | None) -> None:
 def consumer(name: str, settings: Settings) -> dict[str, Any]:
     """
     Return dead-letter queue and settings of a consumer, as the registry takes them, held to the limits of the API.
-
-    :param name: name of the queue that it consumes.
-    :param settings: those that were given.
     """
     given = {key: value for key, value in settings.items() if key not in ("queue_id", "dead_letter_queue")}
     known = [field.name for field in fields(ConsumerSettings)]
     if unknown := sorted(set(given) - {*known}):
         raise TypeError(f"queue {name!r}: unknown setting {unknown[0]!r}; known: {', '.join(known)}")
-    request = {
-        "type": "http_pull",
-        "dead_letter_queue": settings.get("dead_letter_queue"),
-        "settings": given,
-    }
+    request = {"type": "http_pull", "dead_letter_queue": settings.get("dead_letter_queue"), "settings": given}
     try:
         return parsing.consumer(Fields(request, assumptions.choose({})), name)
     except ApiError as error:
@@ -110,7 +96,6 @@ def make(queues: Registry, wanted: Mapping[str, Settings]) -> None:
     """
     See to it that queues are there and can be pulled, and so can their dead-letter queues.
 
-    :param queues: those that are there already.
     :param wanted: their settings by name; an existing consumer is given those that are named.
     :raises ValueError: a queue, or its id, belongs to another one.
     """
@@ -140,12 +125,7 @@ def _make_queue(queues: Registry, name: str, queue_id: str | None) -> None:
 
 
 def restore(queues: Registry, before: Iterable[Queue]) -> None:
-    """
-    Make queues again as they were, after all have been forgotten.
-
-    :param queues: has none.
-    :param before: the queues.
-    """
+    """Make queues again as they were, after all have been forgotten."""
     before = list(before)
     for queue in before:
         queues.create(queue.name, queue_id=queue.id, settings=queue.settings, jurisdiction=queue.jurisdiction)

@@ -11,13 +11,11 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_cfqueues.emulator.model import StateFileError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 SCHEMA_VERSION = 3
 COUNTERS = ("received", "delivered", "acked", "retried", "dead_lettered", "exhausted", "expired", "purged")
@@ -127,15 +125,12 @@ class Store:
             raise StateFileError(f"cannot open the state file {path}: {error}") from error
         self.db.row_factory = sqlite3.Row
         try:
-            self._prepare(path)
-        except sqlite3.Error as error:
+            self._prepare()
+        except (sqlite3.Error, ValueError) as error:
             self.db.close()
             raise StateFileError(f"cannot use the state file {path}: {error}") from error
-        except StateFileError:
-            self.db.close()
-            raise
 
-    def _prepare(self, path: str) -> None:
+    def _prepare(self) -> None:
         self.db.execute("PRAGMA foreign_keys = ON")
         # Exclusive: two emulators on one file would each believe in a clock and a backlog of their own.
         self.db.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -147,8 +142,8 @@ class Store:
         if self.is_new:
             self.db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         elif version != SCHEMA_VERSION:
-            raise StateFileError(
-                f"{path} is not a state file of this emulator (schema {version}, not {SCHEMA_VERSION});"
+            raise ValueError(
+                f"it is not a state file of this emulator (schema {version}, not {SCHEMA_VERSION});"
                 " name another file or delete this one"
             )
 

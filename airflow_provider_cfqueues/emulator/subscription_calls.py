@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from airflow_provider_cfqueues.emulator import wire
+from airflow_provider_cfqueues.emulator.call import Call
 from airflow_provider_cfqueues.emulator.fields import BAD_SCHEMA, Fields
-from airflow_provider_cfqueues.emulator.subscriptions import ORDERS, Subscription
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.call import Call
+from airflow_provider_cfqueues.emulator.subscriptions import ORDERS
 
 # The key that names the resource, where the source has one. The last four are in wrangler, not in the schema.
 SOURCES = {
@@ -33,8 +29,8 @@ def list_subscriptions(call: Call) -> wire.JSON:
     """GET /event_subscriptions/subscriptions."""
     order = call.query_choice("order", "name", tuple(ORDERS))
     descending = call.query_choice("direction", "asc", ("asc", "desc")) == "desc"
-    found = call.service.broker.subscriptions.list(call.query.get("queue_id", [None])[-1], order, descending)
-    return call.page([_shape(item) for item in found], total=len(found))
+    found = call.broker.subscriptions.list(call.query.get("queue_id", [None])[-1], order, descending)
+    return call.page(found, total=len(found))
 
 
 def create_subscription(call: Call) -> wire.JSON:
@@ -46,41 +42,41 @@ def create_subscription(call: Call) -> wire.JSON:
         raise wire.ApiError(400, BAD_SCHEMA, f"source.type must be one of {', '.join(SOURCES)}")
     if SOURCES[kind]:
         source.string(SOURCES[kind])
-    subscription = call.service.broker.subscriptions.create(
-        source=request.get("source"),
+    subscription = call.broker.subscriptions.create(
+        source=request["source"],
         name=_name(request),
         enabled=request.boolean("enabled", True),
         events=_events(request),
         queue_id=_queue_id(request),
     )
-    return wire.success(_shape(subscription))
+    return wire.success(subscription)
 
 
 def get_subscription(call: Call) -> wire.JSON:
     """GET /event_subscriptions/subscriptions/{subscription_id}."""
-    return wire.success(_shape(_current(call)))
+    return wire.success(_current(call))
 
 
 def edit_subscription(call: Call) -> wire.JSON:
     """PATCH /event_subscriptions/subscriptions/{subscription_id}: what is not named stays; the source always does."""
     request, was = call.fields, _current(call)
-    changed = call.service.broker.subscriptions.update(
-        was.id,
-        name=_name(request) if "name" in request else was.name,
-        enabled=request.boolean("enabled", was.enabled),
-        events=_events(request) if "events" in request else was.events,
-        queue_id=_queue_id(request) if "destination" in request else was.queue_id,
+    changed = call.broker.subscriptions.update(
+        was["id"],
+        name=_name(request) if "name" in request else was["name"],
+        enabled=request.boolean("enabled", was["enabled"]),
+        events=_events(request) if "events" in request else was["events"],
+        queue_id=_queue_id(request) if "destination" in request else was["destination"]["queue_id"],
     )
-    return wire.success(_shape(changed))
+    return wire.success(changed)
 
 
 def delete_subscription(call: Call) -> wire.JSON:
     """DELETE /event_subscriptions/subscriptions/{subscription_id}: answers what it was."""
-    return wire.success(_shape(call.service.broker.subscriptions.delete(call.path["subscription_id"])))
+    return wire.success(call.broker.subscriptions.delete(call.path["subscription_id"]))
 
 
-def _current(call: Call) -> Subscription:
-    return call.service.broker.subscriptions.get(call.path["subscription_id"])
+def _current(call: Call) -> wire.JSON:
+    return call.broker.subscriptions.get(call.path["subscription_id"])
 
 
 def _name(request: Fields) -> str:
@@ -103,16 +99,3 @@ def _queue_id(request: Fields) -> str:
     if destination.string("type") != "queues.queue":
         raise wire.ApiError(400, BAD_SCHEMA, "destination.type must be 'queues.queue'")
     return destination.string("queue_id")
-
-
-def _shape(item: Subscription) -> dict[str, Any]:
-    return {
-        "id": item.id,
-        "created_at": wire.timestamp(item.created_ms),
-        "modified_at": wire.timestamp(item.modified_ms),
-        "name": item.name,
-        "enabled": item.enabled,
-        "source": item.source,
-        "destination": {"type": "queues.queue", "queue_id": item.queue_id},
-        "events": item.events,
-    }

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
+from airflow_provider_cfqueues.emulator import wire
+from airflow_provider_cfqueues.emulator.clock import Clock
 from airflow_provider_cfqueues.emulator.model import (
     SubscriptionExists,
     SubscriptionNotFound,
     SubscriptionOnSameResource,
 )
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.clock import Clock
-    from airflow_provider_cfqueues.emulator.registry import Registry
-    from airflow_provider_cfqueues.emulator.store import Store
+from airflow_provider_cfqueues.emulator.registry import Registry
+from airflow_provider_cfqueues.emulator.store import Store
 
 _SELECT = """
 SELECT subscriptions.*, queues.id AS queue_id
@@ -30,35 +29,15 @@ ORDERS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Subscription:
-    """Which events of a resource go to which queue; ``source`` is as it was sent."""
-
-    id: str
-    name: str
-    enabled: bool
-    source: dict[str, Any]
-    events: list[str]
-    queue_id: str
-    created_ms: int
-    modified_ms: int
-
-
 class Subscriptions:
-    """
-    The event subscriptions of the account.
-
-    :param store: where they are kept.
-    :param queues: where events go.
-    :param clock: says when they were made.
-    """
+    """The event subscriptions of the account, each as the API shows it."""
 
     def __init__(self, store: Store, queues: Registry, clock: Clock) -> None:
-        self._store = store
+        self._db = store.db
         self._queues = queues
         self._clock = clock
 
-    def list(self, queue_id: str | None, order: str, descending: bool) -> list[Subscription]:
+    def list(self, queue_id: str | None, order: str, descending: bool) -> list[wire.JSON]:
         """
         Return subscriptions.
 
@@ -67,77 +46,63 @@ class Subscriptions:
         :param descending: the last one first.
         """
         direction = "DESC" if descending else "ASC"
-        rows = self._store.db.execute(
+        rows = self._db.execute(
             f"{_SELECT} WHERE ? IS NULL OR queues.id = ? ORDER BY {ORDERS[order]} {direction}, subscriptions.id",
             (queue_id, queue_id),
         )
-        return [_subscription(row) for row in rows]
+        return [_shape(row) for row in rows]
 
-    def get(self, subscription_id: str) -> Subscription:
+    def get(self, subscription_id: str) -> wire.JSON:
         """Return the subscription with this id."""
-        row = self._store.db.execute(f"{_SELECT} WHERE subscriptions.id = ?", (subscription_id,)).fetchone()
+        row = self._db.execute(f"{_SELECT} WHERE subscriptions.id = ?", (subscription_id,)).fetchone()
         if row is None:
             raise SubscriptionNotFound(subscription_id)
-        return _subscription(row)
+        return _shape(row)
 
-    def create(self, **given: Any) -> Subscription:
-        """Make one of ``name``, ``enabled``, ``source``, ``events`` and ``queue_id``."""
+    def create(self, *, source: wire.JSON, **given: Any) -> wire.JSON:
+        """Make one of what ``update`` takes and the resource whose events it sends."""
+        text = json.dumps(source, sort_keys=True)
+        if self._db.execute("SELECT 1 FROM subscriptions WHERE source = ?", (text,)).fetchone():
+            raise SubscriptionOnSameResource(source["type"])
         now = self._clock.now_ms()
-        source = json.dumps(given["source"], sort_keys=True)
-        if self._store.db.execute("SELECT 1 FROM subscriptions WHERE source = ?", (source,)).fetchone():
-            raise SubscriptionOnSameResource(given["source"]["type"])
-        subscription_id = self._queues.new_id()
-        row = (subscription_id, *self._columns(given), source, now, now)
-        self._write(
-            given["name"],
-            "INSERT INTO subscriptions (id, name, enabled, events, queue, source, created_ms, modified_ms)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            row,
-        )
+        facts = {"id": self._queues.new_id(), "source": text, "created_ms": now, **self._columns(now, **given)}
+        columns, values = ", ".join(facts), ", ".join(f":{column}" for column in facts)
+        self._write(f"INSERT INTO subscriptions ({columns}) VALUES ({values})", facts)  # noqa: S608 -- our columns
+        return self.get(facts["id"])
+
+    def update(self, subscription_id: str, **given: Any) -> wire.JSON:
+        """Overwrite ``name``, ``enabled``, ``events`` and ``queue_id`` of a subscription."""
+        facts = self._columns(self._clock.now_ms(), **given)
+        changes = ", ".join(f"{column} = :{column}" for column in facts)
+        facts["id"] = subscription_id
+        self._write(f"UPDATE subscriptions SET {changes} WHERE id = :id", facts)  # noqa: S608 -- our columns
         return self.get(subscription_id)
 
-    def update(self, subscription_id: str, **given: Any) -> Subscription:
-        """
-        Overwrite all but the source of a subscription.
-
-        :param subscription_id: which one.
-        :param given: ``name``, ``enabled``, ``events`` and ``queue_id``.
-        """
-        row = (*self._columns(given), self._clock.now_ms(), subscription_id)
-        self._write(
-            given["name"],
-            "UPDATE subscriptions SET name = ?, enabled = ?, events = ?, queue = ?, modified_ms = ? WHERE id = ?",
-            row,
-        )
-        return self.get(subscription_id)
-
-    def delete(self, subscription_id: str) -> Subscription:
+    def delete(self, subscription_id: str) -> wire.JSON:
         """Delete a subscription and return what it was."""
         was = self.get(subscription_id)
-        with self._store.transaction() as db:
-            db.execute("DELETE FROM subscriptions WHERE id = ?", (subscription_id,))
+        self._db.execute("DELETE FROM subscriptions WHERE id = ?", (subscription_id,))
         return was
 
-    def _columns(self, given: dict[str, Any]) -> tuple[Any, ...]:
-        queue = self._queues.get(given["queue_id"])
-        return given["name"], given["enabled"], json.dumps(given["events"]), queue.number
+    def _columns(self, now: int, *, name: str, enabled: bool, events: Sequence[str], queue_id: str) -> dict[str, Any]:
+        queue = self._queues.get(queue_id).number
+        return {"name": name, "enabled": enabled, "events": json.dumps(events), "queue": queue, "modified_ms": now}
 
-    def _write(self, name: str, statement: str, row: tuple[Any, ...]) -> None:
-        with self._store.transaction() as db:
-            try:
-                db.execute(statement, row)
-            except sqlite3.IntegrityError as error:
-                raise SubscriptionExists(name) from error
+    def _write(self, statement: str, facts: dict[str, Any]) -> None:
+        try:
+            self._db.execute(statement, facts)
+        except sqlite3.IntegrityError as error:
+            raise SubscriptionExists(facts["name"]) from error
 
 
-def _subscription(row: sqlite3.Row) -> Subscription:
-    return Subscription(
-        id=row["id"],
-        name=row["name"],
-        enabled=bool(row["enabled"]),
-        source=json.loads(row["source"]),
-        events=json.loads(row["events"]),
-        queue_id=row["queue_id"],
-        created_ms=row["created_ms"],
-        modified_ms=row["modified_ms"],
-    )
+def _shape(row: sqlite3.Row) -> wire.JSON:
+    return {
+        "id": row["id"],
+        "created_at": wire.timestamp(row["created_ms"]),
+        "modified_at": wire.timestamp(row["modified_ms"]),
+        "name": row["name"],
+        "enabled": bool(row["enabled"]),
+        "source": json.loads(row["source"]),
+        "destination": {"type": "queues.queue", "queue_id": row["queue_id"]},
+        "events": json.loads(row["events"]),
+    }

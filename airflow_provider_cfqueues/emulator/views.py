@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
 
-from airflow_provider_cfqueues.emulator.model import Message, Metrics, Report
+from airflow_provider_cfqueues.emulator.model import Message, Metrics, Queue, Report
 from airflow_provider_cfqueues.emulator.store import COUNTERS
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable
-
-    from airflow_provider_cfqueues.emulator.model import Queue
-
 
 # Read by position: a pull reads a hundred rows, and to find each column by its name took a third of that.
 NUMBER, LEASE = 0, 1
@@ -23,16 +18,7 @@ _COLUMNS = "number, lease, leased, id, body, content_type, base64, metadata, tim
 def ready(
     db: sqlite3.Connection, queue: Queue, now: int, limit: int, *, by_age: bool = False, leased_too: bool = False
 ) -> list[tuple[Any, ...]]:
-    """
-    Return the rows a pull would take, longest waiting first.
-
-    :param db: where they are.
-    :param queue: the queue that they are in.
-    :param now: the time.
-    :param limit: at most so many.
-    :param by_age: the oldest first instead.
-    :param leased_too: leased ones as well.
-    """
+    """Return the rows a pull would take, longest waiting first or oldest first, perhaps leased ones as well."""
     which = "(leased OR visible_ms <= ?)" if leased_too else "NOT leased AND visible_ms <= ?"
     order = "number" if by_age else "visible_ms, number"
     rows = db.cursor()
@@ -45,9 +31,8 @@ def ready(
 
 def message(row: Iterable[Any], state: str, ticket: str = "", *, ends_ms: int | None = None) -> Message:
     """
-    Return the message of a row.
+    Return the message of a row, as this module reads it.
 
-    :param row: the row, as this module reads it.
     :param state: ``ready``, ``delayed`` or ``leased``.
     :param ticket: what the call returns that names it.
     :param ends_ms: when the lease ends that this call gives, and that the row does not show yet.
@@ -84,7 +69,7 @@ def report(db: sqlite3.Connection, queue: Queue, now: int, limit: int) -> Report
         metrics=backlog,
         states=states,
         totals={name: totals[name] for name in COUNTERS},
-        messages=[message(row, _state(row["leased"], row["visible_ms"] > now)) for row in rows],
+        messages=[message(row, _state(row, now)) for row in rows],
     )
 
 
@@ -99,7 +84,7 @@ def _states(db: sqlite3.Connection, queue: Queue, now: int, backlog: int) -> dic
     return {"ready": backlog - leased - delayed, "delayed": delayed, "leased": leased}
 
 
-def _state(leased: int, later: int) -> str:
-    if leased:
+def _state(row: sqlite3.Row, now: int) -> str:
+    if row["leased"]:
         return "leased"
-    return "delayed" if later else "ready"
+    return "delayed" if row["visible_ms"] > now else "ready"

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import binascii
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_cfqueues.emulator import model
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from airflow_provider_cfqueues.emulator.model import Consumer, Message, Metrics, Queue
+from airflow_provider_cfqueues.emulator.model import Consumer, Message, Queue
 
 JSON = dict[str, Any]
 
@@ -21,9 +18,7 @@ class ApiError(Exception):
     """
     A refusal as the API words it.
 
-    :param status: HTTP status.
     :param code: Cloudflare's code, 0 where it has none.
-    :param message: Cloudflare's text.
     :param chain: the ``error_chain`` of an older gateway.
     """
 
@@ -36,13 +31,7 @@ class ApiError(Exception):
 
 
 def success(result: Any, *, messages: list[Any] | None = None, info: JSON | None = None) -> JSON:
-    """
-    Wrap a result.
-
-    :param result: what the call is about.
-    :param messages: what else there is to say.
-    :param info: the ``result_info`` of a list.
-    """
+    """Wrap a result."""
     envelope: JSON = {"success": True, "errors": [], "messages": messages or [], "result": result}
     if info is not None:
         envelope["result_info"] = info
@@ -73,8 +62,6 @@ def api_error(error: model.BrokerError, assume: Mapping[str, str], *, data_plane
     """
     Word a refusal of the broker.
 
-    :param error: the refusal.
-    :param assume: what holds for each switch of ``assumptions``.
     :param data_plane: whether the call is about messages, which knows a missing queue by another code.
     """
     status, code, text = _REFUSALS[type(error)]
@@ -120,7 +107,6 @@ def message(value: Message, ticket: str) -> JSON:
     """
     Return a message as JSON.
 
-    :param value: the message.
     :param ticket: the key of its lease or ref.
     """
     return {
@@ -138,11 +124,6 @@ def body(value: Message) -> str:
     if value.base64:
         return binascii.b2a_base64(value.body, newline=False).decode("ascii")
     return value.body.decode("utf-8")
-
-
-def metrics(value: Metrics) -> JSON:
-    """Return a backlog as JSON."""
-    return asdict(value)
 
 
 def timestamp(milliseconds: int) -> str:

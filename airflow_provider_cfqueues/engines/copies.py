@@ -35,6 +35,15 @@ def wrap(message: Message, queue_id: str, reason: str) -> OutgoingMessage:
     )
 
 
+def is_wrapped(body: Any) -> bool:
+    """
+    Return whether :func:`wrap` made a body.
+
+    :param body: the decoded body of a message.
+    """
+    return isinstance(body, dict) and MARK.items() <= body.items()
+
+
 def copy(message: Message, *, unwrapped: bool) -> OutgoingMessage:
     """
     Return a message as it can be sent again: same body, same content type.
@@ -46,7 +55,7 @@ def copy(message: Message, *, unwrapped: bool) -> OutgoingMessage:
     if message.body_error is not None:
         raise ValueError(f"it could not be decoded: {message.body_error}")
     body, content_type = message.body, message.content_type
-    if unwrapped and content_type == "json" and isinstance(body, dict) and MARK.items() <= body.items():
+    if unwrapped and content_type == "json" and is_wrapped(body):
         body, content_type = body["body"], body["content_type"]
     return _outgoing(body, content_type)
 

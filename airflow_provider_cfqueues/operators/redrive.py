@@ -112,7 +112,6 @@ class QueueRedriveOperator(QueueOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Move the messages."""
-
         from airflow_provider_cfqueues import arguments
         from airflow_provider_cfqueues.engines.redriving.redrive import Redrive
 
@@ -146,9 +145,6 @@ class QueueRedriveOperator(QueueOperator):
         if self.match != self._written_match:
             refuse_functions(self.match)
         rate = arguments.parse_optional(arguments.parse_number, self.messages_per_second, "messages_per_second")
-        if rate is not None and rate <= 0:
-            msg = f"messages_per_second must be above 0, not {self.messages_per_second!r}"
-            raise ValueError(msg)
         return RedriveOptions(
             match=self.match,
             unwrap=self.unwrap,

@@ -279,6 +279,14 @@ def test_a_new_retention_period_holds_for_the_messages_that_are_there(model):
     assert model.pull() == []
 
 
+def test_a_longer_retention_period_does_not_bring_back_what_has_expired(model):
+    model.send("a")
+    model.clock.advance(4 * DAY + 1)
+    model.broker.queues.update(model.queue, name="work", settings=QueueSettings(message_retention_period=10 * DAY))
+    assert model.pull() == []
+    assert model.totals() == {"received": 1, "expired": 1}
+
+
 def test_a_paused_queue_takes_messages_and_acks_but_gives_none(model):
     model.send("a")
     lease = model.one().ticket

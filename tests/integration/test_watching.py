@@ -263,6 +263,23 @@ def test_a_watcher_cancelled_before_airflow_took_its_event_over_acks_nothing(cf,
     assert (len(ack["acks"]), len(ack["retries"])) == (0, 1)
 
 
+@pytest.mark.parametrize("end", ["watcher", "triggerer"])
+def test_what_ends_before_an_event_is_stored_gives_its_messages_back(cf, queue, logged, end):
+    async def scenario():
+        triggerer = Triggerer()
+        triggerer.stores = False
+        watcher = triggerer.watch(queue_name="orders")
+        await until(lambda: triggerer._unconfirmed)
+        await (triggerer.cancel(watcher) if end == "watcher" else triggerer.stop())
+
+    cf.send(queue, {"n": 1})
+    run(scenario())
+    (ack,) = calls(cf, "ack")
+    assert [retry["delay_seconds"] for retry in ack["retries"]] == [60]
+    assert states(cf, queue) == ["delayed"]
+    assert "In an event that is not known to be stored as the watcher stops, so it is delivered again: 1 " in logged()
+
+
 def test_an_event_that_airflow_takes_while_it_ends_and_does_not_wait_for_acks_nothing(cf, queue):
     async def scenario():
         triggerer = Triggerer()
@@ -329,20 +346,6 @@ def test_a_watcher_that_is_cancelled_twice_gives_back_what_it_pulled(cf, queue):
     run(scenario())
     (ack,) = calls(cf, "ack")
     assert [retry["delay_seconds"] for retry in ack["retries"]] == [0]
-
-
-def test_leases_of_events_that_may_be_stored_are_not_given_back_at_the_end(cf, queue):
-    async def scenario():
-        triggerer = Triggerer()
-        triggerer.stores = False
-        triggerer.watch(queue_name="orders")
-        await until(lambda: triggerer._unconfirmed)
-        await triggerer.stop()
-
-    cf.send(queue, {"n": 1})
-    run(scenario())
-    assert calls(cf, "ack") == []
-    assert states(cf, queue) == ["leased"]
 
 
 def test_watchers_of_a_queue_share_one_poll_and_are_told_what_has_no_effect(cf, queue, logged):
@@ -522,6 +525,20 @@ def test_an_idle_queue_is_pulled_as_often_as_the_documentation_says(cf, longest,
     steady = 3_600 * hours // longest
     assert 0.95 * steady <= len(calls(cf, "pull")) <= 1.05 * steady + 8
     assert abs(pulls_per_day - 86_400 / longest) <= 10
+
+
+def test_messages_that_nobody_wants_and_that_are_given_back_without_delay_are_not_pulled_again_at_once(cf, queue):
+    async def scenario():
+        triggerer = Triggerer()
+        unwanted = {"match": "literal:other", "unmatched": "retry", "delay_seconds": 0}
+        triggerer.watch(queue_name="orders", max_in_flight=1, **unwanted)
+        await asyncio.sleep(20)
+        await triggerer.stop()
+
+    CloudflareQueuesHook().update_pull_consumer(queue, consumer_max_retries=100)
+    cf.send(queue, {"n": 1})
+    run(scenario())
+    assert 10 <= len(calls(cf, "pull")) <= 30
 
 
 def test_pulls_do_not_keep_time_with_a_triggerer_that_sends_events_once_a_second(cf):

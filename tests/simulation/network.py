@@ -67,7 +67,7 @@ class Server:
             handler = _HANDLERS[call.method, f"/{rest}"]
             return 200, handler(EmulatedCall(service=self._service, path=path, query={}, data=content))
         except BrokerError as error:
-            refusal = wire.api_error(error, data_plane=True)
+            refusal = wire.api_error(error, self._service.assume, data_plane=True)
         except wire.ApiError as error:
             refusal = error
         return refusal.status, wire.failure(refusal)

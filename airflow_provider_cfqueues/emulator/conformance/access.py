@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
 
-from airflow_provider_cfqueues.emulator.conformance.facts import Fact, NoOccasion, Saw, Steps, documented, probe
-from airflow_provider_cfqueues.emulator.conformance.wording import said
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.conformance.lab import Lab
+from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
+from airflow_provider_cfqueues.emulator.conformance.lab import Lab, NoOccasion
 
 _ACCOUNT_TOKEN = "cfat_"  # noqa: S105 -- a prefix
 _LIMIT_HEADERS = ("ratelimit", "ratelimit-policy")
@@ -17,13 +13,13 @@ _LIMIT_HEADERS = ("ratelimit", "ratelimit-policy")
 
 @probe(
     documented("envelope", "The keys of an answer.", "errors, messages, result, success"),
-    Fact("envelope-of-an-error", "The keys of a refusal.", "errors, messages, result, success", (), "status"),
+    Fact("envelope-of-an-error", "The keys of a refusal.", "errors, messages, result, success", "status"),
     Fact("missing-queue", "GET of a queue that does not exist.", "404, code 11000"),
     documented("missing-queue-pull", "A pull from a queue that does not exist.", "404, code 10104", "missing-queue"),
-    Fact("malformed-queue-id", "A queue id with a hyphen.", "400, code 10107", (), "status"),
-    Fact("unknown-path", "POST to /messages/push, which is no path of the API.", "404, code 7003", (), "status"),
-    Fact("unknown-method", "DELETE of /messages, which has no such method.", "405, code 7001", (), "status"),
-    Fact("rate-limit-headers", "Headers about the rate limit.", "none", ("none", "ratelimit, ratelimit-policy")),
+    Fact("malformed-queue-id", "A queue id with a hyphen.", "400, code 10107", "status"),
+    Fact("unknown-path", "POST to /messages/push, which is no path of the API.", "404, code 7003", "status"),
+    Fact("unknown-method", "DELETE of /messages, which has no such method.", "405, code 7001", "status"),
+    documented("rate-limit-headers", "Headers about the rate limit.", "none", "", "ratelimit, ratelimit-policy"),
 )
 def answers(lab: Lab, saw: Saw) -> Steps:
     """Look at answers that need no message."""
@@ -43,11 +39,11 @@ def answers(lab: Lab, saw: Saw) -> Steps:
 
 
 @probe(
-    Fact("no-token", "A call without credentials.", "401, code 10000", (), "wrong-token"),
-    Fact("wrong-token", "A call with a made-up token.", "401, code 10000", (), "wrong-token"),
+    Fact("no-token", "A call without credentials.", "401, code 10000", "wrong-token"),
+    Fact("wrong-token", "A call with a made-up token.", "401, code 10000", "wrong-token"),
     documented("malformed-token", "The word Bearer twice.", "400, code 6003"),
-    Fact("wrong-account", "A call about a made-up account.", "403, code 10000", (), "status"),
-    Fact("wrong-token-verified", "A made-up token is verified.", "401, code 1000", (), "verify"),
+    Fact("wrong-account", "A call about a made-up account.", "403, code 10000", "status"),
+    Fact("wrong-token-verified", "A made-up token is verified.", "401, code 1000", "verify"),
 )
 def credentials(lab: Lab, saw: Saw) -> Steps:
     """Look at calls with wrong credentials; each is refused before it does anything."""
@@ -61,41 +57,34 @@ def credentials(lab: Lab, saw: Saw) -> Steps:
     yield 0
 
 
-def _verify(lab: Lab, path: str, of_account: bool) -> str:
-    if lab.api.token.startswith(_ACCOUNT_TOKEN) != of_account:
-        raise NoOccasion(f"the token is one of {'a user' if of_account else 'an account'}")
-    return said(lab.api.call("GET", path))
+def _verified(fact: Fact, path: str, *, of_account: bool) -> None:
+    @probe(fact)
+    def look(lab: Lab, saw: Saw) -> Steps:
+        if lab.api.token.startswith(_ACCOUNT_TOKEN) != of_account:
+            raise NoOccasion(f"the token is one of {'a user' if of_account else 'an account'}")
+        saw[fact.name] = lab.api.call("GET", path).said()
+        yield 0
 
 
-@probe(documented("user-token", "A user's token at /user/tokens/verify.", "accepted", "verify"))
-def user_token(lab: Lab, saw: Saw) -> Steps:
-    """Verify a user's token where users' tokens are verified."""
-    saw["user-token"] = _verify(lab, "//user/tokens/verify", of_account=False)
-    yield 0
-
-
-@probe(Fact("user-token-at-account", "A user's token at /accounts/…/tokens/verify.", "accepted", (), "verify"))
-def user_token_at_account(lab: Lab, saw: Saw) -> Steps:
-    """Verify a user's token where accounts' tokens are verified."""
-    saw["user-token-at-account"] = _verify(lab, "/tokens/verify", of_account=False)
-    yield 0
-
-
-@probe(
-    documented("account-token", "An account's token at /accounts/…/tokens/verify.", "accepted", "verify"),
+_verified(
+    documented("user-token", "A user's token at /user/tokens/verify.", "accepted", "verify"),
+    "//user/tokens/verify",
+    of_account=False,
 )
-def account_token(lab: Lab, saw: Saw) -> Steps:
-    """Verify an account's token where accounts' tokens are verified."""
-    saw["account-token"] = _verify(lab, "/tokens/verify", of_account=True)
-    yield 0
-
-
-@probe(
+_verified(
+    Fact("user-token-at-account", "A user's token at /accounts/…/tokens/verify.", "accepted", "verify"),
+    "/tokens/verify",
+    of_account=False,
+)
+_verified(
+    documented("account-token", "An account's token at /accounts/…/tokens/verify.", "accepted", "verify"),
+    "/tokens/verify",
+    of_account=True,
+)
+_verified(
     documented(
         "account-token-at-user", "An account's token at /user/tokens/verify.", "refused: 401, code 1000", "verify"
-    )
+    ),
+    "//user/tokens/verify",
+    of_account=True,
 )
-def account_token_at_user(lab: Lab, saw: Saw) -> Steps:
-    """Verify an account's token where users' tokens are verified."""
-    saw["account-token-at-user"] = _verify(lab, "//user/tokens/verify", of_account=True)
-    yield 0

@@ -52,15 +52,26 @@ class Answer:
     def __str__(self) -> str:
         return "200" if self.ok else f"{self.status}, code {self.code}"
 
+    # The words for what was seen, so that equal answers have equal words.
+
+    def said(self, yes: str = "accepted") -> str:
+        """Return whether the call was carried out."""
+        return yes if self.ok else f"refused: {self}"
+
+    def taken(self, count: str = "ackCount") -> str:
+        """Return whether the lease of an ack call still counted, however a refusal of it is told."""
+        return "counted" if self.ok and self.result.get(count) else "not counted"
+
+    def settled(self, count: str = "ackCount") -> str:
+        """Return what became of the leases of an ack call."""
+        if not self.ok:
+            return self.said()
+        warned = "with a warning" if self.result.get("warnings") else "without a warning"
+        return f"{self.result.get(count)} counted, {warned}"
+
 
 class Api:
-    """
-    The API of one account.
-
-    :param base_url: where it is.
-    :param account_id: the account.
-    :param token: its API token.
-    """
+    """The API of one account."""
 
     def __init__(self, base_url: str, account_id: str, token: str) -> None:
         parts = urlsplit(base_url.rstrip("/"))
@@ -80,7 +91,6 @@ class Api:
         """
         Make one call.
 
-        :param method: its method.
         :param path: after the account; after the base URL if it begins with ``//``.
         :param body: JSON to send, or bytes.
         :param headers: credentials instead of the token.

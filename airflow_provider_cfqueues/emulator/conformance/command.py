@@ -7,11 +7,11 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from airflow_provider_cfqueues.emulator.conformance import report
@@ -19,9 +19,6 @@ from airflow_provider_cfqueues.emulator.conformance.api import CLOUDFLARE, MAX_O
 from airflow_provider_cfqueues.emulator.conformance.lab import PREFIX
 from airflow_provider_cfqueues.emulator.conformance.run import FACTS, MAX_SECONDS, Moving, Outcome, Waiting, run
 from airflow_provider_cfqueues.emulator.options import ACCOUNT_ID, API_TOKEN, PROGRAM
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 OPERATIONS = 530
 """What a run takes, as it is billed; a test holds it to what was counted."""
@@ -40,11 +37,7 @@ Exit codes: 0, nothing differs; 1, something does; 2, the run could not start or
 
 
 def main(arguments: Sequence[str]) -> int:
-    """
-    Run the probes and write the report.
-
-    :param arguments: those after ``conformance``.
-    """
+    """Run the probes and write the report."""
     made = parser()
     options = made.parse_args(arguments)
     if options.report and options.report.suffix not in ("", ".md", ".json"):

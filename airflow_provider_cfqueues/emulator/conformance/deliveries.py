@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING
 
-from airflow_provider_cfqueues.emulator.conformance.facts import Fact, NoOccasion, Saw, Steps, documented, probe
-from airflow_provider_cfqueues.emulator.conformance.lab import PATIENCE, SHORT
-from airflow_provider_cfqueues.emulator.conformance.wording import said, taken
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.conformance.lab import Lab, Queue
+from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
+from airflow_provider_cfqueues.emulator.conformance.lab import PATIENCE, SHORT, Lab, NoOccasion, Queue
 
 DELAY = 30
 """The retry_delay where it matters: much longer than the real API may be late."""
+MAX_RETRIES = 2
 
 
 def _timing(waited: float, message: object) -> str:
@@ -22,26 +18,20 @@ def _timing(waited: float, message: object) -> str:
     return "at once" if waited < DELAY / 2 else "after the retry_delay"
 
 
-@probe(
-    documented("retry-delay", "A retry without a delay, where the consumer has a retry_delay.", "after the retry_delay")
+def _retried(name: str, question: str, answer: str, **delay: int) -> None:
+    @probe(documented(name, question, answer))
+    def look(lab: Lab, saw: Saw) -> Steps:
+        queue = yield from lab.queue(retry_delay=DELAY)
+        queue.send("a")
+        message = yield from queue.one()
+        queue.retry(message["lease_id"], **delay)
+        saw[name] = _timing(*(yield from queue.arrives(DELAY + PATIENCE)))
+
+
+_retried("retry-delay", "A retry without a delay, where the consumer has a retry_delay.", "after the retry_delay")
+_retried(
+    "retry-delay-zero", "A retry with a delay of 0, where the consumer has a retry_delay.", "at once", delay_seconds=0
 )
-def retry_delay(lab: Lab, saw: Saw) -> Steps:
-    """Retry a message without saying when."""
-    queue = yield from lab.queue(retry_delay=DELAY)
-    queue.send("a")
-    message = yield from queue.one()
-    queue.settle(retries=[{"lease_id": message["lease_id"]}])
-    saw["retry-delay"] = _timing(*(yield from queue.arrives(DELAY + PATIENCE)))
-
-
-@probe(documented("retry-delay-zero", "A retry with a delay of 0, where the consumer has a retry_delay.", "at once"))
-def retry_at_once(lab: Lab, saw: Saw) -> Steps:
-    """Retry a message with a delay of 0."""
-    queue = yield from lab.queue(retry_delay=DELAY)
-    queue.send("a")
-    message = yield from queue.one()
-    queue.settle(retries=[{"lease_id": message["lease_id"], "delay_seconds": 0}])
-    saw["retry-delay-zero"] = _timing(*(yield from queue.arrives(DELAY + PATIENCE)))
 
 
 @probe(
@@ -78,37 +68,31 @@ def _until_gone(
             _, dead = (yield from target.arrives(PATIENCE)) if target else (0, {})
             return deliveries, dead
         if by_retry:
-            queue.settle(retries=[{"lease_id": message["lease_id"], "delay_seconds": 0}])
+            queue.retry(message["lease_id"], delay_seconds=0)
         else:
             yield SHORT
     return 5, {}
 
 
-def _count(deliveries: int, max_retries: int, dead: object) -> str:
-    much = {max_retries: "max_retries", max_retries + 1: "max_retries + 1"}.get(deliveries, str(deliveries))
+def _count(deliveries: int, dead: object) -> str:
+    much = {MAX_RETRIES: "max_retries", MAX_RETRIES + 1: "max_retries + 1"}.get(deliveries, str(deliveries))
     return f"{much} deliveries, then {'dead-lettered' if dead else 'gone'}"
 
 
-_DEAD = "max_retries + 1 deliveries, then dead-lettered"
-_DEAD_TOO = "max_retries deliveries, then dead-lettered"
+def _deliveries(name: str, question: str, end: str) -> Fact:
+    more, less = (f"{much} deliveries, then {end}" for much in ("max_retries + 1", "max_retries"))
+    return documented(name, question, more, "attempts", less)
 
 
 @probe(
-    Fact(
-        "deliveries-retried",
-        "How often a message is delivered that is retried each time.",
-        _DEAD,
-        (_DEAD, _DEAD_TOO),
-        "attempts",
-    ),
-    Fact("dead-letter-id", "The id of a dead-lettered message.", "kept", (), "dead-letter-id"),
+    _deliveries("deliveries-retried", "How often a message is delivered that is retried each time.", "dead-lettered"),
+    Fact("dead-letter-id", "The id of a dead-lettered message.", "kept", "dead-letter-id"),
     documented("dead-letter-body", "The body of a dead-lettered message.", "kept"),
-    Fact("dead-letter-timestamp", "The timestamp of a dead-lettered message.", "new", (), "dead-letter-timestamp"),
+    Fact("dead-letter-timestamp", "The timestamp of a dead-lettered message.", "new", "dead-letter-timestamp"),
     Fact(
         "dead-letter-attempts",
         "The attempts at the first delivery of a dead-lettered message.",
         "1",
-        (),
         "dead-letter-attempts",
     ),
     documented("attempts", "The attempts at the first delivery of a message.", "1"),
@@ -116,14 +100,14 @@ _DEAD_TOO = "max_retries deliveries, then dead-lettered"
 def retried_to_death(lab: Lab, saw: Saw) -> Steps:
     """Retry a message until it is dead-lettered, and compare it."""
     dead_letter_queue = yield from lab.queue()
-    queue = yield from lab.queue(dead_letter_queue.name, max_retries=2)
+    queue = yield from lab.queue(dead_letter_queue.name, max_retries=MAX_RETRIES)
     queue.send("to be dead-lettered")
     message = yield from queue.one()
     saw["attempts"] = str(message["attempts"])
     yield SHORT
-    queue.settle(retries=[{"lease_id": message["lease_id"], "delay_seconds": 0}])
+    queue.retry(message["lease_id"], delay_seconds=0)
     more, dead = yield from _until_gone(queue, dead_letter_queue, by_retry=True)
-    saw["deliveries-retried"] = _count(more + 1, 2, dead)
+    saw["deliveries-retried"] = _count(more + 1, dead)
     if dead:
         saw["dead-letter-id"] = "kept" if dead["id"] == message["id"] else "new"
         saw["dead-letter-body"] = "kept" if dead["body"] == message["body"] else "changed"
@@ -131,44 +115,26 @@ def retried_to_death(lab: Lab, saw: Saw) -> Steps:
         saw["dead-letter-attempts"] = str(dead["attempts"])
 
 
-@probe(
-    Fact(
-        "deliveries-lease-end",
-        "How often a message is delivered whose leases end.",
-        _DEAD,
-        (_DEAD, _DEAD_TOO),
-        "attempts",
-    )
-)
+@probe(_deliveries("deliveries-lease-end", "How often a message is delivered whose leases end.", "dead-lettered"))
 def left_to_death(lab: Lab, saw: Saw) -> Steps:
     """Let the leases of a message end until it is dead-lettered."""
     dead_letter_queue = yield from lab.queue()
-    queue = yield from lab.queue(dead_letter_queue.name, max_retries=2)
+    queue = yield from lab.queue(dead_letter_queue.name, max_retries=MAX_RETRIES)
     queue.send("a")
     deliveries, dead = yield from _until_gone(queue, dead_letter_queue, by_retry=False)
-    saw["deliveries-lease-end"] = _count(deliveries, 2, dead)
+    saw["deliveries-lease-end"] = _count(deliveries, dead)
 
 
-@probe(
-    Fact(
-        "deliveries-deleted",
-        "How often a message is delivered without a dead-letter queue.",
-        "max_retries + 1 deliveries, then gone",
-        ("max_retries + 1 deliveries, then gone", "max_retries deliveries, then gone"),
-        "attempts",
-    )
-)
+@probe(_deliveries("deliveries-deleted", "How often a message is delivered without a dead-letter queue.", "gone"))
 def retried_to_deletion(lab: Lab, saw: Saw) -> Steps:
     """Retry a message until it is deleted."""
-    queue = yield from lab.queue(max_retries=2)
+    queue = yield from lab.queue(max_retries=MAX_RETRIES)
     queue.send("a")
     deliveries, _ = yield from _until_gone(queue, None, by_retry=True)
-    saw["deliveries-deleted"] = _count(deliveries, 2, None)
+    saw["deliveries-deleted"] = _count(deliveries, None)
 
 
-@probe(
-    Fact("last-delivery", "max_retries is raised before the last lease ends.", "saves the message", (), "last-delivery")
-)
+@probe(Fact("last-delivery", "max_retries is raised before the last lease ends.", "saves the message", "last-delivery"))
 def saved(lab: Lab, saw: Saw) -> Steps:
     """Raise max_retries while the last lease of a message lasts."""
     queue = yield from lab.queue(max_retries=0)
@@ -181,14 +147,11 @@ def saved(lab: Lab, saw: Saw) -> Steps:
 
 
 @probe(
-    Fact(
-        "retention", "A retention of 60 seconds, set after a message was sent.", "the message is gone", (), "retention"
-    ),
+    Fact("retention", "A retention of 60 seconds, set after a message was sent.", "the message is gone", "retention"),
     Fact(
         "retention-leased",
         "An ack of a message older than the retention, while it is leased.",
         "not counted",
-        (),
         "retention",
     ),
 )
@@ -199,11 +162,11 @@ def retention(lab: Lab, saw: Saw) -> Steps:
     [leased] = yield from queue.pull(1)
     answer = queue.call("PATCH", "", {"settings": {"message_retention_period": 60}})
     if not answer.ok:
-        raise NoOccasion(f"the retention cannot be changed ({said(answer)})")
+        raise NoOccasion(f"the retention cannot be changed ({answer.said()})")
     yield 60 + PATIENCE
     _, message = yield from queue.arrives(PATIENCE / 2)
     saw["retention"] = "the message is there" if message else "the message is gone"
-    saw["retention-leased"] = taken(queue.settle([leased["lease_id"]]))
+    saw["retention-leased"] = queue.settle([leased["lease_id"]]).taken()
 
 
 @probe(
@@ -211,7 +174,6 @@ def retention(lab: Lab, saw: Saw) -> Steps:
         "order",
         "Which message comes first: one that was retried, or a later one that has waited longer.",
         "the one that has waited longer",
-        (),
         "order",
     )
 )
@@ -222,7 +184,7 @@ def order(lab: Lab, saw: Saw) -> Steps:
     message = yield from queue.one()
     queue.send("second")
     yield 3
-    queue.settle(retries=[{"lease_id": message["lease_id"], "delay_seconds": 0}])
+    queue.retry(message["lease_id"], delay_seconds=0)
     yield 3
     came = yield from queue.one()
     saw["order"] = {"second": "the one that has waited longer", "first": "the older one"}.get(came["body"], "another")
@@ -233,8 +195,8 @@ def order(lab: Lab, saw: Saw) -> Steps:
         "pull-size",
         "A pull without batch_size, where the consumer's is 2 and 7 messages wait.",
         "2, that of the consumer",
-        ("5",),
         "batch-size",
+        ("5",),
     )
 )
 def pull_size(lab: Lab, saw: Saw) -> Steps:
@@ -242,9 +204,5 @@ def pull_size(lab: Lab, saw: Saw) -> Steps:
     queue = yield from lab.queue(batch_size=2)
     queue.send(*"abcdefg")
     yield 3
-    for _ in range(PATIENCE):
-        messages = queue.pull_once(None).messages
-        if messages:
-            saw["pull-size"] = "2, that of the consumer" if len(messages) == 2 else str(len(messages))
-            return
-        yield 1
+    messages = (yield from queue.answered(None)).messages
+    saw["pull-size"] = "2, that of the consumer" if len(messages) == 2 else str(len(messages))

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.conformance.lab import Lab
+from airflow_provider_cfqueues.emulator.conformance.lab import Lab
 
 Steps = Generator[float, None, None]
 """A probe at work: it yields seconds to wait for."""
 Saw = dict[str, str]
 """What was seen, by the name of the fact."""
-Look = Callable[["Lab", Saw], Steps]
-
-
-class NoOccasion(Exception):
-    """The endpoint gives no occasion to see something; the text says why."""
+Look = Callable[[Lab, Saw], Steps]
 
 
 @dataclass(frozen=True)
@@ -28,21 +22,21 @@ class Fact:
     :param name: its name in the report.
     :param question: what is looked at.
     :param assumed: what the emulator does.
+    :param assumption: the name in ``assumptions`` that it is about.
     :param documented: what Cloudflare's documentation says, in the same words; empty if it says nothing, and more
         than one where it contradicts itself.
-    :param assumption: the name in ``assumptions`` that it is about.
     """
 
     name: str
     question: str
     assumed: str
-    documented: tuple[str, ...] = ()
     assumption: str = ""
+    documented: tuple[str, ...] = ()
 
 
-def documented(name: str, question: str, answer: str, assumption: str = "") -> Fact:
-    """Return a fact of which the documentation says what the emulator does."""
-    return Fact(name, question, answer, (answer,), assumption)
+def documented(name: str, question: str, answer: str, assumption: str = "", *others: str) -> Fact:
+    """Return a fact of which the documentation says what the emulator does; in other places perhaps others."""
+    return Fact(name, question, answer, assumption, (answer, *others))
 
 
 @dataclass(frozen=True)

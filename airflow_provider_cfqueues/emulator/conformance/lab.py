@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from airflow_provider_cfqueues.emulator.conformance.api import Answer
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.conformance.api import Api
+from airflow_provider_cfqueues.emulator.conformance.api import Answer, Api
 
 T = TypeVar("T")
 Wait = Generator[float, None, T]
@@ -24,19 +21,12 @@ PATIENCE = 20
 NAMES_A_CALL = 20
 
 
-class CannotPrepare(Exception):
-    """What a probe needs before it can look is refused; the text says what."""
+class NoOccasion(Exception):
+    """The endpoint gives no occasion to see something; the text says why."""
 
 
 class Queue:
-    """
-    A queue of the lab.
-
-    :param api: where it is.
-    :param now: what time it is, in seconds.
-    :param queue_id: its id.
-    :param name: its name.
-    """
+    """A queue of the lab."""
 
     def __init__(self, api: Api, now: Callable[[], float], queue_id: str, name: str) -> None:
         self.api = api
@@ -88,6 +78,15 @@ class Queue:
             self.api.charge(*(sizes or [0]))
         return answer
 
+    def answered(self, count: int | None = 1, seconds: float | None = LONG, **options: Any) -> Wait[Answer]:
+        """Pull until an answer has messages."""
+        for _ in range(PATIENCE):
+            answer = self.pull_once(count, seconds, **options)
+            if answer.messages:
+                return answer
+            yield 1
+        raise NoOccasion("a message was sent, and could not be pulled")
+
     def pull(self, count: int = 1, seconds: float = LONG) -> Wait[list[dict[str, Any]]]:
         """Pull until there are so many, or patience is over."""
         found: list[dict[str, Any]] = []
@@ -96,7 +95,7 @@ class Queue:
             if len(found) == count:
                 return found
             yield 1
-        raise CannotPrepare(f"{count} messages were sent, and {len(found)} could be pulled")
+        raise NoOccasion(f"{count} messages were sent, and {len(found)} could be pulled")
 
     def one(self, seconds: float = LONG) -> Wait[dict[str, Any]]:
         """Pull one message."""
@@ -113,6 +112,10 @@ class Queue:
                 return waited, messages[0] if messages else {}
             yield every
 
+    def retry(self, lease: str, **delay: float) -> Answer:
+        """Give back."""
+        return self.settle(retries=[{"lease_id": lease, **delay}])
+
     def settle(self, acks: Iterable[str] = (), retries: Sequence[dict[str, Any]] = ()) -> Answer:
         """Acknowledge and give back."""
         answer = self.call("POST", "/messages/ack", {"acks": leases(acks), "retries": list(retries)})
@@ -126,12 +129,7 @@ def leases(of: Iterable[str]) -> list[dict[str, Any]]:
 
 
 class Lab:
-    """
-    The queues of one run.
-
-    :param api: where they are.
-    :param now: what time it is, in seconds.
-    """
+    """The queues of one run."""
 
     def __init__(self, api: Api, now: Callable[[], float]) -> None:
         self.api = api
@@ -151,7 +149,7 @@ class Lab:
         answer = self.api.call("POST", "/queues", {"queue_name": name, **body})
         queue_id = answer.result.get("queue_id")
         if not queue_id:
-            raise CannotPrepare(f"no queue could be created ({answer})")
+            raise NoOccasion(f"no queue could be created ({answer})")
         self._ids[name] = queue_id
         return Queue(self.api, self._now, queue_id, name)
 
@@ -160,7 +158,7 @@ class Lab:
         queue = self.create()
         answer = queue.consume(dead_letter_queue, **settings)
         if not answer.ok:
-            raise CannotPrepare(f"no consumer could be added ({answer})")
+            raise NoOccasion(f"no consumer could be added ({answer})")
         yield from self.until_pulled(queue)
         return queue
 
@@ -170,7 +168,7 @@ class Lab:
             if queue.pull_once().ok:
                 return waited
             yield 2
-        raise CannotPrepare(f"the queue could not be pulled {PATIENCE} s after its consumer was added")
+        raise NoOccasion(f"the queue could not be pulled {PATIENCE} s after its consumer was added")
 
     def find(self, names: Sequence[str]) -> dict[str, str]:
         """Return the ids of those of these queues that exist."""
@@ -179,7 +177,7 @@ class Lab:
             query = "&".join(f"name={name}" for name in names[start : start + NAMES_A_CALL])
             answer = self.api.call("GET", f"/queues?{query}")
             if not answer.ok:
-                raise CannotPrepare(f"the queues could not be listed ({answer})")
+                raise NoOccasion(f"the queues could not be listed ({answer})")
             found |= {item["queue_name"]: item["queue_id"] for item in answer.result if item["queue_name"] in names}
         return found
 
@@ -196,7 +194,7 @@ class Lab:
             for name, queue_id in self.find(self._names).items():
                 self._delete(name, queue_id)
             self._names = [name for name in self._names if name in self._ids]
-        except CannotPrepare:
+        except NoOccasion:
             pass
         return self._names
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
 
-from airflow_provider_cfqueues.emulator.conformance.facts import Fact, NoOccasion, Saw, Steps, documented, probe
-from airflow_provider_cfqueues.emulator.conformance.wording import said
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.conformance.lab import Lab
+from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
+from airflow_provider_cfqueues.emulator.conformance.lab import Lab, NoOccasion
 
 _SETTINGS = ("delivery_delay", "delivery_paused", "message_retention_period")
 _OF_CONSUMER = ("batch_size", "max_retries", "retry_delay", "visibility_timeout_ms")
@@ -20,14 +16,12 @@ def _shown(settings: dict[str, object], names: tuple[str, ...]) -> str:
 
 
 @probe(
-    Fact(
+    documented(
         "queue-defaults",
         "The settings of a new queue; 86,400 seconds on the free plan.",
         "delivery_delay 0, delivery_paused False, message_retention_period 345600",
-        (
-            "delivery_delay 0, delivery_paused False, message_retention_period 345600",
-            "delivery_delay 0, delivery_paused False, message_retention_period 86400",
-        ),
+        "",
+        "delivery_delay 0, delivery_paused False, message_retention_period 86400",
     ),
     documented("queue-name", "A name with capitals.", "400, code 11003", "status"),
     documented("queue-exists", "A name that is taken.", "409, code 11009", "status"),
@@ -50,10 +44,10 @@ def queues(lab: Lab, saw: Saw) -> Steps:
 
 
 @probe(
-    Fact("list-page", "How many queues the list has a page.", "20", (), "pages"),
-    Fact("list-per-page", "The list with per_page=1.", "1 queue", (), "pages"),
+    Fact("list-page", "How many queues the list has a page.", "20", "pages"),
+    Fact("list-per-page", "The list with per_page=1.", "1 queue", "pages"),
     documented("list-names", "The list with two names.", "both"),
-    Fact("list-total", "The total_count of a list with a name.", "all queues", (), "pages"),
+    Fact("list-total", "The total_count of a list with a name.", "all queues", "pages"),
 )
 def lists(lab: Lab, saw: Saw) -> Steps:
     """List queues by page and by name."""
@@ -83,13 +77,12 @@ def lists(lab: Lab, saw: Saw) -> Steps:
         "consumer-defaults",
         "The settings of a new http_pull consumer.",
         "batch_size 10, max_retries 3, retry_delay 0, visibility_timeout_ms 30000",
-        (),
         "consumer-defaults",
     ),
     Fact("consumer-propagation", "When the first pull works after the consumer was added.", "at once"),
     documented("consumer-exists", "A second consumer.", "409, code 11004", "status"),
-    Fact("put-consumer", "PUT of a consumer that names no settings.", "resets them", (), "put"),
-    Fact("consumer-missing", "GET of a consumer that does not exist.", "404, code 11006", (), "status"),
+    Fact("put-consumer", "PUT of a consumer that names no settings.", "resets them", "put"),
+    Fact("consumer-missing", "GET of a consumer that does not exist.", "404, code 11006", "status"),
     documented("put-missing-consumer", "PUT of a consumer to a queue without one.", "adds one", "put"),
 )
 def consumers(lab: Lab, saw: Saw) -> Steps:
@@ -110,7 +103,7 @@ def consumers(lab: Lab, saw: Saw) -> Steps:
     queue.call("DELETE", one)
     saw["consumer-missing"] = str(queue.call("GET", one))
     added = queue.call("PUT", f"/consumers/{secrets.token_hex(16)}", {"type": "http_pull"})
-    saw["put-missing-consumer"] = said(added, "adds one")
+    saw["put-missing-consumer"] = added.said("adds one")
 
 
 @probe(
@@ -120,7 +113,7 @@ def consumers(lab: Lab, saw: Saw) -> Steps:
         "the queue is created at once",
         "dead-letter-queue",
     ),
-    Fact("own-dead-letter-queue", "A queue as its own dead-letter queue.", "400, code 100127", (), "status"),
+    Fact("own-dead-letter-queue", "A queue as its own dead-letter queue.", "400, code 100127", "status"),
 )
 def dead_letter_queue(lab: Lab, saw: Saw) -> Steps:
     """Name a dead-letter queue that is not there."""
@@ -131,5 +124,5 @@ def dead_letter_queue(lab: Lab, saw: Saw) -> Steps:
     if answer.ok:
         saw["dead-letter-queue"] = "the queue is created at once" if lab.find([name]) else "no queue is created"
     else:
-        saw["dead-letter-queue"] = said(answer)
+        saw["dead-letter-queue"] = answer.said()
     yield 0

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
 
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.conformance.run import Outcome, Seen
+from airflow_provider_cfqueues.emulator.conformance.run import Outcome, Seen
 
 _FORM = "https://github.com/airflow-provider-cfqueues/airflow-provider-cfqueues/issues/new?template=conformance.yml"
 
 
 def as_json(outcome: Outcome, endpoint: str, day: str) -> str:
-    """
-    Return a run as JSON.
-
-    :param outcome: the run.
-    :param endpoint: what it ran against.
-    :param day: when.
-    """
+    """Return a run as JSON."""
     report: dict[str, Any] = {
         "endpoint": endpoint,
         "day": day,
@@ -28,11 +22,8 @@ def as_json(outcome: Outcome, endpoint: str, day: str) -> str:
         "queues_left": outcome.left,
         "facts": [
             {
-                "name": item.fact.name,
-                "question": item.fact.question,
-                "documented": list(item.fact.documented),
+                **asdict(item.fact),
                 "assumption": item.fact.assumption or None,
-                "assumed": item.fact.assumed,
                 "seen": item.seen,
                 "agrees": item.agrees,
                 "reason": item.reason or None,
@@ -44,13 +35,7 @@ def as_json(outcome: Outcome, endpoint: str, day: str) -> str:
 
 
 def as_markdown(outcome: Outcome, endpoint: str, day: str) -> str:
-    """
-    Return a run as Markdown.
-
-    :param outcome: the run.
-    :param endpoint: what it ran against.
-    :param day: when.
-    """
+    """Return a run as Markdown."""
     lines = [
         f"## Conformance of {endpoint}, {day}",
         "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import http.client
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,8 +19,8 @@ from airflow_provider_cfqueues.emulator.conformance import (  # noqa: F401 -- ea
     settings,
 )
 from airflow_provider_cfqueues.emulator.conformance.api import Api, StopProbing
-from airflow_provider_cfqueues.emulator.conformance.facts import PROBES, Fact, NoOccasion, Probe, Saw, Steps
-from airflow_provider_cfqueues.emulator.conformance.lab import CannotPrepare, Lab
+from airflow_provider_cfqueues.emulator.conformance.facts import PROBES, Fact, Saw, Steps
+from airflow_provider_cfqueues.emulator.conformance.lab import Lab, NoOccasion
 
 FACTS: tuple[Fact, ...] = tuple(fact for probe in PROBES for fact in probe.facts)
 MAX_SECONDS = 600
@@ -104,57 +105,38 @@ def run(api: Api, waiting: Waiting, *, say: Callable[[str], None] = lambda _: No
     """
     Look at every fact, and delete what was made for that, whatever happens.
 
-    :param api: the endpoint.
     :param waiting: how time passes.
     :param say: takes lines about how it goes on.
     :raises KeyboardInterrupt: after the queues have been deleted.
     """
     lab = Lab(api, waiting.now)
     start = waiting.now()
-    seen: dict[str, Seen] = {}
-    left: list[str] = []
     try:
-        _look(lab, waiting, seen, say)
+        seen = _look(lab, waiting, say)
     finally:
         say(f"Deleting the queues {lab.prefix}-*")
         left = _clean_up(lab, waiting, say)
-    order = {fact.name: number for number, fact in enumerate(FACTS)}
-    found = sorted(seen.values(), key=lambda item: order[item.fact.name])
-    return Outcome(found, api.requests, api.operations, waiting.now() - start, left)
+    return Outcome(seen, api.requests, api.operations, waiting.now() - start, left)
 
 
-class _Schedule:
+def _look(lab: Lab, waiting: Waiting, say: Callable[[str], None]) -> list[Seen]:
     """
-    Which probe goes on next: the one whose wait has ended for longest, or else one that has not begun.
+    Go on with the probe whose wait has ended for longest, or else begin another.
 
     Few are under way at a time: a probe that is late cannot tell when a message came.
     """
-
-    def __init__(self, lab: Lab) -> None:
-        self._fresh = [(number, probe.look) for number, probe in enumerate(PROBES)]
-        self._lab = lab
-        self._due: list[tuple[float, int, Steps]] = []
-        self.saw: list[Saw] = [Saw() for _ in PROBES]
-
-    def next(self, now: float) -> tuple[float, int, Steps] | None:
-        """Return when to go on with which probe; None when all are done."""
-        begin = self._fresh and len(self._due) < AT_A_TIME
-        if begin and not (self._due and self._due[0][0] <= now):
-            number, look = self._fresh.pop(0)
-            return now, number, look(self._lab, self.saw[number])
-        return heapq.heappop(self._due) if self._due else None
-
-    def put_back(self, due: float, number: int, steps: Steps) -> None:
-        """Go on with a probe later."""
-        heapq.heappush(self._due, (due, number, steps))
-
-
-def _look(lab: Lab, waiting: Waiting, seen: dict[str, Seen], say: Callable[[str], None]) -> None:
+    seen: dict[str, Seen] = {}
+    saws = [Saw() for _ in PROBES]
+    fresh = deque((number, probe.look(lab, saws[number])) for number, probe in enumerate(PROBES))
+    waits: list[tuple[float, int, Steps]] = []
     end = waiting.now() + MAX_SECONDS
-    schedule = _Schedule(lab)
     stopped = ""
-    while step := schedule.next(waiting.now()):
-        due, number, steps = step
+    while fresh or waits:
+        due = waiting.now()
+        if fresh and len(waits) < AT_A_TIME and not (waits and waits[0][0] <= due):
+            number, steps = fresh.popleft()
+        else:
+            due, number, steps = heapq.heappop(waits)
         if not stopped and due > end:
             stopped = f"{MAX_SECONDS // 60} minutes are over"
         again, reason = None, stopped
@@ -164,22 +146,17 @@ def _look(lab: Lab, waiting: Waiting, seen: dict[str, Seen], say: Callable[[str]
                 again, reason = _go_on(steps)
             except StopProbing as error:
                 reason = stopped = str(error)
-        if again is None:
-            probe = PROBES[number]
-            _note(probe, schedule.saw[number], reason, seen)
-            _tell(say, len(seen), len(probe.facts), lab.api.operations)
-        else:
-            schedule.put_back(waiting.now() + again, number, steps)
-
-
-def _tell(say: Callable[[str], None], seen: int, more: int, operations: int) -> None:
-    if seen // TELL_EACH > (seen - more) // TELL_EACH:
-        say(f"{seen} of {len(FACTS)} facts looked at, {operations} operations")
-
-
-def _note(probe: Probe, saw: Saw, reason: str, seen: dict[str, Seen]) -> None:
-    for fact in probe.facts:
-        seen[fact.name] = Seen(fact, saw.get(fact.name), "" if fact.name in saw else reason or "no occasion")
+        if again is not None:
+            heapq.heappush(waits, (waiting.now() + again, number, steps))
+            continue
+        told = len(seen) // TELL_EACH
+        saw = saws[number]
+        for fact in PROBES[number].facts:
+            missing = "" if fact.name in saw else reason or "no occasion"
+            seen[fact.name] = Seen(fact, saw.get(fact.name), missing)
+        if len(seen) // TELL_EACH > told:
+            say(f"{len(seen)} of {len(FACTS)} facts looked at, {lab.api.operations} operations")
+    return [seen[fact.name] for fact in FACTS]
 
 
 def _go_on(steps: Steps) -> tuple[float | None, str]:
@@ -188,7 +165,7 @@ def _go_on(steps: Steps) -> tuple[float | None, str]:
         return next(steps), ""
     except StopIteration:
         return None, ""
-    except (NoOccasion, CannotPrepare) as error:
+    except NoOccasion as error:
         return None, str(error)
     except (OSError, http.client.HTTPException) as error:
         return None, f"no answer: {type(error).__name__}"

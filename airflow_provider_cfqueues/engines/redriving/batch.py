@@ -19,7 +19,6 @@ class Batch:
     """
     Messages of one pull.
 
-    :param messages: the messages.
     :param now: tells the time that leases are compared with.
     """
 
@@ -28,7 +27,7 @@ class Batch:
         self._now = now
         self.sent: set[str] = set()
         self.refused: dict[str, InvalidRequestError] = {}
-        self._judged: list[tuple[Message, Verdict]] = []
+        self._verdicts: dict[str, Verdict] = {}
 
     def judge(self, matcher: Matcher, *, unwrap: bool, stopping: Callable[[], bool]) -> None:
         """
@@ -38,42 +37,38 @@ class Batch:
         :param unwrap: whether what ``QueueProcessOperator`` wrote about a message is sent as that message.
         :param stopping: whether to judge no further one.
         """
-        judged = self._judged
+        verdicts = self._verdicts
         for message in self.messages:
             if stopping():
                 return
+            verdict: Verdict = None
             try:
-                judged.append((message, copy(message, unwrapped=unwrap) if matcher.wants(message) else None))
+                if matcher.wants(message):
+                    verdict = copy(message, unwrapped=unwrap)
             except Exception as error:  # noqa: BLE001 - whatever a function in match raises
-                judged.append((message, error))
+                verdict = error
             except BaseException as error:  # noqa: BLE001
-                judged.append((message, RuntimeError(f"match raised {type(error).__name__}")))
+                verdict = RuntimeError(f"match raised {type(error).__name__}")
+            verdicts[message.lease_id] = verdict
 
     def close(self) -> None:
         """Ignore all verdicts that come from now on."""
-        self._judged = list(self._judged)
+        self._verdicts = self._verdicts.copy()
 
     def chosen(self) -> dict[str, OutgoingMessage]:
         """Return what to send, by lease, without messages whose leases have ended."""
+        verdicts = ((message, self._verdicts.get(message.lease_id)) for message in self.messages)
         return {
             message.lease_id: verdict
-            for message, verdict in self._judged
+            for message, verdict in verdicts
             if isinstance(verdict, OutgoingMessage) and not self.has_ended(message)
         }
 
-    def staying(self) -> dict[str, tuple[Message, Exception | None]]:
-        """Return the messages that are not to be moved, by lease, and why not; None where they are not wanted."""
-        verdicts = ((message, self.refused.get(message.lease_id, verdict)) for message, verdict in self._judged)
-        return {
-            message.lease_id: (message, verdict)
-            for message, verdict in verdicts
-            if not isinstance(verdict, OutgoingMessage)
-        }
+    def staying(self) -> dict[str, Exception | None]:
+        """Return why messages are not to be moved, by lease; None where they are not wanted."""
+        verdicts = {**self._verdicts, **self.refused}
+        return {lease_id: verdict for lease_id, verdict in verdicts.items() if not isinstance(verdict, OutgoingMessage)}
 
     def has_ended(self, message: Message) -> bool:
-        """
-        Return whether the lease of a message has ended.
-
-        :param message: the message.
-        """
+        """Return whether the lease of a message has ended."""
         return message.lease_expires_at is not None and message.lease_expires_at <= self._now()

@@ -9,6 +9,7 @@ from typing import Any
 from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
 from airflow_provider_cfqueues.matching import Match
+from airflow_provider_cfqueues.texts import counted
 
 DEFAULT_VISIBILITY_SECONDS = 600
 """Twice as long as Cloudflare refuses all calls after too many: so a lease outlasts such a block."""
@@ -48,6 +49,10 @@ class RedriveOptions:
     idle_timeout: float = 5
     visibility_timeout: float | None = None
     grace: float = 3
+
+    def __post_init__(self) -> None:
+        if self.messages_per_second is not None and self.messages_per_second <= 0:
+            raise ValueError(f"messages_per_second must be above 0, not {self.messages_per_second:g}")
 
 
 @dataclass(kw_only=True)
@@ -99,6 +104,13 @@ class RedriveReport:
         self.unmovable += 1
         if len(self.listed) < MAX_LISTED:
             self.listed.append({"message_id": message_id, "reason": reason})
+
+    def __str__(self) -> str:
+        backlog = "unknown" if self.backlog is None else self.backlog
+        return (
+            f"Moved {counted(self.moved, 'message')} ({self.rate:.0f}/s), {self.unmatched} unmatched, "
+            f"{self.unmovable} unmovable; backlog: {backlog}"
+        )
 
     def to_xcom(self) -> dict[str, Any]:
         """Return the report as plain JSON values; it has no body and no lease."""

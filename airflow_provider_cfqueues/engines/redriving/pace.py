@@ -28,11 +28,7 @@ class Pace:
             self.batch_size = max(1, min(MAX_MESSAGES_PER_SEND, int(messages_per_second)))
 
     def seconds_left(self, now: float) -> float:
-        """
-        Return the seconds until the next send may begin.
-
-        :param now: the time.
-        """
+        """Return the seconds until the next send may begin."""
         return max(0.0, self._messages_end - now, self._requests_end - SENDS_AT_ONCE / SENDS_PER_SECOND - now)
 
     def sent(self, count: int, now: float) -> None:
@@ -40,7 +36,6 @@ class Pace:
         Note a send.
 
         :param count: how many messages it had.
-        :param now: the time.
         """
         self._requests_end = max(now, self._requests_end) + 1 / SENDS_PER_SECOND
         if self._rate is not None:

@@ -28,12 +28,7 @@ from airflow_provider_cfqueues.engines.redriving.options import (
 )
 from airflow_provider_cfqueues.engines.redriving.pace import Pace
 from airflow_provider_cfqueues.engines.sending import Sender
-from airflow_provider_cfqueues.engines.settlement import (
-    Happened,
-    Settlement,
-    Situation,
-    choose_settlement,
-)
+from airflow_provider_cfqueues.engines.settlement import Happened, Settlement, Situation, choose_settlement
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling, settle_until_leases_end
 from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
@@ -42,7 +37,6 @@ from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.matching import Matcher
 from airflow_provider_cfqueues.models import Consumer, Message
 from airflow_provider_cfqueues.telemetry.metrics import count
-from airflow_provider_cfqueues.texts import counted
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
@@ -86,12 +80,8 @@ class Redrive:
         self._now = now
         self._log = log or logging.getLogger(__name__)
         self._matcher = Matcher(self._options.match)
-        self._source = HookQueue(
-            hook,
-            source_id,
-            visibility_timeout=self._options.visibility_timeout or DEFAULT_VISIBILITY_SECONDS,
-            dead_letter_queue_id=None,
-        )
+        lease_seconds = self._options.visibility_timeout or DEFAULT_VISIBILITY_SECONDS
+        self._source = HookQueue(hook, source_id, visibility_timeout=lease_seconds, dead_letter_queue_id=None)
         self._pace = Pace(self._options.messages_per_second)
         self._sender = Sender(wait=self._seconds_to_wait, on_request=self._note_request)
         self._renewer = Sender(on_request=self._note_request)  # no pace is worth a message
@@ -160,7 +150,7 @@ class Redrive:
                 self.report.seconds = self._loop.time() - began
                 if self._loop.time() >= told + LOG_INTERVAL_SECONDS:
                     told = self._loop.time()
-                    self._tell()
+                    self._log.info("%s", self.report)
         finally:
             if settling is not None:
                 await settling
@@ -212,18 +202,6 @@ class Redrive:
             self._log.error("Redriving stops: %s", error)
         self._stopping = True
 
-    def _tell(self) -> None:
-        report = self.report
-        backlog = "unknown" if report.backlog is None else report.backlog
-        self._log.info(
-            "Moved %s (%.0f/s), %d unmatched, %d unmovable; backlog: %s",
-            counted(report.moved, "message"),
-            report.rate,
-            report.unmatched,
-            report.unmovable,
-            backlog,
-        )
-
     def _clock(self) -> float:
         return self._loop.time() if self._loop else 0.0
 
@@ -249,8 +227,9 @@ class Redrive:
     async def _settle(self, batch: Batch) -> None:
         """Ack what was sent, and keep the rest from being lost. It is never cancelled."""
         staying = batch.staying()
-        for message, error in staying.values():
-            self._note(message, error)
+        for message in batch.messages:
+            if message.lease_id in staying:
+                self._note(message, staying[message.lease_id])
         settlements = [self._choose(message, batch, staying) for message in batch.messages]
         log_settlements(self._log, self._source.name, settlements)
         settling = Settling(settlements, self._situation, sender=self._renewer)
@@ -275,19 +254,14 @@ class Redrive:
         for name in ("moved", "renewed", "expired"):
             count(name, counts[FATES[name]], queue=self._source_id)
 
-    def _choose(
-        self, message: Message, batch: Batch, staying: Mapping[str, tuple[Message, Exception | None]]
-    ) -> Settlement:
+    def _choose(self, message: Message, batch: Batch, staying: Mapping[str, Exception | None]) -> Settlement:
+        happened, delay = Happened.NOT_STARTED, 0
         if message.lease_id in batch.sent:
-            return choose_settlement(message, Happened.HANDLED, self._situation)
-        stays = message.lease_id in staying
-        return choose_settlement(
-            message,
-            Happened.NOT_WANTED if stays else Happened.NOT_STARTED,
-            self._situation,
-            delay_seconds=self._options.unmatched_delay_seconds if stays else 0,
-            is_over=batch.has_ended(message),
-        )
+            happened = Happened.HANDLED
+        elif message.lease_id in staying:
+            happened, delay = Happened.NOT_WANTED, self._options.unmatched_delay_seconds
+        is_over = batch.has_ended(message)
+        return choose_settlement(message, happened, self._situation, delay_seconds=delay, is_over=is_over)
 
     def _note(self, message: Message, error: Exception | None) -> None:
         if error is None:

@@ -82,6 +82,7 @@ class QueueStream:
         self._backlog_count: int | None = None
         self._waiting: deque[Delivery] = deque()
         self._batch: Batch | None = None
+        self._is_decided = True
         self._left_to_tasks: list[Delivery] = []
         self._finishing = Finishing(options, self._open, name=name, now=now, log=self._log)
         self._trouble = ""
@@ -96,6 +97,7 @@ class QueueStream:
                 await asyncio.sleep(COHORT_SECONDS)
             while True:
                 self._batch = batch = await self._next_batch()
+                self._is_decided = False
                 yield batch
                 await self._wait_for(batch.resolved.wait())
                 await self._wait_for(self._keep_apart(batch))
@@ -251,11 +253,15 @@ class QueueStream:
         :param batch: the batch.
         :param outcome: how the watchers left it.
         """
+        self._is_decided = True
         batch.has_failed = bool(outcome.failed)
         missing = self._missing()
         decided = [delivery.decide(outcome, self._options, missing) for delivery in batch.deliveries]
         self._left_to_tasks += [delivery for delivery in batch.deliveries if delivery.left_to_task]
         self._finishing.finish(batch, [verdict for verdict in decided if verdict is not None])
+        if not self._options.delay_seconds and not any(delivery.offered for delivery in batch.deliveries):
+            # The next pull would give the same messages: without a wait, they go round as fast as the API answers.
+            self._pull_at = max(self._pull_at, asyncio.get_running_loop().time() + self._options.poll_interval)
 
     def _give_back_stale(self) -> None:
         """Give back messages that waited for half of their lease: storing and settling need the other half."""
@@ -276,10 +282,11 @@ class QueueStream:
 
     async def aclose(self) -> None:
         """
-        Give back what no watcher has seen, settle what is decided, and close the connection, within seconds.
+        Settle what is decided, give back everything else, and close the connection, within seconds.
 
-        Messages that were handed on and are not decided stay leased: their events may be stored. Airflow may cancel a
-        watcher again while it stops; that must not interrupt the requests that give messages back.
+        An event with messages that are given back may be stored all the same; nothing would ack them any more. Messages
+        that are left to a DAG stay leased for it. Airflow may cancel a watcher again while it stops; that must not
+        interrupt the requests that give messages back.
         """
         closing = asyncio.create_task(self._close())
         try:
@@ -297,11 +304,26 @@ class QueueStream:
                 unseen = [delivery.give_back(0) for delivery in self._waiting]
                 self._finishing.settle(unseen, min(one.lease_ends_at for one in self._waiting))
                 self._waiting.clear()
+            self._give_back_undecided()
             await self._finishing.aclose()
         finally:
             for runs in self._batch.expected_runs if self._batch else ():
                 runs.give_up()
             await self._source.aclose()
+
+    def _give_back_undecided(self) -> None:
+        """Give back the messages whose event Airflow has not confirmed: it drops what is outstanding as it ends."""
+        batch = None if self._is_decided or self._options.settle == "task" else self._batch
+        undecided = [delivery for delivery in batch.deliveries if not delivery.left_to_task] if batch else []
+        if not undecided:
+            return
+        self._log.warning(
+            "In an event that is not known to be stored as the watcher stops, so it is delivered again: %s of queue %s",
+            counted(len(undecided), "message"),
+            self._name,
+        )
+        verdicts = [delivery.give_back(self._options.delay_seconds) for delivery in undecided]
+        self._finishing.settle(verdicts, min(one.lease_ends_at for one in undecided))
 
     async def _take_in_late(self) -> None:
         """Wait for the answer of a pull that is under way."""

@@ -21,6 +21,8 @@ from airflow_provider_cfqueues.cli.definition import COMMANDS
 from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.exceptions import AuthenticationError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
+from airflow_provider_cfqueues.outcomes import Reject
 
 PAGE = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
 
@@ -49,6 +51,23 @@ def test_peek_leases_nothing_and_shows_bodies_in_a_line(cf, run):
     assert bodies[:2] == ['{"n": 1}', "two lines"]
     assert bodies[2].endswith("x…")
     assert [message["body"] for message in json.loads(run("peek", "orders", "--json")[1])][1] == "two\nlines"
+
+
+def test_peek_shows_of_a_rejected_message_where_it_is_from_why_and_its_own_body(cf, run):
+    def refuse(message):
+        raise Reject("no price")
+
+    cf.send(cf.queues["orders"], {"order": 1001})
+    QueueProcessOperator(
+        task_id="task", queue_name="orders", handler=refuse, dead_letter_queue="orders-failed", fail_on="none"
+    ).execute({})
+    cf.send(cf.queues["orders-failed"], "sent by hand")
+    code, out, _ = run("peek", "orders-failed")
+    head, copy, other = (columns(line)[-3:] for line in out.splitlines())
+    assert (code, head) == (0, ["rejected from", "reason", "body"])
+    assert copy == ["orders", "no price", '{"order": 1001}']
+    assert other == ["-", "-", "sent by hand"]
+    assert json.loads(run("peek", "orders-failed", "--json")[1])[0]["body"]["reason"] == "no price"
 
 
 def test_peek_that_shows_nothing_says_where_the_backlog_may_be(cf, run):
@@ -261,6 +280,8 @@ def test_ping_of_a_bad_token_stops_there_and_shows_no_token(cf, connect, run):
         (["drain", "orders", "--visibility-timeout", "0"], 2, "error: --visibility-timeout must be"),
         (["redrive", "orders", "orders-failed", "--match", "x"], 2, "error: --match 'x' must begin"),
         (["redrive", "orders", "orders"], 2, "the same queue"),
+        (["redrive", "orders-failed", "orders", "--rate", "0"], 2, "error: --rate must be above 0"),
+        (["redrive", "orders-failed", "orders", "--rate", "inf"], 2, "error: --rate must be a finite number"),
     ],
 )
 def test_an_error_is_one_line_on_stderr(cf, run, monkeypatch, arguments, code, says):
