@@ -42,6 +42,7 @@ def get_provider_info() -> dict[str, Any]:
             "operators.queues",
             "operators.redrive",
             "operators.runs",
+            "operators.settling",
         ),
         "sensors": _modules("sensors.queues"),
         "triggers": _modules("triggers.purging", "triggers.queues", "triggers.sensing"),
