@@ -11,8 +11,6 @@ from airflow_provider_cfqueues.engines.settlement import Happened
 from airflow_provider_cfqueues.engines.watching.deliveries import Delivery
 from airflow_provider_cfqueues.models import Message
 
-OPTIONS = SimpleNamespace(delay_seconds=7)
-
 
 def judge(acked=0, failed=0, rejected=0, missing="", **facts):
     delivery = Delivery(
@@ -22,7 +20,7 @@ def judge(acked=0, failed=0, rejected=0, missing="", **facts):
         **facts,
     )
     outcome = SimpleNamespace(acked=acked, failed=failed, rejected=rejected)
-    return delivery.decide(outcome, OPTIONS, missing)
+    return delivery.decide(outcome, missing)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +58,5 @@ def test_a_message_is_handled_only_if_every_watcher_judged_it_and_airflow_took_e
         ({"acked": 1, "judged": 1}, "no watcher wants it"),
     ],
 )
-def test_a_verdict_says_why_the_message_is_not_acked_and_how_long_it_waits(facts, reason):
-    verdict = judge(**facts)
-    assert (verdict.reason, verdict.delay_seconds) == (reason, 7)
+def test_a_verdict_says_why_the_message_is_not_acked(facts, reason):
+    assert judge(**facts).reason == reason
