@@ -250,6 +250,14 @@ def test_a_lease_that_ends_before_airflow_gives_up_storing_is_refused():
         QueueMessageTrigger(queue_name="orders", visibility_timeout=300)
 
 
+@pytest.mark.skipif(not HAS_SHARED_STREAMS, reason="settle='event' came with Airflow 3.3")
+def test_a_lease_that_ends_before_a_closing_event_is_due_is_refused():
+    arguments = {"queue_name": "orders", "run_seconds": 200}
+    with pytest.raises(ValueError, match=r"must be above 2360 s.* 2000 s to create its run .*lower .*run_seconds"):
+        QueueMessageTrigger(**arguments, visibility_timeout=2_360)
+    QueueMessageTrigger(**arguments)
+
+
 @pytest.mark.skipif(HAS_SHARED_STREAMS or not HAS_ASSET_WATCHERS, reason="for Airflow 3.0 to 3.2")
 def test_before_3_3_settling_on_the_event_is_an_error_that_names_both_ways_out():
     with pytest.raises(ValueError, match=r"needs Airflow 3.3 .* upgrade, or use settle='task' .*event_leases"):

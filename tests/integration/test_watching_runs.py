@@ -109,7 +109,7 @@ def test_a_watcher_that_is_removed_before_the_run_is_there_gives_its_messages_ba
 
     run(scenario())
     assert [message["state"] for message in leased_or_waiting(cf)] == ["delayed"]
-    assert "the watcher stops before a run has it, so it is delivered again: 1 message of queue orders" in logged()
+    assert "In an event, but not known to be in a run, so it is delivered again: 1 message of queue orders" in logged()
 
 
 def test_a_message_of_a_watcher_that_is_removed_before_the_run_is_there_is_not_acked_for_another(
@@ -129,7 +129,7 @@ def test_a_message_of_a_watcher_that_is_removed_before_the_run_is_there_is_not_a
         return states
 
     assert run(scenario()) == ["delayed"]
-    assert "the watcher stops before a run has it, so it is delivered again: 1 message of queue orders" in logged()
+    assert "In an event, but not known to be in a run, so it is delivered again: 1 message of queue orders" in logged()
 
 
 def test_a_dag_that_makes_no_runs_is_named_and_holds_up_the_others_once(cf, queue, watch, logged):
@@ -220,6 +220,109 @@ def test_an_event_without_messages_takes_along_what_a_slow_scheduler_left_behind
         return left_behind, runs.messages("ship")
 
     assert run(scenario()) == ([[1]], [[1], [2, 3]])
+
+
+def test_a_message_whose_run_is_in_doubt_is_acked_once_the_closing_event_is_stored(cf, queue, watch, logged):
+    async def scenario():
+        triggerer, watcher, runs = watch(run_seconds=10)
+        runs.is_away = True
+        await send_while_a_run_is_awaited(cf, queue, triggerer, watcher)
+        await until(lambda: len(triggerer.events[watcher]) == 2)
+        await asyncio.sleep(80)
+        before = [message["state"] for message in leased_or_waiting(cf)]
+        await until(lambda: len(triggerer.events[watcher]) == 3)
+        await until(lambda: not leased_or_waiting(cf))
+        await triggerer.stop()
+        return before
+
+    assert run(scenario()) == ["leased", "leased"]
+    assert "delivered again" not in logged()
+
+
+@pytest.mark.parametrize("arguments", [{}, {"dag_ids": ["ship"]}], ids=["unknown DAGs", "Airflow does not answer"])
+@pytest.mark.parametrize("end", ["stop", "cancel"])
+def test_what_ends_before_the_closing_event_is_stored_gives_messages_in_doubt_back(
+    cf, queue, watch, logged, end, arguments
+):
+    async def scenario():
+        triggerer, watcher, runs = watch(**arguments)
+        cf.send(queue, 0)
+        await until(lambda: triggerer.events[watcher] and not leased_or_waiting(cf))
+        runs.is_away, runs.error = True, RuntimeError("no database")
+        cf.send(queue, 1)
+        await until(lambda: len(triggerer.events[watcher]) == 2)
+        await asyncio.sleep(20)
+        await (triggerer.stop() if end == "stop" else triggerer.cancel(watcher))
+
+    run(scenario())
+    assert [message["state"] for message in leased_or_waiting(cf)] == ["delayed"]
+    assert "not known to be in a run, so it is delivered again: 1 message of queue orders" in logged()
+
+
+def test_a_closing_event_that_is_not_stored_acks_nothing(cf, queue, watch):
+    async def scenario():
+        triggerer, watcher, _ = watch(run_seconds=1)
+        await send_while_a_run_is_awaited(cf, queue, triggerer, watcher)
+        await until(lambda: len(triggerer.events[watcher]) == 2)
+        triggerer.stores = False
+        await asyncio.sleep(400)
+        states = [message["state"] for message in leased_or_waiting(cf)]
+        await triggerer.stop()
+        return states
+
+    assert run(scenario()) == ["delayed", "delayed"]
+
+
+def test_in_a_long_burst_a_late_event_closes_the_early_ones(cf, queue, watch):
+    """The stream goes on while acks wait, and what is acked is in a run even if the watcher never closes anything."""
+
+    async def scenario():
+        triggerer, watcher, runs = watch(run_seconds=10, max_poll_interval=1)
+        in_queue = []
+        for number in range(20):
+            cf.send(queue, number)
+            await until(lambda number=number: number in triggerer.bodies(watcher))
+            in_queue.append(len(leased_or_waiting(cf)))
+        await triggerer.stop()
+        return in_queue, triggerer.events[watcher], runs.messages("ship")
+
+    in_queue, events, messages = run(scenario())
+    assert all(payload["messages"] for payload in events)
+    assert in_queue[8] == 8  # all but the first, which nothing was before
+    assert 8 <= max(in_queue) <= 12  # those of the last hundred seconds
+    assert sum(messages, [])[:8] == [*range(8)]
+
+
+def test_messages_that_wait_for_a_closing_event_are_in_flight(cf, queue, watch):
+    async def scenario():
+        triggerer, watcher, _ = watch(run_seconds=10, max_in_flight=2, max_poll_interval=1)
+        await send_while_a_run_is_awaited(cf, queue, triggerer, watcher)
+        await until(lambda: len(triggerer.events[watcher]) == 2)
+        cf.send(queue, 4)
+        await asyncio.sleep(90)
+        before = sorted(message["state"] for message in leased_or_waiting(cf))
+        await until(lambda: 4 in triggerer.bodies(watcher))
+        await triggerer.stop()
+        return before
+
+    assert run(scenario()) == ["leased", "leased", "ready"]
+
+
+def test_the_closing_event_of_a_patient_watcher_is_not_forgotten_for_that_of_another(cf, queue, watch):
+    async def scenario():
+        triggerer, quick, _ = watch(run_seconds=1, match="literal:early", unmatched="ack")
+        patient = triggerer.watch(queue_name="orders", run_seconds=20, match="literal:late", unmatched="ack")
+        for number in range(2):
+            cf.send(queue, "late")
+            await until(lambda number=number: len(triggerer.events[patient]) > number)
+        for number in range(2):
+            cf.send(queue, "early")
+            await until(lambda number=number: len(triggerer.events[quick]) > number)
+        await asyncio.sleep(300)
+        await triggerer.stop()
+        return triggerer.events[patient]
+
+    assert [len(payload["messages"]) for payload in run(scenario())] == [1, 1, 0]
 
 
 def test_where_the_asset_manager_is_set_no_event_waits(cf, queue, watch, monkeypatch):

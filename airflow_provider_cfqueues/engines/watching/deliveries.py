@@ -113,6 +113,16 @@ class Batch:
         for runs in self.expected_runs:
             await runs.creation()
 
+    @property
+    def in_doubt(self) -> list[Spacing]:
+        """The watchers' events that are in a run only once a further one is stored."""
+        return [spacing for spacing in self.spacings if spacing.closing_seconds is not None]
+
+    async def closing(self) -> None:
+        """Wait until it is known of each event in doubt whether it is in a run."""
+        for spacing in self.in_doubt:
+            await spacing.closing.wait()
+
     def take(self, deliveries: Sequence[Delivery], spacing: Spacing, *, left_to_task: bool) -> None:
         """
         Note that Airflow took a watcher's event over.

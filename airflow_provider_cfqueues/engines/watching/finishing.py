@@ -14,7 +14,7 @@ from typing import Any
 
 from airflow_provider_cfqueues.engines.settlement import Happened
 from airflow_provider_cfqueues.engines.watching.deliveries import Batch, Delivery, Verdict
-from airflow_provider_cfqueues.engines.watching.options import CONFIRM_SECONDS, WatchOptions
+from airflow_provider_cfqueues.engines.watching.options import CONFIRM_SECONDS, SETTLE_SECONDS, WatchOptions
 from airflow_provider_cfqueues.engines.watching.source import OpenQueue
 from airflow_provider_cfqueues.engines.watching.spacing import LAST_RUN_SECONDS
 from airflow_provider_cfqueues.engines.watching.verdicts import VerdictSettling
@@ -52,13 +52,14 @@ class Finishing:
         self._log = log
         self._tasks: set[asyncio.Task[None]] = set()
         self._settling: set[VerdictSettling] = set()
+        self._held = 0
         self._closing = asyncio.Event()
         self._close_by = 0.0
 
     @property
     def in_flight(self) -> int:
         """How many messages are decided, but still leased."""
-        return sum(len(settling.lease_ids) for settling in self._settling)
+        return self._held + sum(len(settling.lease_ids) for settling in self._settling)
 
     def finish(self, batch: Batch, verdicts: Sequence[Verdict]) -> None:
         """
@@ -95,7 +96,7 @@ class Finishing:
 
     async def _finish(self, batch: Batch, verdicts: Sequence[Verdict]) -> None:
         try:
-            if not await self._confirm(batch):
+            if not (await self._confirm(batch) and await self._is_closed(batch, verdicts)):
                 verdicts = self._give_back_acks(verdicts)
             if verdicts:
                 settling = self._settle(verdicts, batch.deliveries, self._options.delay_seconds)
@@ -118,18 +119,33 @@ class Finishing:
         finally:
             created.cancel()
 
+    async def _is_closed(self, batch: Batch, verdicts: Sequence[Verdict]) -> bool:
+        """Wait until a later event has taken along those in doubt; return False where none does while leases last."""
+        if not batch.in_doubt or not any(one.happened is Happened.HANDLED for one in verdicts):
+            return True
+        batch.resolved.set()  # the next event may be the one
+        ends_at = min(one.lease_ends_at for one in batch.deliveries)
+        closing = asyncio.ensure_future(batch.closing())
+        self._held += len(verdicts)
+        try:
+            await self._wait_unless_closing(closing, (ends_at - self._now()).total_seconds() - SETTLE_SECONDS)
+            return closing.done() and all(spacing.is_closed for spacing in batch.in_doubt)
+        finally:
+            self._held -= len(verdicts)
+            closing.cancel()
+
     def _give_back_acks(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
         """Nothing acks these messages any more: given back, they come sooner than after their leases."""
         handled = [one.message.lease_id for one in verdicts if one.happened is Happened.HANDLED]
         if handled:
             self._log.warning(
-                "In an event, but the watcher stops before a run has it, so it is delivered again: %s of queue %s: %s",
+                "In an event, but not known to be in a run, so it is delivered again: %s of queue %s: %s",
                 counted(len(handled), "message"),
                 self._options.queue,
                 list_leases(handled),
             )
         return [
-            Verdict(one.message, Happened.NOT_STARTED, "the watcher stopped before a run had it")
+            Verdict(one.message, Happened.NOT_STARTED, "it is not known to be in a run")
             if one.happened is Happened.HANDLED
             else one
             for one in verdicts

@@ -17,6 +17,8 @@ TASK_VISIBILITY_SECONDS = 1_800
 """Seconds that a DAG run commonly needs to be created, to run and to settle."""
 CONFIRM_SECONDS = 60
 """How long the settling of an event waits for the runs of ``dag_ids``."""
+DOUBT = 10
+"""So many times ``run_seconds`` after an event, the scheduler has created the run that was due."""
 MAX_MESSAGES_PER_EVENT = 1_000
 """So that a task can map over them: Airflow's ``[core] max_map_length`` is 1,024."""
 MAX_IN_FLIGHT = 10_000
@@ -80,13 +82,14 @@ def parse_watch_options(given: Mapping[str, Any], *, ack_timeout: float) -> Watc
         msg = f"max_poll_interval ({longest_wait:g} s) must not be below poll_interval ({wait:g} s)"
         raise ValueError(msg)
     in_flight = given["max_in_flight"]
+    run_seconds = _parse_run_seconds(given["run_seconds"], ack_timeout)
     return WatchOptions(
         cloudflare_conn_id=given["cloudflare_conn_id"],
         queue_id=arguments.parse_id(queue_id, "queue_id") if queue_id else None,
         queue_name=arguments.parse_name(queue_name) if queue_name else None,
         settle=given["settle"],
         batch_size=min(MAX_MESSAGES_PER_PULL, arguments.parse_count(given["batch_size"], "batch_size")),
-        visibility_timeout=_parse_visibility_timeout(given, ack_timeout),
+        visibility_timeout=_parse_visibility_timeout(given, ack_timeout, max(CONFIRM_SECONDS, DOUBT * run_seconds)),
         poll_interval=wait,
         max_poll_interval=longest_wait,
         match=given["match"],
@@ -97,7 +100,7 @@ def parse_watch_options(given: Mapping[str, Any], *, ack_timeout: float) -> Watc
         max_event_bytes=arguments.parse_count(given["max_event_bytes"], "max_event_bytes"),
         max_in_flight=MAX_IN_FLIGHT if in_flight is None else arguments.parse_count(in_flight, "max_in_flight"),
         dag_ids=_parse_dag_ids(given["dag_ids"]),
-        run_seconds=_parse_run_seconds(given["run_seconds"], ack_timeout),
+        run_seconds=run_seconds,
     )
 
 
@@ -109,19 +112,19 @@ def _parse_interval(given: Mapping[str, Any], name: str) -> float:
     return seconds
 
 
-def _parse_visibility_timeout(given: Mapping[str, Any], ack_timeout: float) -> float:
+def _parse_visibility_timeout(given: Mapping[str, Any], ack_timeout: float, confirm_seconds: float) -> float:
     timeout = arguments.parse_visibility_timeout(given["visibility_timeout"])
     if given["settle"] == "task":
         return TASK_VISIBILITY_SECONDS if timeout is None else timeout
-    needed = ack_timeout + CONFIRM_SECONDS + SETTLE_SECONDS
+    needed = ack_timeout + confirm_seconds + SETTLE_SECONDS
     if timeout is None:
         timeout = min(arguments.MAX_VISIBILITY_SECONDS, 2 * needed)
     if timeout <= needed:
         msg = (
             f"visibility_timeout ({timeout:g} s) must be above {needed:g} s: Airflow may take "
-            f"[triggerer] shared_stream_ack_timeout ({ack_timeout:g} s) to store an event, {CONFIRM_SECONDS} s to "
-            f"create its run, and settling it may take {SETTLE_SECONDS} s. Raise visibility_timeout (up to 43200 s), "
-            "or lower shared_stream_ack_timeout"
+            f"[triggerer] shared_stream_ack_timeout ({ack_timeout:g} s) to store an event, {confirm_seconds:g} s to "
+            f"create its run (at least ten times run_seconds), and settling it may take {SETTLE_SECONDS} s. Raise "
+            "visibility_timeout (up to 43200 s), or lower shared_stream_ack_timeout or run_seconds"
         )
         raise ValueError(msg)
     return timeout

@@ -7,20 +7,21 @@ its next event before the run of its last one is there: then each event is the f
 What arrives meanwhile waits in the queue, and goes into the next event together.
 
 With ``dag_ids`` the triggerer's supervisor is asked how many runs these DAGs have. Without, the watcher waits for as
-long as a scheduler commonly takes; where that may have been too short, an event without messages follows.
+long as a scheduler commonly takes. Where that may have been too short, the event is in doubt: an event without messages
+follows, unless one with messages comes as late. The messages are acked only once that closing event is stored.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakSet
 
 from airflow_provider_cfqueues._compat import HAS_LATE_EVENT_GAP
 from airflow_provider_cfqueues._compat.events import count_dag_runs, skips_late_events
-from airflow_provider_cfqueues.engines.watching.options import WatchOptions
+from airflow_provider_cfqueues.engines.watching.options import DOUBT, WatchOptions
 
 ASK_SECONDS = 1
 """Seconds between two questions about the number of runs."""
@@ -28,23 +29,52 @@ NO_RUN_SECONDS = 300
 """A DAG that makes no run for so long, while none of its runs is active, is not waited for again until it makes one."""
 LAST_RUN_SECONDS = 3
 """How long a watcher that stops waits for the run of its last event."""
-DOUBT = 10
-"""If an event may be without a run, an empty one follows after so many times ``run_seconds``."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False)
 class Spacing:
     """
     What must happen between an event and the next one of the stream.
 
     :param runs: the runs that the event starts, where their DAGs are known.
     :param seconds: how long the scheduler may take to create them, where they are not, or the event may not be stored.
-    :param closing_seconds: after how many seconds without another event an empty one follows; None = none.
+    :param closing_seconds: after how many seconds a further event takes this one along, if it is in doubt; None = it is
+        not.
+    :param closes: the events in doubt that this one takes along.
+    :param decided_at: when Airflow was through with the event, by the loop's clock.
+    :param is_closed: whether an event that takes this one along is stored.
+    :param closing: set once it is known whether there is one.
     """
 
     runs: ExpectedRuns | None = None
     seconds: float = 0
     closing_seconds: float | None = None
+    closes: Sequence[Spacing] = ()
+    decided_at: float = float("inf")
+    is_closed: bool = False
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the event is in doubt, and a further one may still take it along."""
+        return self.closing_seconds is not None and not self.closing.is_set()
+
+    def is_due(self) -> bool:
+        """Return whether the scheduler has had the time to create the run that was due when the event was stored."""
+        return asyncio.get_running_loop().time() - self.decided_at >= (self.closing_seconds or 0)
+
+    def decide(self, *, is_stored: bool) -> None:
+        """Note that Airflow is through with the event, and whether it took others along."""
+        self.decided_at = asyncio.get_running_loop().time()
+        for earlier in self.closes:
+            earlier.close(is_closed=is_stored)
+        self.closes = ()
+
+    def close(self, *, is_closed: bool) -> None:
+        """Note whether another event took this one along. The first word counts."""
+        if self.is_open:
+            self.is_closed = is_closed
+            self.closing.set()
 
 
 class ExpectedRuns:
@@ -137,7 +167,7 @@ class Spacer:
         self._is_needed = HAS_LATE_EVENT_GAP if options.dag_ids else skips_late_events()
         self._silent: dict[str, int] = {}
         self._last: Spacing | None = None
-        self._last_at = float("-inf")
+        self._in_doubt: list[Spacing] = []
         self._may_begin_at = float("inf")
 
     def start(self) -> None:
@@ -148,6 +178,8 @@ class Spacer:
         """Note that the watcher ends."""
         if self._last is not None and self._last.runs is not None:
             self._last.runs.leave()
+        for spacing in self._open:
+            spacing.close(is_closed=False)
 
     async def before_event(self, *, is_closing: bool = False) -> Spacing:
         """
@@ -163,12 +195,14 @@ class Spacer:
             runs=runs,
             seconds=self._run_seconds,
             closing_seconds=DOUBT * self._run_seconds if is_in_doubt and not is_closing else None,
+            closes=[earlier for earlier in self._open if earlier.is_due()],
         )
 
     async def _expect_runs(self) -> tuple[ExpectedRuns | None, bool]:
         """Return the runs that an event made now starts, where they are known, and whether it may be in none."""
         if self._dag_ids is None:
-            return None, asyncio.get_running_loop().time() - self._last_at < DOUBT * self._run_seconds
+            last_at = float("-inf") if self._last is None else self._last.decided_at
+            return None, asyncio.get_running_loop().time() - last_at < DOUBT * self._run_seconds
         try:
             before = {dag_id: await count_dag_runs(dag_id) for dag_id in self._dag_ids}
         except Exception as error:  # noqa: BLE001 - a guess is better than no event
@@ -180,12 +214,15 @@ class Spacer:
         return ExpectedRuns(loud, silent=self._silent, log=self._log), is_in_doubt
 
     def is_closing_due(self) -> bool:
-        """Return whether the last event may be without a run, and no other has come for a while."""
-        if self._last is None or self._last.closing_seconds is None:
-            return False
-        return asyncio.get_running_loop().time() - self._last_at >= self._last.closing_seconds
+        """Return whether an event without messages is to take along those in doubt: the last of them is old enough."""
+        return any(self._open) and self._open[-1].is_due()
 
     def after_event(self, spacing: Spacing) -> None:
         """Note that Airflow took an event over, with what was returned before it."""
         self._last = spacing
-        self._last_at = asyncio.get_running_loop().time()
+        self._in_doubt = [*self._open, spacing]
+
+    @property
+    def _open(self) -> list[Spacing]:
+        """The events in doubt that no other has taken along."""
+        return [spacing for spacing in self._in_doubt if spacing.is_open]

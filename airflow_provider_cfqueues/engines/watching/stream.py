@@ -13,6 +13,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime, timedelta
+from math import isinf
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.engines.waiting import utc_now
@@ -147,9 +148,9 @@ class QueueStream:
 
     async def _keep_apart(self, batch: Batch) -> None:
         """Wait until the run of each watcher's last event exists, so that the next event starts another one."""
-        closings = [spacing.closing_seconds for spacing in batch.spacings if spacing.closing_seconds is not None]
-        if closings:
-            self._close_events_at = asyncio.get_running_loop().time() + max(closings)
+        for spacing in batch.in_doubt:
+            at = spacing.decided_at + (spacing.closing_seconds or 0)
+            self._close_events_at = at if isinf(self._close_events_at) else max(self._close_events_at, at)
         guesses = [spacing.seconds for spacing in batch.spacings if spacing.runs is None or batch.has_failed]
         await asyncio.sleep(max(guesses, default=0))
         await batch.creation()
@@ -171,6 +172,8 @@ class QueueStream:
         """Settle the messages of a batch that the watchers are done with, in the background."""
         batch.is_decided = True
         batch.has_failed = bool(outcome.failed)
+        for spacing in batch.spacings:
+            spacing.decide(is_stored=not outcome.failed)
         missing = self._missing()
         decided = [delivery.decide(outcome, missing) for delivery in batch.deliveries]
         self._left_to_tasks += [delivery for delivery in batch.deliveries if delivery.left_to_task]
