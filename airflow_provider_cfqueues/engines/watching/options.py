@@ -19,6 +19,8 @@ CONFIRM_SECONDS = 60
 """How long the settling of an event waits for the runs of ``dag_ids``."""
 DOUBT = 10
 """So many times ``run_seconds`` after an event, the scheduler has created the run that was due."""
+LONGEST_DOUBT = 2 * DOUBT
+"""So many times ``run_seconds``, a message may wait for a closing event: before one is due, a further event may come."""
 MAX_MESSAGES_PER_EVENT = 1_000
 """So that a task can map over them: Airflow's ``[core] max_map_length`` is 1,024."""
 MAX_IN_FLIGHT = 10_000
@@ -52,6 +54,12 @@ class WatchOptions:
     def queue(self) -> str:
         """What the log calls the queue."""
         return str(self.queue_name or self.queue_id)
+
+    @property
+    def needed_lease(self) -> float:
+        """How many seconds of its lease a message must have left when it is handed on."""
+        confirm = 0 if self.settle == "task" else LONGEST_DOUBT * self.run_seconds + SETTLE_SECONDS
+        return max(self.visibility_timeout / 2, confirm)
 
     def differences(self, other: WatchOptions) -> list[str]:
         """Return which settings of the stream differ from other options, in words."""
@@ -89,7 +97,7 @@ def parse_watch_options(given: Mapping[str, Any], *, ack_timeout: float) -> Watc
         queue_name=arguments.parse_name(queue_name) if queue_name else None,
         settle=given["settle"],
         batch_size=min(MAX_MESSAGES_PER_PULL, arguments.parse_count(given["batch_size"], "batch_size")),
-        visibility_timeout=_parse_visibility_timeout(given, ack_timeout, max(CONFIRM_SECONDS, DOUBT * run_seconds)),
+        visibility_timeout=_parse_visibility_timeout(given, ack_timeout, run_seconds),
         poll_interval=wait,
         max_poll_interval=longest_wait,
         match=given["match"],
@@ -112,19 +120,21 @@ def _parse_interval(given: Mapping[str, Any], name: str) -> float:
     return seconds
 
 
-def _parse_visibility_timeout(given: Mapping[str, Any], ack_timeout: float, confirm_seconds: float) -> float:
+def _parse_visibility_timeout(given: Mapping[str, Any], ack_timeout: float, run_seconds: float) -> float:
     timeout = arguments.parse_visibility_timeout(given["visibility_timeout"])
     if given["settle"] == "task":
         return TASK_VISIBILITY_SECONDS if timeout is None else timeout
-    needed = ack_timeout + confirm_seconds + SETTLE_SECONDS
+    confirm = max(CONFIRM_SECONDS, LONGEST_DOUBT * run_seconds)
+    needed = ack_timeout + confirm + SETTLE_SECONDS
     if timeout is None:
         timeout = min(arguments.MAX_VISIBILITY_SECONDS, 2 * needed)
     if timeout <= needed:
         msg = (
             f"visibility_timeout ({timeout:g} s) must be above {needed:g} s: Airflow may take "
-            f"[triggerer] shared_stream_ack_timeout ({ack_timeout:g} s) to store an event, {confirm_seconds:g} s to "
-            f"create its run (at least ten times run_seconds), and settling it may take {SETTLE_SECONDS} s. Raise "
-            "visibility_timeout (up to 43200 s), or lower shared_stream_ack_timeout or run_seconds"
+            f"[triggerer] shared_stream_ack_timeout ({ack_timeout:g} s) to store an event, {confirm:g} s to "
+            f"create its run ({LONGEST_DOUBT} times run_seconds, at least {CONFIRM_SECONDS} s), and settling it may "
+            f"take {SETTLE_SECONDS} s. Raise visibility_timeout (up to 43200 s), or lower shared_stream_ack_timeout or "
+            "run_seconds"
         )
         raise ValueError(msg)
     return timeout

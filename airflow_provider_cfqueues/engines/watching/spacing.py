@@ -59,9 +59,14 @@ class Spacing:
         """Whether the event is in doubt, and a further one may still take it along."""
         return self.closing_seconds is not None and not self.closing.is_set()
 
+    @property
+    def due_at(self) -> float:
+        """When the scheduler has created the run that was due as the event was stored: a further one takes it along."""
+        return self.decided_at + (self.closing_seconds or 0)
+
     def is_due(self) -> bool:
-        """Return whether the scheduler has had the time to create the run that was due when the event was stored."""
-        return asyncio.get_running_loop().time() - self.decided_at >= (self.closing_seconds or 0)
+        """Return whether a further event takes this one along."""
+        return asyncio.get_running_loop().time() >= self.due_at
 
     def decide(self, *, is_stored: bool) -> None:
         """Note that Airflow is through with the event, and whether it took others along."""

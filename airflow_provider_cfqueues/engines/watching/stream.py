@@ -149,8 +149,8 @@ class QueueStream:
     async def _keep_apart(self, batch: Batch) -> None:
         """Wait until the run of each watcher's last event exists, so that the next event starts another one."""
         for spacing in batch.in_doubt:
-            at = spacing.decided_at + (spacing.closing_seconds or 0)
-            self._close_events_at = at if isinf(self._close_events_at) else max(self._close_events_at, at)
+            is_first = isinf(self._close_events_at)
+            self._close_events_at = spacing.due_at if is_first else max(self._close_events_at, spacing.due_at)
         guesses = [spacing.seconds for spacing in batch.spacings if spacing.runs is None or batch.has_failed]
         await asyncio.sleep(max(guesses, default=0))
         await batch.creation()
@@ -184,8 +184,8 @@ class QueueStream:
             self._pulling.next_at = max(self._pulling.next_at, wake_at)
 
     def _give_back_stale(self) -> None:
-        """Give back messages that waited for half of their lease: storing and settling need the other half."""
-        latest = self._now() + timedelta(seconds=self._options.visibility_timeout / 2)
+        """Give back messages that waited for half of their lease or more: storing and settling need the rest."""
+        latest = self._now() + timedelta(seconds=self._options.needed_lease)
         stale = [delivery for delivery in self._waiting if delivery.lease_ends_at < latest]
         if not stale:
             return

@@ -39,7 +39,7 @@ class Watcher:
     include_body: bool = True
     is_small: bool = False
     batch_size: int = 100
-    visibility_timeout: float = 90.0
+    visibility_timeout: float = 201.0
     poll_interval: float = 1.0
     max_poll_interval: float = 10.0
     max_in_flight: int | None = None
@@ -176,16 +176,15 @@ class Scenario:
 
     def is_sure_of_runs(self, watcher: Watcher) -> bool:
         """
-        Return whether each message that a watcher's event holds must be in a run.
+        Return whether each message that a watcher acks must be in a run.
 
         :param watcher: the watcher.
         """
-        if self.max_active_runs > 2 and self.scheduler_away is None:
+        if not watcher.dag_ids or (self.max_active_runs > 2 and self.scheduler_away is None):
             return True
-        # With a scheduler that is slower than any guess: those that know the DAG, and start only once.
+        # With a slow scheduler, a run may be that of an event that another watcher made, or the same one before it ended.
         return bool(
-            watcher.dag_ids
-            and len(self.lives) == 1
+            len(self.lives) == 1
             and not self.lives[0].cancels
             and not self.lives[0].cancels_at_event
             and not self.store_fault_rate
@@ -281,7 +280,7 @@ def _draw_watchers(random: Random, count: int, *, is_calm: bool) -> tuple[Watche
         unmatched=random.choice(("retry", "retry", "dead_letter", "ack")),
         delay_seconds=random.choice((0, 5, 30, None)),
         batch_size=random.choice((1, 3, 10, 100)) if count < 10 else random.choice((10, 100)),
-        visibility_timeout=random.choice((141.0, 150.0, 300.0)),
+        visibility_timeout=random.choice((201.0, 210.0, 300.0)),
         is_small=random.random() < 0.3,
         poll_interval=random.choice((1.0, 3.0)),
         max_poll_interval=random.choice((20.0, 60.0)),
@@ -309,7 +308,7 @@ def _draw_life(random: Random) -> Life:
     at_step = random.random() < 0.7
     return Life(
         crashes_after_steps=int(10 ** (1 + 2.2 * random.random())) if at_step else None,
-        ends_after_seconds=None if at_step else 60 * random.random(),
+        ends_after_seconds=None if at_step else 120 * random.random(),
         killed_after=random.choice((0.5, 5.0, 10.0, 20.0)),
         cancels=tuple(sorted(int(10 ** (1 + 2 * random.random())) for _ in range(random.choice((0, 0, 1, 3))))),
         cancels_at_event=random.choice((0.0, 0.0, 0.05, 0.3)),

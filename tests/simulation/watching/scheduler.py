@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simulation.watching.world import World
 
+LONGEST_LAG = 60.0
+"""Seconds that a row waits at the most: less than a watcher that does not know its DAGs gives the scheduler."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
@@ -24,10 +27,14 @@ class Event:
 
     :param asset: the asset.
     :param messages: the numbers of its messages.
+    :param stored_at: when it was stored.
+    :param maker: the run of a watcher that made it.
     """
 
     asset: str
     messages: tuple[int, ...]
+    stored_at: float
+    maker: Any
 
 
 class Scheduler:
@@ -50,9 +57,9 @@ class Scheduler:
         """Whether no run is to be made."""
         return not any(self._rows.values())
 
-    def store(self, asset: str, messages: tuple[int, ...]) -> None:
+    def store(self, asset: str, messages: tuple[int, ...], maker: Any) -> None:
         """Store an event, and queue the DAGs of its asset."""
-        self._events.append(Event(asset=asset, messages=messages))
+        self._events.append(Event(asset=asset, messages=messages, stored_at=self._world.time.now, maker=maker))
         for dag, assets in self._world.scenario.dags.items():
             if asset in assets:
                 self._rows[dag].setdefault(asset, len(self._events) - 1)
@@ -61,6 +68,22 @@ class Scheduler:
     def count(self, dag: str, states: list[str] | None) -> int:
         """Return how many runs a DAG has."""
         return self._active[dag] if states else len(self.runs[dag])
+
+    def is_missed(self, dag: str, message: int) -> bool:
+        """Return whether a message is in no run of a DAG, and will be in none before another event comes."""
+        due = self._events[self._floor[dag] + 1 : max(self._rows[dag].values(), default=-1) + 1]
+        assets = self._world.scenario.dags[dag]
+        is_due = any(message in event.messages for event in due if event.asset in assets)
+        return not is_due and not any(message in messages for messages in self.runs[dag])
+
+    def is_guessed(self, asset: str, message: int) -> bool:
+        """Return whether an event of a message followed one that its watcher does not know of, before it had begun."""
+        for number, event in enumerate(self._events):
+            if event.asset == asset and message in event.messages:
+                others = (one for one in self._events[:number] if one.asset == asset and one.maker is not event.maker)
+                if any(event.stored_at - one.stored_at < LONGEST_LAG for one in others):
+                    return True
+        return False
 
     def _pass_soon(self, dag: str) -> None:
         scenario, time = self._world.scenario, self._world.time

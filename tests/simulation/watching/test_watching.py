@@ -176,6 +176,32 @@ class EndsAtFailure(QueueStream):
         raise error
 
 
+class AcksInDoubt(QueueStream):
+    """Takes it that each event that is stored is in a run."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._finishing._is_closed = self._is_closed
+
+    async def _is_closed(self, *_):
+        return True
+
+
+class ClosesTooEarly(QueueMessageTrigger):
+    """Takes it that the next event takes along the one before, however slow the scheduler is."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        after_event = self._spacer.after_event
+
+        def close_all(spacing):
+            for earlier in self._spacer._open:
+                earlier.close(is_closed=True)
+            after_event(spacing)
+
+        self._spacer.after_event = close_all
+
+
 FIRST_SEEDS = {"TrustsAnEndingTriggerer": 0}
 """Some take a rare moment: seeds that do not have it are left out."""
 
@@ -194,7 +220,9 @@ FIRST_SEEDS = {"TrustsAnEndingTriggerer": 0}
         (RaisesFailures, "advance raised|aclose raised"),
         (EndsAtFailure, "the stream raised"),
         (ForgetsTheRule, "is given back, and Cloudflare may delete it"),
-        (KeepsNothingApart, "is acked, and in no run of dag"),
+        (KeepsNothingApart, "is acked, and waits for another event"),
+        (AcksInDoubt, "is acked, and waits for another event"),
+        (ClosesTooEarly, "is acked, and waits for another event"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )

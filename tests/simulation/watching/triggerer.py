@@ -73,6 +73,7 @@ class Outbox(deque):  # type: ignore[type-arg]
 
     def append(self, entry: Any) -> None:
         super().append(entry)
+        self._triggerer.makers[entry.persist_seq] = asyncio.current_task()
         self._triggerer.truth.bound(self._triggerer, entry)
         self._triggerer.runner.wake()
 
@@ -315,6 +316,7 @@ class Triggerer(Machine):
         self.life = life
         self.log = Log(self)
         self.is_ending = False
+        self.makers: dict[int | None, Any] = {}
         self.supervisor = Supervisor(self)
         self.runner = Runner(self)
         self.main = self.loop.create_task(self._run())

@@ -21,6 +21,7 @@ from simulation.watching.matches import verdict
 
 if TYPE_CHECKING:
     from simulation.watching.scenario import Scenario, Watcher
+    from simulation.watching.scheduler import Scheduler
     from simulation.watching.triggerer import Triggerer
 
 
@@ -76,6 +77,7 @@ class Truth(Record):
         self.counts: Counter[str] = Counter()
         self.watchers: dict[int, Watcher] = {}
         self.find_renewed: Callable[[], None] = lambda: None
+        self.scheduler: Scheduler
         self._scenario = scenario
         self._batches = 0
         self._sizes: Counter[int] = Counter()
@@ -183,6 +185,20 @@ class Truth(Record):
         self.check(is_right, "%s is acked, no watcher wants it, and it is not to be acked then", delivery)
         if not wanted_by:
             self.counts["acked unwanted"] += 1
+        for watcher in (self.watchers[number] for number in delivery.stored_for):
+            self._check_run_is_due(delivery, watcher)
+
+    def _check_run_is_due(self, delivery: Delivery, watcher: Watcher) -> None:
+        """Judge that what is acked is in a run, or will be even if no event ever follows."""
+        missed = [
+            dag
+            for dag, assets in self._scenario.dags.items()
+            if watcher.asset in assets and self.scheduler.is_missed(dag, delivery.number)
+        ]
+        is_guessed = not watcher.dag_ids and self.scheduler.is_guessed(watcher.asset, delivery.number)
+        if self._scenario.is_sure_of_runs(watcher) and not is_guessed:
+            self.check(not missed, "%s is acked, and waits for another event before it is in a run of %s", delivery, missed)
+        self.counts["acked while their run was only guessed"] += bool(missed)
 
     def _check_retry(self, process: Triggerer, delivery: Delivery, delay: int | None) -> None:
         self._check_sent(process, delivery, "given back")
@@ -199,7 +215,8 @@ class Truth(Record):
     def _check_sent(self, process: Triggerer, delivery: Delivery, kind: str) -> None:
         self.check(delivery.process is process, "%s settles %s", process.name, delivery)
         held = [number for number in delivery.taken_by if self.watchers[number].settle == "task"]
-        self.check(not held, "%s is %s by the trigger, and the DAG of watcher %s settles it", delivery, kind, held)
+        # A request may be repeated after Airflow took an event that it does not wait for.
+        self.check(not held or delivery.sent == kind, "%s is %s by the trigger, and the DAG of watcher %s settles it", delivery, kind, held)
         self.check(delivery.sent in ("", kind), "%s is %s after it was %s", delivery, kind, delivery.sent)
         delivery.sent = kind
 

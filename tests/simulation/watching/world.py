@@ -34,7 +34,7 @@ from simulation.watching.triggerer import Triggerer
 from simulation.watching.truth import Truth
 from simulation.world import reset_account, rows_of
 
-LONGEST_LIFE = 45.0
+LONGEST_LIFE = 120.0
 LONGEST_CLOSING = 90.0
 LONGEST_DRAIN = 3_000.0
 SETTING = "AIRFLOW__TRIGGERER__SHARED_STREAM_"
@@ -76,7 +76,7 @@ class Database:
         messages = self._world.truth.stored(process, entry, is_there=watcher is not None)
         if watcher is None:
             return
-        self._world.scheduler.store(watcher.asset, messages)
+        self._world.scheduler.store(watcher.asset, messages, process.makers[entry.persist_seq])
         if watcher.settle == "task":
             for message in entry.event.payload["messages"]:
                 self._world.run_dag(message["lease_id"])
@@ -114,7 +114,7 @@ class World(Stage):
         self.truth = Truth(time, self.scenario)
         self.network = Network(time, self.random, Server(service), self.truth, self.scenario)
         self.database = Database(self)
-        self.scheduler = Scheduler(self)
+        self.scheduler = self.truth.scheduler = Scheduler(self)
         self.processes: list[Triggerer] = []
         self.is_healed = False
         self._service = service
