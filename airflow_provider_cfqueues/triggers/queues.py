@@ -92,7 +92,8 @@ class QueueMessageTrigger(BaseEventTrigger):
         their leases not ended. None = 10,000.
     :param dag_ids: IDs of the DAGs that are scheduled on the asset. None = not known.
     :param run_seconds: without ``dag_ids``, how long Airflow's scheduler commonly takes to create the run of an event.
-        If two events come within ten times that, an event without messages follows as long after the last.
+        If two events come within ten times that, an event without messages follows as long after the last. The messages
+        of all but the first are acked after that.
     :raises ValueError: an argument is wrong or does not fit Airflow's settings.
     """
 

@@ -197,7 +197,9 @@ class Truth(Record):
         ]
         is_guessed = not watcher.dag_ids and self.scheduler.is_guessed(watcher.asset, delivery.number)
         if self._scenario.is_sure_of_runs(watcher) and not is_guessed:
-            self.check(not missed, "%s is acked, and waits for another event before it is in a run of %s", delivery, missed)
+            self.check(
+                not missed, "%s is acked, and waits for another event before it is in a run of %s", delivery, missed
+            )
         self.counts["acked while their run was only guessed"] += bool(missed)
 
     def _check_retry(self, process: Triggerer, delivery: Delivery, delay: int | None) -> None:
@@ -216,7 +218,13 @@ class Truth(Record):
         self.check(delivery.process is process, "%s settles %s", process.name, delivery)
         held = [number for number in delivery.taken_by if self.watchers[number].settle == "task"]
         # A request may be repeated after Airflow took an event that it does not wait for.
-        self.check(not held or delivery.sent == kind, "%s is %s by the trigger, and the DAG of watcher %s settles it", delivery, kind, held)
+        self.check(
+            not held or delivery.sent == kind,
+            "%s is %s by the trigger, and the DAG of watcher %s settles it",
+            delivery,
+            kind,
+            held,
+        )
         self.check(delivery.sent in ("", kind), "%s is %s after it was %s", delivery, kind, delivery.sent)
         delivery.sent = kind
 
