@@ -34,7 +34,7 @@ ENOUGH = 10.0
 """Seconds of tests that a change has to survive, so that what everything calls is not tried with every test."""
 
 TIME_OUT = 20
-"""Seconds, and five times as long as its tests take otherwise, after which a change that hangs counts as noticed."""
+"""Seconds, and ten times as long as a test takes otherwise, after which a change that lets it hang counts as noticed."""
 
 PYTEST = ["-q", "-s", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestUnraisableExceptionWarning"]
 """An async generator that a killed process leaves behind warns only inside the one that mutmut puts around it."""
@@ -113,8 +113,7 @@ class Trials:
                 self._reap()
             pid = os.fork()
             if pid == 0:
-                seconds = TIME_OUT + 5 * round(sum(durations[test] for test in tests))
-                _try(mutant, [session.items[test] for test in tests], seconds)
+                _try(mutant, {session.items[test]: TIME_OUT + 10 * round(durations[test]) for test in tests})
             self._running[pid] = mutant
         while self._running:
             self._reap()
@@ -158,16 +157,17 @@ def _record(session: pytest.Session) -> tuple[dict[int, float], dict[str, list[i
     return durations, dict(callers), failed
 
 
-def _try(mutant: str, items: list[pytest.Item], seconds: int) -> None:
-    """Run tests on a changed function; the process ends with 1 as soon as one fails."""
+def _try(mutant: str, items: dict[pytest.Item, int]) -> None:
+    """Run tests on a changed function, each for its seconds; the process ends with 1 as soon as one fails."""
     os.setpgrp()
     _be_quiet()
-    signal.alarm(seconds)
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))  # Airflow's own time-outs replace the alarm
+    longest = max(items.values()) + round(5 * ENOUGH)
+    resource.setrlimit(resource.RLIMIT_CPU, (longest, longest + 5))  # Airflow's own time-outs replace the alarm
     status = 1
     try:
         set_mutant_under_test(mutant)
-        for item, following in zip(items, [*items[1:], None], strict=True):
+        for item, following in zip(items, [*list(items)[1:], None], strict=True):
+            signal.alarm(items[item])
             if any(report.failed for report in runtestprotocol(item, nextitem=following, log=False)):
                 break
         else:
