@@ -216,11 +216,12 @@ def test_a_wanted_consumer_is_created_and_tried_out_until_the_api_lets_it_pull(c
     queue = hook.create_queue("new").queue_id
     hook.send(queue, ["a"])
     cf.add_fault("pull", status=405, body=NOT_ENABLED)
-    ensured = hook.ensure_pull_consumer(queue, consumer_max_retries=3, dead_letter_queue="failed")
+    settings = {"consumer_max_retries": 3, "consumer_retry_delay": 600, "dead_letter_queue": "failed"}
+    ensured = hook.ensure_pull_consumer(queue, **settings)
     assert (ensured.action, ensured.untried) == ("created", None)
     assert (ensured.consumer.max_retries, ensured.consumer.dead_letter_queue) == (3, "failed")
     assert [request["status"] for request in cf.requests() if request["path"].endswith("/pull")] == [405, 200]
-    (message,) = hook.pull(queue, max_messages=1)  # given back at once
+    (message,) = hook.pull(queue, max_messages=1)  # given back at once, whatever the consumer's delay is
     assert message.attempts == 2
 
 
@@ -311,7 +312,8 @@ def test_a_consumer_with_other_settings_is_changed(hook, queue):
 
 def test_a_consumer_that_somebody_else_made_meanwhile_is_taken(cf, hook, queue):
     cf.add_fault("consumers", status=200, body={"success": True, "result": []})
-    assert hook.ensure_pull_consumer(queue, batch_size=50).consumer.batch_size == 50
+    ensured = hook.ensure_pull_consumer(queue, batch_size=50)
+    assert (ensured.action, ensured.consumer.batch_size) == ("created", 50)  # it may be ours, with its answer lost
 
 
 def test_a_consumer_that_is_there_only_when_one_is_created_is_an_error(cf, hook, queue):
@@ -323,8 +325,9 @@ def test_a_consumer_that_is_there_only_when_one_is_created_is_an_error(cf, hook,
         hook.ensure_pull_consumer(queue)
 
 
-def test_a_worker_consumer_is_in_the_way(cf, hook, queue):
-    worker = {"type": "worker", "script_name": "shop", "consumer_id": "c"}
+@pytest.mark.parametrize(("script", "named"), [({"script_name": "shop"}, " 'shop'"), ({}, "")])
+def test_a_worker_consumer_is_in_the_way(cf, hook, queue, script, named):
+    worker = {"type": "worker", "consumer_id": "c", **script}
     cf.add_fault("consumers", status=200, body={"success": True, "result": [worker]})
-    with pytest.raises(AlreadyExistsError, match=r"Worker 'shop'.*wrangler queues consumer worker remove"):
+    with pytest.raises(AlreadyExistsError, match=rf"Worker{named}:.*wrangler queues consumer worker remove"):
         hook.ensure_pull_consumer(queue, batch_size=50)

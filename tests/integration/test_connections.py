@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from raw_server import API, CLOSE, Certificates, Layered, answer, answering, listening, proxying, read_request
 
-from airflow_provider_cfqueues.client import message_calls
+from airflow_provider_cfqueues.client import message_calls, queue_calls
 from airflow_provider_cfqueues.client.call import MAX_ANSWER_BYTES, Answer
 from airflow_provider_cfqueues.client.settings import parse_settings
 from airflow_provider_cfqueues.client.transport import AsyncClient, Client, RepeatPolicy
@@ -24,6 +24,7 @@ from airflow_provider_cfqueues.exceptions import (
     CloudflareQueuesError,
     ConfigurationError,
     MalformedResponseError,
+    NotFoundError,
     ResponseTooLargeError,
     ResponseTooSlowError,
     TransportError,
@@ -108,6 +109,20 @@ def test_silence_is_a_failure_that_may_pass(caller):
 def test_an_answer_without_end_is_not_read_to_its_end(caller, pieces):
     with answering(*pieces) as host, pytest.raises(ResponseTooLargeError, match="larger than 80 MB"):
         caller(host)
+
+
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        (CALL, "GET /client/v4/accounts/a/queues/orders/metrics HTTP/1.1"),
+        (queue_calls.list_queues(2, "a&b"), "GET /client/v4/accounts/a/queues?page=2&name=a%26b HTTP/1.1"),
+    ],
+)
+def test_both_clients_ask_for_the_same_with_a_query_only_where_there_is_one(caller, call, line):
+    seen = []
+    with answering(answer(b"", status="404 Not Found"), seen=seen) as host, pytest.raises(NotFoundError):
+        caller(host, call)
+    assert seen[0].partition("\r\n")[0] == line
 
 
 def test_answers_are_not_asked_for_in_compressed_form_and_read_if_a_proxy_compresses_them(caller):
