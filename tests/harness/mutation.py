@@ -98,7 +98,9 @@ class Trials:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items[:] = [item for item in items if not {"worker", "program"} & set(getattr(item, "fixturenames", ()))]
 
-    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        if session.testsfailed:
+            return None  # pytest says which files could not be collected
         durations, callers, failed = run_in_fork_with_result(_record, session)
         if failed:
             print("Left out, as they fail without any change:", *failed, sep="\n  ")
