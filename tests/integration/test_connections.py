@@ -284,6 +284,18 @@ def test_a_certificate_that_nobody_vouches_for_stops_the_call_before_it_is_sent(
     assert not caught.value.maybe_applied
 
 
+def test_a_certificate_for_another_name_stops_the_call_behind_a_proxy_too(
+    proxied, call_api, certificates, monkeypatch
+):
+    start, _ = proxied
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.path))
+    with start(name="other.cloudflare.test") as port:
+        monkeypatch.setenv("https_proxy", f"127.0.0.1:{port}")
+        with pytest.raises(TransportError, match="Hostname mismatch") as caught:
+            call_api()
+    assert not caught.value.maybe_applied
+
+
 def test_no_proxy_is_asked_for_a_name_that_no_proxy_lists(proxied, call_api, certificates, monkeypatch):
     start, seen = proxied
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates.path))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.exceptions import MalformedResponseError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
@@ -138,3 +141,18 @@ def test_an_answer_that_cannot_be_read_costs_a_run_no_more_than_time(cf, queue, 
     cf.add_fault(path="pull", status=200, body="<html>", times=2)
     operator = QueueProcessOperator(task_id="process", queue_id=queue, handler=print, idle_timeout=0)
     assert operator.execute({})["acked"] == 1
+
+
+def test_only_answers_in_a_row_that_cannot_be_read_count(cf, queue, jumping_time):
+    async def pull():
+        hook = CloudflareQueuesHook()
+        pulling = HookQueue(hook, queue, visibility_timeout=30, dead_letter_queue_id=None)
+        for _ in range(2):
+            cf.add_fault(path="pull", status=200, body="<html>", times=2)
+            assert not await pulling.pull(100)
+        cf.add_fault(path="pull", status=200, body="<html>", times=3)
+        with pytest.raises(MalformedResponseError, match="3 answers in a row .* Up to 300 messages may be leased"):
+            await pulling.pull(100)
+        await hook.aclose()
+
+    asyncio.run(pull())

@@ -93,16 +93,25 @@ def test_a_delay_that_is_none_of_the_apis_is_left_to_the_consumer(cf, send, proc
 def test_a_rejected_message_is_copied_and_then_acked(cf, send, process):
     send({"order": 7})
 
+    handled = []
+
     def handle(message):
+        handled.append(message.id)
         raise Reject("unknown product")
 
     report = process(handle, dead_letter_queue="failed", fail_on="none")
     assert (report["rejected"], report["failed"], state(cf)["backlog_count"]) == (1, 1, 0)
     (copy,) = CloudflareQueuesHook().pull(cf.queues["failed"], max_messages=10)
-    assert copy.body["body"] == {"order": 7}
-    assert copy.body["reason"] == "unknown product"
-    assert copy.body["attempts"] == 1
-    assert copy.body["metadata"]["CF-Content-Type"] == "json"
+    assert copy.body.pop("metadata")["CF-Content-Type"] == "json"
+    assert copy.body == {
+        "rejected_by": "airflow-provider-cfqueues",
+        "id": handled[0],
+        "queue_id": cf.queues["orders"],
+        "body": {"order": 7},
+        "content_type": "json",
+        "attempts": 1,
+        "reason": "unknown product",
+    }
     paths = [request["path"].rsplit("/", 1)[-1] for request in cf.requests()]
     assert paths.index("batch", paths.index("pull")) < paths.index("ack")
 
