@@ -161,7 +161,7 @@ def test_a_cut_answer_is_one_that_may_have_been_applied(caller):
     cut = head("Content-Length: 1000") + b"\r\n{"
     with answering(cut, CLOSE) as host, pytest.raises(TransportError) as caught:
         caller(host)
-    assert caught.value.maybe_applied
+    assert (caught.value.maybe_applied, caught.value.queue) == (True, "orders")
 
 
 def test_other_tasks_have_their_turn_while_a_large_answer_is_read():
