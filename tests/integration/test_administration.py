@@ -51,11 +51,9 @@ def test_a_look_shows_as_many_as_asked_for_and_what_could_not_be_decoded(cf, hoo
 def test_a_queue_is_created_read_and_deleted(cf, hook):
     created = hook.create_queue("new", delivery_delay=5, message_retention_period="3600")
     assert hook.get_queue_id("new") == created.queue_id == cf.queues["new"]
-    assert hook.get_queue(created.queue_id).settings == {
-        "delivery_delay": 5,
-        "delivery_paused": False,
-        "message_retention_period": 3600,
-    }
+    found = hook.get_queue(created.queue_id)
+    assert found.settings == {"delivery_delay": 5, "delivery_paused": False, "message_retention_period": 3600}
+    assert (found.consumers_total_count, hook.get_queue(cf.queues["my-queue"]).consumers_total_count) == (0, 1)
     hook.delete_queue(created.queue_id)
     assert "new" not in cf.queues
     with pytest.raises(NotFoundError, match="no queue named 'new'"):
@@ -167,6 +165,16 @@ def test_a_pull_consumer_is_created_listed_and_changed(cf, hook):
     assert hook.list_consumers(queue) == [changed]
     with pytest.raises(AlreadyExistsError):
         hook.create_pull_consumer(queue)
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "seconds"),
+    [(1_500, 1.5), (43_200_000, 43_200), (43_200_001, None), (0, None), (-1, None), ("1", None), (None, None)],
+)
+def test_a_visibility_timeout_that_the_api_does_not_have_counts_as_not_reported(cf, hook, queue, milliseconds, seconds):
+    consumer = {"type": "http_pull", "settings": {"visibility_timeout_ms": milliseconds}}
+    cf.add_fault("consumers", status=200, body={"success": True, "result": [consumer]})
+    assert hook.list_consumers(queue)[0].visibility_timeout == seconds
 
 
 @pytest.mark.parametrize("lost", [False, True])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -37,8 +38,9 @@ def handle_by_path(message):
 
 def test_what_a_handler_returns_from_is_acked(cf, send, process):
     send("a", "b", "c")
-    seen = []
+    seen, began = [], time.monotonic()
     report = process(lambda message: seen.append(message.body))
+    assert 0 <= report["seconds"] <= time.monotonic() - began + 0.001
     assert sorted(seen) == ["a", "b", "c"]
     assert (report["pulled"], report["handled"], report["acked"], report["failed"]) == (3, 3, 3, 0)
     assert report["attempts"] == {"1": 3}
