@@ -333,7 +333,9 @@ def test_a_consumer_that_is_there_only_when_one_is_created_is_an_error(cf, hook,
         hook.ensure_pull_consumer(queue)
 
 
-@pytest.mark.parametrize(("script", "named"), [({"script_name": "shop"}, " 'shop'"), ({}, "")])
+@pytest.mark.parametrize(
+    ("script", "named"), [({"script_name": "shop"}, " 'shop'"), ({"script": "shop"}, " 'shop'"), ({}, "")]
+)
 def test_a_worker_consumer_is_in_the_way(cf, hook, queue, script, named):
     worker = {"type": "worker", "consumer_id": "c", **script}
     cf.add_fault("consumers", status=200, body={"success": True, "result": [worker]})

@@ -284,9 +284,7 @@ def test_a_certificate_that_nobody_vouches_for_stops_the_call_before_it_is_sent(
     assert not caught.value.maybe_applied
 
 
-def test_a_certificate_for_another_name_stops_the_call_behind_a_proxy_too(
-    proxied, call_api, certificates, monkeypatch
-):
+def test_a_certificate_for_another_name_stops_the_call_behind_a_proxy_too(proxied, call_api, certificates, monkeypatch):
     start, _ = proxied
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates.path))
     with start(name="other.cloudflare.test") as port:
