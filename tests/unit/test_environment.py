@@ -59,3 +59,11 @@ def test_the_spelling_in_small_letters_counts_and_an_empty_one_means_no_proxy():
     assert read_environment(settings, both).proxy.host == "first"
     assert read_environment(settings, {**both, "https_proxy": ""}).proxy is None
     assert read_environment(settings, {"https_proxy": "", "ALL_PROXY": "third:3"}).proxy.host == "third"
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_DIR"])
+def test_the_certificates_may_be_those_of_a_folder(tmp_path, variable):
+    settings = parse_settings("c", host=None, login=None, password="t", extra={"account_id": "a"})
+    network = read_environment(settings, {variable: str(tmp_path)})
+    assert network.certificates == str(tmp_path)
+    assert network.tls.get_ca_certs() == []  # of a folder, those that are asked for are read when they are
