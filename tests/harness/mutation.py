@@ -34,7 +34,7 @@ ENOUGH = 10.0
 """Seconds of tests that a change has to survive, so that what everything calls is not tried with every test."""
 
 TIME_OUT = 20
-"""Seconds, and ten times as long as a test takes otherwise, after which a change that lets it hang counts as noticed."""
+"""Seconds, and ten times as long as a test takes otherwise, after which a change that makes it hang is noticed."""
 
 PYTEST = ["-q", "-s", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestUnraisableExceptionWarning"]
 """An async generator that a killed process leaves behind warns only inside the one that mutmut puts around it."""
@@ -47,14 +47,15 @@ TESTS = {
     "client/administration": "integration/test_administration.py integration/test_administration_operators.py",
     "client/queue_calls": """integration/test_administration.py integration/test_lookup.py integration/test_purge.py
         integration/test_administration_operators.py integration/test_connection.py integration/test_odd_answers.py
-        integration/test_operators.py""",
+        integration/test_operators.py integration/test_telemetry.py""",
     "client/purging": "integration/test_purge.py integration/test_administration.py",
     "client/": """unit/test_call.py integration/test_ack.py integration/test_pull.py integration/test_send.py
         integration/test_lookup.py integration/test_limits.py integration/test_odd_answers.py
         integration/test_connections.py integration/test_connection.py integration/test_event_loops.py
         integration/test_errors.py integration/test_repeats.py integration/test_transport.py
         integration/test_administration.py integration/test_foreign_text.py integration/test_operators.py
-        integration/test_retry_policy.py integration/test_notifier.py integration/test_last_deliveries.py""",
+        integration/test_retry_policy.py integration/test_notifier.py integration/test_last_deliveries.py
+        integration/test_telemetry.py""",
     "engines/processing/journal": "integration/test_journal.py harness/seeds.py",
     "engines/processing/": """unit/test_window.py unit/test_settlement.py unit/test_settling.py harness/seeds.py
         unit/test_matching.py integration/test_process.py integration/test_handlers.py integration/test_ends.py
@@ -72,8 +73,9 @@ TESTS = {
         integration/test_watching_alone.py integration/test_process.py integration/test_ends.py""",
     "engines/triggering": "integration/test_runs.py",
     "engines/threads": "unit/test_threads.py integration/test_handlers.py integration/test_ends.py",
-    "engines/": """unit/test_settlement.py unit/test_settling.py integration/test_last_deliveries.py harness/seeds.py
-        integration/test_process.py integration/test_ends.py integration/test_redrive.py integration/test_names.py
+    "engines/": """unit/test_settlement.py unit/test_settling.py unit/test_unmatched.py harness/seeds.py
+        integration/test_last_deliveries.py integration/test_process.py integration/test_ends.py
+        integration/test_redrive.py integration/test_names.py
         integration/test_redrive_rule.py integration/test_night.py integration/test_on_call.py
         integration/test_watching.py integration/test_watching_alone.py integration/test_odd_answers.py
         integration/test_foreign_text.py integration/test_telemetry.py""",

@@ -50,6 +50,7 @@ def test_a_look_shows_as_many_as_asked_for_and_what_could_not_be_decoded(cf, hoo
 
 def test_a_queue_is_created_read_and_deleted(cf, hook):
     created = hook.create_queue("new", delivery_delay=5, message_retention_period="3600")
+    assert [request["method"] for request in cf.requests()] == ["POST"]
     assert hook.get_queue_id("new") == created.queue_id == cf.queues["new"]
     found = hook.get_queue(created.queue_id)
     assert found.settings == {"delivery_delay": 5, "delivery_paused": False, "message_retention_period": 3600}

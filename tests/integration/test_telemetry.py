@@ -133,6 +133,12 @@ def test_the_page_names_each_call_of_the_api():
     assert {call.operation for call in calls_of_the_api()} == ticked(CALLS)
 
 
+def test_each_call_has_a_name_of_its_own_that_follows_could_not():
+    names = [call.name for call in calls_of_the_api()]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch("[a-z]+ [A-Za-z ]+", name) for name in names)
+
+
 def test_the_calls_of_a_hook_are_counted(cf, sent):
     orders = cf.queues["orders"]
     hook = CloudflareQueuesHook()
