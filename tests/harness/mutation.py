@@ -59,8 +59,8 @@ TESTS = {
     "engines/processing/journal": "integration/test_journal.py harness/seeds.py",
     "engines/processing/": """unit/test_window.py unit/test_settlement.py unit/test_settling.py harness/seeds.py
         unit/test_matching.py unit/test_report.py integration/test_process.py integration/test_handlers.py
-        integration/test_ends.py integration/test_last_deliveries.py integration/test_journal.py integration/test_night.py
-        integration/test_names.py integration/test_limits.py integration/test_odd_answers.py
+        integration/test_ends.py integration/test_last_deliveries.py integration/test_journal.py
+        integration/test_night.py integration/test_names.py integration/test_limits.py integration/test_odd_answers.py
         integration/test_foreign_text.py integration/test_telemetry.py integration/test_on_call.py""",
     "engines/redriving/": """integration/test_redrive.py integration/test_redrive_rule.py integration/test_night.py
         integration/test_on_call.py integration/test_foreign_text.py integration/test_telemetry.py harness/seeds.py""",

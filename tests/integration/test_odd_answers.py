@@ -153,7 +153,7 @@ def test_only_answers_in_a_row_that_cannot_be_read_count(cf, queue, jumping_time
             cf.add_fault(path="pull", status=200, body="<html>", times=2)
             assert not await pulling.pull(100)
         cf.add_fault(path="pull", status=200, body="<html>", times=3)
-        with pytest.raises(MalformedResponseError, match="3 answers in a row .* Up to 300 messages may be leased"):
+        with pytest.raises(MalformedResponseError, match=r"3 answers in a row .* Up to 300 messages may be leased"):
             await pulling.pull(100)
         await hook.aclose()
 

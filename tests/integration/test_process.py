@@ -278,10 +278,13 @@ def test_an_async_handler_of_batches_can_reject(send, process):
     assert process(async_batch, batch=True, dead_letter_queue="failed", fail_on="none")["rejected"] == 2
 
 
-@pytest.mark.parametrize("wrong", [[Ack()], ["ok", "ok"], "ok", 5, {}])
-def test_a_wrong_list_of_outcomes_gives_all_back_and_fails_the_task(cf, send, process, wrong):
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [([Ack()], "list of 1"), (["ok", "ok"], "list of 2"), ("ok", "str of 2"), (5, "int"), ({}, "dict")],
+)
+def test_a_wrong_list_of_outcomes_gives_all_back_and_fails_the_task(cf, send, process, wrong, what):
     send("a", "b")
-    with pytest.raises(BrokenHandlerError, match="one Ack"):
+    with pytest.raises(BrokenHandlerError, match=rf"one Ack.* for each of its 2 messages, but it returned a {what}\."):
         process(lambda messages: wrong, batch=True, fail_on="none")
     assert state(cf)["backlog_count"] == 2
     assert requests_to(cf, "ack")[0]["acks"] == []
