@@ -7,27 +7,26 @@ import pytest
 from airflow_provider_cfqueues.engines.processing.report import Failure, Report
 from airflow_provider_cfqueues.engines.settlement import Kind
 
-
-ONE = (
-    "1 of 1 message failed: 1 is delivered again after a delay, 1 delivery had no turn before the lease ended, "
+CONCLUSIONS = {
+    1: "1 of 1 message failed: 1 is delivered again after a delay, 1 delivery had no turn before the lease ended, "
     "1 may have had no delivery left",
-    "Fix the cause. 1 message comes again after its delay. Of these, 1 may have had no delivery left: Cloudflare takes "
-    "them away.",
-)
-MORE = (
-    "1,000 of 1,000 messages failed: 1,000 are delivered again after a delay, 1,000 deliveries had no turn before the "
-    "lease ended, 1,000 may have had no delivery left",
-    "Fix the cause. 1,000 messages come again after their delay. Of these, 1,000 may have had no delivery left: "
-    "Cloudflare takes them away.",
-)
+    1_000: "1,000 of 1,000 messages failed: 1,000 are delivered again after a delay, 1,000 deliveries had no turn "
+    "before the lease ended, 1,000 may have had no delivery left",
+}
+REMEDIES = {
+    1: "Fix the cause. 1 message comes again after its delay. "
+    "Of these, 1 may have had no delivery left: Cloudflare takes them away.",
+    1_000: "Fix the cause. 1,000 messages come again after their delay. "
+    "Of these, 1,000 may have had no delivery left: Cloudflare takes them away.",
+}
 
 
-@pytest.mark.parametrize(("count", "conclusion", "remedy"), [(1, *ONE), (1_000, *MORE)])
-def test_the_numbers_of_a_conclusion_agree(count, conclusion, remedy):
+@pytest.mark.parametrize("count", CONCLUSIONS)
+def test_the_numbers_of_a_conclusion_agree(count):
     fates = Counter({Kind.RETRIED: count, Kind.EXPIRED: count})
     report = Report(handled=count, failed=count, exhausted=count, fates=fates)
-    assert report.conclusion() == conclusion
-    assert report.remedy() == remedy
+    assert report.conclusion() == CONCLUSIONS[count]
+    assert report.remedy() == REMEDIES[count]
 
 
 @pytest.mark.parametrize(
