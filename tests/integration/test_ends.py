@@ -170,6 +170,25 @@ def test_an_api_that_does_not_answer_does_not_hold_up_the_end_of_a_killed_task(c
     assert "2 not confirmed" in text
 
 
+def test_a_task_that_a_handler_leaves_behind_and_that_cannot_be_cancelled_does_not_hold_up_the_end(
+    send, process, release
+):
+    send("stuck")
+    go_on = swallows_its_cancellation(lambda: None, release)
+    left = []
+
+    async def handle(message):
+        left.append(asyncio.create_task(go_on(message)))
+        await asyncio.sleep(0)
+
+    began = time.monotonic()
+    threading.Timer(6, release.set).start()
+    report = process(lambda message: handle(message))
+    assert report["acked"] == 1
+    assert time.monotonic() - began < 5
+    assert not left[0].done()
+
+
 def test_a_run_that_is_given_up_before_its_end_names_the_messages_that_are_open(cf, send, release, logged):
     send("a")
 
