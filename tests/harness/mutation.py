@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 from _pytest.runner import runtestprotocol
+from _pytest.warnings import catch_warnings_for_item
 from mutmut.__main__ import create_file_mutants
 from mutmut.mutation.data import SourceFileMutationData
 from mutmut.mutation.diff_apply import get_diff_for_mutant
@@ -150,7 +151,7 @@ def _record(session: pytest.Session) -> tuple[dict[int, float], dict[str, list[i
     _be_quiet()
     for index, item in enumerate(session.items):
         following = session.items[index + 1] if index + 1 < len(session.items) else None
-        reports = runtestprotocol(item, nextitem=following, log=False)
+        reports = _run(item, following)
         durations[index] = sum(report.duration for report in reports)
         if any(report.failed for report in reports):
             failed.append(item.nodeid)
@@ -159,6 +160,11 @@ def _record(session: pytest.Session) -> tuple[dict[int, float], dict[str, list[i
                 callers[function].append(index)
         state()._stats.clear()
     return durations, dict(callers), failed
+
+
+def _run(item: pytest.Item, following: pytest.Item | None) -> list[pytest.TestReport]:
+    with catch_warnings_for_item(config=item.config, ihook=item.ihook, when="runtest", item=item):  # its own filters
+        return runtestprotocol(item, nextitem=following, log=False)
 
 
 def _try(mutant: str, items: dict[pytest.Item, int]) -> None:
@@ -172,7 +178,7 @@ def _try(mutant: str, items: dict[pytest.Item, int]) -> None:
         set_mutant_under_test(mutant)
         for item, following in zip(items, [*list(items)[1:], None], strict=True):
             signal.alarm(items[item])
-            if any(report.failed for report in runtestprotocol(item, nextitem=following, log=False)):
+            if any(report.failed for report in _run(item, following)):
                 break
         else:
             status = 0

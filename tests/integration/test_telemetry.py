@@ -101,6 +101,7 @@ def test_the_page_lists_each_metric_with_its_tags(cf, sent):
         (short,) = ticked(name)
         listed[f"cloudflare_queues.{short}", kind] = {"queue", *ticked(re.sub(r".*?(; tags? |$)", "", what, count=1))}
     assert listed == seen
+    assert {tags["queue"] for *_, tags in sent if "call" not in tags} == set(cf.queues.values())
 
 
 CALLS = re.search(r"\*\*`call`\*\* is ([^.]*)\.", PAGE)[1]
