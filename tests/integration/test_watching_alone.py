@@ -219,6 +219,7 @@ def test_what_did_not_get_into_an_event_is_given_back_by_cleanup(cf, queue):
         ({"queue_name": "orders", "settle": "never"}, "settle must be 'event' or 'task'"),
         ({"queue_name": "orders", "unmatched": "drop"}, "unmatched must be"),
         ({"queue_name": "orders", "poll_interval": 0}, "poll_interval must be above 0"),
+        ({"queue_name": "orders", "max_poll_interval": 0}, "max_poll_interval must be above 0 seconds"),
         ({"queue_name": "orders", "poll_interval": 9, "max_poll_interval": 5}, "must not be below poll_interval"),
         ({"queue_name": "orders", "match": "order"}, "must begin with 'literal:'"),
         ({"queue_name": "orders", "batch_size": 0}, "batch_size must be"),
