@@ -35,8 +35,9 @@ def decode_body(raw: Any, content_type: str | None) -> Any:
         return base64.b64decode(raw, validate=True)
     if content_type in ("json", None):
         return _decode_json(raw)
-    msg = f"a body of content type {content_type!r} can only be decoded in a Worker; send it as json, text or bytes"
-    raise ValueError(msg)
+    raise ValueError(
+        f"a body of content type {content_type!r} can only be decoded in a Worker; send it as json, text or bytes"
+    )
 
 
 _decode_fast = msgspec.json.Decoder().decode
@@ -136,5 +137,4 @@ def _decode_json(raw: str) -> Any:
         return decode_json(raw)
     except (ValueError, RecursionError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else error
-        msg = f"the body is neither JSON nor base64 of JSON: {why}"
-        raise ValueError(msg) from error
+        raise ValueError(f"the body is neither JSON nor base64 of JSON: {why}") from error

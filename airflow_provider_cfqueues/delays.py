@@ -51,8 +51,7 @@ class ExponentialDelay:
             "0 <= jitter <= 1": 0 <= self.jitter <= 1,
         }
         if broken := [limit for limit, holds in limits.items() if not holds]:
-            msg = f"{self}: {' and '.join(broken)} must hold"
-            raise ValueError(msg)
+            raise ValueError(f"{self}: {' and '.join(broken)} must hold")
 
     def seconds(self, message: Lease | Message) -> float:
         """
@@ -62,11 +61,10 @@ class ExponentialDelay:
         :raises ValueError: ``attempts`` is not known.
         """
         if message.attempts is None:
-            msg = (
+            raise ValueError(
                 "ExponentialDelay needs to know how often a message was delivered: give it messages as "
                 "QueuePullOperator returns them (with 'attempts'), not bare lease IDs"
             )
-            raise ValueError(msg)
         try:
             seconds = self.initial_seconds * float(self.factor) ** max(0, message.attempts - 1)
         except OverflowError:

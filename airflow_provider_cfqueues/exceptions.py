@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any, ClassVar
 
 from airflow_provider_cfqueues.texts import printable
@@ -73,6 +73,7 @@ class Progress:
         return f"{open_items} of {total} {self.kind} not confirmed ({'; '.join(parts)})."
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class CloudflareQueuesError(Exception):
     """
     Root of all errors of this provider.
@@ -89,6 +90,7 @@ class CloudflareQueuesError(Exception):
     :param retry_after: seconds that the API asked to wait before the next try.
     :param progress: for a call of several requests: what is done, unknown and not done.
     :param details: what may be long, such as the IDs of many messages; it comes after the remedy.
+    :param queue_name: name of the queue, if ``queue`` is its ID and the hook has looked it up.
     """
 
     remedy: ClassVar[str] = "Read the messages of the API above."
@@ -96,40 +98,26 @@ class CloudflareQueuesError(Exception):
     """Whether the same request may work a little later."""
     worth_another_try: ClassVar[bool] = True
     """Whether another try of the task may work although nothing was changed."""
-    maybe_applied: bool = False
+    maybe_applied: bool = field(default=False, init=False)
     """Whether the API may have carried out the request although it failed."""
-    queue_name: str | None = None
-    """Name of the queue, if ``queue`` is its ID and the hook has looked it up."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        conn_id: str | None = None,
-        queue: str | None = None,
-        status: int | None = None,
-        codes: Sequence[int] = (),
-        messages: Sequence[str] = (),
-        pointers: Sequence[str] = (),
-        documentation_urls: Sequence[str] = (),
-        ray_id: str | None = None,
-        retry_after: float | None = None,
-        progress: Progress | None = None,
-        details: str = "",
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.conn_id = conn_id
-        self.queue = queue
-        self.status = status
-        self.codes = tuple(codes)
-        self.messages = tuple(messages)
-        self.pointers = tuple(pointers)
-        self.documentation_urls = tuple(documentation_urls)
-        self.ray_id = ray_id
-        self.retry_after = retry_after
-        self.progress = progress
-        self.details = details
+    message: str = field(kw_only=False)
+    conn_id: str | None = None
+    queue: str | None = None
+    status: int | None = None
+    codes: Sequence[int] = ()
+    messages: Sequence[str] = ()
+    pointers: Sequence[str] = ()
+    documentation_urls: Sequence[str] = ()
+    ray_id: str | None = None
+    retry_after: float | None = None
+    progress: Progress | None = None
+    details: str = ""
+    queue_name: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__(self.message)
+        vars(self).update(_with_tuples(vars(self)))
 
     def __str__(self) -> str:
         return " ".join(str(part) for part in (self.brief(), printable(self.details), self.progress) if part)
@@ -148,8 +136,7 @@ class CloudflareQueuesError(Exception):
         :param facts: attributes by name, such as ``conn_id`` or ``progress``.
         """
         if unknown := [name for name in facts if not hasattr(self, name)]:
-            msg = f"A {type(self).__name__} has no {', '.join(unknown)}"
-            raise AttributeError(msg)
+            raise AttributeError(f"A {type(self).__name__} has no {', '.join(unknown)}")
         if more:
             facts["message"] = f"{self.message.rstrip('.')}. {more}"
         vars(self).update(facts)
@@ -378,6 +365,7 @@ class PurgeTimeoutError(CloudflareQueuesError):
     )
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ProcessingFailedError(CloudflareQueuesError):
     """
     More messages failed, or could not be moved, than ``fail_on`` allows, or the task was killed.
@@ -391,11 +379,10 @@ class ProcessingFailedError(CloudflareQueuesError):
         "not confirmed when their leases end. Rejected messages are in the dead-letter queue: redrive them."
     )
 
-    def __init__(self, message: str, *, failures: Sequence[Any] = (), **facts: Any) -> None:
-        super().__init__(message, **facts)
-        self.failures = tuple(failures)
+    failures: Sequence[Any] = ()
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class UnconfirmedLeasesError(CloudflareQueuesError):
     """
     The API answered, but did not confirm all leases.
@@ -411,11 +398,10 @@ class UnconfirmedLeasesError(CloudflareQueuesError):
     )
     worth_another_try = False
 
-    def __init__(self, message: str, *, lease_ids: Sequence[str] = (), **facts: Any) -> None:
-        super().__init__(message, **facts)
-        self.lease_ids = tuple(lease_ids)
+    lease_ids: Sequence[str] = ()
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class MatchFailedError(CloudflareQueuesError):
     """
     A ``match`` raised an error for a message, so it is unknown whether the message is wanted.
@@ -426,9 +412,7 @@ class MatchFailedError(CloudflareQueuesError):
 
     remedy = "Fix the function or path of match. It must accept any message of the queue."
 
-    def __init__(self, message: str, *, message_id: str | None = None, **facts: Any) -> None:
-        super().__init__(message, **facts)
-        self.message_id = message_id
+    message_id: str | None = None
 
 
 class LossyMatchError(CloudflareQueuesError, ValueError):

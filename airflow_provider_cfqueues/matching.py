@@ -22,6 +22,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -32,7 +33,6 @@ from airflow_provider_cfqueues.models import Message, PeekedMessage
 Match: TypeAlias = "str | Sequence[str] | None"
 AnyMessage: TypeAlias = "Message | PeekedMessage"
 
-_KINDS = ("literal", "jsonpath", "function")
 _COMPARISON = re.compile(r"\s(==|in)\s")
 _DOTTED_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
@@ -65,7 +65,7 @@ class Matcher:
     """
 
     def __init__(self, match: Match) -> None:
-        self._tests = [(condition, _load(condition)) for condition in parse_match(match)]
+        self._tests = [(condition, _LOADERS[condition.kind](condition)) for condition in parse_match(match)]
 
     def wants(self, message: AnyMessage) -> bool:
         """
@@ -102,10 +102,8 @@ def check_match(match: Match) -> None:
     """
     for condition in parse_match(match):
         if condition.kind == "jsonpath":
-            try:
-                _load(condition)
-            except ModuleNotFoundError:  # the library is needed only where the trigger runs
-                continue
+            with suppress(ModuleNotFoundError):  # the library is needed only where the trigger runs
+                _load_jsonpath(condition)
 
 
 def parse_match(match: Match) -> list[Condition]:
@@ -146,22 +144,21 @@ def refuse_functions(match: Match) -> None:
 
 def _parse(text: str) -> Condition:
     kind, colon, subject = text.partition(":")
-    if not colon or kind not in _KINDS:
+    if not colon or kind not in _LOADERS:
         msg = f"match {text!r} must begin with 'literal:', 'jsonpath:' or 'function:'"
         raise ValueError(msg)
     if kind == "literal":
         return Condition(text=text, kind=kind, subject=subject)
-    subject = subject.strip()
-    if kind == "function":
-        if not _DOTTED_PATH.fullmatch(subject):
-            msg = f"match {text!r} must name a function as 'function:package.module.name'"
-            raise ValueError(msg)
-        return Condition(text=text, kind=kind, subject=subject)
-    path, expected = _split_comparison(subject)
-    if not path:
+    subject, expected = subject.strip(), None
+    if kind == "function" and not _DOTTED_PATH.fullmatch(subject):
+        msg = f"match {text!r} must name a function as 'function:package.module.name'"
+        raise ValueError(msg)
+    if kind == "jsonpath":
+        subject, expected = _split_comparison(subject)
+    if not subject:
         msg = f"match {text!r} has no path; an example: 'jsonpath:$.type == \"order\"'"
         raise ValueError(msg)
-    return Condition(text=text, kind=kind, subject=path, expected=expected)
+    return Condition(text=text, kind=kind, subject=subject, expected=expected)
 
 
 def _split_comparison(subject: str) -> tuple[str, tuple[Any, ...] | None]:
@@ -192,10 +189,6 @@ def _read_value(text: str) -> Any:
         return ast.literal_eval(text.strip())
     except (SyntaxError, MemoryError, RecursionError, TypeError) as error:
         raise ValueError(text) from error
-
-
-def _load(condition: Condition) -> Callable[[AnyMessage], Any]:
-    return {"literal": _load_literal, "jsonpath": _load_jsonpath, "function": _load_function}[condition.kind](condition)
 
 
 def _load_literal(condition: Condition) -> Callable[[AnyMessage], bool]:
@@ -252,6 +245,9 @@ def _load_function(condition: Condition) -> Callable[[AnyMessage], Any]:
         msg = f"match {condition.text!r} is an async function; it must be a plain one that returns a bool"
         raise ValueError(msg)
     return function  # type: ignore[no-any-return]
+
+
+_LOADERS = {"literal": _load_literal, "jsonpath": _load_jsonpath, "function": _load_function}
 
 
 def _same(left: Any, right: Any) -> bool:

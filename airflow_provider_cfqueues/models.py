@@ -14,11 +14,50 @@ from airflow_provider_cfqueues.bodies import why_not_xcom
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True):
+class _Content(msgspec.Struct, frozen=True, kw_only=True):
     """
-    A pulled message and its lease. Its ``repr`` does not show the lease.
+    A message without its lease.
 
     It is not a dataclass because a task makes thousands a second, and a frozen dataclass takes three times as long.
+    """
+
+    id: str
+    body: Any = None
+    attempts: int | None = None
+    timestamp: datetime | None = None
+    content_type: str | None = None
+    metadata: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    raw_body: Any = None
+    body_error: str | None = None
+
+    def __repr__(self) -> str:
+        shown = (name for name in self.__struct_fields__ if name not in ("lease_id", "raw_body"))
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
+
+    def to_xcom(self) -> dict[str, Any]:
+        """Return the message as plain JSON values; :meth:`Message.to_xcom` says how."""
+        body = base64.b64encode(self.body).decode() if isinstance(self.body, bytes) else self.body
+        raw, error = self.raw_body, self.body_error
+        if error is None and (reason := why_not_xcom(body)):
+            body, error = None, f"Airflow cannot store the body as an XCom: {reason}"
+        if why_not_xcom(raw):
+            raw = base64.b64encode(str(raw).encode("utf-8", "surrogatepass")).decode()
+            error = error and f"{error} (raw_body is base64 of it)"
+        metadata = dict(self.metadata)
+        plain = {
+            "id": self.id,
+            "body": body,
+            "attempts": self.attempts,
+            "timestamp": self.timestamp and self.timestamp.isoformat(),
+            "content_type": self.content_type,
+            "metadata": {"unstorable": ascii(metadata)} if why_not_xcom(metadata) else metadata,
+        }
+        return plain if error is None else {**plain, "raw_body": raw, "body_error": error}
+
+
+class Message(_Content, frozen=True, kw_only=True):
+    """
+    A pulled message and its lease. Its ``repr`` does not show the lease.
 
     :param id: the message's ID; the same at each delivery.
     :param lease_id: the lease of this delivery; what ``ack`` takes.
@@ -34,20 +73,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     :param body_error: why the body could not be decoded, else None.
     """
 
-    id: str
     lease_id: str
-    body: Any
-    attempts: int | None = None
-    timestamp: datetime | None = None
-    content_type: str | None = None
-    metadata: Mapping[str, Any] = msgspec.field(default_factory=dict)
     lease_expires_at: datetime | None = None
-    raw_body: Any = None
-    body_error: str | None = None
-
-    def __repr__(self) -> str:
-        shown = (name for name in self.__struct_fields__ if name not in ("lease_id", "raw_body"))
-        return f"Message({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     def to_xcom(self) -> dict[str, Any]:
         """
@@ -57,62 +84,19 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
         Airflow could not store, has the two further keys ``raw_body`` and ``body_error``; its ``body`` is None.
         """
         expires = self.lease_expires_at and self.lease_expires_at.isoformat()
-        return _to_xcom(self, {"lease_id": self.lease_id}, {"lease_expires_at": expires})
+        return {"id": self.id, "lease_id": self.lease_id, **super().to_xcom(), "lease_expires_at": expires}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PeekedMessage:
+class PeekedMessage(_Content, frozen=True, kw_only=True):
     """
     A message that was looked at, not leased. It cannot be settled, and others can still pull it.
 
-    :param id: the message's ID; the same at each delivery.
+    It has what :class:`Message` has, except the two fields of the lease. Looking does not count in ``attempts``.
+
     :param ref: the API's name for what was peeked; opaque.
-    :param body: the decoded body, as in :class:`Message`.
-    :param attempts: how often it was delivered so far; looking does not count.
-    :param timestamp: when it was sent (UTC).
-    :param content_type: ``json``, ``text``, ``bytes`` or ``v8``, from ``metadata["CF-Content-Type"]``.
-    :param metadata: everything that the API gave as metadata.
-    :param raw_body: the body as it came over the wire.
-    :param body_error: why the body could not be decoded, else None.
     """
 
-    id: str
     ref: str | None = None
-    body: Any = None
-    attempts: int | None = None
-    timestamp: datetime | None = None
-    content_type: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    raw_body: Any = field(default=None, repr=False)
-    body_error: str | None = None
-
-    def to_xcom(self) -> dict[str, Any]:
-        """Return the message as plain JSON values, as :meth:`Message.to_xcom` does, without a lease."""
-        return _to_xcom(self, {}, {})
-
-
-def _to_xcom(message: Message | PeekedMessage, first: dict[str, Any], last: dict[str, Any]) -> dict[str, Any]:
-    body = base64.b64encode(message.body).decode() if isinstance(message.body, bytes) else message.body
-    raw, error = message.raw_body, message.body_error
-    if error is None and (reason := why_not_xcom(body)):
-        body, error = None, f"Airflow cannot store the body as an XCom: {reason}"
-    if why_not_xcom(raw):
-        raw = base64.b64encode(str(raw).encode("utf-8", "surrogatepass")).decode()
-        error = error and f"{error} (raw_body is base64 of it)"
-    metadata = dict(message.metadata)
-    plain = {
-        "id": message.id,
-        **first,
-        "body": body,
-        "attempts": message.attempts,
-        "timestamp": message.timestamp and message.timestamp.isoformat(),
-        "content_type": message.content_type,
-        "metadata": {"unstorable": ascii(metadata)} if why_not_xcom(metadata) else metadata,
-        **last,
-    }
-    if error is not None:
-        plain |= {"raw_body": raw, "body_error": error}
-    return plain
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):

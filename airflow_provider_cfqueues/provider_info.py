@@ -14,6 +14,11 @@ _ASSET_URIS = [
 ]
 
 
+def _modules(*names: str) -> list[dict[str, Any]]:
+    modules = [f"airflow_provider_cfqueues.{name}" for name in names]
+    return [{"integration-name": "Cloudflare Queues", "python-modules": modules}]
+
+
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's metadata, with the fields of its connection form."""
     return {
@@ -27,49 +32,20 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["service"],
             }
         ],
-        "hooks": [
-            {
-                "integration-name": "Cloudflare Queues",
-                "python-modules": [
-                    "airflow_provider_cfqueues.hooks.administration",
-                    "airflow_provider_cfqueues.hooks.base",
-                    "airflow_provider_cfqueues.hooks.queues",
-                ],
-            }
-        ],
-        "operators": [
-            {
-                "integration-name": "Cloudflare Queues",
-                "python-modules": [
-                    "airflow_provider_cfqueues.operators.administration",
-                    "airflow_provider_cfqueues.operators.base",
-                    "airflow_provider_cfqueues.operators.consumers",
-                    "airflow_provider_cfqueues.operators.process",
-                    "airflow_provider_cfqueues.operators.purge",
-                    "airflow_provider_cfqueues.operators.queues",
-                    "airflow_provider_cfqueues.operators.redrive",
-                    "airflow_provider_cfqueues.operators.runs",
-                ],
-            }
-        ],
-        "sensors": [
-            {
-                "integration-name": "Cloudflare Queues",
-                "python-modules": [
-                    "airflow_provider_cfqueues.sensors.queues",
-                ],
-            }
-        ],
-        "triggers": [
-            {
-                "integration-name": "Cloudflare Queues",
-                "python-modules": [
-                    "airflow_provider_cfqueues.triggers.purging",
-                    "airflow_provider_cfqueues.triggers.queues",
-                    "airflow_provider_cfqueues.triggers.sensing",
-                ],
-            }
-        ],
+        "hooks": _modules("hooks.administration", "hooks.base", "hooks.queues"),
+        "operators": _modules(
+            "operators.administration",
+            "operators.base",
+            "operators.consumers",
+            "operators.process",
+            "operators.purge",
+            "operators.queues",
+            "operators.redrive",
+            "operators.runs",
+            "operators.settling",
+        ),
+        "sensors": _modules("sensors.queues"),
+        "triggers": _modules("triggers.purging", "triggers.queues", "triggers.sensing"),
         "notifications": ["airflow_provider_cfqueues.notifications.queues.CloudflareQueuesNotifier"],
         "extra-links": ["airflow_provider_cfqueues.links.queues.CloudflareQueueLink"],
         "queues": ["airflow_provider_cfqueues.queues.cloudflare.CloudflareQueuesMessageQueueProvider"],

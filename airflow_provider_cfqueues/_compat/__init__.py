@@ -15,11 +15,11 @@ if TYPE_CHECKING:
         BaseOperator,
         BaseOperatorLink,
         BaseSensorOperator,
+        Context,
         PokeReturnValue,
         RetryDecision,
         RetryPolicy,
     )
-    from airflow.sdk import Context as Context
     from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, determine_kwargs, task_decorator_factory
     from airflow.sdk.configuration import conf
     from airflow.sdk.exceptions import (
@@ -30,15 +30,18 @@ if TYPE_CHECKING:
         AirflowSensorTimeout,
         AirflowSkipException,
     )
+    from airflow.sdk.execution_time.xcom import XCom
     from airflow.sdk.log import mask_secret
     from airflow.sdk.module_loading import import_string  # type: ignore[attr-defined]
     from airflow.sdk.observability.stats import Stats
     from airflow.triggers.base import BaseEventTrigger, TriggerEvent
-    from airflow.triggers.shared_stream import SharedStreamProducer
+    from airflow.triggers.shared_stream import AdvanceOutcome, SharedStreamProducer
 
 _VERSION = tuple(int(part) for part in AIRFLOW_VERSION.split(".")[:2])
 HAS_ASSET_WATCHERS = _VERSION >= (3, 0)
 HAS_SHARED_STREAMS = _VERSION >= (3, 3)
+HAS_LATE_EVENT_GAP = _VERSION < (3, 4)
+"""Whether the scheduler skips events that come between an event and its run."""
 
 _EXCEPTIONS = ("airflow.sdk.exceptions", "airflow.exceptions")  # before 3.2
 _DECORATORS = ("airflow.sdk.bases.decorator", "airflow.decorators.base")  # Airflow 2
@@ -64,6 +67,7 @@ _PLACES: dict[str, tuple[str, ...]] = {
     "Stats": ("airflow.sdk.observability.stats", "airflow.stats"),  # before 3.2
     "TaskDecorator": _DECORATORS,
     "TriggerEvent": ("airflow.triggers.base",),
+    "XCom": ("airflow.sdk.execution_time.xcom", "airflow.models"),  # Airflow 2
     "conf": ("airflow.sdk.configuration", "airflow.configuration"),  # before 3.2
     "determine_kwargs": ("airflow.sdk.bases.decorator", "airflow.utils.operator_helpers"),  # Airflow 2.11 and 3.0
     "import_string": ("airflow.sdk.module_loading", "airflow.utils.module_loading"),  # before 3.2
@@ -92,20 +96,6 @@ if not TYPE_CHECKING:  # a type checker reads the imports above
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def get_xcom(ti_key: Any, key: str) -> Any:
-    """
-    Return an XCom of a task instance: in Airflow 2 for its web server, in Airflow 3 for the task itself.
-
-    :param ti_key: the task instance.
-    :param key: the key of the XCom.
-    """
-    try:
-        from airflow.sdk.execution_time.xcom import XCom
-    except ImportError:  # Airflow 2
-        from airflow.models import XCom
-    return XCom.get_value(ti_key=ti_key, key=key)
-
-
 def get_hook_lineage_collector() -> Any:
     """Return Airflow's collector of hook lineage. The first call of a process loads Airflow's plugins."""
     try:
@@ -120,52 +110,3 @@ def add_hook_lineage(direction: str, *, context: BaseHook, uri: str) -> None:
     collector = get_hook_lineage_collector()
     add = getattr(collector, f"add_{direction}_asset", None) or getattr(collector, f"add_{direction}_dataset")
     add(context=context, uri=uri)  # a dataset is what Airflow 2 calls an asset
-
-
-def triggerer_setting(name: str, default: float) -> float:
-    """
-    Return a number from Airflow's ``[triggerer]`` settings.
-
-    :param name: the setting.
-    :param default: the value if the running Airflow does not know the setting.
-    """
-    from airflow.configuration import conf
-
-    return float(conf.getfloat("triggerer", name, fallback=default))
-
-
-__all__ = [
-    "AIRFLOW_VERSION",
-    "HAS_ASSET_WATCHERS",
-    "HAS_SHARED_STREAMS",
-    "AirflowException",
-    "AirflowFailException",
-    "AirflowNotFoundException",
-    "AirflowOptionalProviderFeatureException",
-    "AirflowSensorTimeout",
-    "AirflowSkipException",
-    "Asset",
-    "BaseEventTrigger",
-    "BaseHook",
-    "BaseNotifier",
-    "BaseOperator",
-    "BaseOperatorLink",
-    "BaseSensorOperator",
-    "DecoratedOperator",
-    "PokeReturnValue",
-    "RetryDecision",
-    "RetryPolicy",
-    "SharedStreamProducer",
-    "Stats",
-    "TaskDecorator",
-    "TriggerEvent",
-    "add_hook_lineage",
-    "conf",
-    "determine_kwargs",
-    "get_hook_lineage_collector",
-    "get_xcom",
-    "import_string",
-    "mask_secret",
-    "task_decorator_factory",
-    "triggerer_setting",
-]

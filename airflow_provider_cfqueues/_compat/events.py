@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from airflow_provider_cfqueues._compat import AIRFLOW_VERSION, HAS_SHARED_STREAMS, conf
+from airflow_provider_cfqueues._compat import HAS_LATE_EVENT_GAP, HAS_SHARED_STREAMS, conf
 
 ANSWER_SECONDS = 10
 """How long the supervisor of a triggerer may take to answer."""
@@ -35,14 +35,9 @@ def count_awaited_events() -> int | None:
         return None
 
 
-def has_late_event_gap() -> bool:
-    """Return whether the running Airflow's scheduler skips events that come between an event and its run."""
-    return tuple(int(part) for part in AIRFLOW_VERSION.split(".")[:2]) < (3, 4)
-
-
 def skips_late_events() -> bool:
     """Return whether events are skipped that come between an event and its run; this package's asset manager helps."""
-    return has_late_event_gap() and conf.get("core", "asset_manager_class", fallback="") != ASSET_MANAGER
+    return HAS_LATE_EVENT_GAP and conf.get("core", "asset_manager_class", fallback="") != ASSET_MANAGER
 
 
 async def count_dag_runs(dag_id: str, states: list[str] | None = None) -> int:

@@ -10,8 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
-from airflow import __version__ as AIRFLOW_VERSION
-
+from airflow_provider_cfqueues._compat import AIRFLOW_VERSION
 from airflow_provider_cfqueues._compat.supervisor import share_supervisor
 
 ACTIVE_STATES = ("queued", "running")
@@ -34,33 +33,18 @@ class DagRuns(Protocol):
         """
         Start a run. Return False if there already is one with this ID.
 
-        :param run_id: its ID.
-        :param conf: its configuration.
         :raises ValueError: Airflow refuses ``conf``, and says why. Airflow 3.0 to 3.2 do not tell that from an outage.
         :raises LookupError: the DAG is not there, or cannot be run now.
         """
 
     def clear(self, run_id: str, conf: dict[str, Any]) -> None:
-        """
-        Clear a run, so that all its tasks run again.
-
-        :param run_id: its ID.
-        :param conf: its configuration, if it was deleted meanwhile and is started instead.
-        """
+        """Clear a run, so that all its tasks run again. If it was deleted meanwhile, start it, with ``conf``."""
 
     def get_state(self, run_id: str) -> str | None:
-        """
-        Return ``queued``, ``running``, ``success`` or ``failed``; None if there is no such run.
-
-        :param run_id: its ID.
-        """
+        """Return ``queued``, ``running``, ``success`` or ``failed``; None if there is no such run."""
 
     def exists(self, run_id: str) -> bool:
-        """
-        Return whether there is a run with this ID.
-
-        :param run_id: its ID.
-        """
+        """Return whether there is a run with this ID."""
 
     def count_active(self) -> int:
         """Return how many runs of the DAG are queued or running, no matter who started them."""
@@ -83,12 +67,7 @@ def find_dag_runs(dag_id: str) -> DagRuns:
 
 
 class _SupervisorRuns:
-    """
-    Airflow 3.
-
-    :param dag_id: ID of the DAG.
-    :param supervisor: what the task talks to. It is kept, as ``dag.test()`` hides it while it answers another thread.
-    """
+    """Airflow 3. The supervisor is kept, as ``dag.test()`` hides it while it answers another thread."""
 
     def __init__(self, dag_id: str, supervisor: Any) -> None:
         self._dag_id = dag_id
@@ -99,33 +78,14 @@ class _SupervisorRuns:
             from airflow.sdk.execution_time.comms import GetDag
         except ImportError:  # before 3.2
             return None
-        try:
-            return bool(self._ask(GetDag(dag_id=self._dag_id)).is_paused)
-        except _RefusedError as error:
-            if error.is_about_the_dag:
-                raise _no_run(self._dag_id, error.text) from error
-            raise
+        return bool(self._ask(GetDag(dag_id=self._dag_id)).is_paused)
 
     def start(self, run_id: str, conf: dict[str, Any], *, clear: bool = False) -> bool:
         from airflow.sdk.execution_time.comms import ErrorResponse, TriggerDagRun
 
-        try:
-            answer = self._ask(
-                TriggerDagRun(
-                    dag_id=self._dag_id,
-                    run_id=run_id,
-                    conf=conf,
-                    logical_date=datetime.now(timezone.utc),
-                    reset_dag_run=clear,
-                )
-            )
-        except _RefusedError as error:
-            if error.reason == "value_error":
-                raise ValueError(error.text) from error
-            if error.is_about_the_dag:
-                raise _no_run(self._dag_id, error.text) from error
-            raise
-        return not isinstance(answer, ErrorResponse)
+        now = datetime.now(timezone.utc)
+        question = TriggerDagRun(dag_id=self._dag_id, run_id=run_id, conf=conf, logical_date=now, reset_dag_run=clear)
+        return not isinstance(self._ask(question), ErrorResponse)
 
     def clear(self, run_id: str, conf: dict[str, Any]) -> None:
         self.start(run_id, conf, clear=True)
@@ -135,10 +95,8 @@ class _SupervisorRuns:
 
         try:
             return str(self._ask(GetDagRunState(dag_id=self._dag_id, run_id=run_id)).state.value)
-        except _RefusedError as error:
-            if error.status == _NOT_FOUND:
-                return None
-            raise
+        except LookupError:
+            return None
 
     def exists(self, run_id: str) -> bool:
         return self._count(run_ids=[run_id]) > 0  # a look at its state would log an error if it is not there
@@ -158,33 +116,21 @@ class _SupervisorRuns:
         try:
             return self._supervisor.send(message)
         except AirflowRuntimeError as error:
-            detail = error.error.detail or {}
-            raise _RefusedError(detail.get("status_code"), detail.get("detail"), str(error)) from error
+            known = error.error.detail or {}
+            raise self._refusal(known.get("status_code"), known.get("detail"), str(error)) from error
         except ServerResponseError as error:  # in dag.test(), which has no process between
-            raise _RefusedError(error.response.status_code, error.response.json(), str(error)) from error
+            raise self._refusal(error.response.status_code, error.response.json(), str(error)) from error
 
-
-class _RefusedError(RuntimeError):
-    """
-    The API server did not do what it was asked for.
-
-    :param status: the HTTP status; None = there was no answer.
-    :param body: the answer.
-    :param text: what Airflow made of it.
-    """
-
-    def __init__(self, status: int | None, body: Any, text: str) -> None:
-        super().__init__(text)
+    def _refusal(self, status: int | None, body: Any, text: str) -> Exception:
+        """Return what it means that the API server did not do what it was asked for."""
         detail = body.get("detail") if isinstance(body, dict) else None
         known = detail if isinstance(detail, dict) else {}
-        self.status = status
-        self.reason = known.get("reason")
-        self.text = str(known.get("message") or text)
-
-    @property
-    def is_about_the_dag(self) -> bool:
-        """Whether the DAG is not there, has import errors, or may not be started by a task."""
-        return self.status in (_NOT_FOUND, _BAD_REQUEST)
+        why = str(known.get("message") or text)
+        if known.get("reason") == "value_error":
+            return ValueError(why)
+        if status in (_NOT_FOUND, _BAD_REQUEST):  # it is not there, has import errors, or no task may start it
+            return _no_run(self._dag_id, why)
+        return RuntimeError(text)
 
 
 def _no_run(dag_id: str, why: object) -> LookupError:
@@ -192,11 +138,7 @@ def _no_run(dag_id: str, why: object) -> LookupError:
 
 
 class _DatabaseRuns:
-    """
-    Airflow 2.
-
-    :param dag_id: ID of the DAG.
-    """
+    """Airflow 2."""
 
     def __init__(self, dag_id: str) -> None:
         self._dag_id = dag_id

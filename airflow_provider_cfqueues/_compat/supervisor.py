@@ -7,11 +7,7 @@ from typing import Any
 
 
 class _OneAtATime:
-    """
-    A supervisor that is asked one thing at a time.
-
-    :param supervisor: the supervisor, as Airflow gave it to the task.
-    """
+    """A supervisor that is asked one thing at a time."""
 
     def __init__(self, supervisor: Any) -> None:
         self._supervisor = supervisor

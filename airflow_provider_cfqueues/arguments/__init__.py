@@ -7,7 +7,7 @@ a string. A value that cannot be read is an error with its type and its shortene
 
 from __future__ import annotations
 
-from airflow_provider_cfqueues.arguments.administration import parse_batch_size, parse_consumer, parse_queue_settings
+from airflow_provider_cfqueues.arguments.administration import parse_consumer, parse_queue_settings
 from airflow_provider_cfqueues.arguments.leases import delay_leases, parse_leases
 from airflow_provider_cfqueues.arguments.messages import parse_message, parse_messages
 from airflow_provider_cfqueues.arguments.values import (
@@ -32,7 +32,6 @@ __all__ = [
     "Seconds",
     "delay_leases",
     "is_id",
-    "parse_batch_size",
     "parse_consumer",
     "parse_count",
     "parse_delay",

@@ -9,7 +9,7 @@ from airflow_provider_cfqueues.arguments.values import (
     parse_count,
     parse_delay,
     parse_name,
-    parse_number,
+    parse_optional,
     parse_seconds,
     parse_visibility_timeout,
     short,
@@ -48,38 +48,14 @@ def parse_consumer(
     """
     return Consumer(
         type="http_pull",
-        batch_size=None if batch_size is None else parse_batch_size(batch_size, "batch_size"),
-        max_retries=_parse_max_retries(consumer_max_retries, "consumer_max_retries"),
+        batch_size=parse_optional(parse_count, batch_size, "batch_size", at_most=MAX_BATCH_SIZE),
+        max_retries=parse_optional(
+            parse_count, consumer_max_retries, "consumer_max_retries", at_least=0, at_most=MAX_RETRIES
+        ),
         retry_delay=parse_delay(consumer_retry_delay, "consumer_retry_delay"),
         visibility_timeout=parse_visibility_timeout(visibility_timeout),
-        dead_letter_queue=None if dead_letter_queue is None else parse_name(dead_letter_queue, "dead_letter_queue"),
+        dead_letter_queue=parse_optional(parse_name, dead_letter_queue, "dead_letter_queue"),
     )
-
-
-def parse_batch_size(value: Any, what: str) -> int:
-    """
-    Return how many messages one request may ask for.
-
-    :param value: a whole number from 1 to 100, or text that holds one.
-    :param what: the name of the argument, for the error.
-    :raises TypeError: it is neither.
-    :raises ValueError: it is out of range.
-    """
-    size = parse_count(value, what)
-    if size > MAX_BATCH_SIZE:
-        msg = f"{what} must be from 1 to {MAX_BATCH_SIZE}, not {short(value)}"
-        raise ValueError(msg)
-    return size
-
-
-def _parse_max_retries(value: Any, what: str) -> int | None:
-    if value is None:
-        return None
-    number = parse_number(value, what)
-    if not 0 <= number <= MAX_RETRIES or number != int(number):
-        msg = f"{what} must be a whole number from 0 to {MAX_RETRIES}, not {short(value)}"
-        raise ValueError(msg)
-    return int(number)
 
 
 def parse_queue_settings(
@@ -108,9 +84,8 @@ def _parse_retention(value: Any) -> int | None:
         return None
     seconds = parse_seconds(value, "message_retention_period")
     if not MIN_RETENTION_SECONDS <= seconds <= MAX_RETENTION_SECONDS:
-        msg = (
+        raise ValueError(
             f"message_retention_period must be from {MIN_RETENTION_SECONDS} to {MAX_RETENTION_SECONDS} seconds "
             f"(14 days), not {short(value)}"
         )
-        raise ValueError(msg)
     return math.ceil(seconds)

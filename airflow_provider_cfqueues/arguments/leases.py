@@ -32,8 +32,7 @@ def parse_leases(value: Any, what: str = "lease_ids") -> list[Lease]:
     try:
         _add_leases(value, what, found)
     except RecursionError:
-        msg = f"{what} is nested too deeply"
-        raise ValueError(msg) from None
+        raise ValueError(f"{what} is nested too deeply") from None
     return found
 
 
@@ -56,8 +55,7 @@ def _add_leases(value: Any, what: str, found: list[Lease]) -> None:
         for item in value:
             _add_leases(item, what, found)
     else:
-        msg = f"{what} must hold lease IDs or messages with a 'lease_id'; found {describe(value)}"
-        raise TypeError(msg)
+        raise TypeError(f"{what} must hold lease IDs or messages with a 'lease_id'; found {describe(value)}")
 
 
 def _is_pair(value: Any) -> bool:
@@ -72,8 +70,7 @@ def _is_pair(value: Any) -> bool:
 def _lease_of_mapping(value: Mapping[Any, Any], what: str) -> Lease:
     if "lease_id" not in value:
         keys = short(sorted(map(str, value)))
-        msg = f"{what}: a mapping must be a message with a 'lease_id'; found one with the keys {keys}"
-        raise ValueError(msg)
+        raise ValueError(f"{what}: a mapping must be a message with a 'lease_id'; found one with the keys {keys}")
     attempts, expires = value.get("attempts"), value.get("lease_expires_at")
     return _lease(
         value["lease_id"],
@@ -95,11 +92,9 @@ def _parse_time(value: Any) -> datetime | None:
 
 def _lease(lease_id: Any, delay: Any, attempts: int | None, expires: datetime | None, what: str) -> Lease:
     if not isinstance(lease_id, str):
-        msg = f"{what}: a lease ID must be a string; found {describe(lease_id)}"
-        raise TypeError(msg)
+        raise TypeError(f"{what}: a lease ID must be a string; found {describe(lease_id)}")
     if lease_id.split() != [lease_id] or "," in lease_id:
-        msg = f"{what}: a lease ID is never empty and has no white space or comma; found {short(lease_id)}"
-        raise ValueError(msg)
+        raise ValueError(f"{what}: a lease ID is never empty and has no white space or comma; found {short(lease_id)}")
     return Lease(lease_id=lease_id, delay_seconds=parse_delay(delay), attempts=attempts, lease_expires_at=expires)
 
 

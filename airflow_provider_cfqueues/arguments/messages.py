@@ -34,8 +34,7 @@ def parse_messages(value: Any, delay_seconds: Any = None) -> list[OutgoingMessag
     if isinstance(value, (str, Mapping, OutgoingMessage)):
         value = [value]
     if isinstance(value, (bytes, bytearray)) or not isinstance(value, Iterable):
-        msg = f"messages must be a list of messages, not {describe(value)}"
-        raise TypeError(msg)
+        raise TypeError(f"messages must be a list of messages, not {describe(value)}")
     return [parse_message(item, f"messages[{position}]", delay) for position, item in enumerate(value)]
 
 
@@ -52,11 +51,10 @@ def parse_message(item: Any, what: str, delay_seconds: int | None = None) -> Out
     body, content_type, delay = item, None, None
     if isinstance(item, Mapping) and "body" in item:
         if unknown := sorted(map(str, item.keys() - _OUTGOING_KEYS)):
-            msg = (
+            raise ValueError(
                 f"{what}: unknown keys {short(unknown)} beside 'body'. If the whole mapping is the message, send "
                 '{"body": {…}}'
             )
-            raise ValueError(msg)
         item = OutgoingMessage(**item)
     if isinstance(item, OutgoingMessage):
         body, content_type = item.body, item.content_type
@@ -71,11 +69,11 @@ def parse_message(item: Any, what: str, delay_seconds: int | None = None) -> Out
 def _check_body(body: Any, content_type: str, what: str) -> None:
     expected = _BODIES.get(str(content_type))
     if expected is None:
-        msg = f"{what}: content_type must be 'text' or 'json' (all that the REST API takes), not {short(content_type)}"
-        raise ValueError(msg)
+        raise ValueError(
+            f"{what}: content_type must be 'text' or 'json' (all that the REST API takes), not {short(content_type)}"
+        )
     if not isinstance(body, expected):
-        msg = (
+        raise TypeError(
             f"{what}: a {content_type} body must be {'a string' if content_type == 'text' else 'an object or array'}, "
             f"not {describe(body)}. Send a string as text, a scalar as text, and bytes as base64 text"
         )
-        raise TypeError(msg)

@@ -40,8 +40,7 @@ def parse_id(value: Any, what: str) -> str:
     :raises ValueError: it is not 1 to 32 letters, digits, ``-`` or ``_``.
     """
     if not is_id(value):
-        msg = f"{what} must be 1 to 32 letters, digits, '-' or '_', not {short(value)}"
-        raise ValueError(msg)
+        raise ValueError(f"{what} must be 1 to 32 letters, digits, '-' or '_', not {short(value)}")
     return str(value)
 
 
@@ -54,8 +53,7 @@ def parse_name(value: Any, what: str = "queue_name") -> str:
     :raises ValueError: it is empty or no text.
     """
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        msg = f"{what} must be the name of a queue, not {short(value)}"
-        raise ValueError(msg)
+        raise ValueError(f"{what} must be the name of a queue, not {short(value)}")
     return value
 
 
@@ -70,8 +68,7 @@ def require_one(**given: Any) -> None:
         raise ValueError(f"{rendered[0]} is 'None': a template rendered to None. Check what it takes its value from")
     if sum(map(bool, given.values())) != 1:
         values = " and ".join(map(repr, given.values()))
-        msg = f"Give exactly one of {' and '.join(given)}, not {values}"
-        raise ValueError(msg)
+        raise ValueError(f"Give exactly one of {' and '.join(given)}, not {values}")
 
 
 def parse_number(value: Any, what: str) -> float:
@@ -84,15 +81,13 @@ def parse_number(value: Any, what: str) -> float:
     :raises ValueError: the text holds no number, or it is not finite.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        msg = f"{what} must be a number, not {describe(value)}"
-        raise TypeError(msg)
+        raise TypeError(f"{what} must be a number, not {describe(value)}")
     try:
         number = float(value)
     except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        msg = f"{what} must be a finite number, not {short(value)}"
-        raise ValueError(msg)
+        raise ValueError(f"{what} must be a finite number, not {short(value)}")
     return number
 
 
@@ -108,35 +103,37 @@ def parse_seconds(value: Any, what: str, *, at_least: float = 0) -> float:
     """
     seconds = _seconds(value, what)
     if seconds < at_least:
-        msg = f"{what} must be at least {at_least:g} seconds, not {short(value)}"
-        raise ValueError(msg)
+        raise ValueError(f"{what} must be at least {at_least:g} seconds, not {short(value)}")
     return seconds
 
 
-def parse_optional(parse: Callable[[Any, str], T], value: Any, what: str) -> T | None:
+def parse_optional(parse: Callable[..., T], value: Any, what: str, **limits: Any) -> T | None:
     """
     Return None for None, else what a function of this module makes of a value.
 
     :param parse: the function.
     :param value: the value.
     :param what: the name of the argument, for the error.
+    :param limits: further arguments of the function.
     """
-    return None if value is None else parse(value, what)
+    return None if value is None else parse(value, what, **limits)
 
 
-def parse_count(value: Any, what: str) -> int:
+def parse_count(value: Any, what: str, *, at_least: int = 1, at_most: int | None = None) -> int:
     """
-    Return a whole number of at least 1.
+    Return a whole number.
 
     :param value: a number, or text that holds one.
     :param what: the name of the argument, for the error.
+    :param at_least: the smallest.
+    :param at_most: the largest, if there is one.
     :raises TypeError: it is neither.
-    :raises ValueError: it is not whole or below 1.
+    :raises ValueError: it is not whole, or out of range.
     """
     number = parse_number(value, what)
-    if number < 1 or number != int(number):
-        msg = f"{what} must be a whole number of at least 1, not {short(value)}"
-        raise ValueError(msg)
+    if number != int(number) or number < at_least or (at_most is not None and number > at_most):
+        limits = f"of at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
+        raise ValueError(f"{what} must be a whole number {limits}, not {short(value)}")
     return int(number)
 
 
@@ -156,8 +153,7 @@ def parse_delay(value: Any, what: str = "delay_seconds") -> int | None:
         return None
     seconds = _seconds(value, what)
     if not 0 <= seconds <= MAX_DELAY_SECONDS:
-        msg = f"{what} must be from 0 to {MAX_DELAY_SECONDS} seconds (24 hours), not {short(value)}"
-        raise ValueError(msg)
+        raise ValueError(f"{what} must be from 0 to {MAX_DELAY_SECONDS} seconds (24 hours), not {short(value)}")
     return math.ceil(seconds)
 
 
@@ -174,11 +170,10 @@ def parse_visibility_timeout(value: Any) -> float | None:
         return None
     seconds = _seconds(value, "visibility_timeout")
     if not 0 < seconds <= MAX_VISIBILITY_SECONDS:
-        msg = (
+        raise ValueError(
             f"visibility_timeout must be above 0 and at most {MAX_VISIBILITY_SECONDS} seconds (12 hours), "
             f"not {short(value)}"
         )
-        raise ValueError(msg)
     return seconds
 
 
@@ -204,11 +199,10 @@ def parse_rendered(text: str, what: str) -> Any:
             return parse(text)
         except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             continue
-    msg = (
+    raise ValueError(
         f"{what}: the text is neither JSON nor a Python literal: {short(text)}. Pass an XCom itself (task.output) "
         "rather than a template, or set render_template_as_native_obj=True on the DAG"
     )
-    raise ValueError(msg)
 
 
 def describe(value: Any) -> str:

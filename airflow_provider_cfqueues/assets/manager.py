@@ -22,7 +22,7 @@ from airflow.assets.manager import AssetManager
 from airflow.models.asset import AssetDagRunQueue
 from sqlalchemy import case
 
-from airflow_provider_cfqueues._compat.events import has_late_event_gap
+from airflow_provider_cfqueues._compat import HAS_LATE_EVENT_GAP
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -33,16 +33,9 @@ class PromptAssetManager(AssetManager):
 
     @classmethod
     def _queue_dagruns(cls, *, asset_id: int, dags_to_queue: Any, session: Session, **others: Any) -> None:
-        """
-        Queue the DAGs of an asset, and update the time of those that are queued already.
-
-        :param asset_id: the asset.
-        :param dags_to_queue: the DAGs.
-        :param session: where the event was stored.
-        :param others: what later versions of Airflow pass as well.
-        """
+        """Queue the DAGs of an asset, and update the time of those that are queued already."""
         super()._queue_dagruns(asset_id=asset_id, dags_to_queue=dags_to_queue, session=session, **others)
-        if others.get("partition_key") is not None or not has_late_event_gap():
+        if others.get("partition_key") is not None or not HAS_LATE_EVENT_GAP:
             return  # runs of partitions are not queued by time
         dag_ids = [dag.dag_id for dag in dags_to_queue if not getattr(dag, "timetable_partitioned", False)]
         if dag_ids:

@@ -109,8 +109,7 @@ def update_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[
     """
     current = yield from _find_pull_consumer(queue_id)
     if current is None:
-        msg = "The queue has no pull consumer"
-        raise NotFoundError(msg, queue=queue_id)
+        raise NotFoundError("The queue has no pull consumer", queue=queue_id)
     consumer: Consumer = yield queue_calls.replace_consumer(queue_id, replace(current, **_settings(wanted)))
     known.consumers[queue_id] = consumer
     return consumer
@@ -128,8 +127,7 @@ def delete_pull_consumer(queue_id: str, known: Known) -> Flow[None]:
     consumers: list[Consumer] = yield queue_calls.list_consumers(queue_id)
     consumer_id = next((consumer.consumer_id for consumer in consumers if consumer.type == "http_pull"), None)
     if consumer_id is None:
-        msg = "The queue has no pull consumer"
-        raise NotFoundError(msg, queue=queue_id)
+        raise NotFoundError("The queue has no pull consumer", queue=queue_id)
     try:
         yield queue_calls.delete_consumer(queue_id, consumer_id)
     except NotFoundError as error:
@@ -176,8 +174,9 @@ def _find_pull_consumer(queue_id: str) -> Flow[Consumer | None]:
     for consumer in consumers:
         if consumer.type != "http_pull":
             worker = f" {consumer.script_name!r}" if consumer.script_name else ""
-            msg = f"The queue is consumed by the Worker{worker}: it cannot have a pull consumer beside it"
-            raise AlreadyExistsError(msg, queue=queue_id)
+            raise AlreadyExistsError(
+                f"The queue is consumed by the Worker{worker}: it cannot have a pull consumer beside it", queue=queue_id
+            )
     return next(iter(consumers), None)
 
 

@@ -9,35 +9,25 @@ import ssl
 from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import h11
 
-from airflow_provider_cfqueues.client.call import MAX_ANSWER_BYTES, Answer, Call
+from airflow_provider_cfqueues.client.answers import MAX_ANSWER_BYTES, Answer, TooLarge
+from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.client.environment import Network, Proxy
-from airflow_provider_cfqueues.client.failures import (
-    CONNECT_TIMEOUT_SECONDS,
-    TooLarge,
-    TooSlow,
-    no_answer,
-)
+from airflow_provider_cfqueues.client.failures import CONNECT_TIMEOUT_SECONDS, TooSlow, no_answer
 from airflow_provider_cfqueues.client.settings import Settings
 
+FAILURES = (TooLarge, TooSlow, h11.ProtocolError, OSError, ValueError)
+"""How an exchange fails."""
 MAX_CONNECTIONS = 100
 MAX_HEADER_BYTES = 100_000
 MAX_HEADS = 100
 """Heads of requests that are kept, as h11 checks each line of them: a task makes the same pull and ack all the time."""
 HAPPY_EYEBALLS_SECONDS = 0.25
 """RFC 8305: how long an address may take before the next one is tried beside it."""
-
-
-class Response(NamedTuple):
-    """What came back on a connection."""
-
-    status: int
-    headers: dict[str, str]
-    content: bytes
 
 
 class AsyncHttp:
@@ -70,17 +60,15 @@ class AsyncHttp:
         """
         async with self._slots:
             connection = await self._take(call)
-            sent_at = datetime.now(timezone.utc)
             try:
                 content = call.content() or b""
                 query = f"?{urlencode(call.params)}" if call.params else ""
                 request = partial(self._head, call.method, f"{call.path}{query}", len(content))
-                response = await connection.exchange(request, content, timeout=self._timeout)
-            except (TooLarge, TooSlow, h11.ProtocolError, OSError, ValueError) as error:
+                return await connection.exchange(request, content, timeout=self._timeout)
+            except FAILURES as error:
                 raise no_answer(call, self._settings, self._network, error, connected=True) from error
             finally:
                 self._give_back(connection)
-        return Answer(status=response.status, headers=response.headers, content=response.content, sent_at=sent_at)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -102,11 +90,10 @@ class AsyncHttp:
             self._discard(connection)
         try:
             return await asyncio.wait_for(self._connect(), CONNECT_TIMEOUT_SECONDS)
-        except asyncio.TimeoutError as error:
+        except (*FAILURES, asyncio.TimeoutError) as error:
             late = TimeoutError(f"no connection within {CONNECT_TIMEOUT_SECONDS} s")
-            raise no_answer(call, self._settings, self._network, late, connected=False) from error
-        except (TooLarge, TooSlow, h11.ProtocolError, OSError, ValueError) as error:
-            raise no_answer(call, self._settings, self._network, error, connected=False) from error
+            why = late if isinstance(error, asyncio.TimeoutError) else error
+            raise no_answer(call, self._settings, self._network, why, connected=False) from error
 
     def _give_back(self, connection: Connection) -> None:
         if connection.is_usable():
@@ -155,8 +142,8 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
         self._http = _http()
-        self._answer: asyncio.Future[Response] | None = None
-        self._response: h11.Response | None = None
+        self._answer: asyncio.Future[h11.Response] | None = None
+        self._head: h11.Response | None = None
         self._pieces: list[bytes] = []
         self._size = 0
         self._has_heard = False
@@ -177,7 +164,7 @@ class Connection(asyncio.Protocol):
         """Close the connection, whatever is under way."""
         self._transport.abort()
 
-    async def exchange(self, request: Callable[[], h11.Request], content: bytes = b"", *, timeout: float) -> Response:
+    async def exchange(self, request: Callable[[], h11.Request], content: bytes = b"", *, timeout: float) -> Answer:
         """
         Send a request and return what comes back.
 
@@ -189,12 +176,13 @@ class Connection(asyncio.Protocol):
         :raises OSError: the connection broke, or nothing came in time.
         """
         self._answer = self._loop.create_future()
-        self._response, self._pieces, self._size, self._has_heard = None, [], 0, False
+        self._head, self._pieces, self._size, self._has_heard = None, [], 0, False
+        sent_at = datetime.now(timezone.utc)
         timer = self._loop.call_later(timeout, self._time_out)
         try:
             rest = (h11.Data(data=content), h11.EndOfMessage())
             self._transport.writelines([self._http.send(request()), *(self._http.send(event) or b"" for event in rest)])
-            response = await self._answer
+            head = await self._answer
         except BaseException:
             self.close()
             raise
@@ -204,7 +192,8 @@ class Connection(asyncio.Protocol):
         is_over = self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
         if is_over and not self._http.trailing_data[0]:  # what follows an answer would be taken for the next one
             self._http.start_next_cycle()
-        return response
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+        return Answer(status=head.status_code, headers=headers, content=b"".join(self._pieces), sent_at=sent_at)
 
     async def tunnel(self, request: Callable[[], h11.Request]) -> None:
         """
@@ -213,9 +202,9 @@ class Connection(asyncio.Protocol):
         :param request: makes the request.
         :raises OSError: it refuses.
         """
-        response = await self.exchange(request, timeout=CONNECT_TIMEOUT_SECONDS)
-        if not 200 <= response.status < 300:
-            raise ConnectionRefusedError(f"the proxy answers HTTP {response.status}")
+        answer = await self.exchange(request, timeout=CONNECT_TIMEOUT_SECONDS)
+        if not 200 <= answer.status < 300:
+            raise ConnectionRefusedError(f"the proxy answers HTTP {answer.status}")
 
     async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
         """
@@ -236,7 +225,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Take in that nothing more will arrive; the transport closes itself."""
-        if self._response is None:
+        if self._head is None:
             self._fail(ConnectionResetError("the connection was closed without an answer"))
         self._take_in(b"")
 
@@ -252,11 +241,12 @@ class Connection(asyncio.Protocol):
             self._http.receive_data(data)
             while (event := self._http.next_event()) is not h11.NEED_DATA:
                 if isinstance(event, h11.Response):
-                    self._response = event
+                    self._head = event
                 elif isinstance(event, h11.Data):
                     self._take_piece(event.data)
                 elif isinstance(event, h11.EndOfMessage) or event is h11.PAUSED:  # a proxy lets us through: no body
-                    self._answer.set_result(self._finished())
+                    assert self._head is not None  # noqa: S101 - h11 gives it before any other event
+                    self._answer.set_result(self._head)
                     break
         except (h11.ProtocolError, TooLarge) as error:
             self._fail(error)
@@ -266,12 +256,6 @@ class Connection(asyncio.Protocol):
         if self._size > MAX_ANSWER_BYTES:
             raise TooLarge
         self._pieces.append(piece)
-
-    def _finished(self) -> Response:
-        head = self._response
-        assert head is not None  # noqa: S101 - h11 gives it before any other event
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
-        return Response(head.status_code, headers, b"".join(self._pieces))
 
     def _fail(self, error: Exception) -> None:
         if self._answer is not None and not self._answer.done():

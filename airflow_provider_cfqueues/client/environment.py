@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import ssl
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import ip_address, ip_network
@@ -24,6 +23,7 @@ class Proxy:
     """
     An HTTP proxy.
 
+    :param variable: the variable that names it.
     :param url: its URL, with user name and password if it has them.
     :param host: where it is.
     :param port: where it is.
@@ -31,6 +31,7 @@ class Proxy:
     :param credentials: user name and password, with a colon between.
     """
 
+    variable: str
     url: str = field(repr=False)
     host: str
     port: int
@@ -44,12 +45,10 @@ class Network:
     How the API is reached.
 
     :param proxy: the proxy; None = directly.
-    :param proxy_variable: the variable that names it.
     :param certificates: file or folder of the certificates to trust; None = those that come with ``requests``.
     """
 
     proxy: Proxy | None = None
-    proxy_variable: str = ""
     certificates: str | None = None
 
     @cached_property
@@ -63,43 +62,34 @@ class Network:
         return context
 
 
-def read_environment(settings: Settings, environ: Mapping[str, str] | None = None) -> Network:
+def read_environment(settings: Settings) -> Network:
     """
     Read the proxy and certificate variables. They do not apply to an API on this machine.
 
     :param settings: the connection.
-    :param environ: the environment; None = that of this process.
     :raises ConfigurationError: a value cannot be used; the message names its variable.
     """
     if settings.is_loopback:
         return Network()
-    variables = _Variables(os.environ if environ is None else environ)
     try:
-        certificates = _certificates(variables)
-        variable, proxy = _proxy(variables)
+        certificates, proxy = _certificates(), _proxy()
     except ValueError as error:
         raise ConfigurationError(str(error), conn_id=settings.conn_id) from error
     api = urlsplit(settings.base_url)
-    bypassed = variables.first("no_proxy", "NO_PROXY")[1]
-    if proxy is None or _is_bypassed(api.hostname or "", api.port or 443, bypassed):
-        return Network(certificates=certificates)
-    return Network(proxy=proxy, proxy_variable=variable, certificates=certificates)
+    bypassed = _first("no_proxy", "NO_PROXY")[1]
+    if proxy is not None and _is_bypassed(api.hostname or "", api.port or 443, bypassed):
+        proxy = None
+    return Network(proxy=proxy, certificates=certificates)
 
 
-class _Variables:
-    """The environment, without a ``repr`` that shows what is in it."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-
-    def first(self, *names: str) -> tuple[str, str]:
-        """Return the first of these variables that is set, and its value."""
-        return next(((name, Hidden(self._environ[name].strip())) for name in names if name in self._environ), ("", ""))
+def _first(*names: str) -> tuple[str, str]:
+    """Return the first of these variables that is set, and its value."""
+    return next(((name, Hidden(os.environ[name].strip())) for name in names if name in os.environ), ("", ""))
 
 
-def _certificates(variables: _Variables) -> str | None:
+def _certificates() -> str | None:
     for name in CERTIFICATE_VARIABLES:
-        if path := str(variables.first(name)[1]):
+        if path := str(_first(name)[1]):
             try:
                 _trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), path)
             except OSError as error:  # an SSLError is one, too
@@ -113,19 +103,19 @@ def _trust(context: ssl.SSLContext, path: str) -> None:
     context.load_verify_locations(capath=path if folder else None, cafile=None if folder else path)
 
 
-def _proxy(variables: _Variables) -> tuple[str, Proxy | None]:
-    name, value = next(filter(lambda found: found[1], (variables.first(*names) for names in PROXY_VARIABLES)), ("", ""))
+def _proxy() -> Proxy | None:
+    name, value = next((found for names in PROXY_VARIABLES if (found := _first(*names))[1]), ("", ""))
     if not value:
-        return "", None
-    proxy = _parse_proxy(value)
+        return None
+    proxy = _parse_proxy(name, value)
     if proxy is None:  # the value may hold a password, so it is not shown
         raise ValueError(f"{name} is not the URL of an HTTP proxy such as http://proxy.example.com:3128")
     if proxy.is_tls and sys.version_info < (3, 11):  # pragma: no cover - 3.10 only
         raise ValueError(f"{name} names an https:// proxy, which asyncio can use from Python 3.11 on: use http://")
-    return name, proxy
+    return proxy
 
 
-def _parse_proxy(value: str) -> Proxy | None:
+def _parse_proxy(variable: str, value: str) -> Proxy | None:
     try:
         parts = urlsplit(value if "://" in value else f"http://{value}")
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -135,9 +125,13 @@ def _parse_proxy(value: str) -> Proxy | None:
         return None
     if "\\" in value or "@" in f"{parts.path}{parts.query}{parts.fragment}":
         return None  # a password that is not quoted would be cut, and its pieces taken for host and port
-    credentials = None if parts.username is None else f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     return Proxy(
-        url=parts.geturl(), host=parts.hostname, port=port, is_tls=parts.scheme == "https", credentials=credentials
+        variable=variable,
+        url=parts.geturl(),
+        host=parts.hostname,
+        port=port,
+        is_tls=parts.scheme == "https",
+        credentials=None if parts.username is None else f"{unquote(parts.username)}:{unquote(parts.password or '')}",
     )
 
 

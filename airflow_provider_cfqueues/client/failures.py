@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_provider_cfqueues import exceptions as errors
-from airflow_provider_cfqueues.client.call import MAX_ANSWER_BYTES, Call
+from airflow_provider_cfqueues.client.answers import TooLarge
+from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.client.environment import Network
 from airflow_provider_cfqueues.client.settings import Settings
 
 CONNECT_TIMEOUT_SECONDS = 5
 
 
-class TooLarge(Exception):
-    """The answer is larger than any that the API gives."""
-
-
 class TooSlow(Exception):
     """Some of the answer came, but not all of it in time."""
+
+    def __str__(self) -> str:
+        return "its answer began, but was not complete in time"
 
 
 def no_answer(
@@ -33,15 +33,13 @@ def no_answer(
     :param connected: whether the request may have arrived.
     """
     if isinstance(error, TooLarge):
-        msg = f"Could not {call.name}: the answer is larger than {MAX_ANSWER_BYTES // 1_000_000} MB"
-        return errors.ResponseTooLargeError(msg, queue=call.queue)
+        return errors.ResponseTooLargeError(f"Could not {call.name}: {error}", queue=call.queue)
     if isinstance(error, TooSlow):
-        msg = f"Could not {call.name}: its answer began, but was not complete in time"
-        return errors.ResponseTooSlowError(msg, queue=call.queue)
+        return errors.ResponseTooSlowError(f"Could not {call.name}: {error}", queue=call.queue)
     cause = getattr(error.args[0] if error.args else None, "reason", error)  # of requests' nest, the innermost
     msg = f"Could not {call.name}: {type(cause).__name__}: {cause}"
     if network.proxy is not None:
-        msg += f". It goes through the proxy that {network.proxy_variable} names"
+        msg += f". It goes through the proxy that {network.proxy.variable} names"
     if settings.is_loopback and not connected:
         msg += f". Nothing answers at {settings.base_url}: is the emulator running, and is this its port?"
     failed = errors.TransportError(msg, queue=call.queue)

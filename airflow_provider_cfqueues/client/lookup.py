@@ -104,8 +104,7 @@ def test_connection(credentials: Credentials) -> Flow[str]:
     if isinstance(credentials, ApiToken):
         status = yield from _verify_token(credentials.token)
         if status != "active":
-            msg = f"The API token is {status}."
-            raise AuthenticationError(msg)
+            raise AuthenticationError(f"The API token is {status}.")
         may, may_not = "The API token is active, and it can", "The API token is active, but may not"
     try:
         queues, more = yield queue_calls.list_queues(1)

@@ -1,16 +1,16 @@
-"""The calls about the messages of a queue."""
+"""The calls about the messages of a queue; ``queue_id`` is always the queue's ID."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_provider_cfqueues.bodies import decode_body, encode_plain
 from airflow_provider_cfqueues.client import reading
-from airflow_provider_cfqueues.client.call import BYTES_AT_ONCE, Call, Envelope, text_of
+from airflow_provider_cfqueues.client.answers import text_of
+from airflow_provider_cfqueues.client.call import BYTES_AT_ONCE, Call, Envelope
 from airflow_provider_cfqueues.exceptions import list_leases
 from airflow_provider_cfqueues.models import (
     AckResult,
@@ -41,7 +41,6 @@ def ack(queue_id: str, acks: Sequence[str], retries: Sequence[Lease]) -> Call[Ac
     """
     Settle at most 100 leases (``queues-ack-messages``). Repeating it is harmless: a settled lease stays settled.
 
-    :param queue_id: ID of the queue.
     :param acks: leases of messages that are done.
     :param retries: leases of messages to deliver again.
     """
@@ -68,7 +67,7 @@ def ack(queue_id: str, acks: Sequence[str], retries: Sequence[Lease]) -> Call[Ac
         operation="ack",
         name="settle leases",
         method="POST",
-        path=reading.messages_path(queue_id, "/ack"),
+        path=reading.queue_path(queue_id, "/messages/ack"),
         queue=queue_id,
         payload={
             "acks": [{"lease_id": lease_id} for lease_id in acks],
@@ -115,7 +114,6 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
 
     Repeating it is allowed but has a cost: if an answer was lost, its batch stays leased until the leases end.
 
-    :param queue_id: ID of the queue.
     :param max_messages: 1 to 100.
     :param visibility_timeout: seconds that the leases last; None = the consumer's setting.
     :param lease_seconds: how long the leases last in either case.
@@ -148,7 +146,7 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
         operation="pull",
         name="pull messages",
         method="POST",
-        path=reading.messages_path(queue_id, "/pull"),
+        path=reading.queue_path(queue_id, "/messages/pull"),
         queue=queue_id,
         payload=reading.without_none(batch_size=max_messages, visibility_timeout_ms=milliseconds),
         read=read,
@@ -209,7 +207,6 @@ def peek(queue_id: str, max_messages: int) -> Call[list[PeekedMessage]]:
     """
     Look at the next at most 100 messages without leasing them (``queues-peek-messages``).
 
-    :param queue_id: ID of the queue.
     :param max_messages: 1 to 100.
     """
 
@@ -221,7 +218,7 @@ def peek(queue_id: str, max_messages: int) -> Call[list[PeekedMessage]]:
         operation="peek",
         name="peek at messages",
         method="POST",
-        path=reading.messages_path(queue_id, "/peek"),
+        path=reading.queue_path(queue_id, "/messages/peek"),
         queue=queue_id,
         payload={"batch_size": max_messages},
         read=read,
@@ -230,8 +227,8 @@ def peek(queue_id: str, max_messages: int) -> Call[list[PeekedMessage]]:
 
 def _read_peeked(item: Mapping[str, Any]) -> PeekedMessage:
     message = _read_message(item, "", None)
-    content = {field.name: getattr(message, field.name) for field in fields(PeekedMessage) if field.name != "ref"}
-    return PeekedMessage(ref=item.get("ref"), **content)
+    common = set(Message.__struct_fields__) & set(PeekedMessage.__struct_fields__)
+    return PeekedMessage(ref=item.get("ref"), **{name: getattr(message, name) for name in common})
 
 
 def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous: bool) -> Call[SendResult]:
@@ -240,7 +237,6 @@ def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous
 
     The API has no idempotency key, so repeating a request whose answer was lost can duplicate its messages.
 
-    :param queue_id: ID of the queue.
     :param messages: the messages, with content type and delay as the API gets them.
     :param repeat_ambiguous: repeat also where the messages may have been accepted.
     """
@@ -248,7 +244,7 @@ def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous
         operation="send",
         name="send messages",
         method="POST",
-        path=reading.messages_path(queue_id, "/batch"),
+        path=reading.queue_path(queue_id, "/messages/batch"),
         queue=queue_id,
         payload={"messages": [outgoing_payload(message) for message in messages]},
         read=lambda envelope: SendResult(sent_count=len(messages), backlog=reading.read_backlog(envelope.result or {})),
@@ -269,11 +265,7 @@ def outgoing_payload(message: OutgoingMessage) -> dict[str, Any]:
 
 
 def get_metrics(queue_id: str) -> Call[QueueMetrics]:
-    """
-    Read the backlog (``queues-get-metrics``).
-
-    :param queue_id: ID of the queue.
-    """
+    """Read the backlog (``queues-get-metrics``)."""
     return Call(
         operation="get_metrics",
         name="read the metrics",

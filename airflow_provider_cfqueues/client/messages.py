@@ -35,24 +35,23 @@ def ack(queue_id: str, acks: Sequence[Lease], retries: Sequence[Lease]) -> Flow[
     :raises CloudflareQueuesError: a request failed for good; ``progress`` has the leases by what is known of them.
     """
     if delayed := [lease for lease in acks if lease.delay_seconds is not None]:
-        msg = f"an ack has no delay_seconds ({len(delayed)} of {len(acks)} have one): give these leases as retries"
-        raise ValueError(msg)
+        raise ValueError(
+            f"an ack has no delay_seconds ({len(delayed)} of {len(acks)} have one): give these leases as retries"
+        )
     to_retry = {lease.lease_id: lease for lease in retries}
     to_ack = {lease.lease_id: None for lease in acks if lease.lease_id not in to_retry}
-    leases: list[str | Lease] = [*to_ack, *to_retry.values()]
+    lease_ids = [*to_ack, *to_retry]
     result = AckResult()
-    for start in range(0, len(leases), message_calls.MAX_LEASES_PER_ACK):
-        batch = leases[start : start + message_calls.MAX_LEASES_PER_ACK]
+    for start in range(0, len(lease_ids), message_calls.MAX_LEASES_PER_ACK):
+        batch = lease_ids[start : start + message_calls.MAX_LEASES_PER_ACK]
         try:
             part = yield message_calls.ack(
                 queue_id,
-                [lease for lease in batch if isinstance(lease, str)],
-                [lease for lease in batch if isinstance(lease, Lease)],
+                [lease_id for lease_id in batch if lease_id in to_ack],
+                [to_retry[lease_id] for lease_id in batch if lease_id in to_retry],
             )
         except CloudflareQueuesError as error:
-            lease_ids = [lease if isinstance(lease, str) else lease.lease_id for lease in leases]
-            progress = _progress("leases", lease_ids, start, len(batch), error, result, result.unconfirmed)
-            error.add(progress=progress)
+            error.add(progress=_progress("leases", lease_ids, start, len(batch), error, result, result.unconfirmed))
             raise
         result = result.merge(part)
     return result
@@ -73,11 +72,8 @@ def pull(
     :raises CloudflareQueuesError: the first request failed for good. A later failure is the result's ``error``: the
         messages leased before it are not hidden behind it.
     """
-    lease_seconds = visibility_timeout
-    if lease_seconds is None and consumer is not None:
-        lease_seconds = consumer.visibility_timeout
-    if lease_seconds is None:
-        lease_seconds = API_VISIBILITY_SECONDS
+    timeouts = (visibility_timeout, consumer.visibility_timeout if consumer else None, API_VISIBILITY_SECONDS)
+    lease_seconds = next(seconds for seconds in timeouts if seconds is not None)
     result = PullResult(consumer=consumer)
     for asked in range(0, max_messages, message_calls.MAX_MESSAGES_PER_PULL):
         size = min(max_messages - asked, message_calls.MAX_MESSAGES_PER_PULL)
@@ -178,14 +174,12 @@ def _wire_size(message: OutgoingMessage, position: int) -> int:
         content = body.encode(errors="surrogatepass") if message.content_type == "text" else encode_json(body)
         size = len(content) + message_calls.MESSAGE_OVERHEAD_BYTES
     except (TypeError, ValueError, RecursionError) as error:
-        msg = f"messages[{position}]: the body cannot be sent as JSON: {error}. Nothing was sent"
-        raise ValueError(msg) from error
+        raise ValueError(f"messages[{position}]: the body cannot be sent as JSON: {error}. Nothing was sent") from error
     if size > message_calls.MAX_BYTES_PER_MESSAGE:
-        msg = (
+        raise ValueError(
             f"messages[{position}] is {size} bytes with its metadata; Cloudflare takes at most "
             f"{message_calls.MAX_BYTES_PER_MESSAGE}. Nothing was sent. Store the body elsewhere and send a reference"
         )
-        raise ValueError(msg)
     return size
 
 

@@ -1,4 +1,4 @@
-"""The calls about queues, consumers and tokens."""
+"""The calls about queues, consumers and tokens; ``queue_id`` is always the queue's ID."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ from airflow_provider_cfqueues.models import Consumer, PurgeStatus, Queue
 
 
 def list_consumers(queue_id: str) -> Call[list[Consumer]]:
-    """
-    Read the consumers of a queue (``queues-list-consumers``).
-
-    :param queue_id: ID of the queue.
-    """
+    """Read the consumers of a queue (``queues-list-consumers``)."""
     return Call(
         operation="list_consumers",
         name="read the consumers",
@@ -31,7 +27,6 @@ def create_consumer(queue_id: str, consumer: Consumer) -> Call[Consumer]:
     """
     Add a pull consumer to a queue that has none (``queues-create-consumer``).
 
-    :param queue_id: ID of the queue.
     :param consumer: its settings; what is None is left to the API.
     """
     return Call(
@@ -49,7 +44,6 @@ def replace_consumer(queue_id: str, consumer: Consumer) -> Call[Consumer]:
     """
     Overwrite a pull consumer (``queues-update-consumer``): what is not named may go back to its default.
 
-    :param queue_id: ID of the queue.
     :param consumer: all of its settings, with its ID.
     """
     return Call(
@@ -67,7 +61,6 @@ def delete_consumer(queue_id: str, consumer_id: str) -> Call[None]:
     """
     Remove a consumer (``queues-delete-consumer``); the messages stay.
 
-    :param queue_id: ID of the queue.
     :param consumer_id: ID of the consumer.
     """
     return Call(
@@ -95,16 +88,12 @@ def _consumer_payload(consumer: Consumer) -> dict[str, Any]:
 
 
 def get_queue(queue_id: str) -> Call[Queue]:
-    """
-    Read a queue (``queues-get``).
-
-    :param queue_id: ID of the queue.
-    """
+    """Read a queue (``queues-get``)."""
     return Call(
         operation="get_queue",
         name="read the queue",
         method="GET",
-        path=reading.queue_path(queue_id, ""),
+        path=reading.queue_path(queue_id),
         queue=queue_id,
         read=lambda envelope: reading.read_queue(envelope.result),
     )
@@ -134,14 +123,13 @@ def update_queue(queue_id: str, settings: Mapping[str, Any]) -> Call[Queue]:
     """
     Change settings of a queue (``queues-update-partial``); those not named stay.
 
-    :param queue_id: ID of the queue.
     :param settings: the settings to change.
     """
     return Call(
         operation="update_queue",
         name="change the settings of the queue",
         method="PATCH",
-        path=reading.queue_path(queue_id, ""),
+        path=reading.queue_path(queue_id),
         queue=queue_id,
         payload={"settings": dict(settings)},
         read=lambda envelope: reading.read_queue(envelope.result),
@@ -149,27 +137,19 @@ def update_queue(queue_id: str, settings: Mapping[str, Any]) -> Call[Queue]:
 
 
 def delete_queue(queue_id: str) -> Call[None]:
-    """
-    Delete a queue with its messages (``queues-delete``).
-
-    :param queue_id: ID of the queue.
-    """
+    """Delete a queue with its messages (``queues-delete``)."""
     return Call(
         operation="delete_queue",
         name="delete the queue",
         method="DELETE",
-        path=reading.queue_path(queue_id, ""),
+        path=reading.queue_path(queue_id),
         queue=queue_id,
         read=lambda envelope: None,
     )
 
 
 def purge(queue_id: str) -> Call[None]:
-    """
-    Begin to delete all messages of a queue (``queues-purge``).
-
-    :param queue_id: ID of the queue.
-    """
+    """Begin to delete all messages of a queue (``queues-purge``)."""
     return Call(
         operation="purge",
         name="purge the queue",
@@ -188,8 +168,6 @@ def get_purge_status(queue_id: str) -> Call[PurgeStatus]:
 
     ``completed`` is a string by the schema, of which no example is published: only ``true`` and a time are taken as
     done. Wrangler's types call the key ``complete``.
-
-    :param queue_id: ID of the queue.
     """
 
     def read(envelope: Envelope) -> PurgeStatus:

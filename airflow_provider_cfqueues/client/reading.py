@@ -6,29 +6,20 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS
+from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS, parse_id
 from airflow_provider_cfqueues.client.call import side_field
 from airflow_provider_cfqueues.models import Consumer, Queue, QueueMetrics
 
 
-def queue_path(queue_id: str, rest: str) -> str:
+def queue_path(queue_id: str, rest: str = "") -> str:
     """
     Return the path of a call about a queue.
 
     :param queue_id: ID of the queue.
     :param rest: what follows the queue, from its slash on.
+    :raises ValueError: it is no ID, so that it is not safe in a path.
     """
-    return f"/accounts/{{account_id}}/queues/{queue_id}{rest}"
-
-
-def messages_path(queue_id: str, rest: str) -> str:
-    """
-    Return the path of a call about the messages of a queue.
-
-    :param queue_id: ID of the queue.
-    :param rest: what follows ``/messages``, from its slash on.
-    """
-    return queue_path(queue_id, f"/messages{rest}")
+    return f"/accounts/{{account_id}}/queues/{parse_id(queue_id, 'queue_id')}{rest}"
 
 
 def read_queue(item: Mapping[str, Any]) -> Queue:

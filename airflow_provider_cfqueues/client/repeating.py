@@ -12,7 +12,8 @@ from typing import Any, Generic, TypeVar
 
 import tenacity
 
-from airflow_provider_cfqueues.client.call import Answer, Call
+from airflow_provider_cfqueues.client.answers import Answer
+from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.client.settings import Settings
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, TransportError
 from airflow_provider_cfqueues.texts import printable

@@ -15,14 +15,10 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationValueError, NewConnectionError, ProtocolError
 
-from airflow_provider_cfqueues.client.call import MAX_ANSWER_BYTES, Answer, Call
+from airflow_provider_cfqueues.client.answers import MAX_ANSWER_BYTES, Answer, TooLarge
+from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.client.environment import Network
-from airflow_provider_cfqueues.client.failures import (
-    CONNECT_TIMEOUT_SECONDS,
-    TooLarge,
-    TooSlow,
-    no_answer,
-)
+from airflow_provider_cfqueues.client.failures import CONNECT_TIMEOUT_SECONDS, TooSlow, no_answer
 from airflow_provider_cfqueues.client.settings import Settings
 
 _PIECE_BYTES = 1_000_000

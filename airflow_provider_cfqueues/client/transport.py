@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import tenacity
 
 from airflow_provider_cfqueues.client.async_http import AsyncHttp
-from airflow_provider_cfqueues.client.call import Answer, Call, Exchange, exhaust
+from airflow_provider_cfqueues.client.call import Call, Exchange, exhaust
 from airflow_provider_cfqueues.client.environment import Network, read_environment
 from airflow_provider_cfqueues.client.failures import without_frames
-from airflow_provider_cfqueues.client.flow import Flow, Pause, once
+from airflow_provider_cfqueues.client.flow import Flow, Pause
 from airflow_provider_cfqueues.client.repeating import RepeatPolicy, Told, Tries
 from airflow_provider_cfqueues.client.settings import Settings
 from airflow_provider_cfqueues.client.sync_http import SyncHttp
@@ -51,17 +51,20 @@ async def _exhaust(reading: Generator[None, None, T]) -> T:
         return stop.value  # type: ignore[no-any-return]
 
 
-class Client:
+class _BaseClient:
     """
-    Makes calls over ``requests``.
+    What both clients are.
 
     :param settings: the checked connection.
     :param network: how the API is reached; None = as the environment says.
     :param policy: how long failures are repeated.
-    :param sleep: waits between repeats.
+    :param sleep: waits between repeats; None = until the time has passed.
     :param observe: is entered around each request.
     :raises ConfigurationError: the environment names a proxy or certificates that cannot be used.
     """
+
+    _carrier: ClassVar[type[Any]]
+    _sleep: Callable[[float], Any]
 
     def __init__(
         self,
@@ -69,15 +72,26 @@ class Client:
         *,
         network: Network | None = None,
         policy: RepeatPolicy | None = None,
-        sleep: Callable[[float], Any] = time.sleep,
+        sleep: Callable[[float], Any] | None = None,
         observe: Observe = unobserved,
     ) -> None:
         self.settings = settings
         self._policy = policy or RepeatPolicy()
-        self._sleep = sleep
         self._observe = observe
         self._told = Told()
-        self._http = SyncHttp(settings, network or read_environment(settings), self._policy.answer_timeout)
+        self._http = self._carrier(settings, network or read_environment(settings), self._policy.answer_timeout)
+        if sleep is not None:
+            self._sleep = sleep
+
+    def _tries(self, call: Call[T]) -> Tries[T]:
+        return Tries(self._policy, call, self.settings, self._told)
+
+
+class Client(_BaseClient):
+    """Makes calls over ``requests``."""
+
+    _carrier = SyncHttp
+    _sleep = staticmethod(time.sleep)
 
     def run(self, flow: Flow[T]) -> T:
         """
@@ -101,17 +115,8 @@ class Client:
             error.add(conn_id=self.settings.conn_id)
             raise without_frames(error) from error.__cause__
 
-    def call(self, call: Call[T]) -> T:
-        """
-        Make one call, repeated as the policy says.
-
-        :param call: the call.
-        :raises CloudflareQueuesError: it failed for good.
-        """
-        return self.run(once(call))
-
     def _repeat(self, call: Call[T]) -> T:
-        tries = Tries(self._policy, call, self.settings, self._told)
+        tries = self._tries(call)
 
         def one_try() -> T:
             tries.raise_first()
@@ -131,33 +136,11 @@ class Client:
         self._http.close()
 
 
-class AsyncClient:
-    """
-    Makes calls over asyncio: the same as :class:`Client`, awaited.
+class AsyncClient(_BaseClient):
+    """Makes calls over asyncio: the same as :class:`Client`, awaited."""
 
-    :param settings: the checked connection.
-    :param network: how the API is reached; None = as the environment says.
-    :param policy: how long failures are repeated.
-    :param sleep: waits between repeats.
-    :param observe: is entered around each request.
-    :raises ConfigurationError: the environment names a proxy or certificates that cannot be used.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        network: Network | None = None,
-        policy: RepeatPolicy | None = None,
-        sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
-        observe: Observe = unobserved,
-    ) -> None:
-        self.settings = settings
-        self._policy = policy or RepeatPolicy()
-        self._sleep = sleep
-        self._observe = observe
-        self._told = Told()
-        self._http = AsyncHttp(settings, network or read_environment(settings), self._policy.answer_timeout)
+    _carrier = AsyncHttp
+    _sleep = staticmethod(asyncio.sleep)
 
     async def run(self, flow: Flow[T]) -> T:
         """
@@ -181,22 +164,13 @@ class AsyncClient:
             error.add(conn_id=self.settings.conn_id)
             raise without_frames(error) from error.__cause__
 
-    async def call(self, call: Call[T]) -> T:
-        """
-        Make one call, repeated as the policy says.
-
-        :param call: the call.
-        :raises CloudflareQueuesError: it failed for good.
-        """
-        return await self.run(once(call))
-
     async def _repeat(self, call: Call[T]) -> T:
         tries = self._tries(call)
 
         async def one_try() -> T:
             tries.raise_first()
             with self._observe(call) as exchange:
-                exchange.answer = await self._carry(call)
+                exchange.answer = await self._http.carry(call)
                 exchange.result = result = await _exhaust(tries.reading(exchange.answer))
             return result
 
@@ -205,12 +179,6 @@ class AsyncClient:
         except CloudflareQueuesError as error:
             options = tries.failed(error)
         return await tenacity.AsyncRetrying(sleep=self._sleep, **options)(one_try)
-
-    def _tries(self, call: Call[T]) -> Tries[T]:
-        return Tries(self._policy, call, self.settings, self._told)
-
-    async def _carry(self, call: Call[Any]) -> Answer:
-        return await self._http.carry(call)
 
     async def aclose(self) -> None:
         """Close the connections."""

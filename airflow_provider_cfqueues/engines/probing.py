@@ -7,11 +7,12 @@ A probe asks in a flow, which ``hook.run`` and ``hook.arun`` drive, so each deci
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.engines.settlement import Happened, Situation, choose_settlement
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
@@ -37,35 +38,32 @@ REASONS = {
 log = logging.getLogger(__name__)
 
 
-class Probe(Protocol):
-    """Asks a queue whether what a sensor waits for is there. A dataclass of plain values: a trigger stores it."""
+@dataclass(frozen=True)
+class Probe(ABC):
+    """Asks a queue whether what a sensor waits for is there. Its fields are plain values: a trigger stores them."""
 
+    @abstractmethod
     def ask(self, hook: CloudflareQueuesHook) -> Flow[Any]:
         """Return what was found, or None: not yet."""
 
     def to_xcom(self, found: Any) -> Any:
         """Return what was found as plain JSON values."""
+        return found
 
     def give_back(self, hook: CloudflareQueuesHook, found: Any) -> Flow[None]:
         """Undo a find that cannot be handed over."""
+        yield from ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class MessageProbe:
+class MessageProbe(Probe):
     """
     Looks for messages that match, and leases them.
 
     With a ``match``, it peeks before it leases anything: a delivery in vain would cost each message one of its
     ``max_retries``. What is leased along with a message that matches is settled by the one rule.
 
-    :param queue_id: ID of the queue.
-    :param lease: whether to lease the messages, or only to look at them.
-    :param max_messages: how many at the most.
-    :param visibility_timeout: seconds that the leases last; None = the consumer's setting.
-    :param match: which messages are wanted.
-    :param unmatched: what becomes of a message that is not wanted: ``ack``, ``dead_letter``, ``retry``, or None.
-    :param unmatched_delay_seconds: how long a message that is not wanted stays away.
-    :param dead_letter_queue: name of the queue that gets copies; None = the consumer's own.
+    The fields are arguments of :class:`~airflow_provider_cfqueues.sensors.queues.QueueMessageSensor`, checked.
     """
 
     queue_id: str
@@ -86,7 +84,6 @@ class MessageProbe:
         """
         Return the messages that match, or None.
 
-        :param hook: makes the calls.
         :raises LossyMatchError: Cloudflare would delete what ``match`` does not want; nothing was leased.
         :raises MatchFailedError: ``match`` failed for a message; nothing stays leased.
         """
@@ -97,20 +94,11 @@ class MessageProbe:
         return None
 
     def to_xcom(self, found: Sequence[AnyMessage]) -> list[dict[str, Any]]:
-        """
-        Return the messages as plain JSON values.
-
-        :param found: the messages.
-        """
+        """Return the messages as plain JSON values."""
         return [message.to_xcom() for message in found]
 
     def give_back(self, hook: CloudflareQueuesHook, found: Sequence[Message]) -> Flow[None]:
-        """
-        Give leased messages back, to be delivered at once.
-
-        :param hook: makes the calls.
-        :param found: the messages.
-        """
+        """Give leased messages back, to be delivered at once."""
         if self.lease:
             yield from self._settle(hook, [(message, Happened.NOT_STARTED, 0) for message in found])
 
@@ -188,14 +176,11 @@ class MessageProbe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BacklogProbe:
+class BacklogProbe(Probe):
     """
     Looks at the metrics of a queue; it is satisfied as soon as one of its conditions holds.
 
-    :param queue_id: ID of the queue.
-    :param at_least: the backlog has at least so many messages.
-    :param at_most: the backlog has at most so many messages.
-    :param older_than: the oldest message was sent more than so many seconds ago.
+    The fields are arguments of :class:`~airflow_provider_cfqueues.sensors.queues.QueueBacklogSensor`, checked.
     """
 
     queue_id: str
@@ -204,11 +189,7 @@ class BacklogProbe:
     older_than: float | None
 
     def ask(self, hook: CloudflareQueuesHook) -> Flow[dict[str, Any] | None]:
-        """
-        Return the metrics when a condition holds, or None.
-
-        :param hook: makes the call.
-        """
+        """Return the metrics when a condition holds, or None."""
         metrics: QueueMetrics = yield from hook.get_metrics_flow(self.queue_id)
         oldest = metrics.oldest_message_timestamp
         age = None if oldest is None else (datetime.now(timezone.utc) - oldest).total_seconds()
@@ -228,20 +209,3 @@ class BacklogProbe:
             "backlog_bytes": metrics.backlog_bytes,
             "oldest_message_timestamp": oldest and oldest.isoformat(),
         }
-
-    def to_xcom(self, found: dict[str, Any]) -> dict[str, Any]:
-        """
-        Return the metrics: they are plain JSON values.
-
-        :param found: the metrics.
-        """
-        return found
-
-    def give_back(self, hook: CloudflareQueuesHook, found: dict[str, Any]) -> Flow[None]:
-        """
-        Do nothing: nothing was leased.
-
-        :param hook: makes no call.
-        :param found: the metrics.
-        """
-        yield from ()

@@ -38,6 +38,18 @@ class ConsumerSettings(TypedDict, total=False):
     dead_letter_queue: str | None
 
 
+class QueueSettings(TypedDict, total=False):
+    """
+    Settings of a queue; None and a missing key mean the same.
+
+    :param delivery_delay: seconds that a message waits unless it says otherwise, 0 to 86,400.
+    :param message_retention_period: seconds, 60 to 1,209,600 (14 days), after which a message is deleted.
+    """
+
+    delivery_delay: Seconds | None
+    message_retention_period: Seconds | None
+
+
 class AdministrationHook(CloudflareBaseHook):
     """What :class:`~airflow_provider_cfqueues.hooks.queues.CloudflareQueuesHook` can do with queues and consumers."""
 
@@ -79,48 +91,30 @@ class AdministrationHook(CloudflareBaseHook):
         :param queue_id: ID of the queue.
         :raises NotFoundError: the account has no such queue.
         """
-        return self.run(self._get_queue(queue_id))
+        return self.run(lookup.get_queue(queue_id, self._known))
 
     async def aget_queue(self, queue_id: str) -> Queue:
         """Async twin of :meth:`get_queue`."""
-        return await self.arun(self._get_queue(queue_id))
+        return await self.arun(lookup.get_queue(queue_id, self._known))
 
-    def _get_queue(self, queue_id: str) -> Flow[Queue]:
-        return lookup.get_queue(arguments.parse_id(queue_id, "queue_id"), self._known)
-
-    def create_queue(
-        self,
-        name: str,
-        *,
-        delivery_delay: Seconds | None = None,
-        message_retention_period: Seconds | None = None,
-    ) -> Queue:
+    def create_queue(self, name: str, **settings: Unpack[QueueSettings]) -> Queue:
         """
         Create a queue; to let it be pulled, it needs a pull consumer.
 
         :param name: its name, unique in the account.
-        :param delivery_delay: seconds that a message waits unless it says otherwise, 0 to 86,400.
-        :param message_retention_period: seconds, 60 to 1,209,600 (14 days), after which a message is deleted.
+        :param settings: see :class:`QueueSettings`.
         :raises AlreadyExistsError: there was a queue of this name before. If the answer is lost, a queue no older than
             the request counts as created by it; a warning says so.
         """
-        return self.run(self._create_queue(name, delivery_delay, message_retention_period))
+        return self.run(self._create_queue(name, settings))
 
-    async def acreate_queue(
-        self,
-        name: str,
-        *,
-        delivery_delay: Seconds | None = None,
-        message_retention_period: Seconds | None = None,
-    ) -> Queue:
+    async def acreate_queue(self, name: str, **settings: Unpack[QueueSettings]) -> Queue:
         """Async twin of :meth:`create_queue`."""
-        return await self.arun(self._create_queue(name, delivery_delay, message_retention_period))
+        return await self.arun(self._create_queue(name, settings))
 
-    def _create_queue(self, name: str, delivery_delay: Any, message_retention_period: Any) -> Flow[Queue]:
-        settings = arguments.parse_queue_settings(
-            delivery_delay=delivery_delay, message_retention_period=message_retention_period
-        )
-        return administration.create_queue(arguments.parse_name(name, "name"), settings, self._known)
+    def _create_queue(self, name: str, settings: QueueSettings) -> Flow[Queue]:
+        wanted = arguments.parse_queue_settings(**settings)
+        return administration.create_queue(arguments.parse_name(name, "name"), wanted, self._known)
 
     def delete_queue(self, queue_id: str) -> None:
         """
@@ -129,14 +123,11 @@ class AdministrationHook(CloudflareBaseHook):
         :param queue_id: ID of the queue.
         :raises NotFoundError: there is no such queue.
         """
-        self.run(self._delete_queue(queue_id))
+        self.run(administration.delete_queue(queue_id, self._known))
 
     async def adelete_queue(self, queue_id: str) -> None:
         """Async twin of :meth:`delete_queue`."""
-        await self.arun(self._delete_queue(queue_id))
-
-    def _delete_queue(self, queue_id: str) -> Flow[None]:
-        return administration.delete_queue(arguments.parse_id(queue_id, "queue_id"), self._known)
+        await self.arun(administration.delete_queue(queue_id, self._known))
 
     def pause_delivery(self, queue_id: str) -> Queue:
         """
@@ -164,43 +155,21 @@ class AdministrationHook(CloudflareBaseHook):
         """Async twin of :meth:`resume_delivery`."""
         return await self.arun(self._update_queue(queue_id, delivery_paused=False))
 
-    def update_queue(
-        self,
-        queue_id: str,
-        *,
-        delivery_delay: Seconds | None = None,
-        message_retention_period: Seconds | None = None,
-    ) -> Queue:
+    def update_queue(self, queue_id: str, **settings: Unpack[QueueSettings]) -> Queue:
         """
         Change settings of a queue; those that are None stay.
 
         :param queue_id: ID of the queue.
-        :param delivery_delay: seconds that a message waits unless it says otherwise, 0 to 86,400.
-        :param message_retention_period: seconds, 60 to 1,209,600 (14 days), after which a message is deleted.
+        :param settings: see :class:`QueueSettings`.
         """
-        return self.run(
-            self._update_queue(
-                queue_id, delivery_delay=delivery_delay, message_retention_period=message_retention_period
-            )
-        )
+        return self.run(self._update_queue(queue_id, **settings))
 
-    async def aupdate_queue(
-        self,
-        queue_id: str,
-        *,
-        delivery_delay: Seconds | None = None,
-        message_retention_period: Seconds | None = None,
-    ) -> Queue:
+    async def aupdate_queue(self, queue_id: str, **settings: Unpack[QueueSettings]) -> Queue:
         """Async twin of :meth:`update_queue`."""
-        return await self.arun(
-            self._update_queue(
-                queue_id, delivery_delay=delivery_delay, message_retention_period=message_retention_period
-            )
-        )
+        return await self.arun(self._update_queue(queue_id, **settings))
 
     def _update_queue(self, queue_id: str, **settings: Any) -> Flow[Queue]:
-        wanted = arguments.parse_queue_settings(**settings)
-        return once(queue_calls.update_queue(arguments.parse_id(queue_id, "queue_id"), wanted))
+        return once(queue_calls.update_queue(queue_id, arguments.parse_queue_settings(**settings)))
 
     def purge(self, queue_id: str) -> None:
         """
@@ -212,14 +181,11 @@ class AdministrationHook(CloudflareBaseHook):
         :param queue_id: ID of the queue.
         :raises CloudflareQueuesError: it failed; ``maybe_applied`` says whether it may have started.
         """
-        self.run(self._purge(queue_id))
+        self.run(once(queue_calls.purge(queue_id)))
 
     async def apurge(self, queue_id: str) -> None:
         """Async twin of :meth:`purge`."""
-        await self.arun(self._purge(queue_id))
-
-    def _purge(self, queue_id: str) -> Flow[None]:
-        return once(queue_calls.purge(arguments.parse_id(queue_id, "queue_id")))
+        await self.arun(once(queue_calls.purge(queue_id)))
 
     def prepare_purge(self, queue_id: str) -> Purge:
         """
@@ -227,14 +193,11 @@ class AdministrationHook(CloudflareBaseHook):
 
         :param queue_id: ID of the queue.
         """
-        return self.run(self._prepare_purge(queue_id))
+        return self.run(purging.prepare_purge(queue_id))
 
     async def aprepare_purge(self, queue_id: str) -> Purge:
         """Async twin of :meth:`prepare_purge`."""
-        return await self.arun(self._prepare_purge(queue_id))
-
-    def _prepare_purge(self, queue_id: str) -> Flow[Purge]:
-        return purging.prepare_purge(arguments.parse_id(queue_id, "queue_id"))
+        return await self.arun(purging.prepare_purge(queue_id))
 
     def finish_purge(self, purge: Purge, *, poll_interval: float = 5, end: float) -> PurgeStatus:
         """
@@ -264,14 +227,11 @@ class AdministrationHook(CloudflareBaseHook):
 
         :param queue_id: ID of the queue.
         """
-        return self.run(self._get_purge_status(queue_id))
+        return self.run(once(queue_calls.get_purge_status(queue_id)))
 
     async def aget_purge_status(self, queue_id: str) -> PurgeStatus:
         """Async twin of :meth:`get_purge_status`."""
-        return await self.arun(self._get_purge_status(queue_id))
-
-    def _get_purge_status(self, queue_id: str) -> Flow[PurgeStatus]:
-        return once(queue_calls.get_purge_status(arguments.parse_id(queue_id, "queue_id")))
+        return await self.arun(once(queue_calls.get_purge_status(queue_id)))
 
     def list_consumers(self, queue_id: str) -> list[Consumer]:
         """
@@ -279,14 +239,11 @@ class AdministrationHook(CloudflareBaseHook):
 
         :param queue_id: ID of the queue.
         """
-        return self.run(self._list_consumers(queue_id))
+        return self.run(once(queue_calls.list_consumers(queue_id)))
 
     async def alist_consumers(self, queue_id: str) -> list[Consumer]:
         """Async twin of :meth:`list_consumers`."""
-        return await self.arun(self._list_consumers(queue_id))
-
-    def _list_consumers(self, queue_id: str) -> Flow[list[Consumer]]:
-        return once(queue_calls.list_consumers(arguments.parse_id(queue_id, "queue_id")))
+        return await self.arun(once(queue_calls.list_consumers(queue_id)))
 
     def create_pull_consumer(self, queue_id: str, **settings: Unpack[ConsumerSettings]) -> Consumer:
         """
@@ -303,8 +260,7 @@ class AdministrationHook(CloudflareBaseHook):
         return await self.arun(self._create_pull_consumer(queue_id, settings))
 
     def _create_pull_consumer(self, queue_id: str, settings: ConsumerSettings) -> Flow[Consumer]:
-        wanted = arguments.parse_consumer(**settings)
-        return administration.create_pull_consumer(arguments.parse_id(queue_id, "queue_id"), wanted, self._known)
+        return administration.create_pull_consumer(queue_id, arguments.parse_consumer(**settings), self._known)
 
     def update_pull_consumer(self, queue_id: str, **settings: Unpack[ConsumerSettings]) -> Consumer:
         """
@@ -322,8 +278,7 @@ class AdministrationHook(CloudflareBaseHook):
         return await self.arun(self._update_pull_consumer(queue_id, settings))
 
     def _update_pull_consumer(self, queue_id: str, settings: ConsumerSettings) -> Flow[Consumer]:
-        wanted = arguments.parse_consumer(**settings)
-        return administration.update_pull_consumer(arguments.parse_id(queue_id, "queue_id"), wanted, self._known)
+        return administration.update_pull_consumer(queue_id, arguments.parse_consumer(**settings), self._known)
 
     def delete_pull_consumer(self, queue_id: str) -> None:
         """
@@ -332,11 +287,11 @@ class AdministrationHook(CloudflareBaseHook):
         :param queue_id: ID of the queue.
         :raises NotFoundError: the queue has no pull consumer.
         """
-        self.run(administration.delete_pull_consumer(arguments.parse_id(queue_id, "queue_id"), self._known))
+        self.run(administration.delete_pull_consumer(queue_id, self._known))
 
     async def adelete_pull_consumer(self, queue_id: str) -> None:
         """Async twin of :meth:`delete_pull_consumer`."""
-        await self.arun(administration.delete_pull_consumer(arguments.parse_id(queue_id, "queue_id"), self._known))
+        await self.arun(administration.delete_pull_consumer(queue_id, self._known))
 
     def ensure_pull_consumer(self, queue_id: str, **settings: Unpack[ConsumerSettings]) -> EnsuredConsumer:
         """
@@ -360,7 +315,7 @@ class AdministrationHook(CloudflareBaseHook):
         return await self.arun(self._ensure_pull_consumer(queue_id, settings))
 
     def _ensure_pull_consumer(self, queue_id: str, settings: ConsumerSettings) -> Flow[EnsuredConsumer]:
-        queue_id, wanted = arguments.parse_id(queue_id, "queue_id"), arguments.parse_consumer(**settings)
+        wanted = arguments.parse_consumer(**settings)
         ensured = yield from administration.ensure_pull_consumer(queue_id, wanted, self._known)
         if ensured.untried:
             self.log.warning("The new pull consumer of queue %s was not test-pulled: %s", queue_id, ensured.untried)

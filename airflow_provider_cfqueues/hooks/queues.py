@@ -122,7 +122,6 @@ class CloudflareQueuesHook(AdministrationHook):
 
     def pull_flow(self, queue_id: str, max_messages: Any, visibility_timeout: Any) -> Flow[PullResult]:
         """Return the calls of :meth:`pull`, as a part of another flow."""
-        queue_id = arguments.parse_id(queue_id, "queue_id")
         size = arguments.parse_count(max_messages, "max_messages")
         timeout = arguments.parse_visibility_timeout(visibility_timeout)
         consumer = yield from self.get_pull_consumer_flow(queue_id)
@@ -213,8 +212,8 @@ class CloudflareQueuesHook(AdministrationHook):
 
     def peek_flow(self, queue_id: str, max_messages: Any) -> Flow[list[PeekedMessage]]:
         """Return the call of :meth:`peek`, as a part of another flow."""
-        size = arguments.parse_batch_size(max_messages, "max_messages")
-        return once(message_calls.peek(arguments.parse_id(queue_id, "queue_id"), size))
+        size = arguments.parse_count(max_messages, "max_messages", at_most=message_calls.MAX_MESSAGES_PER_PULL)
+        return once(message_calls.peek(queue_id, size))
 
     def get_metrics(self, queue_id: str) -> QueueMetrics:
         """
@@ -230,4 +229,4 @@ class CloudflareQueuesHook(AdministrationHook):
 
     def get_metrics_flow(self, queue_id: str) -> Flow[QueueMetrics]:
         """Return the call of :meth:`get_metrics`, as a part of another flow."""
-        return once(message_calls.get_metrics(arguments.parse_id(queue_id, "queue_id")))
+        return once(message_calls.get_metrics(queue_id))

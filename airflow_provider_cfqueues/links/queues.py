@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues._compat import BaseOperatorLink, get_xcom
+from airflow_provider_cfqueues._compat import BaseOperatorLink
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import BaseOperator
@@ -27,8 +27,10 @@ class CloudflareQueueLink(BaseOperatorLink):
         :param operator: the operator: in Airflow 3 the one that ran, in Airflow 2 what its web server knows of it.
         :param ti_key: the task instance.
         """
+        from airflow_provider_cfqueues._compat import XCom
+
         url = getattr(operator, "queue_url", None)
         has_run = getattr(operator, "_task_instance", None) is not None
         if url is None and has_run and not getattr(operator, "deferrable", False):
             return ""  # there is no XCom, and Airflow 3 logs an error where one is missing
-        return (get_xcom(ti_key, self.xcom_key) if url is None else url) or ""
+        return (XCom.get_value(ti_key=ti_key, key=self.xcom_key) if url is None else url) or ""

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues.arguments import Seconds
 
 
+SETTINGS = ("batch_size", "consumer_max_retries", "consumer_retry_delay", "visibility_timeout", "dead_letter_queue")
+
+
 class QueueEnsurePullConsumerOperator(QueueOperator):
     """
     Ensure that a queue has an HTTP pull consumer with these settings, and wait until it can be pulled.
@@ -36,14 +39,7 @@ class QueueEnsurePullConsumerOperator(QueueOperator):
         is not there. Without one, such messages are deleted.
     """
 
-    template_fields: Sequence[str] = (
-        *QueueOperator.template_fields,
-        "batch_size",
-        "consumer_max_retries",
-        "consumer_retry_delay",
-        "visibility_timeout",
-        "dead_letter_queue",
-    )
+    template_fields: Sequence[str] = (*QueueOperator.template_fields, *SETTINGS)
 
     def __init__(
         self,
@@ -67,22 +63,10 @@ class QueueEnsurePullConsumerOperator(QueueOperator):
 
         from airflow_provider_cfqueues import arguments
 
-        wanted = arguments.parse_consumer(
-            batch_size=self.batch_size,
-            consumer_max_retries=self.consumer_max_retries,
-            consumer_retry_delay=self.consumer_retry_delay,
-            visibility_timeout=self.visibility_timeout,
-            dead_letter_queue=self.dead_letter_queue,
-        )
+        settings = {name: getattr(self, name) for name in SETTINGS}
+        arguments.parse_consumer(**settings)  # an error names what is wrong before the queue is looked up
         queue_id = self.find_queue()
-        ensured = self.hook.ensure_pull_consumer(
-            queue_id,
-            batch_size=wanted.batch_size,
-            consumer_max_retries=wanted.max_retries,
-            consumer_retry_delay=wanted.retry_delay,
-            visibility_timeout=wanted.visibility_timeout,
-            dead_letter_queue=wanted.dead_letter_queue,
-        )
+        ensured = self.hook.ensure_pull_consumer(queue_id, **settings)
         consumer = ensured.consumer
         self.log.info("The pull consumer of queue %s: %s", self.queue_name or queue_id, ensured.action)
         return {

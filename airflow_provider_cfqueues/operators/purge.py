@@ -148,11 +148,12 @@ class QueuePurgeOperator(QueueOperator):
 
         if self.wait_for_completion and not status.completed:
             looked = f". The last look failed: {status.error}" if status.error else ""
-            msg = (
+            raise PurgeTimeoutError(
                 f"The purge is not done {purge.age.total_seconds():.0f} s after it was asked for (completion_timeout "
-                f"is {self.completion_timeout} s); it goes on at Cloudflare{looked}"
+                f"is {self.completion_timeout} s); it goes on at Cloudflare{looked}",
+                queue=purge.queue_id,
+                conn_id=self.cloudflare_conn_id,
             )
-            raise PurgeTimeoutError(msg, queue=purge.queue_id, conn_id=self.cloudflare_conn_id)
         store: Store | None = context.get("task_state_store")
         if store is not None:
             store.delete(_key(purge.queue_id))

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues.engines import probing
     from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
     from airflow_provider_cfqueues.matching import Match
-    from airflow_provider_cfqueues.triggers.sensing import SensingTrigger
 
 SECONDS_FOR_THE_TRIGGER = 60
 """The trigger ends at the sensor's timeout. So many seconds later Airflow ends the task, if no triggerer runs."""
@@ -53,10 +52,6 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
     def _probe(self) -> probing.Probe:
         """Return what is asked at each poke."""
 
-    @abstractmethod
-    def _trigger_class(self) -> type[SensingTrigger]:
-        """Return the trigger that asks the same."""
-
     def _result(self, found: Any, context: Context) -> Any:
         return found
 
@@ -70,11 +65,12 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait, here or in the triggerer."""
-
-        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
-
         if not self.deferrable:
             return super().execute(context)
+
+        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+        from airflow_provider_cfqueues.triggers.sensing import TRIGGERS
+
         try:
             poked = self.poke(context)
         except CloudflareQueuesError as error:
@@ -84,15 +80,16 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
         else:
             if poked.is_done:
                 return poked.xcom_value
+        probe = self._probe()
         backing_off = self.max_wait.total_seconds() if self.max_wait else self.timeout
         self.defer(
-            trigger=self._trigger_class()(
+            trigger=TRIGGERS[type(probe)](
                 cloudflare_conn_id=self.cloudflare_conn_id,
                 poke_interval=self.poke_interval,
                 max_poke_interval=backing_off if self.exponential_backoff else self.poke_interval,
                 end=time.time() + self.timeout,
                 silent_fail=self.silent_fail,
-                **asdict(self._probe()),  # type: ignore[call-overload]
+                **asdict(probe),
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout + SECONDS_FOR_THE_TRIGGER),
@@ -212,11 +209,6 @@ class QueueMessageSensor(_QueueSensor):
             ),
         )
 
-    def _trigger_class(self) -> type[SensingTrigger]:
-        from airflow_provider_cfqueues.triggers.sensing import QueueMessagesTrigger
-
-        return QueueMessagesTrigger
-
     def _result(self, found: list[dict[str, Any]], context: Context) -> Any:
         from airflow_provider_cfqueues.operators.leases import warn_of_short_leases
         from airflow_provider_cfqueues.texts import counted
@@ -269,8 +261,3 @@ class QueueBacklogSensor(_QueueSensor):
             at_most=arguments.parse_optional(arguments.parse_number, self.at_most, "at_most"),
             older_than=arguments.parse_optional(arguments.parse_seconds, self.older_than, "older_than"),
         )
-
-    def _trigger_class(self) -> type[SensingTrigger]:
-        from airflow_provider_cfqueues.triggers.sensing import QueueBacklogTrigger
-
-        return QueueBacklogTrigger

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Hashable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_cfqueues import DEFAULT_CONNECTION
 from airflow_provider_cfqueues._compat import (
@@ -15,7 +15,7 @@ from airflow_provider_cfqueues._compat import (
     BaseEventTrigger,
     SharedStreamProducer,
     TriggerEvent,
-    triggerer_setting,
+    conf,
 )
 
 if TYPE_CHECKING:
@@ -41,13 +41,8 @@ class WrongTriggerArgumentError(ValueError, TypeError):
     """
 
 
-@dataclass(frozen=True)
-class _AloneOutcome:
-    """What happened to a message if one watcher has the stream for itself."""
-
-    acked: int = 1
-    failed: int = 0
-    rejected: int = 0
+_ALONE: Any = SimpleNamespace(acked=1, failed=0, rejected=0)
+"""What happened to a message if one watcher has the stream for itself."""
 
 
 class QueueMessageTrigger(BaseEventTrigger):
@@ -122,13 +117,8 @@ class QueueMessageTrigger(BaseEventTrigger):
         dag_ids: Sequence[str] | None = None,
         run_seconds: float = RUN_SECONDS,
     ) -> None:
-        from airflow_provider_cfqueues.engines.watching.options import (
-            parse_dag_ids,
-            parse_run_seconds,
-            parse_watch_options,
-        )
+        from airflow_provider_cfqueues.engines.watching.options import parse_watch_options
         from airflow_provider_cfqueues.engines.watching.spacing import Spacer
-        from airflow_provider_cfqueues.matching import check_match
 
         super().__init__()  # type: ignore[no-untyped-call]
         _check_airflow(settle)
@@ -151,46 +141,13 @@ class QueueMessageTrigger(BaseEventTrigger):
             "dag_ids": [dag_ids] if isinstance(dag_ids, str) else dag_ids and list(dag_ids),
             "run_seconds": run_seconds,
         }
-        ack_timeout = triggerer_setting("shared_stream_ack_timeout", 300)
+        ack_timeout = conf.getfloat("triggerer", "shared_stream_ack_timeout", fallback=300)
         try:
-            self._check_queue()
-            check_match(match)
-            self._options = parse_watch_options(
-                settle=settle,
-                batch_size=batch_size,
-                visibility_timeout=visibility_timeout,
-                poll_interval=poll_interval,
-                max_poll_interval=max_poll_interval,
-                has_match=match is not None,
-                unmatched=unmatched,
-                delay_seconds=delay_seconds,
-                dead_letter_queue=dead_letter_queue,
-                max_event_bytes=max_event_bytes,
-                max_in_flight=max_in_flight,
-                ack_timeout=ack_timeout,
-            )
-            self._spacer = Spacer(
-                dag_ids=parse_dag_ids(self._kwargs["dag_ids"]),
-                run_seconds=parse_run_seconds(run_seconds, ack_timeout),
-                log=self.log,
-            )
+            self._options = parse_watch_options(self._kwargs, ack_timeout=ack_timeout)
         except (TypeError, ValueError) as error:
             raise WrongTriggerArgumentError(*error.args) from error
-        self._include_body = include_body
-        self._queue = str(queue_name or queue_id)
+        self._spacer = Spacer(self._options, log=self.log)
         self._stream: QueueStream | None = None
-
-    def _check_queue(self) -> None:
-        from airflow_provider_cfqueues import arguments
-
-        queue_id, queue_name = self._kwargs["queue_id"], self._kwargs["queue_name"]
-        if bool(queue_id) == bool(queue_name):
-            msg = f"Give exactly one of queue_id and queue_name, not {queue_id!r} and {queue_name!r}"
-            raise ValueError(msg)
-        if queue_id:
-            arguments.parse_id(queue_id, "queue_id")
-        else:
-            arguments.parse_name(queue_name)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return class and arguments, for Airflow to store and compare."""
@@ -208,8 +165,8 @@ class QueueMessageTrigger(BaseEventTrigger):
 
     @property
     def _key(self) -> Hashable:
-        kwargs = self._kwargs
-        return ("cloudflare-queues", kwargs["cloudflare_conn_id"], kwargs["queue_id"], kwargs["queue_name"])
+        options = self._options
+        return ("cloudflare-queues", options.cloudflare_conn_id, options.queue_id, options.queue_name)
 
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> QueueMessageProducer:
@@ -238,8 +195,8 @@ class QueueMessageTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield an event for each batch that holds messages that this watcher wants."""
-        if self._start_error() is not None:
-            await self._refuse_to_start()
+        if (error := self._start_error()) is not None:
+            await self._refuse_to_start(error)
         if self._options.settle == "event":
             msg = "settle='event' works only where Airflow runs the watcher in a shared stream"
             raise RuntimeError(msg)
@@ -248,7 +205,7 @@ class QueueMessageTrigger(BaseEventTrigger):
         async for batch in self._stream.batches():
             async for event in self._make_event(batch, judge):
                 yield event
-            self._stream.resolve(batch, _AloneOutcome())
+            self._stream.resolve(batch, _ALONE)
 
     async def cleanup(self) -> None:
         """Give back what did not get into an event; what did is left to the DAG."""
@@ -261,14 +218,7 @@ class QueueMessageTrigger(BaseEventTrigger):
         from airflow_provider_cfqueues.engines.watching.source import HookSource
         from airflow_provider_cfqueues.engines.watching.stream import QueueStream
 
-        kwargs = self._kwargs
-        source = HookSource(
-            kwargs["cloudflare_conn_id"],
-            queue_id=kwargs["queue_id"],
-            queue_name=kwargs["queue_name"],
-            options=self._options,
-        )
-        return QueueStream(self._options, source, name=self._queue, missing=self._find_missing, log=self.log)
+        return QueueStream(self._options, HookSource(self._options), missing=self._find_missing, log=self.log)
 
     def _find_missing(self) -> str:
         return next(iter(_MISSING.get((self._key, asyncio.get_running_loop()), {}).values()), "")
@@ -278,17 +228,14 @@ class QueueMessageTrigger(BaseEventTrigger):
         from airflow_provider_cfqueues.matching import Matcher
 
         try:
-            Matcher(self._kwargs["match"])
+            Matcher(self._options.match)
         except Exception as error:  # noqa: BLE001 - importing a module of the user's may raise anything
             return error
         return None
 
-    async def _refuse_to_start(self) -> None:
+    async def _refuse_to_start(self, error: Exception) -> NoReturn:
         """Log why, wait a while, and raise. Meanwhile, other watchers keep the messages that this one might want."""
-        error = self._start_error()
-        if error is None:
-            return
-        self.log.error("Watching queue %s cannot start, and nothing is pulled for it: %s", self._queue, error)
+        self.log.error("Watching queue %s cannot start, and nothing is pulled for it: %s", self._options.queue, error)
         loop = asyncio.get_running_loop()
         missing = _MISSING.setdefault((self._key, loop), {})
         missing[id(self)] = f"a watcher of the queue cannot start: {error}"
@@ -301,22 +248,19 @@ class QueueMessageTrigger(BaseEventTrigger):
 
     def _begin(self) -> Judge:
         from airflow_provider_cfqueues.engines.watching.judging import Judge
-        from airflow_provider_cfqueues.matching import Matcher
 
+        options = self._options
         self._spacer.start()
-        self.log.info("Watching queue %s with %s", self._queue, self._options)
-        match = self._kwargs["match"]
-        if match is not None:
+        self.log.info("Watching queue %s with %s", options.queue, options)
+        if options.match is not None:
             self.log.info(
                 "This watcher wants only %s. All watchers of queue %s must run in one triggerer: with several, one "
                 "%s what a watcher in another one wants",
-                match,
-                self._queue,
-                {"dead_letter": "dead-letters", "ack": "deletes"}.get(str(self._options.unmatched), "gives back"),
+                options.match,
+                options.queue,
+                {"dead_letter": "dead-letters", "ack": "deletes"}.get(str(options.unmatched), "gives back"),
             )
-        return Judge(
-            Matcher(match), self._options, queue_name=self._queue, include_body=self._include_body, log=self.log
-        )
+        return Judge(options, log=self.log)
 
     async def _make_event(self, batch: Batch, judge: Judge) -> AsyncIterator[TriggerEvent]:
         """Yield the event of a batch, if there is one, and note which of its messages Airflow took over with it."""
@@ -328,13 +272,7 @@ class QueueMessageTrigger(BaseEventTrigger):
         if not wanted and not self._spacer.is_closing_due():
             return
         spacing = await self._spacer.before_event(is_closing=not wanted)
-        event = make_event(
-            batch,
-            wanted,
-            queue_id=self._kwargs["queue_id"],
-            queue_name=self._kwargs["queue_name"],
-            include_body=self._include_body,
-        )
+        event = make_event(batch, wanted, self._options)
         before = count_awaited_events()
         yield event
         # Not before: Airflow may drop an event that was yielded, and yet say that its watcher is through.

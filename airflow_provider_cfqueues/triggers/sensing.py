@@ -36,7 +36,7 @@ class SensingTrigger(BaseTrigger):
     :param probe: the arguments of the probe.
     """
 
-    probe_class: ClassVar[type[Any]]
+    probe_class: ClassVar[type[probing.Probe]]
 
     def __init__(
         self,
@@ -54,13 +54,13 @@ class SensingTrigger(BaseTrigger):
         self.max_poke_interval = max_poke_interval
         self.end = end
         self.silent_fail = silent_fail
-        self.probe: probing.Probe = self.probe_class(**probe)
+        self.probe = self.probe_class(**probe)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments."""
         own = ("cloudflare_conn_id", "poke_interval", "max_poke_interval", "end", "silent_fail")
         arguments = {name: getattr(self, name) for name in own}
-        return f"{type(self).__module__}.{type(self).__qualname__}", arguments | asdict(self.probe)  # type: ignore[call-overload]
+        return f"{type(self).__module__}.{type(self).__qualname__}", arguments | asdict(self.probe)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event. Nothing is awaited between the pull and the event."""
@@ -115,3 +115,8 @@ class QueueBacklogTrigger(SensingTrigger):
     """Waits for a backlog, for :class:`~airflow_provider_cfqueues.sensors.queues.QueueBacklogSensor`."""
 
     probe_class = probing.BacklogProbe
+
+
+TRIGGERS: dict[type[probing.Probe], type[SensingTrigger]] = {
+    trigger.probe_class: trigger for trigger in (QueueMessagesTrigger, QueueBacklogTrigger)
+}

@@ -32,11 +32,11 @@ def asset(session):
     from airflow.models.asset import AssetActive, AssetModel, DagScheduleAssetReference
     from airflow.models.dag import DagModel
 
-    asset = AssetModel(name="orders", uri="orders", group="asset", extra={})
+    asset = AssetModel(name="late-events", uri="late-events", group="asset", extra={})
     session.add(asset)
     session.flush()
     session.add(AssetActive.for_asset(asset))
-    for dag_id in ("ship", "bill"):
+    for dag_id in ("ship_late", "bill_late"):
         session.add(DagModel(dag_id=dag_id, is_paused=False, is_stale=False, **_bundle(session)))
         session.flush()
         session.add(DagScheduleAssetReference(asset_id=asset.id, dag_id=dag_id))
@@ -73,7 +73,7 @@ def test_the_queue_rows_of_all_dags_of_an_asset_have_the_time_of_its_last_event(
     manager = import_string(ASSET_MANAGER)()
     for _ in range(3):
         last = store(manager, asset, session)
-        assert sorted(rows(session)) == ["bill", "ship"]
+        assert sorted(rows(session)) == ["bill_late", "ship_late"]
         assert all(created_at >= last for created_at in rows(session).values())
 
 
@@ -81,11 +81,11 @@ def test_a_row_of_a_clock_that_is_ahead_keeps_its_time(session, asset):
     from airflow.models.asset import AssetDagRunQueue
 
     later = datetime(2100, 1, 1, tzinfo=timezone.utc)
-    session.add(AssetDagRunQueue(asset_id=asset.id, target_dag_id="ship", created_at=later))
+    session.add(AssetDagRunQueue(asset_id=asset.id, target_dag_id="ship_late", created_at=later))
     session.flush()
     last = store(import_string(ASSET_MANAGER)(), asset, session)
-    assert rows(session)["ship"] == later
-    assert last <= rows(session)["bill"] < later
+    assert rows(session)["ship_late"] == later
+    assert last <= rows(session)["bill_late"] < later
 
 
 def test_airflows_own_manager_leaves_the_time_of_the_first_event(session, asset):

@@ -16,7 +16,8 @@ import pytest
 from raw_server import API, CLOSE, Certificates, Layered, answer, answering, listening, proxying, read_request
 
 from airflow_provider_cfqueues.client import message_calls, queue_calls
-from airflow_provider_cfqueues.client.call import MAX_ANSWER_BYTES, Answer
+from airflow_provider_cfqueues.client.answers import MAX_ANSWER_BYTES, Answer
+from airflow_provider_cfqueues.client.flow import once
 from airflow_provider_cfqueues.client.settings import parse_settings
 from airflow_provider_cfqueues.client.transport import AsyncClient, Client, RepeatPolicy
 from airflow_provider_cfqueues.emulator import Emulator
@@ -54,7 +55,7 @@ def caller(request):
             return asyncio.run(in_a_loop(settings, policy, calls or (CALL,)))
         client = Client(settings, policy=policy)
         try:
-            return [(client.call(call), time.sleep(0.02))[0].backlog_count for call in calls or (CALL,)]
+            return [(client.run(once(call)), time.sleep(0.02))[0].backlog_count for call in calls or (CALL,)]
         finally:
             client.close()
 
@@ -62,7 +63,7 @@ def caller(request):
         client = AsyncClient(settings, policy=policy)
         try:
             # Blocked, so that the loop cannot see meanwhile that a connection was closed.
-            return [(await client.call(call), time.sleep(0.02))[0].backlog_count for call in calls]  # noqa: ASYNC251
+            return [(await client.run(once(call)), time.sleep(0.02))[0].backlog_count for call in calls]  # noqa: ASYNC251
         finally:
             await client.aclose()
 

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from airflow_provider_cfqueues.client import message_calls
+from airflow_provider_cfqueues.client.flow import once
 from airflow_provider_cfqueues.client.settings import parse_settings
 from airflow_provider_cfqueues.client.transport import AsyncClient, Client, RepeatPolicy
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, RateLimitedError, ServerError, TransportError
@@ -38,7 +39,7 @@ class Caller:
     def _sync(self, call):
         client = Client(self.settings, policy=self.policy, sleep=self.waits.append)
         try:
-            return client.call(call)
+            return client.run(once(call))
         finally:
             client.close()
 
@@ -48,7 +49,7 @@ class Caller:
 
         client = AsyncClient(self.settings, policy=self.policy, sleep=sleep)
         try:
-            return await client.call(call)
+            return await client.run(once(call))
         finally:
             await client.aclose()
 
@@ -144,6 +145,6 @@ def test_one_connection_is_kept_alive(cloudflare_queues, queue, caplog):
     client = Client(settings_of(cloudflare_queues))
     with caplog.at_level("DEBUG", "urllib3"):
         for _ in range(3):
-            client.call(message_calls.get_metrics(queue))
+            client.run(once(message_calls.get_metrics(queue)))
     client.close()
     assert caplog.text.count("Starting new HTTP connection") == 1

@@ -192,9 +192,9 @@ def test_a_conf_function_chooses_which_messages_start_a_run(cf, run, target):
     assert (report["acked"], report["retried"], report["rejected"], report["failed"]) == (1, 1, 1, 1)
     (given_back,) = queue_state(cf)["messages"]
     assert (given_back["attempts"], queue_state(cf)["states"]["delayed"]) == (1, 1)
-    cf.advance(299)
+    cf.advance(240)
     assert queue_state(cf)["states"]["ready"] == 0
-    cf.advance(1)
+    cf.advance(60)
     assert queue_state(cf)["states"]["ready"] == 1
     (copy,) = copies(cf)
     assert (copy["body"], copy["reason"]) == ({"type": "typo"}, "nobody handles a typo")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
@@ -35,23 +36,29 @@ def states(cf):
 
 def stream_of(queue, *, now=lambda: datetime.now(timezone.utc), **settings):
     options = parse_watch_options(
-        **{
+        {
+            "cloudflare_conn_id": "cloudflare_default",
+            "queue_id": queue,
+            "queue_name": None,
             "settle": "task",
             "batch_size": 100,
             "visibility_timeout": 600,
             "poll_interval": 1,
             "max_poll_interval": 60,
+            "match": None,
             "unmatched": "retry",
             "delay_seconds": 60,
             "dead_letter_queue": None,
+            "include_body": True,
             "max_event_bytes": 1_000_000,
             "max_in_flight": None,
-            "ack_timeout": 300,
+            "dag_ids": None,
+            "run_seconds": 3,
             **settings,
-        }
+        },
+        ack_timeout=300,
     )
-    source = HookSource("cloudflare_default", queue_id=queue, queue_name=None, options=options)
-    return QueueStream(options, source, name="orders", now=now)
+    return QueueStream(options, HookSource(options), now=now, log=logging.getLogger(__name__))
 
 
 class Alone:
@@ -91,7 +98,7 @@ def test_settling_ends_with_the_leases_and_the_log_names_them(cf, queue, logged)
     assert 590 <= seconds <= 610
     text = logged()
     assert f"after the last delivery: {shorten_lease(lease_id)}" in text
-    assert text.count("Trying again to settle messages of queue orders") == 1
+    assert text.count(f"Trying again to settle messages of queue {queue}") == 1
 
 
 def seconds_to_the_second_batch(cf, queue, **settings):
@@ -224,6 +231,7 @@ def test_what_did_not_get_into_an_event_is_given_back_by_cleanup(cf, queue):
         ({"queue_name": "orders", "match": "order"}, "must begin with 'literal:'"),
         ({"queue_name": "orders", "batch_size": 0}, "batch_size must be"),
         ({"queue_name": "orders", "delay_seconds": -1}, "delay_seconds must be"),
+        ({"queue_name": "orders", "dead_letter_queue": " "}, "dead_letter_queue must be"),
         ({"queue_name": "orders", "dag_ids": []}, "dag_ids is an empty list"),
         ({"queue_name": "orders", "dag_ids": [1]}, "dag_ids must be a list of the IDs"),
         ({"queue_name": "orders", "run_seconds": -1}, "run_seconds must be"),

@@ -11,10 +11,11 @@ from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_cfqueues.client import transport
-from airflow_provider_cfqueues.client.call import Answer, Call
+from airflow_provider_cfqueues.client.answers import Answer
+from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.client.environment import Network as Reached
 from airflow_provider_cfqueues.client.failures import no_answer
-from airflow_provider_cfqueues.client.repeating import RepeatPolicy, Told, Tries
+from airflow_provider_cfqueues.client.repeating import Told, Tries
 from airflow_provider_cfqueues.client.settings import ApiToken, Settings
 from airflow_provider_cfqueues.emulator import wire
 from airflow_provider_cfqueues.emulator.api import ROUTES
@@ -72,24 +73,18 @@ class Server:
         return refusal.status, wire.failure(refusal)
 
 
-class SimulatedClient(transport.AsyncClient):
+class SimulatedHttp:
     """
-    The client of the package, over the simulated network.
+    Carries calls over the simulated network.
 
-    :param process: whose client it is.
+    :param process: whose calls they are.
     """
 
     def __init__(self, process: Process) -> None:
-        self.settings = SETTINGS
-        self._policy = RepeatPolicy()
-        self._observe = transport.unobserved
-        self._sleep = asyncio.sleep
         self._process = process
 
-    def _tries(self, call: Call[T]) -> Tries[T]:
-        return Tries(self._policy, call, self.settings, Told(), clock=asyncio.get_running_loop().time)
-
-    async def _carry(self, call: Call[Any]) -> Answer:
+    async def carry(self, call: Call[Any]) -> Answer:
+        """Send a request and return its answer."""
         sent_at: datetime = self._process.now()
         answer: asyncio.Future[tuple[int, Mapping[str, str], bytes, Any]] = self._process.loop.create_future()
         self._process.world.network.send(self._process, call, call.content() or b"", answer)
@@ -99,6 +94,21 @@ class SimulatedClient(transport.AsyncClient):
         if arrived is not None:
             self._process.has_read(arrived)
         return Answer(status=status, headers=headers, content=content, sent_at=sent_at)
+
+
+class SimulatedClient(transport.AsyncClient):
+    """
+    The client of the package, over the simulated network.
+
+    :param process: whose client it is.
+    """
+
+    def __init__(self, process: Process) -> None:
+        super().__init__(SETTINGS, network=Reached())
+        self._http = SimulatedHttp(process)
+
+    def _tries(self, call: Call[T]) -> Tries[T]:
+        return Tries(self._policy, call, self.settings, Told(), clock=asyncio.get_running_loop().time)
 
 
 class Hook:

@@ -2,7 +2,8 @@ from datetime import datetime, timezone
 
 import pytest
 
-from airflow_provider_cfqueues.client.call import Answer, Call
+from airflow_provider_cfqueues.client.answers import Answer
+from airflow_provider_cfqueues.client.call import Call, exhaust
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, RateLimitedError
 
 CALL = Call(operation="do", name="do it", method="GET", path="/x", read=lambda envelope: envelope.result)
@@ -11,7 +12,7 @@ CALL = Call(operation="do", name="do it", method="GET", path="/x", read=lambda e
 def read(status, content=b"{}", **headers):
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     answer = Answer(status=status, headers=names, content=content, sent_at=datetime.now(timezone.utc))
-    return CALL.read_answer(answer)
+    return exhaust(CALL.reading(answer))
 
 
 @pytest.mark.parametrize(

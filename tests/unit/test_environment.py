@@ -8,12 +8,20 @@ from airflow_provider_cfqueues.client.environment import read_environment
 from airflow_provider_cfqueues.client.settings import parse_settings
 
 
-def is_direct(host, no_proxy):
-    settings = parse_settings(
-        "c", host=f"https://{host}/client/v4", login=None, password="t", extra={"account_id": "a"}
-    )
-    environ = {"https_proxy": "http://proxy:3128", "no_proxy": no_proxy}
-    return read_environment(settings, environ).proxy is None
+@pytest.fixture
+def read(monkeypatch):
+    def read(host=None, **variables):
+        for name in ("https_proxy", "all_proxy", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+            monkeypatch.delenv(name.upper(), raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        base_url = host and f"https://{host}/client/v4"
+        return read_environment(
+            parse_settings("c", host=base_url, login=None, password="t", extra={"account_id": "a"})
+        ).proxy
+
+    return read
 
 
 @pytest.mark.parametrize(
@@ -34,8 +42,8 @@ def is_direct(host, no_proxy):
         ("[fd00::7]:8443", "[fd00::7]:8443"),
     ],
 )
-def test_a_host_that_no_proxy_names_is_reached_directly(host, no_proxy):
-    assert is_direct(host, no_proxy)
+def test_a_host_that_no_proxy_names_is_reached_directly(read, host, no_proxy):
+    assert read(host, https_proxy="http://proxy:3128", no_proxy=no_proxy) is None
 
 
 @pytest.mark.parametrize(
@@ -49,21 +57,19 @@ def test_a_host_that_no_proxy_names_is_reached_directly(host, no_proxy):
         ("[fd00::7]", "[fe80::]/8,10.0.0.0/8,[fd00::7]:8443"),
     ],
 )
-def test_any_other_host_is_reached_through_the_proxy(host, no_proxy):
-    assert not is_direct(host, no_proxy)
+def test_any_other_host_is_reached_through_the_proxy(read, host, no_proxy):
+    assert read(host, https_proxy="http://proxy:3128", no_proxy=no_proxy) is not None
 
 
-def test_the_spelling_in_small_letters_counts_and_an_empty_one_means_no_proxy():
-    settings = parse_settings("c", host=None, login=None, password="t", extra={"account_id": "a"})
+def test_the_spelling_in_small_letters_counts_and_an_empty_one_means_no_proxy(read):
     both = {"https_proxy": "http://first:1", "HTTPS_PROXY": "http://second:2"}
-    assert read_environment(settings, both).proxy.host == "first"
-    assert read_environment(settings, {**both, "https_proxy": ""}).proxy is None
-    assert read_environment(settings, {"https_proxy": "", "ALL_PROXY": "third:3"}).proxy.host == "third"
+    assert read(**both).host == "first"
+    assert read(**{**both, "https_proxy": ""}) is None
+    assert read(https_proxy="", ALL_PROXY="third:3").host == "third"
 
 
-@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_DIR"])
-def test_the_certificates_may_be_those_of_a_folder(tmp_path, variable):
-    settings = parse_settings("c", host=None, login=None, password="t", extra={"account_id": "a"})
-    network = read_environment(settings, {variable: str(tmp_path)})
+def test_the_certificates_may_be_those_of_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path))
+    network = read_environment(parse_settings("c", host=None, login=None, password="t", extra={"account_id": "a"}))
     assert network.certificates == str(tmp_path)
     assert network.tls.get_ca_certs() == []  # of a folder, those that are asked for are read when they are

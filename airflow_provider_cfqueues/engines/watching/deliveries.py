@@ -6,45 +6,29 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_cfqueues.engines.settlement import Happened
 from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 from airflow_provider_cfqueues.engines.watching.spacing import ExpectedRuns, Spacing
 from airflow_provider_cfqueues.models import Message
 
-
-class AdvanceOutcome(Protocol):
-    """What the watchers did with a batch: Airflow's ``AdvanceOutcome``, or an object with the same counts."""
-
-    @property
-    def acked(self) -> int:
-        """Watchers that are done with it, and whose event is stored if they made one."""
-
-    @property
-    def failed(self) -> int:
-        """Watchers that failed, or whose event was not stored in time."""
-
-    @property
-    def rejected(self) -> int:
-        """Watchers that refused it for good."""
+if TYPE_CHECKING:
+    from airflow_provider_cfqueues._compat import AdvanceOutcome
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Verdict(NamedTuple):
     """
     What happened to a message; the one rule decides what the API is told.
 
     :param message: the message.
     :param happened: what happened to it.
     :param reason: why it is not acked.
-    :param delay_seconds: how long it waits if it is given back.
     """
 
     message: Message
     happened: Happened
-    reason: str
-    delay_seconds: int | None
+    reason: str = ""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -74,38 +58,25 @@ class Delivery:
     left_to_task: bool = False
     refusals: list[str] = field(default_factory=list)
 
-    def give_back(self, delay_seconds: int | None) -> Verdict:
-        """
-        Return the verdict on a message that no watcher has seen.
-
-        :param delay_seconds: how long it waits.
-        """
-        reason = "no watcher got to see it"
-        return Verdict(message=self.message, happened=Happened.NOT_STARTED, reason=reason, delay_seconds=delay_seconds)
-
-    def decide(self, outcome: AdvanceOutcome, options: WatchOptions, missing: str = "") -> Verdict | None:
+    def decide(self, outcome: AdvanceOutcome, missing: str = "") -> Verdict | None:
         """
         Return what happened to a message; None where the settling is left to a DAG.
 
-        :param outcome: how the watchers left the batch.
-        :param options: how the queue is watched.
+        :param outcome: how many watchers are done with the batch, failed, and refused it for good.
         :param missing: why a watcher of the queue is not there, which might have wanted the message.
         """
         if self.left_to_task:
             return None
         if self.refusals:
-            return self._judge(Happened.REJECTED, options, "; ".join(self.refusals))
+            return Verdict(self.message, Happened.REJECTED, "; ".join(self.refusals))
         was_seen_by_all = self.judged >= max(1, outcome.acked + outcome.failed + outcome.rejected)
         if not was_seen_by_all or self.offered > self.taken or (self.offered and outcome.failed):
-            return self._judge(Happened.NOT_STARTED, options, "Airflow did not confirm that its event is stored")
+            return Verdict(self.message, Happened.NOT_STARTED, "Airflow did not confirm that its event is stored")
         if self.taken:
-            return self._judge(Happened.HANDLED, options, "")
+            return Verdict(self.message, Happened.HANDLED)
         if missing:
-            return self._judge(Happened.NOT_STARTED, options, missing)
-        return self._judge(Happened.NOT_WANTED, options, "no watcher wants it")
-
-    def _judge(self, happened: Happened, options: WatchOptions, reason: str) -> Verdict:
-        return Verdict(message=self.message, happened=happened, reason=reason, delay_seconds=options.delay_seconds)
+            return Verdict(self.message, Happened.NOT_STARTED, missing)
+        return Verdict(self.message, Happened.NOT_WANTED, "no watcher wants it")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -118,8 +89,9 @@ class Batch:
     :param pulled_at: when its first message was pulled.
     :param backlog_count: how many messages were left in the queue.
     :param spacings: what the watchers' events ask for before the next.
+    :param is_decided: whether the watchers are through with it.
     :param has_failed: whether an event of it may not be stored, so that no run of it is to be waited for.
-    :param resolved: set once the watchers are through with it, and its messages are settled or being settled.
+    :param resolved: set once its messages are settled or being settled.
     """
 
     deliveries: Sequence[Delivery]
@@ -127,13 +99,9 @@ class Batch:
     pulled_at: datetime
     backlog_count: int | None
     spacings: list[Spacing] = field(default_factory=list)
+    is_decided: bool = False
     has_failed: bool = False
     resolved: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def leases_end_at(self) -> datetime:
-        """When the first of its leases ends."""
-        return min(delivery.lease_ends_at for delivery in self.deliveries)
 
     @property
     def expected_runs(self) -> list[ExpectedRuns]:
@@ -156,4 +124,4 @@ class Batch:
         self.spacings.append(spacing)
         for delivery in deliveries:
             delivery.taken += 1
-            delivery.left_to_task = delivery.left_to_task or left_to_task
+            delivery.left_to_task |= left_to_task

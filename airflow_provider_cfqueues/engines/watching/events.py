@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_provider_cfqueues._compat import TriggerEvent
 from airflow_provider_cfqueues.engines.watching.deliveries import Batch, Delivery
+from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 from airflow_provider_cfqueues.models import Message
 
 NOT_WITHOUT_ASKING = ("body", "raw_body", "body_error", "metadata")
@@ -21,55 +22,27 @@ class QueueMessageEvent(TriggerEvent):
     def __repr__(self) -> str:
         ids = [str(message["id"]) for message in self.payload["messages"]]
         shown = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
-        return f"QueueMessageEvent<queue {queue_of(self.payload)}, messages {shown or 'none'}>"
+        queue = self.payload["queue_name"] or self.payload["queue_id"]
+        return f"QueueMessageEvent<queue {queue}, messages {shown or 'none'}>"
 
     __str__ = __repr__
 
 
 def size_of(message: Message, *, include_body: bool = True) -> int:
-    """
-    Return how many bytes a message adds to an event.
-
-    :param message: the message.
-    :param include_body: whether the event holds its body and metadata.
-    """
+    """Return how many bytes a message adds to an event."""
     return len(json.dumps(_show(message, include_body=include_body)).encode()) + 2
 
 
-def make_event(
-    batch: Batch,
-    deliveries: Sequence[Delivery],
-    *,
-    queue_id: str | None,
-    queue_name: str | None,
-    include_body: bool,
-) -> QueueMessageEvent:
-    """
-    Return the event of messages.
-
-    :param batch: the batch that they came in.
-    :param deliveries: the messages.
-    :param queue_id: ID of their queue, as the watcher knows it.
-    :param queue_name: name of the queue, likewise.
-    :param include_body: whether it holds bodies and metadata.
-    """
+def make_event(batch: Batch, deliveries: Sequence[Delivery], options: WatchOptions) -> QueueMessageEvent:
+    """Return the event of some messages of a batch, as the options of a watcher want it."""
     payload = {
-        "queue_id": queue_id,
-        "queue_name": queue_name,
+        "queue_id": options.queue_id,
+        "queue_name": options.queue_name,
         "pulled_at": batch.pulled_at.isoformat(),
         "backlog_count": batch.backlog_count,
-        "messages": [_show(delivery.message, include_body=include_body) for delivery in deliveries],
+        "messages": [_show(delivery.message, include_body=options.include_body) for delivery in deliveries],
     }
     return QueueMessageEvent(payload)  # type: ignore[call-arg]
-
-
-def queue_of(payload: dict[str, Any]) -> str:
-    """
-    Return what to call the queue of an event.
-
-    :param payload: the event's payload.
-    """
-    return str(payload.get("queue_name") or payload.get("queue_id"))
 
 
 def _show(message: Message, *, include_body: bool) -> dict[str, Any]:

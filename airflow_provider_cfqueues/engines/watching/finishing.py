@@ -7,15 +7,13 @@ A message that cannot be settled comes again when its lease ends, and the log sa
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from airflow_provider_cfqueues.engines.settlement import Happened
-from airflow_provider_cfqueues.engines.watching.deliveries import Batch, Verdict
+from airflow_provider_cfqueues.engines.watching.deliveries import Batch, Delivery, Verdict
 from airflow_provider_cfqueues.engines.watching.options import CONFIRM_SECONDS, WatchOptions
 from airflow_provider_cfqueues.engines.watching.settling import VerdictSettling
 from airflow_provider_cfqueues.engines.watching.source import OpenQueue
@@ -37,7 +35,6 @@ class Finishing:
 
     :param options: how the queue is watched.
     :param open_queue: returns the queue.
-    :param name: what the log calls it.
     :param now: tells the time that leases are compared with.
     """
 
@@ -46,15 +43,13 @@ class Finishing:
         options: WatchOptions,
         open_queue: Callable[[], Awaitable[OpenQueue]],
         *,
-        name: str,
         now: Callable[[], datetime],
-        log: Any = None,
+        log: Any,
     ) -> None:
         self._options = options
         self._open_queue = open_queue
-        self._name = name
         self._now = now
-        self._log = log or logging.getLogger(__name__)
+        self._log = log
         self._tasks: set[asyncio.Task[None]] = set()
         self._settling: set[VerdictSettling] = set()
         self._closing = asyncio.Event()
@@ -71,20 +66,13 @@ class Finishing:
 
         It repeats until the leases end, raises nothing for a failure of the API, and logs what it could not settle.
         What takes longer than a few seconds does not hold up the next batch.
-
-        :param batch: the batch.
-        :param verdicts: what happened to its messages.
         """
         self._in_background(self._finish(batch, verdicts))
 
-    def settle(self, verdicts: Sequence[Verdict], until: datetime) -> asyncio.Task[None]:
-        """
-        Settle messages.
-
-        :param verdicts: what happened to them.
-        :param until: when their leases end.
-        """
-        return self._in_background(self._settle(verdicts, until))
+    def give_back(self, deliveries: Collection[Delivery], delay_seconds: int | None) -> None:
+        """Give back messages that no watcher has seen. They wait for ``delay_seconds``."""
+        verdicts = [Verdict(one.message, Happened.NOT_STARTED, "no watcher got to see it") for one in deliveries]
+        self._settle(verdicts, deliveries, delay_seconds)
 
     def begin_closing(self) -> None:
         """From now on, give up whatever takes longer than a few seconds."""
@@ -110,7 +98,7 @@ class Finishing:
             if not await self._confirm(batch):
                 verdicts = self._give_back_acks(verdicts)
             if verdicts:
-                settling = self.settle(verdicts, batch.leases_end_at)
+                settling = self._settle(verdicts, batch.deliveries, self._options.delay_seconds)
                 await asyncio.wait({settling}, timeout=HOLD_UP_SECONDS)
         finally:
             batch.resolved.set()
@@ -119,10 +107,9 @@ class Finishing:
         """Wait for the runs of an event for a while; return False where a watcher ends before they are there."""
         if not batch.expected_runs:
             return True
-        created: asyncio.Future[Any] = asyncio.ensure_future(batch.creation())
-        closing: asyncio.Future[Any] = asyncio.ensure_future(self._closing.wait())
+        created = asyncio.ensure_future(batch.creation())
         try:
-            await asyncio.wait({created, closing}, timeout=CONFIRM_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await self._wait_unless_closing(created, CONFIRM_SECONDS)
             if self._closing.is_set():
                 await asyncio.wait({created}, timeout=LAST_RUN_SECONDS)
                 self.begin_closing()
@@ -130,7 +117,6 @@ class Finishing:
             return not is_abandoned and (created.done() or not self._closing.is_set())
         finally:
             created.cancel()
-            closing.cancel()
 
     def _give_back_acks(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
         """Nothing acks these messages any more: given back, they come sooner than after their leases."""
@@ -139,22 +125,24 @@ class Finishing:
             self._log.warning(
                 "In an event, but the watcher stops before a run has it, so it is delivered again: %s of queue %s: %s",
                 counted(len(handled), "message"),
-                self._name,
+                self._options.queue,
                 list_leases(handled),
             )
-        reason = "the watcher stopped before a run had it"
         return [
-            replace(one, happened=Happened.NOT_STARTED, reason=reason) if one.happened is Happened.HANDLED else one
+            Verdict(one.message, Happened.NOT_STARTED, "the watcher stopped before a run had it")
+            if one.happened is Happened.HANDLED
+            else one
             for one in verdicts
         ]
 
-    async def _settle(self, verdicts: Sequence[Verdict], until: datetime) -> None:
-        settling = VerdictSettling(verdicts, unmatched=self._options.unmatched, queue_name=self._name, log=self._log)
+    def _settle(
+        self, verdicts: Sequence[Verdict], deliveries: Collection[Delivery], delay_seconds: int | None
+    ) -> asyncio.Task[None]:
+        settling = VerdictSettling(verdicts, self._options, delay_seconds=delay_seconds, log=self._log)
         self._settling.add(settling)
-        try:
-            await self._settle_until(settling, until)
-        finally:
-            self._settling.discard(settling)
+        task = self._in_background(self._settle_until(settling, min(one.lease_ends_at for one in deliveries)))
+        task.add_done_callback(lambda _: self._settling.discard(settling))
+        return task
 
     async def _settle_until(self, settling: VerdictSettling, until: datetime) -> None:
         trouble = ""
@@ -164,7 +152,7 @@ class Finishing:
             except Exception as failed:  # noqa: BLE001 - raising it would end every watcher of the queue
                 said, trouble = bool(trouble), str(failed) or "no answer in time"
                 if not said:
-                    self._log.warning("Trying again to settle messages of queue %s: %s", self._name, trouble)
+                    self._log.warning("Trying again to settle messages of queue %s: %s", self._options.queue, trouble)
             else:
                 return
             if self._closing.is_set():
@@ -175,7 +163,7 @@ class Finishing:
             "Could not settle %s of queue %s before the leases ended. Cloudflare delivers again, or deletes after the "
             "last delivery: %s (%s)",
             counted(len(settling.lease_ids), "message"),
-            self._name,
+            self._options.queue,
             list_leases(settling.lease_ids),
             trouble or "no time was left",
         )
@@ -186,12 +174,16 @@ class Finishing:
     async def _within(self, seconds: float, sending: Coroutine[Any, Any, None]) -> None:
         """Wait so long for a request, or a few seconds once the stream is being closed."""
         task = asyncio.ensure_future(sending)
-        closing = asyncio.ensure_future(self._closing.wait())
         try:
-            if not self._closing.is_set():
-                await asyncio.wait({task, closing}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await self._wait_unless_closing(task, seconds)
             left = self._close_by - asyncio.get_running_loop().time() if self._closing.is_set() else 0
             await asyncio.wait_for(task, max(left, 0.001))
         finally:
-            closing.cancel()
             task.cancel()
+
+    async def _wait_unless_closing(self, task: asyncio.Future[Any], seconds: float) -> None:
+        closing: asyncio.Future[Any] = asyncio.ensure_future(self._closing.wait())
+        try:
+            await asyncio.wait({task, closing}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            closing.cancel()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 
 from airflow_provider_cfqueues.engines.watching.deliveries import Batch, Delivery
@@ -16,36 +15,21 @@ MESSAGES_PER_TURN = 100
 """After so many messages, other triggers of the process get their turn."""
 
 
-class EventTooLargeError(ValueError):
-    """An event would be larger than it may be."""
-
-
 class Judge:
     """
     Chooses the messages of one watcher.
 
-    :param matcher: what it wants.
-    :param options: how it was told to watch the queue.
-    :param queue_name: what the log calls the queue.
-    :param include_body: whether its events hold bodies.
+    :param options: what it wants, and how it was told to watch the queue.
     """
 
-    def __init__(
-        self, matcher: Matcher, options: WatchOptions, *, queue_name: str, include_body: bool, log: Any = None
-    ) -> None:
-        self._matcher = matcher
+    def __init__(self, options: WatchOptions, *, log: Any) -> None:
+        self._matcher = Matcher(options.match)
         self._options = options
-        self._queue_name = queue_name
-        self._include_body = include_body
-        self._log = log or logging.getLogger(__name__)
+        self._log = log
         self._was_told_of_differences = False
 
     async def choose(self, batch: Batch) -> list[Delivery]:
-        """
-        Return which messages of a batch are wanted, and note in each what this watcher did with it.
-
-        :param batch: the batch.
-        """
+        """Return which messages of a batch are wanted, and note in each what this watcher did with it."""
         self._tell_differences(batch)
         wanted = []
         for number, delivery in enumerate(batch.deliveries, 1):
@@ -55,7 +39,7 @@ class Judge:
                     self._check_size(batch, delivery)
                     wanted.append(delivery)
                     delivery.offered += 1
-            except (MatchFailedError, EventTooLargeError) as error:
+            except (MatchFailedError, _TooLargeError) as error:
                 delivery.refusals.append(str(error))
             if not number % MESSAGES_PER_TURN:
                 await asyncio.sleep(0)
@@ -66,10 +50,9 @@ class Judge:
         most = batch.options.max_event_bytes
         if ENVELOPE_BYTES + delivery.size <= most:
             return
-        size = ENVELOPE_BYTES + size_of(delivery.message, include_body=self._include_body)
+        size = ENVELOPE_BYTES + size_of(delivery.message, include_body=self._options.include_body)
         if size > most:
-            msg = f"its event would have {size} bytes (max_event_bytes={most})"
-            raise EventTooLargeError(msg)
+            raise _TooLargeError(f"its event would have {size} bytes (max_event_bytes={most})")
 
     def _tell_differences(self, batch: Batch) -> None:
         if self._was_told_of_differences or batch.options is self._options:
@@ -78,6 +61,10 @@ class Judge:
         if differences := self._options.differences(batch.options):
             self._log.warning(
                 "Another watcher decides how queue %s is polled; these settings of this one have no effect: %s",
-                self._queue_name,
+                self._options.queue,
                 ", ".join(differences),
             )
+
+
+class _TooLargeError(ValueError):
+    """An event would be larger than it may be."""

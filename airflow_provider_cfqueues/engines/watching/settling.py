@@ -9,6 +9,7 @@ from airflow_provider_cfqueues.engines.settlement import Kind, choose_settlement
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.watching.deliveries import Verdict
+from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 from airflow_provider_cfqueues.engines.watching.source import OpenQueue
 from airflow_provider_cfqueues.exceptions import list_leases
 from airflow_provider_cfqueues.texts import counted
@@ -19,15 +20,16 @@ class VerdictSettling:
     Settles a batch; it can be called again until everything is settled.
 
     :param verdicts: what happened to each message.
-    :param unmatched: what becomes of messages that no watcher wants.
-    :param queue_name: what the log calls the queue.
-    :param log: gets what is remarkable about settlements.
+    :param options: how the queue is watched.
+    :param delay_seconds: how long a message waits that is given back.
     """
 
-    def __init__(self, verdicts: Sequence[Verdict], *, unmatched: str | None, queue_name: str, log: Any) -> None:
+    def __init__(
+        self, verdicts: Sequence[Verdict], options: WatchOptions, *, delay_seconds: int | None, log: Any
+    ) -> None:
         self._verdicts = verdicts
-        self._unmatched = unmatched
-        self._queue_name = queue_name
+        self._options = options
+        self._delay_seconds = delay_seconds
         self._log = log
         self._settling: Settling | None = None
 
@@ -41,32 +43,30 @@ class VerdictSettling:
         """
         Settle the messages. Called again after a failure, it goes on where it failed.
 
-        :param queue: the queue.
         :raises CloudflareQueuesError: the API did not accept it, or a message has to stay leased until it does.
         """
-        is_first = self._settling is None
+        is_first, name = self._settling is None, self._options.queue
         settling = self._settling = self._settling or self._decide(queue)
         if settling.error is not None:
             settling.try_again()
         before = len(settling.settled)
         await queue.calls.settle(settling)
         if is_first:
-            log_settlements(self._log, self._queue_name, settling.changed)
+            log_settlements(self._log, name, settling.changed)
         new = settling.settled[before:]
         if new:  # else it is said elsewhere that it fails
             given_back = sum(one.kind is Kind.RETRIED for one, _ in new)
             acked = counted(len(new) - given_back, "message")
-            self._log.info("Queue %s: %s acked, %d given back", self._queue_name, acked, given_back)
+            self._log.info("Queue %s: %s acked, %d given back", name, acked, given_back)
         if unconfirmed := [one.message.lease_id for one, confirmed in new if not confirmed]:
-            self._log.warning("Leases of queue %s not confirmed: %s", self._queue_name, list_leases(unconfirmed))
+            self._log.warning("Leases of queue %s not confirmed: %s", name, list_leases(unconfirmed))
         if settling.open and settling.error is not None:
             raise settling.error
 
     def _decide(self, queue: OpenQueue) -> Settling:
-        situation = queue.situation(self._unmatched)
         settlements = [
-            choose_settlement(one.message, one.happened, situation, reason=one.reason, delay_seconds=one.delay_seconds)
-            for one in self._verdicts
+            choose_settlement(message, happened, queue.situation, reason=reason, delay_seconds=self._delay_seconds)
+            for message, happened, reason in self._verdicts
         ]
-        log_settlements(self._log, self._queue_name, settlements)
-        return Settling(settlements, situation)
+        log_settlements(self._log, self._options.queue, settlements)
+        return Settling(settlements, queue.situation)

@@ -13,13 +13,14 @@ long as a scheduler commonly takes; where that may have been too short, an event
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
-from airflow_provider_cfqueues._compat.events import count_dag_runs, has_late_event_gap, skips_late_events
+from airflow_provider_cfqueues._compat import HAS_LATE_EVENT_GAP
+from airflow_provider_cfqueues._compat.events import count_dag_runs, skips_late_events
+from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 
 ASK_SECONDS = 1
 """Seconds between two questions about the number of runs."""
@@ -51,24 +52,17 @@ class ExpectedRuns:
     The runs that an event starts, one of each DAG.
 
     :param before: how many runs each DAG had before the event.
+    :param silent: gets the DAGs that make no runs, with how many they have.
     """
 
-    def __init__(self, before: Mapping[str, int], *, log: Any) -> None:
-        self._missing = dict(before)
+    def __init__(self, before: Mapping[str, int], *, silent: dict[str, int], log: Any) -> None:
+        self.missing = dict(before)
+        self.is_abandoned = False
+        self._silent = silent
         self._log = log
         self._creation: asyncio.Task[None] | None = None
         self._has_watcher = True
-        self.silent: dict[str, int] = {}
-        self.is_abandoned = False
         _EXPECTED.add(self)
-
-    def includes(self, dag_id: str) -> bool:
-        """
-        Return whether a run of a DAG is still expected.
-
-        :param dag_id: the DAG.
-        """
-        return dag_id in self._missing
 
     async def creation(self) -> None:
         """Wait until each DAG has one more run. A DAG that does not seem to make runs is not waited for."""
@@ -82,34 +76,34 @@ class ExpectedRuns:
 
     def give_up(self) -> None:
         """Stop waiting."""
-        self._missing.clear()
+        self.missing.clear()
         if self._creation is not None:
             self._creation.cancel()
 
     async def _wait(self) -> None:
         time = asyncio.get_running_loop().time
-        last_active = dict.fromkeys(self._missing, time())
+        last_active = dict.fromkeys(self.missing, time())
         trouble, deadline = "", float("inf")
-        while self._missing:
+        while self.missing:
             try:
                 await self._count(last_active)
             except Exception as error:  # noqa: BLE001 - an Airflow that does not answer is asked again
                 if not trouble:
                     trouble = str(error) or type(error).__name__
                     self._log.warning("Could not ask Airflow how many runs there are; asking again: %s", trouble)
-            self._ignore_silent([one for one in self._missing if time() - last_active[one] > NO_RUN_SECONDS])
+            self._ignore_silent([one for one in self.missing if time() - last_active[one] > NO_RUN_SECONDS])
             if not self._has_watcher:
                 deadline = min(deadline, time() + LAST_RUN_SECONDS)
-            if self._missing and time() >= deadline:
+            if self.missing and time() >= deadline:
                 self.is_abandoned = True
-                self._missing.clear()
-            if self._missing:
+                self.missing.clear()
+            if self.missing:
                 await asyncio.sleep(ASK_SECONDS)
 
     async def _count(self, last_active: dict[str, float]) -> None:
-        for dag_id, before in list(self._missing.items()):
+        for dag_id, before in list(self.missing.items()):
             if await count_dag_runs(dag_id) > before:
-                self._missing.pop(dag_id, None)
+                self.missing.pop(dag_id, None)
             elif await count_dag_runs(dag_id, ["queued", "running"]):
                 last_active[dag_id] = asyncio.get_running_loop().time()  # it may have reached max_active_runs
 
@@ -121,7 +115,7 @@ class ExpectedRuns:
                 dag_id,
                 NO_RUN_SECONDS,
             )
-            self.silent[dag_id] = self._missing.pop(dag_id)
+            self._silent[dag_id] = self.missing.pop(dag_id)
 
 
 _EXPECTED: WeakSet[ExpectedRuns] = WeakSet()
@@ -132,16 +126,16 @@ class Spacer:
     """
     Decides for each event of a watcher what must happen before the next.
 
-    :param dag_ids: the DAGs that are scheduled on the watcher's asset; None = not known.
-    :param run_seconds: how long the scheduler may take to create a run, where they are not known.
+    :param options: how it watches the queue.
     """
 
-    def __init__(self, *, dag_ids: Sequence[str] | None, run_seconds: float, log: Any = None) -> None:
-        self._dag_ids = dag_ids
-        self._run_seconds = run_seconds
-        self._log = log or logging.getLogger(__name__)
+    def __init__(self, options: WatchOptions, *, log: Any) -> None:
+        self._dag_ids = options.dag_ids
+        self._run_seconds = options.run_seconds
+        self._log = log
         # The asset manager alone is not enough on SQLite, which locks no rows; a triggerer cannot know the database.
-        self._is_needed = has_late_event_gap() if dag_ids else skips_late_events()
+        self._is_needed = HAS_LATE_EVENT_GAP if options.dag_ids else skips_late_events()
+        self._silent: dict[str, int] = {}
         self._last: Spacing | None = None
         self._last_at = float("-inf")
         self._may_begin_at = float("inf")
@@ -164,29 +158,26 @@ class Spacer:
         if not self._is_needed:
             return Spacing()
         await asyncio.sleep(max(0.0, self._may_begin_at - asyncio.get_running_loop().time()))
-        runs, is_in_doubt = None, False
-        if self._dag_ids is None:
-            is_in_doubt = asyncio.get_running_loop().time() - self._last_at < DOUBT * self._run_seconds
-        else:
-            try:
-                before = {dag_id: await count_dag_runs(dag_id) for dag_id in self._dag_ids}
-            except Exception as error:  # noqa: BLE001 - a guess is better than no event
-                self._log.warning("Could not ask Airflow how many runs there are; using run_seconds: %s", error)
-                is_in_doubt = True
-            else:
-                silent = self._last.runs.silent if self._last and self._last.runs else {}
-                loud = {dag_id: count for dag_id, count in before.items() if silent.get(dag_id) != count}
-                # A run of another stream's event looks like one of this event.
-                is_in_doubt = len(loud) < len(before) or any(
-                    other.includes(dag_id) for other in _EXPECTED for dag_id in loud
-                )
-                runs = ExpectedRuns(loud, log=self._log)
-                runs.silent |= {dag_id: count for dag_id, count in before.items() if dag_id not in loud}
+        runs, is_in_doubt = await self._expect_runs()
         return Spacing(
             runs=runs,
             seconds=self._run_seconds,
             closing_seconds=DOUBT * self._run_seconds if is_in_doubt and not is_closing else None,
         )
+
+    async def _expect_runs(self) -> tuple[ExpectedRuns | None, bool]:
+        """Return the runs that an event made now starts, where they are known, and whether it may be in none."""
+        if self._dag_ids is None:
+            return None, asyncio.get_running_loop().time() - self._last_at < DOUBT * self._run_seconds
+        try:
+            before = {dag_id: await count_dag_runs(dag_id) for dag_id in self._dag_ids}
+        except Exception as error:  # noqa: BLE001 - a guess is better than no event
+            self._log.warning("Could not ask Airflow how many runs there are; using run_seconds: %s", error)
+            return None, True
+        loud = {dag_id: count for dag_id, count in before.items() if self._silent.get(dag_id) != count}
+        # A run of another stream's event looks like one of this event.
+        is_in_doubt = loud != before or any(other.missing.keys() & loud.keys() for other in _EXPECTED)
+        return ExpectedRuns(loud, silent=self._silent, log=self._log), is_in_doubt
 
     def is_closing_due(self) -> bool:
         """Return whether the last event may be without a run, and no other has come for a while."""
@@ -195,10 +186,6 @@ class Spacer:
         return asyncio.get_running_loop().time() - self._last_at >= self._last.closing_seconds
 
     def after_event(self, spacing: Spacing) -> None:
-        """
-        Note that Airflow took an event over.
-
-        :param spacing: what was returned before it.
-        """
+        """Note that Airflow took an event over, with what was returned before it."""
         self._last = spacing
         self._last_at = asyncio.get_running_loop().time()

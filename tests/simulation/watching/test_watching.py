@@ -12,7 +12,7 @@ pytest.importorskip("airflow.triggers.shared_stream", reason="shared streams cam
 from airflow_provider_cfqueues.engines.watching.finishing import Finishing
 from airflow_provider_cfqueues.engines.watching.stream import QueueStream
 from airflow_provider_cfqueues.models import Consumer
-from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger, _AloneOutcome
+from airflow_provider_cfqueues.triggers.queues import _ALONE, QueueMessageTrigger
 from simulation.watching.run import play
 
 SEEDS = 200
@@ -98,16 +98,17 @@ class AcksAtOnce(QueueStream):
         batch = await super()._next_batch()
         for delivery in batch.deliveries:
             delivery.judged = delivery.taken = 1
-        self.resolve(batch, _AloneOutcome())
+        self.resolve(batch, _ALONE)
         return batch
 
 
 class GivesNothingBack(QueueStream):
     """Forgets, at its end, what nobody got to see."""
 
-    async def _take_in_late(self):
-        await super()._take_in_late()
+    async def _close(self):
+        await self._pulling.finish(1)
         self._waiting.clear()
+        await super()._close()
 
 
 class GivesEventsBack(QueueStream):
@@ -122,8 +123,9 @@ class GivesEventsBack(QueueStream):
 class AcksUnmatched(QueueStream):
     """Takes it that nobody needs what no watcher wants."""
 
-    def __init__(self, options, *args, **kwargs):
-        super().__init__(replace(options, unmatched="ack"), *args, **kwargs)
+    def __init__(self, options, source, **kwargs):
+        source._options = replace(options, unmatched="ack")
+        super().__init__(source._options, source, **kwargs)
 
 
 class SettlesOneByOne(QueueStream):
@@ -131,13 +133,12 @@ class SettlesOneByOne(QueueStream):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._finishing = OneByOne(args[0], self._open, name="orders", now=self._now, log=self._log)
+        self._finishing = OneByOne(args[0], self._pulling.open, now=self._now, log=self._log)
 
 
 class OneByOne(Finishing):
-    async def _settle(self, settlements, until):
-        for settlement in settlements:
-            await super()._settle([settlement], until)
+    def _settle(self, verdicts, *args):
+        return [super(OneByOne, self)._settle([verdict], *args) for verdict in verdicts][-1]
 
 
 class RaisesFailures(QueueStream):
@@ -152,16 +153,26 @@ class RaisesFailures(QueueStream):
 class ForgetsTheRule(QueueStream):
     """Gives back messages as if nothing could ever delete them."""
 
-    async def _open(self):
-        queue = await super()._open()
-        self._queue = replace(queue, consumer=Consumer(type="http_pull", max_retries=1_000))
-        return self._queue
+    def __init__(self, options, source, **kwargs):
+        open_queue = source.open
+
+        async def open_without_rule():
+            queue = await open_queue()
+            harmless = Consumer(type="http_pull", max_retries=1_000)
+            return replace(queue, situation=replace(queue.situation, consumer=harmless))
+
+        source.open = open_without_rule
+        super().__init__(options, source, **kwargs)
 
 
 class EndsAtFailure(QueueStream):
     """Ends with a pull that fails."""
 
-    def _after_failure(self, error):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._pulling._after_failure = self._end
+
+    def _end(self, error):
         raise error
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.shared_stream import SharedStreamProducer
 
 from airflow_provider_cfqueues.engines.queue import HookQueue
+from airflow_provider_cfqueues.engines.settlement import Situation
+from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 from airflow_provider_cfqueues.engines.watching.source import OpenQueue
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
@@ -27,12 +29,12 @@ class SimulatedSource:
     The queue of the simulation.
 
     :param triggerer: whose connection it is.
-    :param visibility_timeout: seconds that leases last.
+    :param options: how the queue is watched.
     """
 
-    def __init__(self, triggerer: Triggerer, visibility_timeout: float) -> None:
+    def __init__(self, triggerer: Triggerer, options: WatchOptions) -> None:
         self._triggerer = triggerer
-        self._visibility_timeout = visibility_timeout
+        self._options = options
 
     async def open(self) -> OpenQueue:
         """Look the queue up, or fail to."""
@@ -44,11 +46,15 @@ class SimulatedSource:
         calls = HookQueue(
             Hook(self._triggerer),  # type: ignore[arg-type]
             QUEUE_ID,
-            visibility_timeout=self._visibility_timeout,
+            visibility_timeout=self._options.visibility_timeout,
             dead_letter_queue_id=DEAD_LETTER_QUEUE_ID if scenario.has_dead_letter_queue else None,
         )
-        consumer = scenario.consumer if scenario.knows_consumer else None
-        return OpenQueue(queue_id=QUEUE_ID, calls=calls, consumer=consumer)
+        situation = Situation(
+            consumer=scenario.consumer if scenario.knows_consumer else None,
+            can_dead_letter=scenario.has_dead_letter_queue,
+            unmatched=self._options.unmatched,
+        )
+        return OpenQueue(queue_id=QUEUE_ID, calls=calls, situation=situation)
 
     async def aclose(self) -> None:
         """Let go of the connection."""
@@ -127,14 +133,9 @@ def make_trigger_class(triggerer: Triggerer) -> type[QueueMessageTrigger]:
         log = triggerer.log
 
         def _open_stream(self) -> Any:
-            source = SimulatedSource(triggerer, self._options.visibility_timeout)
+            source = SimulatedSource(triggerer, self._options)
             return world.stream_class(
-                self._options,
-                source,
-                name="orders",
-                now=triggerer.now,
-                missing=self._find_missing,
-                log=triggerer.log,
+                self._options, source, now=triggerer.now, missing=self._find_missing, log=triggerer.log
             )
 
         @classmethod
