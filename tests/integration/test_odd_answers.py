@@ -66,7 +66,7 @@ def test_a_message_that_comes_twice_in_one_pull_is_handled_and_acked_once(cf, qu
     answer(cf, "pull", {"messages": [message(1), second, message(3)]})
     handled = []
     operator = QueueProcessOperator(
-        task_id="process", queue_id=queue, handler=lambda one: handled.append(one.id), max_messages=3
+        task_id="process", queue_id=queue, handler=lambda one: handled.append(one.id), max_messages=3, idle_timeout=0
     )
     with pytest.raises(Exception, match="not confirmed"):  # the emulator does not know these leases
         operator.execute({})
