@@ -72,7 +72,7 @@ TESTS = {
         integration/test_telemetry.py""",
     "engines/waiting": """unit/test_window.py integration/test_sensors.py integration/test_watching.py
         integration/test_watching_alone.py integration/test_process.py integration/test_ends.py""",
-    "engines/triggering": "integration/test_runs.py",
+    "engines/triggering": "unit/test_triggering.py integration/test_runs.py",
     "engines/threads": "unit/test_threads.py integration/test_handlers.py integration/test_ends.py",
     "engines/": """unit/test_settlement.py unit/test_settling.py unit/test_unmatched.py harness/seeds.py
         integration/test_last_deliveries.py integration/test_process.py integration/test_ends.py
