@@ -13,13 +13,7 @@ if TYPE_CHECKING:
 
 
 class _CloudflareQueueDecoratedOperator(DecoratedOperator, QueueProcessOperator):
-    """
-    Processes a queue with the decorated function as handler.
-
-    :param python_callable: the decorated function; its first parameter is the message.
-    :param op_args: what the function is called with in the DAG file, after the message.
-    :param op_kwargs: likewise, by name.
-    """
+    """Processes a queue with the decorated function as handler, and what it is called with in the DAG file."""
 
     custom_operator_name = "@task.cloudflare_queue"
     template_fields: Sequence[str] = QueueProcessOperator.template_fields

@@ -12,13 +12,7 @@ MARK = {"rejected_by": "airflow-provider-cfqueues"}
 
 
 def wrap(message: Message, queue_id: str, reason: str) -> OutgoingMessage:
-    """
-    Return what a dead-letter queue gets of a rejected message: the message, with what is known of it.
-
-    :param message: the message.
-    :param queue_id: ID of the queue that it is from.
-    :param reason: why it was rejected.
-    """
+    """Return what a dead-letter queue gets of a message of a queue: the message, with what is known of it."""
     undecoded = message.body_error is not None or isinstance(message.body, bytes)
     return OutgoingMessage(
         body={
@@ -48,7 +42,6 @@ def copy(message: Message, *, unwrapped: bool) -> OutgoingMessage:
     """
     Return a message as it can be sent again: same body, same content type.
 
-    :param message: the message.
     :param unwrapped: send what :func:`wrap` made as the message that it was.
     :raises ValueError: the API could not carry it unaltered.
     """
@@ -57,17 +50,13 @@ def copy(message: Message, *, unwrapped: bool) -> OutgoingMessage:
     body, content_type = message.body, message.content_type
     if unwrapped and content_type == "json" and is_wrapped(body):
         body, content_type = body["body"], body["content_type"]
-    return _outgoing(body, content_type)
-
-
-def _outgoing(body: Any, content_type: Any) -> OutgoingMessage:
     expected: Any = {"text": str, "json": (dict, list)}.get(str(content_type))
     if expected is None:
         raise ValueError(f"a body of content type {content_type!r} cannot be sent over HTTP, only json and text can")
     if not isinstance(body, expected):
         msg = f"a {content_type} body that is a {type(body).__name__} cannot be sent over HTTP"
         raise ValueError(msg)  # noqa: TRY004 - the message is at fault, not the code
-    message = OutgoingMessage(body=body, content_type=content_type)
-    if not fits(message):
+    outgoing = OutgoingMessage(body=body, content_type=content_type)
+    if not fits(outgoing):
         raise ValueError("it is larger than 128 KB, or holds what JSON cannot (NaN)")
-    return message
+    return outgoing

@@ -47,7 +47,6 @@ class Sender:
         What was accepted or refused is noted at once, so that it is known also if this is cancelled or fails. A copy
         that may have been accepted is sent again: a duplicate is better than a lost message.
 
-        :param queue_id: ID of the queue that gets them.
         :param copies: the copies, by the lease of their message; each fits into a request.
         :param sent: is given the leases of those that the queue accepted.
         :param refused: is given the errors of those that it did not, by lease.

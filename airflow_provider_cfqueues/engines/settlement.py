@@ -22,8 +22,6 @@ from airflow_provider_cfqueues.models import UNKNOWN_CONSUMER, Consumer, Message
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from airflow_provider_cfqueues.outcomes import Outcome
-
 
 class Happened(Enum):
     """What happened to a message before it is settled."""
@@ -81,19 +79,11 @@ class Situation:
         return self.consumer or UNKNOWN_CONSUMER
 
     def is_last(self, message: Message) -> bool:
-        """
-        Return whether this may be the last delivery of a message.
-
-        :param message: the message.
-        """
+        """Return whether this may be the last delivery of a message."""
         return self.known.is_last_delivery(message.attempts)
 
     def deletes(self, message: Message) -> bool:
-        """
-        Return whether Cloudflare may delete a message that is given back.
-
-        :param message: the message.
-        """
+        """Return whether Cloudflare may delete a message that is given back."""
         return self.is_last(message) and self.known.dead_letter_queue is None
 
 
@@ -102,8 +92,9 @@ class Handled(msgspec.Struct, frozen=True, kw_only=True):
     What came of a message in a handler. Like :class:`Settlement`, it is no dataclass, as a message is none.
 
     :param message: the message.
-    :param outcome: what to do with it; None if its lease had ended before its turn.
+    :param happened: what happened to it.
     :param finished_at: when its handler was done.
+    :param is_over: whether its lease had ended before its turn.
     :param failed: whether it counts as a failure of the task.
     :param reason: why it is not acked.
     :param result: what the handler returned.
@@ -112,8 +103,9 @@ class Handled(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     message: Message
-    outcome: Outcome | None
+    happened: Happened
     finished_at: datetime
+    is_over: bool = False
     failed: bool = False
     reason: str = ""
     result: Any = None
@@ -143,6 +135,11 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     is_over: bool = False
     refused: frozenset[Kind] = frozenset()
     note: str = ""
+
+    @property
+    def why(self) -> str:
+        """Why it is not acked, and what else the log says of it."""
+        return "; ".join(filter(None, (self.reason, self.note)))
 
     @property
     def copy_reason(self) -> str:

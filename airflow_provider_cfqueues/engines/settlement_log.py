@@ -12,17 +12,11 @@ MAX_LISTED = 100
 
 
 def log_settlements(log: Any, queue: str, settlements: Iterable[Settlement]) -> None:
-    """
-    Log what is remarkable about settlements: a line for all that have the same reason.
-
-    :param log: where to.
-    :param queue: name or ID of the queue.
-    :param settlements: the settlements.
-    """
+    """Log what is remarkable about settlements of a queue: a line for all that have the same reason."""
     alike: dict[tuple[Kind, str], list[Message]] = {}
     for one in settlements:
         is_expected = one.happened in (Happened.NOT_STARTED, Happened.NOT_WANTED)
-        if (one.note or not is_expected) and (text := "; ".join(filter(None, (one.reason, one.note)))):
+        if (one.note or not is_expected) and (text := one.why):
             alike.setdefault((one.kind, text), []).append(one.message)
     for (kind, text), messages in alike.items():
         is_left = kind is Kind.UNCONFIRMED

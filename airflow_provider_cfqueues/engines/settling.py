@@ -8,10 +8,10 @@ engine and a trigger all settle in the same way.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,7 +20,6 @@ from airflow_provider_cfqueues.client.message_calls import MAX_LEASES_PER_ACK
 from airflow_provider_cfqueues.engines.copies import copy, wrap
 from airflow_provider_cfqueues.engines.sending import Sender
 from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Settlement, Situation, choose_settlement
-from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, InvalidRequestError
 from airflow_provider_cfqueues.models import AckResult, Lease, Message, OutgoingMessage
 
@@ -28,18 +27,10 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues.client.flow import Flow
 
 ACKS = (Kind.ACKED, Kind.ACKED_FROM_JOURNAL, Kind.REJECTED, Kind.RENEWED)
-SETTLE_AGAIN_SECONDS = 5.0
-"""How long to wait before a copy that could not be sent is tried again, unless the API asks for more."""
 
 
 class Settling:
-    """
-    Settlements of messages on their way to the API.
-
-    :param settlements: what was decided.
-    :param situation: what it was decided by.
-    :param sender: sends copies.
-    """
+    """Settlements of messages on their way to the API, and the situation that they were decided by."""
 
     def __init__(
         self, settlements: Iterable[Settlement], situation: Situation, *, sender: Sender | None = None
@@ -62,8 +53,6 @@ class Settling:
 
         If this fails, or if something is left open, call it again: no copy that was accepted is sent twice.
 
-        :param queue_id: ID of the queue.
-        :param dead_letter_queue_id: ID of the queue that copies go to.
         :raises CloudflareQueuesError: the API did not ack and retry.
         """
         self.error = None
@@ -101,14 +90,24 @@ class Settling:
         self.open = [one for one in self.open if one.message.lease_id not in told]
         return result
 
+    def is_leased_until(self, moment: datetime) -> bool:
+        """Return whether something is left open, and all of it is leased for longer than until a moment."""
+        ends = [one.message.lease_expires_at for one in self.open]
+        return bool(ends) and all(end is not None and moment < end for end in ends)
+
     def try_again(self) -> None:
         """Let :meth:`send` try once more to copy what is left open."""
         self.open = [self._choose(one, frozenset()) for one in self.open]
 
     @property
+    def _ended(self) -> list[tuple[Settlement, bool]]:
+        """All settlements, and whether the API confirmed them."""
+        return [*self.settled, *((one, False) for one in self.open)]
+
+    @property
     def changed(self) -> list[Settlement]:
         """The settlements that were not carried out as they were decided, because a copy was not accepted."""
-        return [one for one in (*(one for one, _ in self.settled), *self.open) if one.refused]
+        return [one for one, _ in self._ended if one.refused]
 
     def unconfirmed(self, why_open: str) -> list[tuple[Message, str | None]]:
         """
@@ -123,25 +122,17 @@ class Settling:
 
     def counts(self) -> Counter[Kind]:
         """Return how many messages ended how; what the API did not confirm counts as unconfirmed."""
-        return Counter(one.kind if confirmed else Kind.UNCONFIRMED for one, confirmed in self.settled) + Counter(
-            {Kind.UNCONFIRMED: len(self.open)}
-        )
+        return Counter(one.kind if confirmed else Kind.UNCONFIRMED for one, confirmed in self._ended)
 
     def count_unconfirmed(self, *happened: Happened) -> int:
-        """
-        Return how many messages to which these things happened are not confirmed by the API.
-
-        :param happened: what happened to them.
-        """
-        unconfirmed = (*(one for one, confirmed in self.settled if not confirmed), *self.open)
-        return sum(one.happened in happened for one in unconfirmed)
+        """Return how many messages to which these things happened are not confirmed by the API."""
+        return sum(not confirmed and one.happened in happened for one, confirmed in self._ended)
 
     @property
     def exhausted(self) -> int:
         """How many messages Cloudflare may now move to the dead-letter queue or delete."""
         stays = (Kind.RETRIED, Kind.EXPIRED, Kind.UNCONFIRMED)
-        ended = (*(one for one, _ in self.settled), *self.open)
-        return sum(one.kind in stays and self._situation.is_last(one.message) for one in ended)
+        return sum(one.kind in stays and self._situation.is_last(one.message) for one, _ in self._ended)
 
     def _to_copy(self, kind: Kind) -> list[Settlement]:
         return [one for one in self.open if one.kind is kind and one.message.lease_id not in self._copied]
@@ -184,44 +175,3 @@ class Settling:
             is_over=one.is_over,
             refused=refused,
         )
-
-
-async def settle_until_leases_end(
-    settle: Callable[[Settling], Awaitable[None]],
-    settling: Settling,
-    *,
-    queue_name: str,
-    now: Callable[[], datetime],
-    rest: Callable[[float], Awaitable[bool]],
-    on_error: Callable[[CloudflareQueuesError], None],
-    log: Any,
-) -> None:
-    """
-    Settle, and keep trying to copy what must not be given back, until that is done or its leases end.
-
-    :param settle: makes the calls of :meth:`Settling.send`.
-    :param settling: the settlements.
-    :param queue_name: what the log calls the queue.
-    :param now: tells the time that leases are compared with.
-    :param rest: waits so many seconds; returns False if there is no time for that.
-    :param on_error: gets what keeps copies from being sent.
-    :param log: where messages go that may be lost.
-    :raises CloudflareQueuesError: the API did not ack and retry.
-    """
-    await settle(settling)
-    log_settlements(log, queue_name, settling.changed)
-    told = 0.0
-    while (error := settling.error) is not None:
-        on_error(error)
-        wait = max(error.retry_after or 0, SETTLE_AGAIN_SECONDS)
-        until = now() + timedelta(seconds=wait)
-        is_in_time = settling.open and all(until < (one.message.lease_expires_at or until) for one in settling.open)
-        if isinstance(error, InvalidRequestError) or not is_in_time:
-            return
-        if wait != told:
-            told = wait
-            log.warning("Queue %s: trying again in %.0f s to copy them: %s", queue_name, wait, error)
-        if not await rest(wait):
-            return
-        settling.try_again()
-        await settle(settling)

@@ -46,13 +46,7 @@ class DaemonThreads(Executor):
         self._threads: list[Thread] = []
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """
-        Call a function in a thread.
-
-        :param fn: the function.
-        :param args: its arguments.
-        :param kwargs: likewise, by name.
-        """
+        """Call a function in a thread."""
         future: Future[T] = Future()
         self._calls.put((future, partial(fn, *args, **kwargs)))
         if not self._idle.acquire(blocking=False) and len(self._threads) < self._size:
@@ -62,12 +56,7 @@ class DaemonThreads(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """
-        End the threads, each after the call that it is busy with.
-
-        :param wait: for that end.
-        :param cancel_futures: what did not begin yet does not begin at all.
-        """
+        """End the threads, each after the call that it is busy with. What is cancelled does not begin at all."""
         with suppress(Empty):
             while cancel_futures:
                 if call := self._calls.get_nowait():

@@ -11,16 +11,17 @@ import asyncio
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cfqueues._compat import AirflowFailException
 from airflow_provider_cfqueues._compat.runs import ACTIVE_STATES
 from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS
-from airflow_provider_cfqueues.engines.processing.verdict import NotStarted
-from airflow_provider_cfqueues.engines.queue import NOT_ASKED, MessageQueue
+from airflow_provider_cfqueues.engines.processing.handling import NotStarted
+from airflow_provider_cfqueues.engines.queue import NOT_ASKED, HookQueue
 from airflow_provider_cfqueues.engines.threads import DaemonThreads
 from airflow_provider_cfqueues.engines.waiting import utc_now
 from airflow_provider_cfqueues.outcomes import Reject, Retry
@@ -36,13 +37,7 @@ MOST_SECONDS_TO_SETTLE = 10.0
 
 
 def name_run(queue_name: str, message: Message) -> str:
-    """
-    Return the ID of the run of a message: the same at each delivery.
-
-    :param queue_name: name of the queue.
-    :param message: the message.
-    :raises Reject: the message has no ID.
-    """
+    """Return the ID of the run of a message, the same at each delivery; reject a message without an ID."""
     if not message.id:
         raise Reject("it has no ID, of which the ID of its run could be made")
     # Airflow takes letters, digits and _.~:+- only. Cloudflare's IDs have no others today.
@@ -50,6 +45,7 @@ def name_run(queue_name: str, message: Message) -> str:
     return f"cloudflare_queues__{queue_name}__{kept}"
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class RunStarter:
     """
     The handler: starts the run of a message and, if it is to wait, lets the run decide what becomes of the message.
@@ -64,77 +60,49 @@ class RunStarter:
     :param poll_interval: seconds between two looks at a run.
     :param lease_seconds: how long leases last.
     :param is_stopping: whether the task ends.
-    :param end_task: makes the exception that ends the task.
     """
 
-    def __init__(
-        self,
-        runs: DagRuns,
-        *,
-        queue_name: str,
-        make_conf: Callable[[Message], dict[str, Any]],
-        max_active: int | None,
-        most_awaited: int | None,
-        clears: bool,
-        poll_interval: float,
-        lease_seconds: float,
-        is_stopping: Callable[[], bool],
-        end_task: Callable[[str], Exception],
-    ) -> None:
-        self._runs = runs
-        self._queue_name = queue_name
-        self._make_conf = make_conf
-        self._max_active = max_active
-        self._most_awaited = most_awaited
-        self._clears = clears
-        self._poll_interval = poll_interval
-        self._lease_seconds = lease_seconds
-        self._is_stopping = is_stopping
-        self._end_task = end_task
-        self._one_at_a_time = threading.Lock()
-        self.started = 0
-        self.existing = 0
-        self._awaited = 0
+    runs: DagRuns
+    queue_name: str
+    make_conf: Callable[[Message], dict[str, Any]]
+    max_active: int | None
+    most_awaited: int | None
+    clears: bool
+    poll_interval: float
+    lease_seconds: float
+    is_stopping: Callable[[], bool]
+    started: int = 0
+    existing: int = 0
+    _awaited: list[str] = field(default_factory=list, init=False)
+    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __call__(self, message: Message) -> str:
-        """
-        Start the run of a message.
-
-        :param message: the message.
-        :return: ID of the run.
-        """
-        run_id = name_run(self._queue_name, message)
-        conf = self._make_conf(message)
+        """Start the run of a message; return its ID."""
+        run_id = name_run(self.queue_name, message)
+        conf = self.make_conf(message)
         try:
-            is_new = self._begin(message, lambda: self._runs.start(run_id, conf), lambda: self._runs.exists(run_id))
+            is_new = self._begin(message, partial(self.runs.start, run_id, conf), partial(self.runs.exists, run_id))
         except ValueError as error:
             raise Reject(f"Airflow refuses its conf: {error}") from error
         except LookupError as error:
-            raise self._end_task(str(error)) from error
+            raise AirflowFailException(str(error)) from error
         if is_new is None:
             raise NotStarted(0, self._no_room)
         with self._one_at_a_time:
             self.started += is_new
             self.existing += not is_new
-        if self._most_awaited is not None:
-            with self._counted_as_awaited():
-                self._await_end(message, run_id, conf, may_clear=self._clears and not is_new)
+        if self.most_awaited is not None:
+            self._awaited.append(run_id)
+            try:
+                self._await_end(message, run_id, conf, may_clear=self.clears and not is_new)
+            finally:
+                self._awaited.remove(run_id)
         return run_id
-
-    @contextmanager
-    def _counted_as_awaited(self) -> Iterator[None]:
-        with self._one_at_a_time:
-            self._awaited += 1
-        try:
-            yield
-        finally:
-            with self._one_at_a_time:
-                self._awaited -= 1
 
     @property
     def is_limited(self) -> bool:
         """Whether there are times at which no message may be pulled."""
-        return self._max_active is not None or self._most_awaited is not None
+        return self.max_active is not None or self.most_awaited is not None
 
     def count_room(self, unhandled: int) -> int:
         """
@@ -144,25 +112,25 @@ class RunStarter:
 
         :param unhandled: how many messages are pulled whose handler has not ended.
         """
-        rooms = [] if self._most_awaited is None else [self._most_awaited - unhandled]
-        if self._max_active is not None:
+        rooms = [] if self.most_awaited is None else [self.most_awaited - unhandled]
+        if self.max_active is not None:
             # What comes is counted first: a run that starts in between counts twice, not never.
-            coming = unhandled - self._awaited
-            rooms.append(self._max_active - self._runs.count_active() - coming)
+            coming = unhandled - len(self._awaited)
+            rooms.append(self.max_active - self.runs.count_active() - coming)
         return min(rooms)
 
     @property
     def _no_room(self) -> str:
-        return f"max_active={self._max_active} runs of the DAG were active until its time was up"
+        return f"max_active={self.max_active} runs of the DAG were active until its time was up"
 
-    def _begin(self, message: Message, begin: Callable[[], bool], is_there: Callable[[], bool]) -> bool | None:
+    def _begin(self, message: Message, begin: Callable[[], bool | None], is_there: Callable[[], bool]) -> bool | None:
         """Begin a run once there is room; return False if it is there already, None if there was no room in time."""
-        if self._max_active is None:
-            return begin()
+        if self.max_active is None:
+            return begin() is not False
         while True:
             with self._one_at_a_time:  # else two handlers would take the same room
-                if self._runs.count_active() < self._max_active:
-                    return begin()
+                if self.runs.count_active() < self.max_active:
+                    return begin() is not False
             if is_there():
                 return False
             if not self._pause(message, ROOM_POLL_SECONDS):
@@ -171,77 +139,64 @@ class RunStarter:
     def _await_end(self, message: Message, run_id: str, conf: dict[str, Any], *, may_clear: bool) -> None:
         """Return once the run has succeeded; raise if anything else happened to it."""
         while True:
-            state = self._runs.get_state(run_id)
+            state = self.runs.get_state(run_id)
             if state == "success":
                 return
             if state in ACTIVE_STATES:
                 may_clear = False
-                if not self._pause(message, self._poll_interval):
+                if not self._pause(message, self.poll_interval):
                     raise self._still_active(run_id, state)
             elif state is None:
                 raise RuntimeError(f"Run {run_id} was deleted. The next delivery of its message starts it again")
-            elif not self._clears:
+            elif not self.clears:
                 raise Reject(f"run {run_id} failed")
             elif not may_clear:
                 raise RuntimeError(f"Run {run_id} failed. The next delivery of its message clears it")
             else:
                 may_clear = False
-                if self._begin(message, partial(self._clear, run_id, conf), lambda: False) is None:
+                if self._begin(message, partial(self.runs.clear, run_id, conf), lambda: False) is None:
                     raise Retry(0, self._no_room)
 
-    def _clear(self, run_id: str, conf: dict[str, Any]) -> bool:
-        self._runs.clear(run_id, conf)
-        return True
-
     def _still_active(self, run_id: str, state: str) -> Exception:
-        if self._is_stopping():
+        if self.is_stopping():
             return Retry(0, f"the task ended while run {run_id} was {state}")
         return RuntimeError(
-            f"The lease ended while run {run_id} was {state}. Raise visibility_timeout (now {self._lease_seconds:g} s, "
+            f"The lease ended while run {run_id} was {state}. Raise visibility_timeout (now {self.lease_seconds:g} s, "
             f"at most {MAX_VISIBILITY_SECONDS} s)"
         )
 
     def _pause(self, message: Message, seconds: float) -> bool:
         """Let some time pass; return False as soon as the task or the lease of the message ends."""
         end = time.monotonic() + seconds
-        margin = timedelta(seconds=min(MOST_SECONDS_TO_SETTLE, self._lease_seconds / 10))
+        margin = timedelta(seconds=min(MOST_SECONDS_TO_SETTLE, self.lease_seconds / 10))
         lease_ends = message.lease_expires_at and message.lease_expires_at - margin
         while (now := time.monotonic()) < end:
-            if self._is_stopping() or (lease_ends and utc_now() >= lease_ends):
+            if self.is_stopping() or (lease_ends and utc_now() >= lease_ends):
                 return False
             time.sleep(min(SLICE_SECONDS, end - now))
         return True
 
 
-class PacedQueue:
+@dataclass(eq=False, repr=False)
+class PacedQueue(HookQueue):
     """
     A queue that is pulled only for as many messages as runs may start; the others stay in it.
 
-    :param queue: the queue; all but ``pull`` is its own.
     :param starter: starts the runs.
     :param count_unhandled: tells how many messages are pulled whose handler has not ended.
     """
 
-    def __init__(self, queue: MessageQueue, starter: RunStarter, count_unhandled: Callable[[], int]) -> None:
-        self._queue = queue
-        self._starter = starter
-        self._count_unhandled = count_unhandled
-        self._one_at_a_time = asyncio.Lock()  # the messages of a pull count from its answer on
-        self._thread = DaemonThreads(1, "cloudflare-queue-room")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._queue, name)
+    starter: RunStarter = field(kw_only=True)
+    count_unhandled: Callable[[], int] = field(kw_only=True)
+    _one_pull: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)  # a pull counts from its answer on
+    _thread: DaemonThreads = field(init=False, default_factory=lambda: DaemonThreads(1, "cloudflare-queue-room"))
 
     async def pull(self, max_messages: int) -> PullResult:
-        """
-        Lease messages; return NOT_ASKED, after a moment, if there is no room for one.
-
-        :param max_messages: 1 to 100.
-        """
-        async with self._one_at_a_time:
+        """Lease 1 to 100 messages; return NOT_ASKED, after a moment, if there is no room for one."""
+        async with self._one_pull:
             loop = asyncio.get_running_loop()
-            room = await loop.run_in_executor(self._thread, self._starter.count_room, self._count_unhandled())
+            room = await loop.run_in_executor(self._thread, self.starter.count_room, self.count_unhandled())
             if room > 0:
-                return await self._queue.pull(min(max_messages, room))
+                return await super().pull(min(max_messages, room))
             await asyncio.sleep(ROOM_POLL_SECONDS)
             return NOT_ASKED

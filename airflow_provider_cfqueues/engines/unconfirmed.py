@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_cfqueues.exceptions import shorten_lease
 from airflow_provider_cfqueues.models import Message
-from airflow_provider_cfqueues.texts import to_reason
+from airflow_provider_cfqueues.texts import counted, to_reason
 
 MAX_LISTED = 100
 
@@ -32,8 +32,6 @@ class Unconfirmed:
         """
         Name messages in the log, a line for all that have the same reason, and keep their IDs.
 
-        :param log: where to.
-        :param queue: name or ID of the queue.
         :param messages: the messages, each with why; None = the log says that already.
         """
         alike: dict[str, list[Message]] = {}
@@ -76,7 +74,7 @@ def _log(log: Any, queue: str, messages: list[Message], why: str) -> None:
     log.warning(
         "Queue %s: %s not confirmed: %s Each comes again when its lease ends%s, unless it was settled after all: %s",
         queue,
-        _number(len(messages)),
+        counted(len(messages), "message is", "messages are"),
         why if why.endswith((".", "?", "!")) else f"{why}.",
         f", at {ends:%H:%M:%S} UTC at the latest" if ends else "",
         ", ".join(f"{message.id} (lease {shorten_lease(message.lease_id)})" for message in messages),
@@ -85,7 +83,3 @@ def _log(log: Any, queue: str, messages: list[Message], why: str) -> None:
 
 def _latest(*times: datetime | None) -> datetime | None:
     return max((time for time in times if time), default=None)
-
-
-def _number(count: int) -> str:
-    return "1 message is" if count == 1 else f"{count} messages are"

@@ -11,12 +11,7 @@ UNMATCHED = ("ack", "dead_letter", "retry")
 
 
 def parse_unmatched(value: Any) -> str | None:
-    """
-    Return what a caller chose for messages that are not wanted.
-
-    :param value: ``ack``, ``dead_letter``, ``retry`` or None.
-    :raises ValueError: it is something else.
-    """
+    """Return what a caller chose for messages that are not wanted; raise a ValueError if it is no choice."""
     if value is None or value in UNMATCHED:
         return value  # type: ignore[no-any-return]
     msg = f"unmatched must be {', '.join(map(repr, UNMATCHED))} or None, not {value!r}"
@@ -27,8 +22,6 @@ def check_unmatched(situation: Situation, queue_id: str) -> str:
     """
     Return, for the log, what happens to messages that ``match`` does not want.
 
-    :param situation: the queue's consumer, its dead-letter queues and what the caller chose.
-    :param queue_id: ID of the queue.
     :raises LossyMatchError: Cloudflare would delete them, and the caller did not choose that.
     """
     consumer, chosen = situation.known, situation.unmatched

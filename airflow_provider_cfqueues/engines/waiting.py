@@ -41,12 +41,7 @@ class Condition:
         self._waiters.pop(waiter, None)
 
     async def rest(self, seconds: float, is_killed: Callable[[], bool]) -> bool:
-        """
-        Wait, whatever changes meanwhile; return False as soon as the run is killed.
-
-        :param seconds: how long.
-        :param is_killed: whether it is.
-        """
+        """Wait so many seconds, whatever changes meanwhile; return False as soon as the run is killed."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         while not is_killed() and (left := until - loop.time()) > 0:
@@ -76,12 +71,7 @@ class Idling:
         return self._since is not None
 
     def answered(self, count: int, now: float) -> None:
-        """
-        Note what a pull gave.
-
-        :param count: how many messages.
-        :param now: the time.
-        """
+        """Note how many messages a pull gave."""
         if count:
             self._since = None
             self._wait = self._poll_interval
@@ -96,11 +86,7 @@ class Idling:
             self._next_look = min(self._next_look, end)  # the last look
 
     def not_before(self, moment: float) -> None:
-        """
-        Do not end before a look at a moment: messages may come then.
-
-        :param moment: the moment, which replaces an earlier one; 0 = no longer.
-        """
+        """Do not end before a look at a moment, as messages may come then. It replaces an earlier one; 0 = none."""
         self._not_before = moment
 
     def _end(self) -> float | None:
@@ -109,28 +95,16 @@ class Idling:
         return max(self._since + self._timeout, self._not_before)
 
     def is_over(self, now: float) -> bool:
-        """
-        Return whether the queue was idle for long enough, and still was when the time was up.
-
-        :param now: the time.
-        """
+        """Return whether the queue was idle for long enough, and still was when the time was up."""
         end = self._end()
         return end is not None and end <= self._answered <= now
 
     def is_early(self, now: float) -> bool:
-        """
-        Return whether it is too early to look again.
-
-        :param now: the time.
-        """
+        """Return whether it is too early to look again."""
         return self._since is not None and now < self._next_look
 
     def seconds_left(self, now: float) -> float | None:
-        """
-        Return the seconds until the next decision; None if only a message can change anything.
-
-        :param now: the time.
-        """
+        """Return the seconds until the next decision; None if only a message can change anything."""
         if self._since is None:
             return None
         return self._next_look - now if self._next_look > now else None

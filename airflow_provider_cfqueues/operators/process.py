@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
-from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow_provider_cfqueues.delays import DelayRule, ExponentialDelay, is_rule
-from airflow_provider_cfqueues.operators.base import QueueOperator
+from airflow_provider_cfqueues.operators.base import QueueOperator, check_choice
+from airflow_provider_cfqueues.operators.fail_on import are_too_many, parse_fail_on
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
     from airflow_provider_cfqueues.arguments import Seconds
     from airflow_provider_cfqueues.engines.processing.engine import Engine
-    from airflow_provider_cfqueues.engines.processing.journal import Store
     from airflow_provider_cfqueues.engines.processing.options import Options
     from airflow_provider_cfqueues.engines.processing.report import Report
-    from airflow_provider_cfqueues.engines.queue import MessageQueue
+    from airflow_provider_cfqueues.engines.queue import HookQueue
     from airflow_provider_cfqueues.models import Consumer
 
 DEFAULT_DELAY = ExponentialDelay(jitter=0.2)
@@ -121,7 +119,11 @@ class QueueProcessOperator(QueueOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.handler = handler if isinstance(handler, str) else _check_handler(handler)
+        if not isinstance(handler, str):  # of one that is wrong, the DAG has an import error
+            from airflow_provider_cfqueues.engines.processing.handlers import check_handler
+
+            check_handler(handler)
+        self.handler = handler
         self.op_args = op_args
         self.op_kwargs = op_kwargs or {}
         self.batch = batch
@@ -153,42 +155,36 @@ class QueueProcessOperator(QueueOperator):
         """Process the queue. It is not in ``execute`` because Airflow 2 warns if a subclass calls its parent's."""
         from airflow_provider_cfqueues._compat.supervisor import share_supervisor
         from airflow_provider_cfqueues.engines.processing.engine import Engine
-        from airflow_provider_cfqueues.engines.processing.journal import Journal
-        from airflow_provider_cfqueues.engines.processing.metrics import Metrics
-        from airflow_provider_cfqueues.engines.processing.progress import log_report
+        from airflow_provider_cfqueues.engines.processing.journal import Journal, find_store
+        from airflow_provider_cfqueues.engines.processing.report import log_report
         from airflow_provider_cfqueues.engines.processing.running import run_in_thread
         from airflow_provider_cfqueues.engines.waiting import utc_now
-        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, ProcessingFailedError
 
         share_supervisor()  # handlers have threads of their own
         options = self._options()
         share = parse_fail_on(self.fail_on)
         handler = self._bind_handler(context, options)
-        store = self._find_store(context)
+        needs_store = self.journal and not options.dry_run  # a dry run acks nothing
+        store = find_store(cast("Mapping[str, Any]", context)) if needs_store else None
         queue_id = self.find_queue()
         consumer = self.hook.get_pull_consumer(queue_id)
         options = replace(options, consumer=consumer)
-        metrics = Metrics(queue_id)
         queue = self._open_queue(
             self.hook,
             queue_id,
             visibility_timeout=options.visibility_timeout,
             dead_letter_queue_id=self._find_dead_letter_queue(consumer, queue_id),
         )
-        journal = Journal(store, queue_id, now=utc_now, log=self.log) if store is not None else None
+        journal = None if store is None else Journal(store, queue_id, now=utc_now, log=self.log)
         self._engine = Engine(queue, handler, options, log=self.log, journal=journal)
         if self._killed:  # while the queue was looked up
             self._engine.stop(killed=True)
         report = self._engine.report
-        kept = journal.kept(queue, report) if journal is not None else None
         try:
-            run_in_thread(self._engine, self.hook, metrics, self.log, during=kept)
+            run_in_thread(self._engine, self.hook)
             self._judge(report, share)
         except BaseException as error:  # a time-out, too
-            self._push_report(context, report)
-            if isinstance(error, CloudflareQueuesError) and report.unconfirmed.count:
-                summary = "" if isinstance(error, ProcessingFailedError) else report.summary()
-                error.add(". ".join(filter(None, [summary, report.unconfirmed.when])), details=report.unconfirmed.named)
+            self._report_failure(context, report, error)
             raise
         finally:
             log_report(self.log, report, options)
@@ -196,12 +192,17 @@ class QueueProcessOperator(QueueOperator):
             journal.delete()
         return report.to_xcom()
 
-    def _push_report(self, context: Context, report: Report) -> None:
-        """Push the report of a task that fails. A killed task has no time for it."""
+    def _report_failure(self, context: Context, report: Report, error: BaseException) -> None:
+        """Push the report of a task that fails, and let the error name what is not confirmed."""
+        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, ProcessingFailedError
+
         ti = context.get("ti")
-        if ti is not None and not self._killed:
+        if ti is not None and not self._killed:  # a killed task has no time for it
             with suppress(Exception):  # the failure matters more
                 ti.xcom_push(key="report", value=report.to_xcom())
+        if isinstance(error, CloudflareQueuesError) and report.unconfirmed.count:
+            summary = "" if isinstance(error, ProcessingFailedError) else report.summary()
+            error.add(". ".join(filter(None, [summary, report.unconfirmed.when])), details=report.unconfirmed.named)
 
     def on_kill(self) -> None:
         """Start nothing more; ``execute`` settles what is done, gives the rest back and raises."""
@@ -210,83 +211,49 @@ class QueueProcessOperator(QueueOperator):
             self._engine.stop(killed=True)
 
     def _options(self) -> Options:
-        from airflow_provider_cfqueues import arguments
         from airflow_provider_cfqueues._compat import AirflowFailException, AirflowSkipException
+        from airflow_provider_cfqueues.arguments import (
+            parse_count,
+            parse_delay,
+            parse_optional,
+            parse_seconds,
+            parse_visibility_timeout,
+        )
         from airflow_provider_cfqueues.engines.processing.options import Options, choose_visibility_timeout
 
-        if self.until not in ("empty", "forever"):
-            msg = f"until must be 'empty' or 'forever', not {self.until!r}"
-            raise ValueError(msg)
-        batch_size = min(100, arguments.parse_count(self.batch_size, "batch_size")) if self.batch else None
-        timeout = arguments.parse_visibility_timeout(self.visibility_timeout)
-        expected = arguments.parse_optional(
-            arguments.parse_seconds, self.expected_seconds_per_message, "expected_seconds_per_message"
-        )
-        if timeout is None and expected is not None:
-            timeout = choose_visibility_timeout(expected, batch_size)
-        given: dict[str, Any] = {} if timeout is None else {"visibility_timeout": timeout}
+        check_choice("until", self.until, ("empty", "forever"))
+        batch_size = min(100, parse_count(self.batch_size, "batch_size")) if self.batch else None
+        expected = parse_optional(parse_seconds, self.expected_seconds_per_message, "expected_seconds_per_message")
+        timeout = parse_visibility_timeout(self.visibility_timeout)
         delay: Any = self.delay_seconds
         return Options(
-            max_messages=arguments.parse_optional(arguments.parse_count, self.max_messages, "max_messages"),
-            max_duration=arguments.parse_optional(arguments.parse_seconds, self.max_duration, "max_duration"),
-            idle_timeout=None
-            if self.until == "forever"
-            else arguments.parse_seconds(self.idle_timeout, "idle_timeout"),
-            concurrency=arguments.parse_count(self.concurrency, "concurrency"),
+            max_messages=parse_optional(parse_count, self.max_messages, "max_messages"),
+            max_duration=parse_optional(parse_seconds, self.max_duration, "max_duration"),
+            idle_timeout=None if self.until == "forever" else parse_seconds(self.idle_timeout, "idle_timeout"),
+            concurrency=parse_count(self.concurrency, "concurrency"),
             batch_size=batch_size,
+            visibility_timeout=choose_visibility_timeout(expected, batch_size) if timeout is None else timeout,
             expected_seconds_per_message=expected,
-            settle_interval=arguments.parse_seconds(self.settle_interval, "settle_interval"),
-            delay=delay if is_rule(delay) else arguments.parse_delay(delay),
-            max_attempts=arguments.parse_optional(arguments.parse_count, self.max_attempts, "max_attempts"),
-            grace=arguments.parse_seconds(self.grace, "grace"),
+            settle_interval=parse_seconds(self.settle_interval, "settle_interval"),
+            delay=delay if is_rule(delay) else parse_delay(delay),
+            max_attempts=parse_optional(parse_count, self.max_attempts, "max_attempts"),
+            grace=parse_seconds(self.grace, "grace"),
             dry_run=self.is_dry_run,
             keep_results=self.keep_results,
             ends_task=(AirflowSkipException, AirflowFailException),
-            **given,
         )
 
-    def _open_queue(self, *args: Any, **kwargs: Any) -> MessageQueue:
+    def _open_queue(self, *args: Any, **kwargs: Any) -> HookQueue:
         """Return the queue to process; a subclass may override it."""
-
         from airflow_provider_cfqueues.engines.queue import HookQueue
 
         return HookQueue(*args, **kwargs)
 
     def _bind_handler(self, context: Context, options: Options) -> Callable[[Any], Any]:
         """Return the handler as a function of the message alone; a subclass may override it."""
+        from airflow_provider_cfqueues.engines.processing.handlers import bind_handler
 
-        from airflow_provider_cfqueues._compat import determine_kwargs, import_string
-        from airflow_provider_cfqueues.engines.processing.results import is_async
-
-        handler = _check_handler(import_string(self.handler) if isinstance(self.handler, str) else self.handler)
-        # A view, not a copy: Airflow 2 warns of each deprecated key that is looked at.
-        known: Mapping[str, Any] = ChainMap(dict(self.op_kwargs), cast("dict[str, Any]", context))
-        args = tuple(self.op_args)
-        kwargs = determine_kwargs(handler, (None, *args), known) if _has_signature(handler) else dict(self.op_kwargs)
-        if is_async(handler):
-
-            async def handle_async(message: Any) -> Any:
-                return await handler(message, *args, **kwargs)
-
-            return handle_async
-        return lambda message: handler(message, *args, **kwargs)
-
-    def _find_store(self, context: Context) -> Store | None:
-        """Return the store of the journal; None without a journal, or in a dry run, which acks nothing."""
-
-        from airflow_provider_cfqueues._compat import AIRFLOW_VERSION
-
-        if not self.journal or self.is_dry_run:
-            return None
-        store = context.get("task_state_store")
-        if store is None:
-            msg = (
-                "journal=True needs context['task_state_store'], which Airflow gives to tasks from 3.3 on (this is "
-                f"{AIRFLOW_VERSION}). Leave journal out, make the handler safe to repeat, and choose a small "
-                "settle_interval: then fewer messages are handled twice if a task dies"
-            )
-            raise ValueError(msg)
-        return cast("Store", store)
+        return bind_handler(self.handler, self.op_args, self.op_kwargs, cast("Mapping[str, Any]", context))
 
     def _find_dead_letter_queue(self, consumer: Consumer | None, queue_id: str) -> str | None:
         name = self.dead_letter_queue or (consumer and consumer.dead_letter_queue)
@@ -317,57 +284,3 @@ class QueueProcessOperator(QueueOperator):
         error = ProcessingFailedError(msg, failures=report.failures, conn_id=self.cloudflare_conn_id, queue=queue)
         error.add(remedy=report.remedy())
         raise error
-
-
-def _has_signature(handler: Callable[..., Any]) -> bool:
-    """Return whether Python knows the parameters of a handler: for some builtins and objects it does not."""
-    try:
-        inspect.signature(handler)
-    except ValueError:
-        return False
-    return True
-
-
-def _check_handler(handler: Any) -> Callable[..., Any]:
-    """Return the handler, or raise: then the DAG has an import error."""
-
-    from airflow_provider_cfqueues.engines.processing.results import why_refused
-
-    if (why := why_refused(handler)) is not None:
-        msg = f"handler must be a function of a message: {why}"
-        raise TypeError(msg)
-    return cast("Callable[..., Any]", handler)
-
-
-def parse_fail_on(value: Any) -> float | None:
-    """
-    Return the share of messages that may fail: 0 for ``any``, 1 for ``all`` (fewer than all may), None for ``none``.
-
-    :param value: ``any``, ``all``, ``none`` or a number from 0 to 1.
-    :raises ValueError: it is something else.
-    """
-
-    from airflow_provider_cfqueues import arguments
-
-    named = {"any": 0.0, "all": 1.0, "none": None}
-    if value in named:
-        return named[value]
-    msg = f"fail_on must be 'all', 'any', 'none' or a share from 0 to 1, not {value!r}"
-    try:
-        share = arguments.parse_number(value, "fail_on")
-    except (TypeError, ValueError):
-        raise ValueError(msg) from None
-    if not 0 <= share <= 1:
-        raise ValueError(msg)
-    return share
-
-
-def are_too_many(bad: int, total: int, share: float | None) -> bool:
-    """
-    Return whether the task fails because too many messages failed.
-
-    :param bad: how many failed.
-    :param total: of how many.
-    :param share: what :func:`parse_fail_on` returned.
-    """
-    return share is not None and bad > 0 and (bad >= total if share == 1 else bad > share * total)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.operators.base import QueueOperator
-from airflow_provider_cfqueues.operators.process import are_too_many, parse_fail_on
+from airflow_provider_cfqueues.operators.fail_on import are_too_many, parse_fail_on
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context

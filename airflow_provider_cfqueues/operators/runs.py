@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from airflow_provider_cfqueues.operators.base import check_choice
 from airflow_provider_cfqueues.operators.process import QueueProcessOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
     from airflow_provider_cfqueues.arguments import Seconds
     from airflow_provider_cfqueues.engines.processing.options import Options
-    from airflow_provider_cfqueues.engines.queue import MessageQueue
+    from airflow_provider_cfqueues.engines.queue import HookQueue
     from airflow_provider_cfqueues.engines.triggering import RunStarter
     from airflow_provider_cfqueues.models import Message
 
@@ -107,8 +108,7 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
         from airflow_provider_cfqueues import arguments
         from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS
 
-        if self.on_failed_run not in ("reject", "clear"):
-            raise ValueError(f"on_failed_run must be 'reject' or 'clear', not {self.on_failed_run!r}")
+        check_choice("on_failed_run", self.on_failed_run, ("reject", "clear"))
         self.max_active = arguments.parse_optional(arguments.parse_count, self.max_active, "max_active")
         if self.concurrency is None:
             self.concurrency = (self.max_active or RUNS_AWAITED) if self.wait_for_completion else 1
@@ -120,7 +120,6 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
     def _bind_handler(self, context: Context, options: Options) -> RunStarter:
         """Return what starts the run of a message."""
         from airflow_provider_cfqueues import arguments
-        from airflow_provider_cfqueues._compat import AirflowFailException
         from airflow_provider_cfqueues._compat.runs import find_dag_runs
         from airflow_provider_cfqueues.engines.triggering import RunStarter
 
@@ -128,7 +127,7 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
         if runs.is_paused():
             self.log.warning("DAG %s is paused: its runs stay queued until somebody unpauses it", self.trigger_dag_id)
         self._starter = RunStarter(
-            runs,
+            runs=runs,
             queue_name=self.queue_name or self.hook.get_queue(self.find_queue()).queue_name,
             make_conf=self._bind_conf(context),
             max_active=cast("int | None", self.max_active),
@@ -136,18 +135,16 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
             clears=self.on_failed_run == "clear",
             poll_interval=arguments.parse_seconds(self.poll_interval, "poll_interval", at_least=MIN_POLL_INTERVAL),
             lease_seconds=options.visibility_timeout,
-            is_stopping=lambda: self._engine is not None and self._engine.stopping,
-            end_task=AirflowFailException,
+            is_stopping=lambda: self._engine is not None and self._engine.state.ending.is_stopping,
         )
         return self._starter
 
-    def _open_queue(self, *args: Any, **kwargs: Any) -> MessageQueue:
+    def _open_queue(self, *args: Any, **kwargs: Any) -> HookQueue:
         from airflow_provider_cfqueues.engines.triggering import PacedQueue
 
-        queue = super()._open_queue(*args, **kwargs)
         if self._starter is None or not self._starter.is_limited:
-            return queue
-        return cast("MessageQueue", PacedQueue(queue, self._starter, self._count_unhandled))
+            return super()._open_queue(*args, **kwargs)
+        return PacedQueue(*args, starter=self._starter, count_unhandled=self._count_unhandled, **kwargs)
 
     def _count_unhandled(self) -> int:
         return 0 if self._engine is None else self._engine.count_unhandled()

@@ -13,10 +13,11 @@ import pytest
 
 from airflow_provider_cfqueues.engines.processing.journal import MAX_MESSAGES, Journal
 from airflow_provider_cfqueues.engines.processing.report import Report
+from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.exceptions import PermissionDeniedError, ProcessingFailedError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
-from airflow_provider_cfqueues.models import AckResult, Message
+from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
 from airflow_provider_cfqueues.outcomes import Reject, Retry
 
@@ -267,7 +268,7 @@ def test_without_a_place_for_it_the_task_fails_before_anything_is_pulled(cf):
 class BrokenPort:
     """A queue to which the HTTP library itself cannot send."""
 
-    async def ack(self, acks, retries):
+    async def settle(self, settling):
         raise RuntimeError("the client has been closed")
 
 
@@ -286,28 +287,21 @@ def test_a_failure_that_is_not_the_apis_does_not_keep_the_next_try_from_beginnin
     assert "Could not ack what an earlier try had handled: the client has been closed" in logged()
 
 
-class Port:
-    """A queue that confirms each ack."""
-
-    def __init__(self):
-        self.batches = []
-
-    async def ack(self, acks, retries):
-        self.batches.append(acks)
-        return AckResult(ack_count=len(acks))
-
-
-def test_leases_of_an_earlier_try_are_acked_once_each_a_hundred_in_a_request(store):
-    now, port, report = datetime.now(timezone.utc), Port(), Report()
-    rows = [[f"m{number}", int(now.timestamp()), f"lease {number}"] for number in range(150)]
+def test_leases_of_an_earlier_try_are_acked_once_each_a_hundred_in_a_request(cf, send, store):
+    send(*["x"] * 150)
+    now, report, hook = datetime.now(timezone.utc), Report(), CloudflareQueuesHook()
+    leases = [message.lease_id for message in hook.pull(cf.queues["orders"], max_messages=150)]
+    rows = [[f"m{number}", int(now.timestamp()), lease] for number, lease in enumerate(leases)]
     store.values["cloudflare_queue_journal_q"] = json.dumps({"handled": rows})
 
     async def begin():
-        async with Journal(store, "q", now=lambda: now, log=logging.getLogger("journal")).kept(port, report):
-            pass
+        queue = HookQueue(hook, cf.queues["orders"], visibility_timeout=600, dead_letter_queue_id=None)
+        async with Journal(store, "q", now=lambda: now, log=logging.getLogger("journal")).kept(queue, report):
+            await hook.aclose()
 
     asyncio.run(begin())
-    assert port.batches == [[row[2] for row in rows[:100]], [row[2] for row in rows[100:]]]
+    requests = [request["body"]["acks"] for request in cf.requests() if request["path"].endswith("/ack")]
+    assert [[ack["lease_id"] for ack in acks] for acks in requests] == [leases[:100], leases[100:]]
     assert report.fates[Kind.ACKED_FROM_JOURNAL] == 150
 
 

@@ -145,7 +145,7 @@ def test_a_refused_copy_is_tried_again_until_the_lease_ends(cf, orders, send):
 
     engine = run(processed())
     assert engine.report.fates == {Kind.REJECTED: 1}
-    assert isinstance(engine.error, OverQuotaError)
+    assert isinstance(engine.state.error, OverQuotaError)
     assert [copy["reason"] for copy in copies(cf)] == ["no such customer"]
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from airflow_provider_cfqueues._compat import Stats
 from airflow_provider_cfqueues.client import message_calls, queue_calls
-from airflow_provider_cfqueues.engines.processing.metrics import Metrics
 from airflow_provider_cfqueues.engines.processing.report import Report
+from airflow_provider_cfqueues.engines.processing.running import Metrics
 from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook

@@ -13,10 +13,9 @@ from airflow_provider_cfqueues.engines.processing.engine import Engine
 from airflow_provider_cfqueues.engines.processing.handling import Handling
 from airflow_provider_cfqueues.engines.processing.settler import Settler
 from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.settlement import Handled, Kind
+from airflow_provider_cfqueues.engines.settlement import Handled, Happened, Kind
 from airflow_provider_cfqueues.exceptions import TransportError
 from airflow_provider_cfqueues.models import Consumer
-from airflow_provider_cfqueues.outcomes import Ack
 from simulation.run import play, play_on_all_cores
 
 SEEDS = 2_000
@@ -42,10 +41,10 @@ def test_a_seed_does_not_depend_on_those_before_it():
 class AcksFirst(Handling):
     """Says that messages are done, and then handles them."""
 
-    async def run(self, messages, stopping, on_done):
+    async def run(self, messages, on_done):
         for message in messages:
-            on_done(Handled(message=message, outcome=Ack(), finished_at=self._now()))
-        await super().run(messages, stopping, lambda handled: None)
+            on_done(Handled(message=message, happened=Happened.HANDLED, finished_at=self._now()))
+        await super().run(messages, lambda handled: None)
 
 
 class HandlesExpired(Handling):
@@ -72,7 +71,8 @@ class CountsUnconfirmed(Settler):
 
     async def _send(self, batch):
         await super()._send(batch)
-        self._report.fates[Kind.ACKED] += self._report.fates.pop(Kind.UNCONFIRMED, 0)
+        fates = self._state.report.fates
+        fates[Kind.ACKED] += fates.pop(Kind.UNCONFIRMED, 0)
 
 
 class ForgetsRetries(Settler):
@@ -118,7 +118,7 @@ def planted(*, handling=Handling, settler=Settler, queue=HookQueue):
             super().__init__(*args, **kwargs)
             self._handling.__class__ = handling
             self._settler.__class__ = settler
-            self._queue.__class__ = queue
+            self.state.queue.__class__ = queue
 
     Planted.__name__ = next(
         bug for bug in (handling, settler, queue) if bug not in (Handling, Settler, HookQueue)
@@ -153,7 +153,7 @@ class ForgetsTheRule(Engine):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         consumer = Consumer(type="http_pull", max_retries=1_000)
-        self._situation = self._settler._situation = replace(self._situation, consumer=consumer)
+        self.state.situation = replace(self.state.situation, consumer=consumer)
 
 
 class JournalsEverything(Engine):
@@ -161,8 +161,8 @@ class JournalsEverything(Engine):
 
     def _settle(self, handled):
         super()._settle(handled)
-        if self._journal is not None:
-            self._journal.note(handled.message)
+        if self.journal is not None:
+            self.journal.note(handled.message)
 
 
 FIRST_SEEDS = {"TrustsTheDeadLetterQueue": 3_100, "TakesSilenceForAnAck": 1_200}

@@ -227,7 +227,7 @@ class Truth(Record):
         """Judge a run that came to its end, however it was brought about."""
         engine, report = process.engine, process.engine.report
         raised = process.main.exception() if not process.main.cancelled() else asyncio.CancelledError()
-        self.note(process, "ends: %s, error %r, raised %r", report.to_xcom(), engine.error, raised)
+        self.note(process, "ends: %s, error %r, raised %r", report.to_xcom(), engine.state.error, raised)
         self.check(raised is None, "%s raised %r", process.name, raised)
         fates = report.fates
         total = fates.total() - process.acked_at_start
@@ -251,7 +251,7 @@ class Truth(Record):
     def _judge_end(self, process: Process) -> None:
         options, engine = process.options, process.engine
         is_explained = (
-            engine.error is not None
+            engine.state.error is not None
             or process.stopped_at is not None
             or process.last_answer == 0
             or options.dry_run  # it ends at the first message that comes again
@@ -259,7 +259,7 @@ class Truth(Record):
             or (options.max_duration is not None and self._time.now - process.began_at >= options.max_duration - 1e-6)
         )
         self.check(is_explained, "%s ended before the queue was empty, and does not say why", process.name)
-        if engine.error is None and process.stopped_at is None:
+        if engine.state.error is None and process.stopped_at is None:
             report = engine.report
             others = (Kind.EXPIRED, Kind.ACKED_FROM_JOURNAL, Kind.UNCONFIRMED)
             had_their_turn = report.handled + sum(report.fates[kind] for kind in others)

@@ -5,8 +5,10 @@ from itertools import product
 
 import pytest
 
-from airflow_provider_cfqueues.engines.processing.report import Report
+from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.processing.settler import Settler
+from airflow_provider_cfqueues.engines.processing.state import RunState
+from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.settlement import (
     Happened,
     Kind,
@@ -121,11 +123,10 @@ def test_a_consumer_that_cannot_be_read_is_taken_for_one_without_a_dead_letter_q
         assert unknown == settled(happened, attempts, assumed, *others)
 
 
-class BrokenQueue:
+class BrokenQueue(HookQueue):
     """A queue with a bug, not a failure of the API."""
 
     name = "orders"
-    can_dead_letter = False
 
     async def settle(self, settling):
         raise RuntimeError("a bug")
@@ -133,28 +134,22 @@ class BrokenQueue:
 
 def test_a_bug_while_settling_is_reported_and_its_messages_count_as_unconfirmed():
     async def settle():
-        report, settled, errors = Report(), [], []
-        settler = Settler(
-            BrokenQueue(),
-            Situation(consumer=None, can_dead_letter=False),
-            interval=1,
-            report=report,
-            on_settled=lambda *settling: settled.append(settling),
-            on_error=errors.append,
-            now=lambda: datetime.now(timezone.utc),
-            rest=None,
-            log=logging.getLogger(__name__),
-        )
+        settled = []
+        log = logging.getLogger(__name__)
+        queue = BrokenQueue(None, "q", visibility_timeout=60, dead_letter_queue_id=None)
+        state = RunState(queue, Options(), lambda: datetime.now(timezone.utc), log)
+        settler = Settler(state, settled.append)
         message = Message(id="m", lease_id="l", body=None)
         settler.stage(Settlement(message=message, happened=Happened.HANDLED, kind=Kind.ACKED))
         settler.flush()
         await asyncio.wait([*settler.requests])
         await asyncio.sleep(0)
-        return report, settled, errors
+        return state, settled
 
-    report, settled, errors = asyncio.run(settle())
-    assert (report.fates, settled) == ({Kind.UNCONFIRMED: 1}, [(1, False)])
-    assert [str(error) for error in errors] == ["a bug"]
+    state, [settling] = asyncio.run(settle())
+    assert state.report.fates == {Kind.UNCONFIRMED: 1}
+    assert (settling.settled, [one.message.id for one in settling.open]) == ([], ["m"])
+    assert str(state.error) == "a bug"
 
 
 ADVICE = ". Set a dead-letter queue on the queue's consumer"

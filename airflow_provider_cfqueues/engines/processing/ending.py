@@ -29,34 +29,21 @@ class Ending:
         self.is_over = False
 
     def stop(self, *, killed: bool) -> None:
-        """
-        Stop; safe from any thread and from a signal handler.
-
-        :param killed: in haste.
-        """
+        """Stop, in haste if the run is killed; safe from any thread and from a signal handler."""
         self.is_stopping = True
         if killed and not self.is_killed:
             self.by = monotonic() + self._grace + END_SECONDS
             self.is_killed = True
 
     def notice(self, now: float) -> bool:
-        """
-        Return whether the run was killed since the last time that this was asked; the grace begins then.
-
-        :param now: the time of the engine's loop.
-        """
+        """Return whether the run was killed since the last time that this was asked; the grace begins ``now``."""
         if not self.is_killed or self._grace_ends is not None:
             return False
         self._grace_ends = now + self._grace
         return True
 
     def seconds_left(self, now: float, beyond_grace: float) -> float | None:
-        """
-        Return how long something may still take; None = as long as it needs.
-
-        :param now: the time of the engine's loop.
-        :param beyond_grace: seconds that it gets after the grace.
-        """
+        """Return how long something may still take that ends so long after the grace; None = as long as it needs."""
         return None if self._grace_ends is None else self._grace_ends + beyond_grace - now
 
     @property

@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Any
 
 import airflow_provider_cfqueues
-from airflow_provider_cfqueues.engines.settlement import Handled, Kind, Settlement, Situation
+from airflow_provider_cfqueues.engines.processing.state import RunState
+from airflow_provider_cfqueues.engines.settlement import Handled, Kind, Settlement
 from airflow_provider_cfqueues.texts import with_printable_text
 
 MAX_LISTED = 100
@@ -35,36 +36,21 @@ class Repeats:
 
 
 class FailureLog:
-    """
-    Logs the messages that a handler did not finish.
+    """Logs the messages that a handler did not finish."""
 
-    :param log: where to.
-    :param situation: the queue's consumer.
-    :param dead_letter_queue: what the log calls the queue that copies go to.
-    """
-
-    def __init__(self, log: Any, situation: Situation, dead_letter_queue: str) -> None:
-        self._log = log
-        self._situation = situation
-        self._dead_letter_queue = dead_letter_queue
+    def __init__(self, state: RunState) -> None:
+        self._state = state
+        self._log = state.log
         self._kinds: dict[tuple[Any, ...], Repeats] = {}
 
     def note(self, handled: Handled, settlement: Settlement) -> None:
-        """
-        Log a message that is not acked, or count it if one before failed like it.
-
-        :param handled: what came of it.
-        :param settlement: what becomes of it.
-        """
-        why = "; ".join(filter(None, (settlement.reason, settlement.note)))
-        if not why:
-            return
+        """Log what becomes of a message that is not acked, or count it if one before failed like it."""
         message, error = settlement.message, handled.error
         place = _place(error.__traceback__) if error is not None else None
         kind = (settlement.kind, settlement.note, settlement.reason if place is None else (type(error), place))
         if kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
             kind = (settlement.kind, "", "")
-        text = self._text(settlement, why)
+        text = self._text(settlement)
         repeats = self._kinds.get(kind)
         if repeats is not None:
             if message.id == repeats.first:
@@ -83,7 +69,7 @@ class FailureLog:
 
     def _delivery(self, attempts: int | None) -> str:
         """Name the delivery. Cloudflare documents ``max_retries`` deliveries on one page, one more on another."""
-        most = self._situation.known.deliveries + 1
+        most = self._state.situation.known.deliveries + 1
         return f"delivery {attempts or '?'}" + (f" of at most {most}" if 0 < (attempts or 0) <= most else "")
 
     def tell(self) -> None:
@@ -104,23 +90,23 @@ class FailureLog:
                 )
             self._kinds[kind] = Repeats(repeats.first)
 
-    def _text(self, settlement: Settlement, why: str) -> str:
+    def _text(self, settlement: Settlement) -> str:
         if settlement.kind is Kind.EXPIRED:
-            return f"was not handled: {why}{'' if settlement.note else '; it is delivered again'}"
-        return f"is {self._fate(settlement)}: {why}"
+            return f"was not handled: {settlement.why}{'' if settlement.note else '; it is delivered again'}"
+        return f"is {self._fate(settlement)}: {settlement.why}"
 
     def _fate(self, settlement: Settlement) -> str:
         """Return where a message goes, and when."""
         kind, delay = settlement.kind, settlement.delay_seconds
         if kind is Kind.REJECTED:
-            return f"moved to {self._dead_letter_queue!r}"
+            return f"moved to {self._state.queue.dead_letter_name!r}"
         if kind is Kind.UNCONFIRMED:
             ends = settlement.message.lease_expires_at
             return f"left leased{f' until {ends:%H:%M:%S} UTC' if ends else ''}"
         if kind is not Kind.RETRIED:
             return str(kind.value)
         if delay is None:
-            delay = self._situation.known.retry_delay  # type: ignore[assignment]
+            delay = self._state.situation.known.retry_delay  # type: ignore[assignment]
         return "retried after the consumer's retry_delay" if delay is None else f"retried in {delay:g} s"
 
 

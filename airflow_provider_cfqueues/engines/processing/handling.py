@@ -5,24 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 from functools import partial
 from typing import Any
 
 from airflow_provider_cfqueues.arguments import parse_delay
-from airflow_provider_cfqueues.delays import DelayRule
+from airflow_provider_cfqueues.engines.processing.handlers import is_async
 from airflow_provider_cfqueues.engines.processing.results import (
     BrokenHandlerError,
     check_result,
-    is_async,
     is_awaitable,
     read_outcome,
     read_outcomes,
 )
 from airflow_provider_cfqueues.engines.processing.runner import Runner
-from airflow_provider_cfqueues.engines.settlement import Handled
+from airflow_provider_cfqueues.engines.processing.state import RunState
+from airflow_provider_cfqueues.engines.settlement import Handled, Happened
 from airflow_provider_cfqueues.models import Message
-from airflow_provider_cfqueues.outcomes import Ack, Outcome, Reject, Retry
+from airflow_provider_cfqueues.outcomes import Outcome, Reject, Retry
 from airflow_provider_cfqueues.texts import to_reason
 
 SLICE_SECONDS = 0.02
@@ -31,8 +30,9 @@ REPORT_SECONDS = 0.25
 """After so many seconds, the messages that a slice has done are settled: a slow message must not hold them up."""
 MAX_SLICE = 256
 
-Ended = tuple[Any, "BaseException | None"]
-"""What a handler returned, and what it raised."""
+
+class NotStarted(Retry):
+    """The handler could not start with the message, so it is settled like a message that had no turn."""
 
 
 class Handling:
@@ -40,36 +40,19 @@ class Handling:
     Calls a handler with as many messages at once as it takes.
 
     :param handler: gets a message or, with ``batch_size``, a list of messages.
-    :param batch_size: None for a handler of single messages.
-    :param max_attempts: a message that handlers saw so often is rejected unseen.
-    :param runner: where handlers run.
-    :param now: tells the time.
-    :param delay: how long a failed message waits.
-    :param log: where a delay goes that the API would not take.
-    :param ends_task: exceptions of a handler that are a verdict on the task, not on the message.
     """
 
-    def __init__(
-        self,
-        handler: Callable[[Any], Any],
-        *,
-        batch_size: int | None,
-        max_attempts: int | None,
-        runner: Runner,
-        now: Callable[[], datetime],
-        delay: DelayRule | int | None,
-        log: Any,
-        ends_task: tuple[type[Exception], ...] = (),
-    ) -> None:
+    def __init__(self, handler: Callable[[Any], Any], runner: Runner, state: RunState) -> None:
         self._handler = handler
         self._is_async = is_async(handler)
-        self._batch_size = batch_size
-        self._max_attempts = max_attempts
         self._runner = runner
-        self._now = now
-        self._delay = delay
-        self._log = log
-        self._ends_task = ends_task
+        self._batch_size = state.options.batch_size
+        self._max_attempts = state.options.max_attempts
+        self._ends_task = state.options.ends_task
+        self._delay = state.options.delay
+        self._ending = state.ending
+        self._now = state.now
+        self._log = state.log
         self._count, self._seconds = 0, 0.0  # of calls, without the way there and back
         self.error: Exception | None = None
 
@@ -80,19 +63,16 @@ class Handling:
             return self._batch_size or 1
         return max(1, min(MAX_SLICE, int(SLICE_SECONDS * self._count / max(self._seconds, 1e-6))))
 
-    async def run(
-        self, messages: Sequence[Message], stopping: Callable[[], bool], on_done: Callable[[Handled], None]
-    ) -> None:
+    async def run(self, messages: Sequence[Message], on_done: Callable[[Handled], None]) -> None:
         """
         Handle messages, or only the first of them if time is up or the engine stops.
 
         :param messages: messages whose turn it is, at most ``takes``.
-        :param stopping: whether to begin no further one.
         :param on_done: gets each message that is done, soon after it is: a slow one does not hold up those before it.
         :raises RuntimeError: something was raised on the handlers' side, and not by a call of the handler.
         """
         done: deque[Handled] = deque()
-        slices = self._slices(messages, stopping, done.append, asyncio.get_running_loop().time)
+        slices = self._slices(messages, done, asyncio.get_running_loop().time)
         if self._is_async:
             await self._watch(self._runner.run_async(self._run_async(slices, done)), done, on_done)
             return
@@ -119,19 +99,15 @@ class Handling:
     # -- on the handlers' side: threads and a loop that are not the engine's -------------------------------------------
 
     def _slices(
-        self,
-        messages: Sequence[Message],
-        stopping: Callable[[], bool],
-        on_done: Callable[[Handled], None],
-        clock: Callable[[], float],
+        self, messages: Sequence[Message], done: deque[Handled], clock: Callable[[], float]
     ) -> Iterator[list[Message]]:
         """Yield what is to be handled next, as long as there is time."""
         now = clock()
         end = now + SLICE_SECONDS
         for unit in [messages] if self._batch_size else ([message] for message in messages):
-            if stopping():
+            if self._ending.is_stopping:
                 return
-            if ready := self._sort_out(unit, on_done):
+            if ready := self._sort_out(unit, done.append):
                 yield ready
             before, now = now, clock()
             self._seconds += now - before
@@ -170,7 +146,7 @@ class Handling:
         ready = []
         for message in messages:
             if message.lease_expires_at and message.lease_expires_at <= self._now():
-                on_done(self._done(message, None))
+                on_done(self._verdict(message, NotStarted(0, "its lease ended before its turn"), is_over=True))
             elif self._max_attempts is not None and (message.attempts or 0) > self._max_attempts:
                 reason = f"delivered {message.attempts} times (max_attempts={self._max_attempts})"
                 on_done(self._verdict(message, Reject(reason)))
@@ -180,7 +156,7 @@ class Handling:
                 ready.append(message)
         return ready
 
-    def _call(self, messages: list[Message]) -> Ended:
+    def _call(self, messages: list[Message]) -> tuple[Any, BaseException | None]:
         try:
             # A handler of batches may empty its list.
             return self._handler(list(messages) if self._batch_size else messages[0]), None
@@ -203,24 +179,39 @@ class Handling:
             if outcome is not None:
                 return [self._verdict(messages[0], outcome)]
             check_result(returned)
-            # Not by _done, whose **facts cost more than all else here: most messages come to this.
-            return [Handled(message=messages[0], outcome=Ack(), finished_at=self._now(), result=returned)]
+            return [Handled(message=messages[0], happened=Happened.HANDLED, finished_at=self._now(), result=returned)]
         except BrokenHandlerError as broken:
             self.error = self.error or broken
             return [self._verdict(message, Retry(reason=str(broken)), failed=True) for message in messages]
 
     def _verdict(
-        self, message: Message, verdict: Outcome, *, failed: bool = False, error: BaseException | None = None
+        self,
+        message: Message,
+        verdict: Outcome,
+        *,
+        failed: bool = False,
+        error: BaseException | None = None,
+        is_over: bool = False,
     ) -> Handled:
+        happened, reason, delay_seconds = Happened.HANDLED, "", None
         if isinstance(verdict, Reject):
+            happened, failed, error = Happened.REJECTED, True, None
             reason = to_reason(verdict.reason) or "rejected"
-            return self._done(message, verdict, failed=True, reason=reason, delay_seconds=self._choose_delay(message))
-        if isinstance(verdict, Retry):
+            delay_seconds = self._choose_delay(message)
+        elif isinstance(verdict, Retry):
+            happened = Happened.NOT_STARTED if isinstance(verdict, NotStarted) else Happened.FAILED
             reason = "" if verdict.reason is None else to_reason(verdict.reason) or "asked for a retry"
             delay_seconds = self._choose_delay(message, verdict.delay_seconds)
-            facts = {"failed": failed, "reason": reason, "error": error if failed else None}
-            return self._done(message, verdict, delay_seconds=delay_seconds, **facts)
-        return self._done(message, verdict)
+        return Handled(
+            message=message,
+            happened=happened,
+            finished_at=self._now(),
+            is_over=is_over,
+            failed=failed,
+            reason=reason,
+            error=error if failed else None,
+            delay_seconds=delay_seconds,
+        )
 
     def _choose_delay(self, message: Message, asked: float | None = None) -> int | None:
         """Return how long a message waits that is given back. It runs beside handlers: a rule may be user code."""
@@ -233,11 +224,8 @@ class Handling:
             self._log.warning("Message %s waits the consumer's retry_delay: %s", message.id, to_reason(error))
             return None
 
-    def _done(self, message: Message, outcome: Outcome | None, **facts: Any) -> Handled:
-        return Handled(message=message, outcome=outcome, finished_at=self._now(), **facts)
 
-
-async def _wait_for(returned: Any) -> Ended:
+async def _wait_for(returned: Any) -> tuple[Any, BaseException | None]:
     try:
         return await returned, None
     except BaseException as error:  # noqa: BLE001 - as of a call

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
-from airflow_provider_cfqueues.client.message_calls import MAX_LEASES_PER_ACK
+from airflow_provider_cfqueues._compat import AIRFLOW_VERSION
 from airflow_provider_cfqueues.engines.processing.report import Report
-from airflow_provider_cfqueues.engines.queue import MessageQueue
-from airflow_provider_cfqueues.engines.settlement import Kind
+from airflow_provider_cfqueues.engines.queue import HookQueue
+from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Settlement, Situation
+from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.threads import DaemonThreads
 from airflow_provider_cfqueues.models import Message
 
@@ -53,12 +54,28 @@ class Store(Protocol):
         """Delete a value."""
 
 
+def find_store(context: Mapping[str, Any]) -> Store:
+    """Return the store of a task's context; raise a ValueError if this Airflow gives it none."""
+    if (store := context.get("task_state_store")) is None:
+        raise ValueError(
+            "journal=True needs context['task_state_store'], which Airflow gives to tasks from 3.3 on (this is "
+            f"{AIRFLOW_VERSION}). Leave journal out, make the handler safe to repeat, and choose a small "
+            "settle_interval: then fewer messages are handled twice if a task dies"
+        )
+    return cast("Store", store)
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """When a message was handled, in seconds since 1970, and under which lease, if that is known."""
 
     at: int
     lease_id: str | None
+
+
+def ack_again(message: Message) -> Settlement:
+    """Return the settlement of a message that an earlier try handled."""
+    return Settlement(message=message, happened=Happened.HANDLED, kind=Kind.ACKED_FROM_JOURNAL)
 
 
 class Journal:
@@ -87,11 +104,7 @@ class Journal:
         return message.id in self._entries
 
     def note(self, message: Message) -> None:
-        """
-        Note that a message was handled with success.
-
-        :param message: the message, with its present lease.
-        """
+        """Note that a message was handled with success, and under which lease."""
         if not message.id:
             return  # it could not be told from others without one
         self._entries.pop(message.id, None)
@@ -101,11 +114,7 @@ class Journal:
         self._changed.set()
 
     def forget(self, message: Message) -> None:
-        """
-        Note that a message is acked, or is to be handled again.
-
-        :param message: the message.
-        """
+        """Note that a message is acked, or is to be handled again."""
         self._inherited.pop(message.id, None)
         if self._entries.pop(message.id, None):
             self._changed.set()
@@ -120,15 +129,11 @@ class Journal:
         return 0 if last is None else max(0.0, last + 1 + away - self._now().timestamp())
 
     @asynccontextmanager
-    async def kept(self, queue: MessageQueue, report: Report) -> AsyncIterator[None]:
-        """
-        Ack what an earlier try had handled, and write down what this one handles while it runs.
-
-        :param queue: the queue.
-        :param report: counts what is acked.
-        """
+    async def kept(self, queue: HookQueue, report: Report) -> AsyncIterator[None]:
+        """Ack and count what an earlier try had handled, and write down what this one handles while it runs."""
         await self._read()
-        await self._ack_leases(queue, report)
+        if self._entries:
+            await self._ack_leases(queue, report)
         writing = asyncio.get_running_loop().create_task(self._keep_writing())
         try:
             yield
@@ -178,29 +183,30 @@ class Journal:
             return
         self._entries = {message_id: entry for message_id, entry in entries.items() if entry.at > oldest}
 
-    async def _ack_leases(self, queue: MessageQueue, report: Report) -> None:
+    async def _ack_leases(self, queue: HookQueue, report: Report) -> None:
         """Ack by the leases of the earlier try: the API may accept them, even late."""
         handled = len(self._entries)
-        leases = {entry.lease_id: message_id for message_id, entry in self._entries.items() if entry.lease_id}
+        settlements = [
+            ack_again(Message(id=message_id, lease_id=entry.lease_id, body=None))
+            for message_id, entry in self._entries.items()
+            if entry.lease_id
+        ]
+        settling = Settling(settlements, Situation(consumer=None, can_dead_letter=False))
         try:
-            for start in range(0, len(leases), MAX_LEASES_PER_ACK):
-                batch = list(leases)[start : start + MAX_LEASES_PER_ACK]
-                result = await queue.ack(batch, ())
-                for lease_id in batch:
-                    if lease_id not in result.unconfirmed:
-                        del self._entries[leases[lease_id]]
-                        report.fates[Kind.ACKED_FROM_JOURNAL] += 1
-                        self._changed.set()
+            await queue.settle(settling)
         except Exception as error:  # noqa: BLE001 - whatever it is: they are acked as well when they come again
             self._log.warning("Could not ack what an earlier try had handled: %s", error)
+        for settlement, confirmed in settling.settled:
+            if confirmed:
+                self.forget(settlement.message)
+                report.fates[Kind.ACKED_FROM_JOURNAL] += 1
         self._inherited = dict(self._entries)
-        if handled:
-            self._log.info(
-                "Handled by an earlier try without a confirmed ack: %d. Acked now: %d. If the others come again, they "
-                "are acked without being handled",
-                handled,
-                report.fates[Kind.ACKED_FROM_JOURNAL],
-            )
+        self._log.info(
+            "Handled by an earlier try without a confirmed ack: %d. Acked now: %d. If the others come again, they "
+            "are acked without being handled",
+            handled,
+            report.fates[Kind.ACKED_FROM_JOURNAL],
+        )
 
     # -- what this one does -----------------------------------------------------------------------------------------
 

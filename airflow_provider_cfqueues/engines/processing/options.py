@@ -52,14 +52,15 @@ class Options:
     consumer: Consumer | None = None
 
 
-def choose_visibility_timeout(expected_seconds_per_message: float, batch_size: int | None) -> float:
+def choose_visibility_timeout(expected_seconds_per_message: float | None, batch_size: int | None) -> float:
     """
     Return a visibility timeout that suits the time a handler takes.
 
     Messages are pulled ahead by at most a quarter of it, so four times the longest step, a whole batch, is enough; it
     is never below a minute, so that a slow request costs nothing.
 
-    :param expected_seconds_per_message: how long a handler takes for one message.
-    :param batch_size: how many messages a handler gets at once.
+    :param expected_seconds_per_message: how long a handler takes for one message; None = that is not known.
     """
+    if expected_seconds_per_message is None:
+        return DEFAULT_VISIBILITY_SECONDS
     return min(MAX_VISIBILITY_SECONDS, max(60.0, 4 * expected_seconds_per_message * (batch_size or 1)))

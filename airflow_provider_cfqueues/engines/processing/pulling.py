@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from airflow_provider_cfqueues.engines.processing.state import RunState
 from airflow_provider_cfqueues.engines.processing.window import Window
-from airflow_provider_cfqueues.engines.queue import NOT_ASKED, MessageQueue
-from airflow_provider_cfqueues.engines.waiting import Condition, Idling
+from airflow_provider_cfqueues.engines.queue import NOT_ASKED
+from airflow_provider_cfqueues.engines.waiting import Idling
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import PullResult
 
@@ -16,71 +17,80 @@ class Puller:
     """
     Makes the pulls, several at once where the window has room for them.
 
-    :param queue: the queue.
-    :param window: says how many messages to ask for.
-    :param idling: says when to look at an empty queue.
-    :param condition: tells when there may be something to do.
     :param on_pulled: gets each answer, with the number of messages that were asked for.
-    :param on_error: gets the failure of a request that failed for good.
     """
 
-    def __init__(
-        self,
-        queue: MessageQueue,
-        window: Window,
-        idling: Idling,
-        condition: Condition,
-        *,
-        on_pulled: Callable[[PullResult, int], None],
-        on_error: Callable[[Exception], None],
-    ) -> None:
-        self._queue = queue
-        self._window = window
-        self._idling = idling
-        self._condition = condition
+    def __init__(self, state: RunState, on_pulled: Callable[[PullResult, int], None]) -> None:
+        self._state = state
         self._on_pulled = on_pulled
-        self._on_error = on_error
+        self.window = Window(state.options)
+        self.idling = Idling(state.options.idle_timeout, state.options.poll_interval)
         self.requests: dict[asyncio.Task[None], None] = {}
+        self._wants_no_more = False
+        self._dry_ids: set[str] = set()
 
-    async def run(self, is_stopping: Callable[[], bool]) -> None:
-        """
-        Pull until the queue is idle, a limit is reached or the engine stops; then wait for what is under way.
+    def pull_no_more(self) -> None:
+        """Begin no further pull. What is pulled is handled: giving a message back would cost a delivery."""
+        self._wants_no_more = True
+        self._state.condition.notify()
 
-        :param is_stopping: whether to begin no further pull.
-        """
+    async def run(self) -> None:
+        """Pull until the queue is idle, a limit is reached or the run stops; then wait for what is under way."""
         while True:
             now = asyncio.get_running_loop().time()
-            is_over = is_stopping() or self._window.is_spent or self._idling.is_over(now)
+            is_over = self._wants_no_more or self._state.ending.is_stopping
+            is_over = is_over or self.window.is_spent or self.idling.is_over(now)
             if is_over and not self.requests:
                 return
             if not is_over:
                 self._begin(now)
-            await self._condition.wait(timeout=None if is_over else self._idling.seconds_left(now))
+            await self._state.condition.wait(timeout=None if is_over else self.idling.seconds_left(now))
 
     def _begin(self, now: float) -> None:
         """Begin the pulls that there is room for, one at a time while the queue is idle."""
-        if self._idling.is_idle and (self.requests or self._idling.is_early(now)):
+        if self.idling.is_idle and (self.requests or self.idling.is_early(now)):
             return
-        sizes = self._window.sizes()
-        for size in sizes[:1] if self._idling.is_idle else sizes:
-            self._window.begin(size)
+        sizes = self.window.sizes()
+        for size in sizes[:1] if self.idling.is_idle else sizes:
+            self.window.begin(size)
             request = asyncio.get_running_loop().create_task(self._pull(size))
             self.requests[request] = None
             request.add_done_callback(self._ended)
 
     async def _pull(self, size: int) -> None:
         try:
-            pulled = await self._queue.pull(size)
+            pulled = await self._state.queue.pull(size)
         except CloudflareQueuesError as error:
-            self._on_error(error)
+            self._state.fail(error)
         else:
             if pulled is not NOT_ASKED:
-                self._on_pulled(pulled, size)
+                self._take_in(pulled, size)
         finally:
-            self._window.end(size)
+            self.window.end(size)
+
+    def _take_in(self, pulled: PullResult, size: int) -> None:
+        report = self._state.report
+        if pulled.backlog is not None:
+            report.backlog = pulled.backlog.backlog_count
+        report.pulled += len(pulled)
+        report.attempts.update(message.attempts or 0 for message in pulled)
+        self.window.take_in(pulled)
+        if self._state.options.dry_run:
+            self._end_at_repeats(pulled)
+        self._on_pulled(pulled, size)
+        self.idling.answered(len(pulled), asyncio.get_running_loop().time())
+
+    def _end_at_repeats(self, pulled: PullResult) -> None:
+        """End a dry run that outlasts its leases: its messages would come again until no delivery is left."""
+        ids = {message.id for message in pulled}
+        if repeated := ids & self._dry_ids:
+            came_again = "Message %s came again: the dry run is longer than its leases, and ends"
+            self._state.log.info(came_again, min(repeated))
+            self.pull_no_more()
+        self._dry_ids |= ids
 
     def _ended(self, request: asyncio.Task[None]) -> None:
         del self.requests[request]
         if not request.cancelled() and isinstance(error := request.exception(), Exception):
-            self._on_error(error)
-        self._condition.notify()
+            self._state.fail(error)
+        self._state.condition.notify()

@@ -105,12 +105,7 @@ class Report:
         return sum(self.fates.values()) - self.fates[Kind.UNCONFIRMED]
 
     def add(self, handled: Handled, options: Options) -> None:
-        """
-        Count a message that a handler finished, or that was rejected unseen.
-
-        :param handled: what came of it.
-        :param options: how the queue is processed.
-        """
+        """Count a message that a handler finished, or that was rejected unseen."""
         self.handled += 1
         if handled.failed:
             self.failed += 1
@@ -124,11 +119,7 @@ class Report:
             self.late += left < 0
 
     def count(self, settling: Settling) -> None:
-        """
-        Count what became of messages.
-
-        :param settling: what was told of them to the API.
-        """
+        """Count what became of messages."""
         self.fates += settling.counts()
         self.exhausted += settling.exhausted
         self.in_doubt += settling.count_unconfirmed(Happened.HANDLED, Happened.NOT_STARTED)
@@ -164,14 +155,10 @@ class Report:
         return " ".join(parts)
 
     def verdict(self, limit: str) -> str:
-        """
-        Return how many messages failed, or are not confirmed although they did not, and why; bounded.
-
-        :param limit: how many may.
-        """
+        """Return how many messages failed, or are not confirmed although they did not, how many may, and why."""
         counts = [f"{self.failed} of {counted(self.handled, 'message')} failed"] if self.failed else []
         if self.in_doubt:
-            counts.append(f"{counted(self.in_doubt, 'message')} {'is' if self.in_doubt == 1 else 'are'} not confirmed")
+            counts.append(f"{counted(self.in_doubt, 'message is', 'messages are')} not confirmed")
         reasons = f": {self._reasons()}" if self.failed else ""
         return f"{' and '.join(counts)}{limit}{reasons}"
 
@@ -204,6 +191,34 @@ class Report:
             "attempts": {str(attempts): count for attempts, count in sorted(self.attempts.items())},
             "results": self.results,
         }
+
+
+def log_report(log: Any, report: Report, options: Options) -> None:
+    """Log what became of the messages, as a table."""
+    rows = {
+        "pulled": report.pulled,
+        "handled": f"{report.handled} in {report.active_seconds:.1f} s ({report.rate:.0f}/s)",
+        "failed": report.failed,
+        "acked": report.fates[Kind.ACKED],
+        "retried": report.fates[Kind.RETRIED],
+        "rejected": report.fates[Kind.REJECTED],
+        "renewed": report.fates[Kind.RENEWED],
+        "expired before their turn": report.fates[Kind.EXPIRED],
+        "at what may be their last delivery": report.exhausted,
+        "not confirmed": report.fates[Kind.UNCONFIRMED],
+        "handled before (journal)": report.fates[Kind.ACKED_FROM_JOURNAL],
+        "attempts": ", ".join(f"{count} at delivery {n}" for n, count in sorted(report.attempts.items())) or "-",
+    }
+    if report.handled:
+        left = f"{max(0, report.closest):.0%} of {options.visibility_timeout:g} s"
+        whose = "its" if report.late == 1 else "their"
+        late = f"; {counted(report.late, 'message')} needed longer than {whose} lease" if report.late else ""
+        rows["shortest lease left"] = f"{left}{late}"
+    width = max(map(len, rows))
+    log.info(
+        "What became of the messages:\n%s", "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
+    )
+    log.info("%s", report.conclusion())
 
 
 def _are(count: int) -> str:

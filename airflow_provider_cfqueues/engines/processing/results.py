@@ -8,7 +8,7 @@ a future that was not awaited) is not a result but a fault of the handler.
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,51 +23,13 @@ class BrokenHandlerError(TypeError):
     """A handler returned what shows that it did not do its work, or one of batches not one outcome per message."""
 
 
-def is_async(handler: Callable[..., Any]) -> bool:
-    """
-    Return whether calling a handler gives something to await: what is called decides, not what it wraps.
-
-    :param handler: a function, a partial of one, or an object with ``__call__``.
-    """
-    return _is(inspect.iscoroutinefunction, handler)
-
-
-def why_refused(handler: Any) -> str | None:
-    """
-    Return why something cannot be a handler, None where it can.
-
-    :param handler: what was given as one.
-    """
-    if not callable(handler):
-        return f"a {type(handler).__name__} cannot be called"
-    if type(handler).__module__.startswith("airflow.") and hasattr(handler, "operator_class"):
-        return "it is a task, made by a decorator such as @task: give the function alone"
-    if _is(inspect.isgeneratorfunction, handler) or _is(inspect.isasyncgenfunction, handler):
-        return "it is a generator function, so its body would not run: remove the 'yield'"
-    return None
-
-
-def _is(kind: Callable[[Any], bool], handler: Any) -> bool:
-    while isinstance(handler, partial):
-        handler = handler.func
-    return kind(handler) or kind(getattr(type(handler), "__call__", None))  # noqa: B004 - the method, not its presence
-
-
 def is_awaitable(returned: Any) -> bool:
-    """
-    Return whether what a handler returned is to be awaited.
-
-    :param returned: what it returned.
-    """
+    """Return whether what a handler returned is to be awaited."""
     return type(returned) not in _RESULTS and inspect.isawaitable(returned)
 
 
 def read_outcome(returned: Any) -> Outcome | None:
-    """
-    Return the outcome that a handler returned, as an object or by its class; None where it is no outcome.
-
-    :param returned: what a handler returned.
-    """
+    """Return the outcome that a handler returned, as an object or by its class; None where it is no outcome."""
     if type(returned) in _RESULTS:
         return None
     if isinstance(returned, (Ack, Retry, Reject)):
@@ -82,10 +44,8 @@ def read_outcome(returned: Any) -> Outcome | None:
 
 def read_outcomes(returned: Any, count: int) -> list[Outcome]:
     """
-    Return the outcomes that a handler of batches returned.
+    Return the outcomes that a handler of a batch of so many messages returned.
 
-    :param returned: what it returned.
-    :param count: how many messages it got.
     :raises BrokenHandlerError: it is not one outcome for each of them.
     """
     if returned is None:
@@ -106,7 +66,6 @@ def check_result(returned: Any) -> None:
     """
     Check that what a handler of single messages returned can be the result of work that is done.
 
-    :param returned: what it returned, no outcome.
     :raises BrokenHandlerError: it shows that the work was not done.
     """
     if type(returned) not in _RESULTS and (what := why_not_done(returned)):
@@ -114,11 +73,7 @@ def check_result(returned: Any) -> None:
 
 
 def why_not_done(returned: Any) -> str | None:
-    """
-    Return what a returned value is, if it shows that the handler did not do its work; else None.
-
-    :param returned: what a handler returned.
-    """
+    """Return what a returned value is, if it shows that the handler did not do its work; else None."""
     if isinstance(returned, (Generator, AsyncGenerator, map, filter)):
         return f"a {type(returned).__name__}, which does not run by itself: do the work in the handler"
     if inspect.isawaitable(returned):

@@ -27,20 +27,12 @@ class Runner:
         self._loop_thread: LoopThread | None = None
 
     def run_sync(self, call: Callable[[], T]) -> asyncio.Future[T]:
-        """
-        Run a call in a thread.
-
-        :param call: the call.
-        """
+        """Run a call in a thread."""
         run = partial(contextvars.copy_context().run, call)
         return asyncio.get_running_loop().run_in_executor(self._threads, run)
 
     def run_async(self, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
-        """
-        Run a coroutine in the handlers' loop.
-
-        :param work: the coroutine.
-        """
+        """Run a coroutine in the handlers' loop."""
         if self._loop_thread is None:
             engine_loop, tell = asyncio.get_running_loop(), self.on_error
             self._loop_thread = LoopThread(
@@ -53,11 +45,7 @@ class Runner:
         return ", ".join(f"{count} at {place}" for place, count in self._threads.places().most_common())
 
     async def end(self, timeout: float) -> None:
-        """
-        End what still runs; what does not end in time is left behind.
-
-        :param timeout: seconds that tasks which handlers left behind get to clean up.
-        """
+        """End what still runs. Tasks that handlers left behind get so many seconds to clean up."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._loop_thread is not None:
             self._loop_thread.stop()

@@ -1,64 +1,107 @@
-"""Run what is async from sync code that must stay free for signals."""
+"""Run the engine beside the task's thread, which must stay free for signals, and tell how far it is."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
-from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues.client.failures import without_frames
 from airflow_provider_cfqueues.engines.processing.engine import Engine
-from airflow_provider_cfqueues.engines.processing.metrics import Metrics
-from airflow_provider_cfqueues.engines.processing.progress import tell_while_running
+from airflow_provider_cfqueues.engines.processing.report import Report
+from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.engines.threads import run_beside
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+from airflow_provider_cfqueues.telemetry.metrics import count
+from airflow_provider_cfqueues.texts import counted
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
+INTERVAL_SECONDS = 10
+COUNTED = (Kind.REJECTED, Kind.RENEWED, Kind.EXPIRED, Kind.ACKED_FROM_JOURNAL)
 
-def run_in_thread(
-    engine: Engine,
-    hook: CloudflareQueuesHook,
-    metrics: Metrics,
-    log: Any,
-    *,
-    during: AbstractAsyncContextManager[None] | None = None,
-) -> None:
+
+class Metrics:
+    """What Airflow's metrics get of a queue's handlers; what requests do is counted where they are made."""
+
+    def __init__(self, queue_id: str) -> None:
+        self._queue_id = queue_id
+        self._sent: Counter[str] = Counter()
+
+    def send(self, report: Report) -> None:
+        """Send what happened since the last time."""
+        so_far = {"handled": report.handled, "failed": report.failed}
+        so_far |= {kind.value: report.fates[kind] for kind in COUNTED}
+        for name, number in so_far.items():
+            count(name, number - self._sent[name], queue=self._queue_id)
+            self._sent[name] = number
+
+
+def run_in_thread(engine: Engine, hook: CloudflareQueuesHook) -> None:
     """
     Run an engine beside this thread, until it is done.
 
     If something is raised here meanwhile (a time-out, Airflow 2's SIGTERM), the engine stops and settles. The wait ends
     a second after the grace; the log names what is open then.
 
-    :param engine: the engine.
     :param hook: the hook whose async client it uses; closed at the end.
-    :param metrics: where the numbers go.
-    :param log: where progress goes.
-    :param during: what is kept up while it runs.
     :raises Exception: what ended the engine for good.
     """
     gc.freeze()  # what Airflow has imported stays: the collector need not look through it again and again
     try:
-        run_beside(_run(engine, hook, metrics, log, during or nullcontext()), engine.stop, lambda: engine.ends_by)
+        run_beside(_run(engine, hook), engine.stop, lambda: engine.state.ending.by)
     finally:
         gc.unfreeze()
         engine.name_what_is_open()
-    if isinstance(engine.error, CloudflareQueuesError):
-        raise without_frames(engine.error)
-    if engine.error is not None:
-        raise engine.error
+    if (error := engine.state.error) is not None:
+        raise without_frames(error) if isinstance(error, CloudflareQueuesError) else error
 
 
-async def _run(
-    engine: Engine,
-    hook: CloudflareQueuesHook,
-    metrics: Metrics,
-    log: Any,
-    during: AbstractAsyncContextManager[None],
-) -> None:
+async def _run(engine: Engine, hook: CloudflareQueuesHook) -> None:
+    journal = engine.journal
+    kept = nullcontext() if journal is None else journal.kept(engine.state.queue, engine.report)
     try:
-        async with tell_while_running(log, engine, metrics), during:
+        async with _telling(engine), kept:
             await engine.run()
     finally:
         await hook.aclose()
+
+
+@asynccontextmanager
+async def _telling(engine: Engine) -> AsyncIterator[None]:
+    metrics = Metrics(engine.state.queue.queue_id)
+    task = asyncio.get_running_loop().create_task(_tell_progress(engine, metrics))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        metrics.send(engine.report)
+
+
+async def _tell_progress(engine: Engine, metrics: Metrics) -> None:
+    """Log a line and send metrics every few seconds: how many are handled, how fast, and how long it may take."""
+    report, handled, pulled, settled = engine.report, 0, 0, 0
+    while True:
+        await asyncio.sleep(INTERVAL_SECONDS)
+        metrics.send(report)
+        engine.failures.tell()
+        rate = (report.handled - handled) / INTERVAL_SECONDS
+        settles, is_fresh = report.settled > settled, report.pulled > pulled
+        handled, pulled, settled = report.handled, report.pulled, report.settled
+        left = f", about {report.backlog / rate:.0f} s left" if report.backlog and rate and settles and is_fresh else ""
+        if not settles and (unsettled := engine.count_unsettled()):
+            left = f"; the API has not confirmed {unsettled} of them yet"
+        engine.state.log.info(
+            "Handled %s (%.0f/s), %d failed; backlog: %s%s",
+            counted(report.handled, "message"),
+            rate,
+            report.failed,
+            "unknown" if report.backlog is None else report.backlog,
+            left,
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from airflow_provider_cfqueues.client.message_calls import MAX_BYTES_PER_MESSAGE, MAX_MESSAGES_PER_PULL
 from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.models import Message
@@ -16,11 +18,7 @@ GROWTH_AT_A_KNOWN_PACE = 16
 
 
 class Window:
-    """
-    The messages that are *open*: asked for or pulled, and not settled yet.
-
-    :param options: how the queue is processed.
-    """
+    """The messages that are *open*: asked for or pulled, and not settled yet."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -63,27 +61,15 @@ class Window:
         return int((MAX_OPEN_BYTES - self.open_bytes) / min(max(mean, 1), MAX_BYTES_PER_MESSAGE)) - self.requested
 
     def begin(self, size: int) -> None:
-        """
-        Note that a pull begins.
-
-        :param size: how many messages it asks for.
-        """
+        """Note that a pull of so many messages begins."""
         self.requested += size
 
     def end(self, size: int) -> None:
-        """
-        Note that a pull is over.
-
-        :param size: how many messages it asked for.
-        """
+        """Note that a pull of so many messages is over."""
         self.requested -= size
 
-    def take_in(self, messages: list[Message]) -> None:
-        """
-        Note messages that came.
-
-        :param messages: the answer of a pull.
-        """
+    def take_in(self, messages: Collection[Message]) -> None:
+        """Note the messages that a pull gave."""
         self.pulled += len(messages)
         self.open += len(messages)
         size = sum(map(_size, messages))
@@ -91,34 +77,17 @@ class Window:
         self._pulled_bytes += size
 
     def handled(self, message: Message) -> None:
-        """
-        Note that the body of a message is needed no longer.
-
-        :param message: a message whose outcome is known.
-        """
+        """Note that the body of a message is needed no longer: its outcome is known."""
         self.open_bytes -= _size(message)
 
     def close(self, count: int) -> None:
-        """
-        Note messages that are settled, or wait for the end of the run and not for room.
-
-        :param count: how many.
-        """
+        """Note how many messages are settled, or wait for the end of the run and not for room."""
         self.open -= count
-
-    def reopen(self, count: int) -> None:
-        """
-        Note messages that waited for the end of the run and are settled now.
-
-        :param count: how many.
-        """
-        self.open += count
 
     def adapt(self, *, starving: bool, seconds_per_message: float | None) -> None:
         """
         Grow if handlers wait although a pull gave all it was asked for; shrink to what leases last for.
 
-        :param starving: whether they do.
         :param seconds_per_message: the pace of the handlers so far, if there is one.
         """
         if starving:

@@ -30,7 +30,7 @@ from airflow_provider_cfqueues.engines.redriving.pace import Pace
 from airflow_provider_cfqueues.engines.sending import Sender
 from airflow_provider_cfqueues.engines.settlement import Happened, Settlement, Situation, choose_settlement
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
-from airflow_provider_cfqueues.engines.settling import Settling, settle_until_leases_end
+from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
 from airflow_provider_cfqueues.engines.waiting import Condition, Idling, utc_now
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
@@ -233,24 +233,17 @@ class Redrive:
         settlements = [self._choose(message, batch, staying) for message in batch.messages]
         log_settlements(self._log, self._source.name, settlements)
         settling = Settling(settlements, self._situation, sender=self._renewer)
-        why_open = "the run ended before the API answered"
-        try:
-            await settle_until_leases_end(
-                self._source.settle,
-                settling,
-                queue_name=self._source.name,
-                now=self._now,
-                rest=lambda seconds: self._condition.rest(seconds, lambda: self._killed),
-                on_error=self._fail,
-                log=self._log,
-            )
-        except CloudflareQueuesError as error:
-            why_open = error.message
-            self._fail(error)
+        await self._source.settle_until_leases_end(
+            settling,
+            unconfirmed=self.report.unconfirmed,
+            now=self._now,
+            rest=lambda seconds: self._condition.rest(seconds, lambda: self._killed),
+            on_error=self._fail,
+            log=self._log,
+        )
         counts = settling.counts()
         self.report.fates += counts
         self.report.sent_not_acked += settling.count_unconfirmed(Happened.HANDLED)
-        self.report.unconfirmed.note(self._log, self._source.name, settling.unconfirmed(why_open))
         for name in ("moved", "renewed", "expired"):
             count(name, counts[FATES[name]], queue=self._source_id)
 
