@@ -28,6 +28,5 @@ def test_no_more_messages_are_pulled_than_runs_may_start(max_active, most_awaite
         poll_interval=1,
         lease_seconds=60,
         is_stopping=bool,
-        end_task=RuntimeError,
     )
     assert starter.count_room(unhandled) == room
