@@ -19,7 +19,7 @@ def test_the_id_of_a_run_keeps_what_airflow_takes(message_id, kept):
 )
 def test_no_more_messages_are_pulled_than_runs_may_start(max_active, most_awaited, unhandled, room):
     starter = RunStarter(
-        SimpleNamespace(count_active=lambda: 2),
+        runs=SimpleNamespace(count_active=lambda: 2),
         queue_name="orders",
         make_conf=dict,
         max_active=max_active,
