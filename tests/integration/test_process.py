@@ -280,7 +280,7 @@ def test_an_async_handler_of_batches_can_reject(send, process):
 
 @pytest.mark.parametrize(
     ("wrong", "what"),
-    [([Ack()], "list"), (["ok", "ok"], "list of 2"), ("ok", "str of 2"), (5, "int"), ({}, "dict")],
+    [([Ack()], "list of 1"), (["ok", "ok"], "list of 2"), ("ok", "str of 2"), (5, "int"), ({}, "dict")],
 )
 def test_a_wrong_list_of_outcomes_gives_all_back_and_fails_the_task(cf, send, process, wrong, what):
     send("a", "b")
