@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("airflow.triggers.shared_stream", reason="shared streams came with Airflow 3.3")
 
 from airflow_provider_cfqueues.engines.watching.finishing import Finishing
+from airflow_provider_cfqueues.engines.watching.spacing import Spacing
 from airflow_provider_cfqueues.engines.watching.stream import QueueStream
 from airflow_provider_cfqueues.models import Consumer
 from airflow_provider_cfqueues.triggers.queues import _ALONE, QueueMessageTrigger
@@ -37,11 +38,11 @@ class MarksFirst(QueueMessageTrigger):
     async def _make_event(self, batch, judge):
         wanted = await judge.choose(batch)
         if wanted:
-            batch.take(wanted, await self._spacer.before_event(), left_to_task=self._options.settle == "task")
+            batch.take(wanted, Spacing(), left_to_task=self._options.settle == "task")
             for delivery in wanted:
                 delivery.offered -= 1
-            async for event in super()._make_event(batch, judge):
-                yield event
+        async for event in super()._make_event(batch, judge):
+            yield event
 
 
 class SettlesWhatADagSettles(QueueMessageTrigger):
