@@ -45,7 +45,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """A run: what it saw and took, and which of its queues it could not delete."""
 
     seen: list[Seen]
@@ -101,7 +101,7 @@ class Moving(Waiting):
             self.moved = due
 
 
-def run(api: Api, waiting: Waiting, *, say: Callable[[str], None] = lambda _: None) -> Outcome:
+def run(api: Api, waiting: Waiting, *, say: Callable[[str], None] = lambda _: None) -> RunResult:
     """
     Look at every fact, and delete what was made for that, whatever happens.
 
@@ -116,7 +116,7 @@ def run(api: Api, waiting: Waiting, *, say: Callable[[str], None] = lambda _: No
     finally:
         say(f"Deleting the queues {lab.prefix}-*")
         left = _clean_up(lab, waiting, say)
-    return Outcome(seen, api.requests, api.operations, waiting.now() - start, left)
+    return RunResult(seen, api.requests, api.operations, waiting.now() - start, left)
 
 
 def _look(lab: Lab, waiting: Waiting, say: Callable[[str], None]) -> list[Seen]:
