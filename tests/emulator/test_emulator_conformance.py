@@ -271,6 +271,14 @@ def test_no_queue_is_left_and_no_other_queue_is_touched(cf):
     assert "no answer: RemoteDisconnected" in {item.reason for item in result.seen}
 
 
+def test_what_a_failing_endpoint_answers_is_no_difference(cf):
+    cf.add_fault("pull", status=503, share=0.2, times=1000)
+    result = check(cf)
+    assert differing(result) == set()
+    assert "the endpoint answered 503" in {item.reason for item in result.seen}
+    assert list(cf.queues) == ["my-queue"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_stopped_deletes_its_queues(cf, number):
     cf.add_fault("purge", delay_ms=15_000)  # it is still under way when the signal comes, however busy the machine

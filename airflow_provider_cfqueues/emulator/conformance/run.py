@@ -18,9 +18,9 @@ from airflow_provider_cfqueues.emulator.conformance import (  # noqa: F401 -- ea
     queues,
     settings,
 )
-from airflow_provider_cfqueues.emulator.conformance.api import Api, StopProbing
+from airflow_provider_cfqueues.emulator.conformance.api import Api, NoOccasion, StopProbing
 from airflow_provider_cfqueues.emulator.conformance.facts import PROBES, Fact, Saw, Steps
-from airflow_provider_cfqueues.emulator.conformance.lab import Lab, NoOccasion
+from airflow_provider_cfqueues.emulator.conformance.lab import Lab
 
 FACTS: tuple[Fact, ...] = tuple(fact for probe in PROBES for fact in probe.facts)
 MAX_SECONDS = 600
