@@ -120,5 +120,6 @@ def test_what_the_map_of_contributing_names_is_there():
     modules = [path.relative_to(ROOT).with_suffix("").as_posix() for path in files]
     names = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)*)(?:\.\w+)?/?`", the_map))
     assert len(names) > 80
+    assert names >= {path.stem for path in PACKAGE.iterdir() if path.stem != "__pycache__"}
     for name in names - NO_MODULES:
         assert any(f"/{name}/" in f"/{module}/" for module in modules), name
