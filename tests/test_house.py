@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "airflow_provider_cfqueues"
@@ -31,8 +32,8 @@ def test_only_lists_are_long():
     assert longer <= LISTS
 
 
-def test_whatever_catches_every_exception_says_why():
-    catching = [(path.name, line) for path in MODULES for line in path.read_text().splitlines()]
-    catching = [(name, line) for name, line in catching if "except Exception" in line or "noqa: BLE001" in line]
-    assert len(catching) > 10
-    assert [each for each in catching if not each[1].partition("#")[2].removeprefix(" noqa: BLE001").strip(" -")] == []
+def test_what_catches_every_exception_and_what_ignores_a_lint_says_why():
+    excused = [(path.name, line) for path in MODULES for line in path.read_text().splitlines()]
+    excused = [(name, line) for name, line in excused if "except Exception" in line or "noqa" in line]
+    assert len(excused) > 10
+    assert [each for each in excused if not re.search(r"#(?! noqa)|# noqa: [A-Z0-9, ]+ -", each[1])] == []
