@@ -378,6 +378,13 @@ def test_what_cannot_start_says_why(arguments, environment, error):
     assert error in done.stderr.splitlines()[-1]
 
 
+def test_an_endpoint_that_fails_at_once_is_told_from_one_that_refuses(cf):
+    cf.add_fault("queues", status=503)
+    done = conform("--base-url", cf.base_url)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].endswith("the endpoint answered 503")
+
+
 def test_a_token_that_is_refused_is_told_before_anything_is_created(cf):
     done = conform("--base-url", cf.base_url, env={"CLOUDFLARE_API_TOKEN": "wrong"})
     assert done.returncode == 2

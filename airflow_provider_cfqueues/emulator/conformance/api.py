@@ -118,7 +118,8 @@ class Api:
         answer = Answer(response.status, found, _object(text))
         if self.limited and answer.status == 429 and answer.code in (971, 10253):
             raise StopProbing(f"the endpoint refuses further calls ({answer})")
-        if self.limited and answer.status >= 500:  # not repeated: nobody knows whether the call was carried out
+        if self.limited and not raw and answer.status >= 500:
+            # Not repeated, as nobody knows whether the call was carried out.
             raise NoOccasion(f"the endpoint answered {answer.status}")
         return answer
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from airflow_provider_cfqueues.emulator.conformance import report
-from airflow_provider_cfqueues.emulator.conformance.api import CLOUDFLARE, MAX_OPERATIONS, Api, StopProbing
+from airflow_provider_cfqueues.emulator.conformance.api import CLOUDFLARE, MAX_OPERATIONS, Api, NoOccasion, StopProbing
 from airflow_provider_cfqueues.emulator.conformance.lab import PREFIX
 from airflow_provider_cfqueues.emulator.conformance.run import FACTS, MAX_SECONDS, Moving, RunResult, Waiting, run
 from airflow_provider_cfqueues.emulator.options import ACCOUNT_ID, API_TOKEN, PROGRAM
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
             try:
                 api, moved = _endpoint(options, stack)
                 _check(api)
-            except (ValueError, OSError, HTTPException, ImportError, StopProbing) as error:
+            except (ValueError, OSError, HTTPException, ImportError, NoOccasion, StopProbing) as error:
                 made.error(str(error))
             _announce(api, moved)
             result = run(api, Moving(api) if moved else Waiting(api), say=_say)
