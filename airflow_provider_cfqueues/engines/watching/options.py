@@ -20,7 +20,7 @@ CONFIRM_SECONDS = 60
 DOUBT = 10
 """So many times ``run_seconds`` after an event, the scheduler has created the run that was due."""
 LONGEST_DOUBT = 2 * DOUBT
-"""So many times ``run_seconds``, a message may wait for a closing event: before one is due, a further event may come."""
+"""So many times ``run_seconds``, a message may wait for its closing event: a further event may put it off."""
 MAX_MESSAGES_PER_EVENT = 1_000
 """So that a task can map over them: Airflow's ``[core] max_map_length`` is 1,024."""
 MAX_IN_FLIGHT = 10_000
