@@ -182,7 +182,7 @@ class Scenario:
         """
         if not watcher.dag_ids or (self.max_active_runs > 2 and self.scheduler_away is None):
             return True
-        # With a slow scheduler, a run may be that of an event that another watcher made, or this one in an earlier life.
+        # With a slow scheduler, a run may be that of an event of another watcher, or of an earlier life of this one.
         return bool(
             len(self.lives) == 1
             and not self.lives[0].cancels
