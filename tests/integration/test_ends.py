@@ -229,7 +229,7 @@ def test_a_delay_rule_that_raises_leaves_the_delay_to_the_consumer(cf, send, log
     arguments = {"handler": lambda message: 1 / 0, "delay_seconds": Raises(), "idle_timeout": 0, "fail_on": "none"}
     report = QueueProcessOperator(task_id="process", queue_name="orders", **arguments).execute({})
     assert report["retried"] == 1
-    assert "waits the consumer's retry_delay: KeyboardInterrupt" in logged()
+    assert "is delivered again after the consumer's retry_delay: KeyboardInterrupt" in logged()
 
 
 def test_an_idle_task_takes_a_last_look_before_it_ends(cf, send):
