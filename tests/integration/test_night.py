@@ -136,7 +136,7 @@ def test_the_rate_of_a_redrive_leaves_out_idle_time(cf):
 @pytest.mark.usefixtures("jumping_time")
 def test_a_slow_rate_has_a_decimal(cf, logged):
     CloudflareQueuesHook().send(cf.queues["my-queue"], ["a"])
-    process(settle_interval=2).execute({})  # so long it is open: until its ack is sent
+    process(settle_interval=2, idle_timeout=9).execute({})  # it is open until its ack is sent
     assert re.search(r"handled +1 in 2\.\d s \(0\.[45]/s\)", logged())
 
 
