@@ -104,8 +104,10 @@ def test_acks_and_retries_of_a_pull_go_in_one_request(cf, queue):
     assert states(cf, queue) == ["delayed"] * 5
 
 
-@pytest.mark.parametrize(("unmatched", "left", "copied"), [("ack", [], 0), ("dead_letter", [], 1)])
-def test_a_message_that_nobody_wants_goes_where_it_was_said(cf, queue, unmatched, left, copied):
+@pytest.mark.parametrize(
+    ("unmatched", "left", "copied", "told"), [("ack", [], 0, "delete"), ("dead_letter", [], 1, "dead-letter")]
+)
+def test_a_message_that_nobody_wants_goes_where_it_was_said(cf, queue, unmatched, left, copied, told, logged):
     async def scenario():
         triggerer = Triggerer()
         triggerer.watch(queue_name="orders", match="literal:other", unmatched=unmatched)
@@ -116,6 +118,7 @@ def test_a_message_that_nobody_wants_goes_where_it_was_said(cf, queue, unmatched
     run(scenario())
     assert states(cf, queue) == left
     assert len(bodies_in(cf, "failed")) == copied
+    assert f"in one triggerer: in several, they {told} each other's messages" in logged()
 
 
 @pytest.mark.parametrize("unmatched", ["ack", "dead_letter"])
