@@ -213,7 +213,9 @@ def test_a_run_that_is_given_up_before_its_end_names_the_messages_that_are_open(
     report = asyncio.run(give_up())
     assert report["unconfirmed"] == 1
     assert report["unconfirmed_ids"] == [message["id"] for message in state(cf)["messages"]]
-    assert "Queue orders: 1 message is not confirmed: the run ended before the API was told of it." in logged()
+    assert (
+        "Queue orders: the API did not confirm 1 message (the run ended before the API was told of it). It" in logged()
+    )
 
 
 class TimedOut(BaseException):

@@ -213,7 +213,7 @@ def test_a_message_whose_turn_came_too_late_is_delivered_again(send, process, lo
     again = "(delivery 1 of at most 4) was not handled: its lease ended before its turn; it is delivered again"
     assert again in log
     assert "1 handled message needed longer than its lease" in log
-    last = "1 message handled: 1 is acked; 1 more delivery was skipped, as its lease ended before its handler began"
+    last = "1 message handled: 1 is acked; 1 more delivery was skipped, as its lease ended before the handler began"
     assert last in log.strip().splitlines()[-1]
 
 

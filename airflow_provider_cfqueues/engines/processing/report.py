@@ -153,13 +153,12 @@ class Report:
         fates = [
             counted(count, f"is {word}", f"are {word}") for kind, word in FATES.items() if (count := self.fates[kind])
         ]
-        if self.exhausted:
-            fates.append(f"{self.exhausted:,} may have had no delivery left")
         parts = [f"{head}: {', '.join(fates)}" if fates else head]
-        if (expired := self.fates[Kind.EXPIRED]) == 1:
-            parts.append("1 more delivery was skipped, as its lease ended before its handler began")
-        elif expired:
-            parts.append(f"{expired:,} more deliveries were skipped, as their leases ended before their handler began")
+        if expired := self.fates[Kind.EXPIRED]:
+            what = ("more delivery was skipped, as its lease", "more deliveries were skipped, as their leases")
+            parts.append(f"{counted(expired, *what)} ended before the handler began")
+        if self.exhausted:
+            parts.append(f"{self.exhausted:,} may have had no delivery left")
         return "; ".join(parts)
 
     def remedy(self) -> str:
