@@ -74,7 +74,7 @@ class AdministrationHook(CloudflareBaseHook):
         :param name: the queue's name.
         :param what: where the name comes from, for the error.
         """
-        return (yield from lookup.get_queue_id(arguments.parse_name(name), self._known, what))
+        return (yield from lookup.get_queue_id(arguments.parse_name(name, what), self._known, what))
 
     def list_queues(self) -> list[Queue]:
         """Return all queues of the account, from all pages of the list."""
