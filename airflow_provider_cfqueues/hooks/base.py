@@ -24,7 +24,7 @@ from airflow_provider_cfqueues.telemetry.metrics import Telemetry
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.client.flow import Flow
-    from airflow_provider_cfqueues.client.transport import AsyncClient, Client
+    from airflow_provider_cfqueues.client.transport import AsyncClient, Client, RepeatPolicy
 
 T = TypeVar("T")
 
@@ -40,6 +40,8 @@ class CloudflareBaseHook(BaseHook):
     default_conn_name = DEFAULT_CONNECTION
     conn_type = "cloudflare"
     hook_name = "Cloudflare"
+    repeat_policy: RepeatPolicy | None = None
+    """How long failed calls are repeated; None = for up to a minute."""
 
     def __init__(self, cloudflare_conn_id: str = default_conn_name) -> None:
         super().__init__()
@@ -64,7 +66,9 @@ class CloudflareBaseHook(BaseHook):
                 from airflow_provider_cfqueues.client.transport import Client
 
                 settings, network, telemetry = self._prepare(needs_tls=False)
-                self._client = Client(settings, network=network, observe=telemetry.request)
+                self._client = Client(
+                    settings, network=network, policy=self.repeat_policy, observe=telemetry.request
+                )
             return self._client
 
     async def aget_conn(self) -> AsyncClient:
@@ -80,7 +84,9 @@ class CloudflareBaseHook(BaseHook):
                     settings, network, telemetry = await sync_to_async(self._prepare)(needs_tls=True)
                     from airflow_provider_cfqueues.client.transport import AsyncClient
 
-                    self._async_client = AsyncClient(settings, network=network, observe=telemetry.request)
+                    self._async_client = AsyncClient(
+                        settings, network=network, policy=self.repeat_policy, observe=telemetry.request
+                    )
                     self._async_loop = loop
         return self._async_client
 

@@ -8,6 +8,7 @@ import traceback
 import pytest
 import tenacity
 
+from airflow_provider_cfqueues.cli.lookup import open_hook
 from airflow_provider_cfqueues.client.queue_calls import list_queues
 from airflow_provider_cfqueues.client.repeating import RepeatPolicy, Told, Tries
 from airflow_provider_cfqueues.client.settings import parse_settings
@@ -115,8 +116,18 @@ def test_an_emulator_that_nobody_started_is_not_waited_for_a_minute():
     assert 30 < seconds_of_repeats(there) < 60
 
 
-def seconds_of_repeats(settings):
+def test_a_command_waits_for_one_repeat_while_nothing_answers_and_as_a_task_does_once_something_did():
+    extra = {"account_id": "a" * 32}
+    settings = parse_settings("x", host=None, login=None, password="secret-token", extra=extra)
+    policy = open_hook("x").repeat_policy
+    assert 0.5 <= seconds_of_repeats(settings, policy) <= 1.5
+    assert 30 < seconds_of_repeats(settings, policy, was_answered=True) < 60
+
+
+def seconds_of_repeats(settings, policy=None, *, was_answered=False):
     now = [0.0]
+    told = Told()
+    told.was_answered = was_answered
 
     def sleep(seconds):
         now[0] += seconds
@@ -127,7 +138,7 @@ def seconds_of_repeats(settings):
     def fail():
         raise refused
 
-    tries = Tries(RepeatPolicy(), list_queues(1), settings, Told(), clock=lambda: now[0])
+    tries = Tries(policy or RepeatPolicy(), list_queues(1), settings, told, clock=lambda: now[0])
     with pytest.raises(TransportError):
         tenacity.Retrying(sleep=sleep, **tries.failed(refused))(fail)
     return now[0]
