@@ -9,7 +9,6 @@ from airflow_provider_cfqueues.exceptions import NotFoundError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Queue
 
-
 ONE_REPEAT_SECONDS = 1.5
 """The first wait is at most so long, and the second one ends after it. Somebody waits, and can press again."""
 

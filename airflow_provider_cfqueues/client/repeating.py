@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import tenacity
 
-from airflow_provider_cfqueues.client.answers import Answer
+from airflow_provider_cfqueues.client.answers import NO_ROUTE, Answer
 from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.client.settings import Settings
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, TransportError
@@ -151,6 +151,8 @@ class Tries(Generic[T]):
         self._ambiguous = self._ambiguous or error.maybe_applied
         error.add(conn_id=self._settings.conn_id, maybe_applied=self._ambiguous)
         error.hide(self._settings.credentials.secret)
+        if NO_ROUTE in error.codes and not self._settings.base_url.endswith("/client/v4"):
+            error.add(remedy="Check 'host' of the connection: it should end in /client/v4. Then check the account ID.")
         return self._call.may_repeat(error) and (error.retry_after or 0) <= self._policy.max_retry_after
 
     def _is_over(self, state: tenacity.RetryCallState) -> bool:

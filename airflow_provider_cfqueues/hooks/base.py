@@ -18,7 +18,7 @@ from airflow_provider_cfqueues.client import lookup
 from airflow_provider_cfqueues.client.environment import Network, read_environment
 from airflow_provider_cfqueues.client.flow import Known
 from airflow_provider_cfqueues.client.settings import Hidden, Settings, parse_settings
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, NotFoundError
 from airflow_provider_cfqueues.telemetry.lineage import Traffic
 from airflow_provider_cfqueues.telemetry.metrics import Telemetry
 
@@ -66,9 +66,7 @@ class CloudflareBaseHook(BaseHook):
                 from airflow_provider_cfqueues.client.transport import Client
 
                 settings, network, telemetry = self._prepare(needs_tls=False)
-                self._client = Client(
-                    settings, network=network, policy=self.repeat_policy, observe=telemetry.request
-                )
+                self._client = Client(settings, network=network, policy=self.repeat_policy, observe=telemetry.request)
             return self._client
 
     async def aget_conn(self) -> AsyncClient:
@@ -176,7 +174,26 @@ class CloudflareBaseHook(BaseHook):
 
         :param queue_id: ID of the queue.
         """
-        return self._known.name_of(queue_id) or queue_id
+        return self._known.call(queue_id)
+
+    def note_name(self, queue_id: str, name: str | None) -> None:
+        """
+        Note the name of a queue that was looked up elsewhere, for texts.
+
+        :param queue_id: ID of the queue.
+        :param name: its name, None where it is not known.
+        """
+        if name:
+            self._known.queue_ids[name] = queue_id
+
+    def note_argument(self, queue_id: str, argument: str) -> None:
+        """
+        Note which argument holds the ID of a queue, for errors.
+
+        :param queue_id: ID of the queue.
+        :param argument: the argument's name.
+        """
+        self._known.arguments[queue_id] = argument
 
     def log_once(self, about: str, text: str) -> None:
         """
@@ -195,6 +212,8 @@ class CloudflareBaseHook(BaseHook):
             yield
         except CloudflareQueuesError as error:
             error.add(queue_name=self._known.name_of(error.queue))
+            if isinstance(error, NotFoundError):
+                lookup.name_argument(error, self._known)
             raise
 
 

@@ -19,6 +19,7 @@ from airflow_provider_cfqueues.operators.queues import (
     QueueProcessOperator,
     QueuePullOperator,
     QueueRedriveOperator,
+    QueueSendOperator,
 )
 
 
@@ -70,6 +71,34 @@ def test_the_consumers_own_dead_letter_queue_that_was_deleted_is_named_as_such(c
 def test_a_target_that_does_not_exist_is_the_argument_that_is_named(cf):
     with pytest.raises(NotFoundError, match="Check target_queue_name"):
         QueueRedriveOperator(task_id="r", queue_name="my-queue", target_queue_name="none").execute({})
+
+
+@pytest.mark.parametrize(
+    ("operator", "arguments", "remedy"),
+    [
+        (QueuePullOperator, {"queue_id": "f" * 32}, "Check queue_id, and the account ID of the connection."),
+        (QueuePullOperator, {"queue_id": "orders"}, "Did you mean queue_name='orders'?"),
+        (QueueSendOperator, {"queue_id": "f" * 32, "messages": ["a"]}, "Check queue_id, and"),
+        (QueueProcessOperator, {"queue_id": "orders", "handler": print}, "Did you mean queue_name='orders'?"),
+        (QueueRedriveOperator, {"queue_name": "my-queue", "target_queue_id": "f" * 32}, "Check target_queue_id, and"),
+        (
+            QueueRedriveOperator,
+            {"queue_name": "my-queue", "target_queue_id": "orders"},
+            "Check target_queue_id: a queue's ID has 32 hexadecimal digits. Did you mean target_queue_name='orders'?",
+        ),
+    ],
+)
+def test_a_queue_whose_id_does_not_exist_names_the_argument_that_holds_it(cf, logged, operator, arguments, remedy):
+    with pytest.raises(NotFoundError) as caught:
+        operator(task_id="t", **arguments).execute({})
+    assert remedy in str(caught.value)
+    assert "could not be read" not in logged()
+
+
+def test_a_host_that_is_not_the_apis_base_url_is_what_to_check_first(cf, connect):
+    connect(cf, host=cf.base_url.removesuffix("/client/v4"))
+    with pytest.raises(NotFoundError, match=r"\)\. Check 'host' of the connection: it should end in /client/v4"):
+        QueuePullOperator(task_id="t", queue_id="f" * 32).execute({})
 
 
 def test_creating_a_queue_that_exists_says_how_to_go_on(cf):

@@ -46,13 +46,13 @@ def test_an_argument_that_a_template_rendered_to_the_text_none_is_named(cf, oper
 def test_a_queue_whose_xcom_is_none_is_named_as_such(cf, operator):
     given = operator(task_id="t", queue_name="written over, as a task with native rendering is")
     given.queue_name = None
-    with pytest.raises(ValueError, match="Give exactly one of queue_id and queue_name.*XCom.* it is None"):
+    with pytest.raises(ValueError, match=r"Give exactly one of queue_id and queue_name.*XCom.* it is None"):
         given.execute({})
 
 
 def test_a_target_whose_xcom_is_none_is_named_as_such(cf):
     operator = QueueRedriveOperator(task_id="t", queue_name="my-queue", target_queue_name=None)
-    with pytest.raises(ValueError, match="Give exactly one of target_queue_id and target_queue_name.*XCom"):
+    with pytest.raises(ValueError, match=r"Give exactly one of target_queue_id and target_queue_name.*XCom"):
         operator.execute({})
 
 
@@ -86,9 +86,7 @@ def test_leases_that_are_none_are_a_warning_also_beside_others(cf, logged):
     hook = CloudflareQueuesHook()
     hook.send(cf.queues["my-queue"], ["a"])
     leases = [message.to_xcom() for message in hook.pull(cf.queues["my-queue"], max_messages=1)]
-    operator = QueueSettleOperator(
-        task_id="t", queue_name="my-queue", ack_lease_ids="None", retry_lease_ids=leases
-    )
+    operator = QueueSettleOperator(task_id="t", queue_name="my-queue", ack_lease_ids="None", retry_lease_ids=leases)
     assert operator.execute({})["retry_count"] == 1
     assert "ack_lease_ids is None: nothing is settled" in logged()
 
