@@ -149,7 +149,7 @@ def test_a_command_waits_for_one_repeat_while_nothing_answers_and_as_a_task_does
     extra = {"account_id": "a" * 32}
     settings = parse_settings("x", host=None, login=None, password="secret-token", extra=extra)
     policy = open_hook("x").repeat_policy
-    assert 0.5 <= seconds_of_repeats(settings, policy) <= 1.5
+    assert 0.5 <= seconds_of_repeats(settings, policy) <= 0.75
     assert 30 < seconds_of_repeats(settings, policy, was_answered=True) < 60
 
 
