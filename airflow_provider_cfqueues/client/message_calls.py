@@ -177,9 +177,10 @@ def _remarks(count: int, asked_for: int, leased: list[Message], once: list[Messa
             f"{list_leases(twice)}"
         )
     if without_lease := count - len(leased):
+        it, its = ("it", "its") if without_lease == 1 else ("they", "their")
         yield (
-            f"{counted(without_lease, 'message')} came without a lease ID: nothing can be done with them before their "
-            "next delivery"
+            f"{counted(without_lease, 'message')} came without a lease ID: {it} cannot be acked or retried before "
+            f"{its} next delivery"
         )
 
 

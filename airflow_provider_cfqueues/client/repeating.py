@@ -172,13 +172,14 @@ class Tries(Generic[T]):
         if before is None:
             return
         log.warning(
-            "Connection %r: trying again in %.1f s (try %d), for up to %g s%s: %s",
+            "Connection %r: %s%s Trying again in %.1f s (try %d), for up to %g s%s",
             self._settings.conn_id,
+            said := printable(getattr(error, "message", "")),
+            "" if said.endswith((".", "?")) else ".",
             state.upcoming_sleep,
             state.attempt_number + 1,
             self._longest(error),
             f"; {before} more requests failed like this since the last such line" if before else "",
-            printable(getattr(error, "message", "")),
         )
 
 

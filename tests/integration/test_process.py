@@ -89,7 +89,7 @@ def test_a_delay_that_is_none_of_the_apis_is_left_to_the_consumer(cf, send, proc
     send("x")
     process(lambda message: Retry(delay_seconds=-1))
     assert "delay_seconds" not in requests_to(cf, "ack")[0]["retries"][0]
-    assert "waits the consumer's retry_delay" in logged()
+    assert "is delivered again after the consumer's retry_delay: " in logged()
 
 
 def test_a_rejected_message_is_copied_and_then_acked(cf, send, process):
@@ -365,10 +365,11 @@ def test_a_dry_run_handles_and_then_gives_everything_back(cf, send, process):
     assert state(cf)["states"]["ready"] == 2
 
 
-def test_a_dry_run_ends_when_a_message_comes_again_and_does_not_use_its_deliveries_up(cf, send, process):
+def test_a_dry_run_ends_when_a_message_comes_again_and_does_not_use_its_deliveries_up(cf, send, process, logged):
     send("a")
     report = process(lambda message: None, dry_run=True, visibility_timeout=0.2, idle_timeout=1, fail_on="none")
     assert report["pulled"] == 2
+    assert "The dry run ends: it took longer than its leases, so message " in logged()
 
 
 def test_a_message_whose_lease_ended_before_its_turn_is_not_handled(cf, process):
@@ -433,7 +434,8 @@ def test_messages_without_a_lease_are_logged(cf, process, logged):
     items = [{"id": "a", "body": "x"}, {"id": "b", "lease_id": None, "body": "x"}]
     cf.add_fault(path="pull", status=200, body={"success": True, "result": {"messages": items}})
     assert process(handle_by_path)["pulled"] == 0
-    assert "Queue orders: 2 messages came without a lease ID" in logged()
+    told = "came without a lease ID: they cannot be acked or retried before their next delivery"
+    assert f"Queue orders: 2 messages {told}" in logged()
 
 
 def test_a_kill_settles_what_is_done_and_gives_the_rest_back(cf, send):
