@@ -23,17 +23,17 @@ Everything runs against the [emulator](emulator.md), so you need no Cloudflare a
 measured process another, and the emulator adds the latency. Airflow's examples are switched off, as in production.
 Compare figures of one table: machines differ.
 
-Rows with nothing beside them: bytes and memory that a task holds, operations and modules (limits, not speeds), and the
-start of watchers (no peer has them).
+These rows have no peer or floor: memory, open bytes and module counts (they have limits of their own), imports other
+than the operators (they come on top of those), and the start of watchers (no peer has any).
 
 """
 TITLES = {
     "cpu": "CPU time of one task\n\nThe floor pulls and acks the same messages over asyncio streams with the standard "
     "library's `json`: no Python client can need less.",
-    "rate": "Messages a second\n\nThe floor is the client from above with 100 connections: as many requests at once as "
-    "the largest window of a task. It starts with them; a task first has to learn the pace of its handler. "
-    "One task with default arguments and a handler that does nothing. The time begins "
-    "with the task. Cloudflare documents 5,000 messages a second as the most of one queue.",
+    "rate": "Messages a second\n\nOne task with default arguments and a handler that does nothing. The time begins "
+    "with the task. Cloudflare documents 5,000 messages a second as the most of one queue. The floor has 100 "
+    "connections, as many requests at once as a task makes at most, and uses them from the start; a task first has to "
+    "learn the pace of its handler.",
     "large": "Large messages",
     "hook": "Calls of the hook\n\nCPU time of one call, beside the same call through `requests`.",
     "commands": "Drain and redrive\n\nBeside a loop on `requests` that does the same, 100 messages after the other.",
