@@ -376,7 +376,8 @@ class ProcessingFailedError(CloudflareQueuesError):
 
     remedy = (
         "Fix the cause, then run the task again: messages that failed come again after their delay, messages that are "
-        "not confirmed when their leases end. Rejected messages are in the dead-letter queue: redrive them."
+        "not confirmed when their leases end. Rejected messages are in the dead-letter queue: look at them (peek), and "
+        "redrive them once the cause is fixed."
     )
 
     failures: Sequence[Any] = ()

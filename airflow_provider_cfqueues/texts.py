@@ -33,6 +33,19 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{f'{count:,}' if count else 'no'} {noun if count == 1 else plural or f'{noun}s'}"
 
 
+def per_second(count: float, seconds: float) -> str:
+    """
+    Return a rate: "12/s"; below ten with a decimal: "0.5/s".
+
+    :param count: how many.
+    :param seconds: in which time.
+    """
+    rate = count / seconds if seconds else 0
+    if not rate or rate >= 9.95:
+        return f"{rate:,.0f}/s"
+    return f"{rate:.1f}/s" if rate >= 0.1 else f"{rate:.1g}/s"
+
+
 def to_reason(value: Any, limit: int = MAX_REASON) -> str:
     """
     Return a value as a printable line of bounded length. An exception becomes its class and its text.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from airflow_provider_cfqueues.arguments import parse_consumer, parse_queue_settings
+from airflow_provider_cfqueues.cli.formats import NO_DEAD_LETTER_QUEUE
 from airflow_provider_cfqueues.cli.running import command
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.exceptions import AlreadyExistsError
@@ -39,11 +40,7 @@ def create(arguments: Namespace, screen: Screen) -> None:
     consumer = {key: getattr(ensured.consumer, key.removeprefix("consumer_")) for key in OF_THE_CONSUMER}
     facts = {"queue_id": queue_id, "queue_name": name, "created": created, "consumer": ensured.action, **consumer}
     dead_letter_queue = consumer["dead_letter_queue"]
-    after = (
-        f"then {dead_letter_queue}"
-        if dead_letter_queue
-        else "no dead-letter queue: messages are deleted after their last delivery"
-    )
+    after = f"then {dead_letter_queue}" if dead_letter_queue else NO_DEAD_LETTER_QUEUE
     screen.result(
         facts,
         f"Queue {name} ({queue_id}): {'created' if created else 'existed already'}\n"

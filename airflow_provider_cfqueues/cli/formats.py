@@ -8,6 +8,9 @@ import re
 from datetime import datetime, timezone
 from typing import Any
 
+NO_DEAD_LETTER_QUEUE = (
+    "no dead-letter queue: messages are deleted after their last delivery (a dead-letter queue itself usually has none)"
+)
 _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from airflow_provider_cfqueues.cli.formats import plain
+from airflow_provider_cfqueues.cli.formats import NO_DEAD_LETTER_QUEUE, plain
 from airflow_provider_cfqueues.cli.lookup import pick
 from airflow_provider_cfqueues.cli.running import FAILED, command
 from airflow_provider_cfqueues.cli.screen import Screen
@@ -88,4 +88,4 @@ def _consumer(hook: CloudflareQueuesHook, queue: Queue) -> tuple[bool, str, bool
     settings = f"{name}: max_retries={consumer.max_retries}"
     if consumer.dead_letter_queue:
         return True, f"{settings}, dead-letter queue {consumer.dead_letter_queue}", False
-    return True, f"{settings}, no dead-letter queue: messages are deleted after their last delivery", True
+    return True, f"{settings}, {NO_DEAD_LETTER_QUEUE}", True

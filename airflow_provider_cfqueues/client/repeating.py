@@ -149,10 +149,13 @@ class Tries(Generic[T]):
         return self._call.may_repeat(error) and (error.retry_after or 0) <= self._policy.max_retry_after
 
     def _is_over(self, state: tenacity.RetryCallState) -> bool:
+        return self._clock() - self._began + state.upcoming_sleep >= self._longest(state)
+
+    def _longest(self, state: tenacity.RetryCallState) -> float:
         longest = self._policy.max_seconds
         if self._settings.is_loopback and not self._ambiguous and isinstance(_error_of(state), TransportError):
             longest = min(longest, LOOPBACK_SECONDS)
-        return self._clock() - self._began + state.upcoming_sleep >= longest
+        return longest
 
     def _log(self, state: tenacity.RetryCallState) -> None:
         error = _error_of(state)
@@ -160,13 +163,14 @@ class Tries(Generic[T]):
         if before is None:
             return
         log.warning(
-            "Connection %r: trying again in %.1f s (try %d), for up to %g s%s: %s",
+            "Connection %r: %s%s Trying again in %.1f s (try %d), for up to %g s%s",
             self._settings.conn_id,
+            said := printable(getattr(error, "message", "")),
+            "" if said.endswith((".", "?")) else ".",
             state.upcoming_sleep,
             state.attempt_number + 1,
-            self._policy.max_seconds,
+            self._longest(state),
             f"; {before} more requests failed like this since the last such line" if before else "",
-            printable(getattr(error, "message", "")),
         )
 
 

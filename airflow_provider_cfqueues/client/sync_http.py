@@ -142,11 +142,21 @@ class _TimedResponse(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_TimedReader(self.fp.detach(), sock))
 
 
-class _TimedConnection(HTTPConnection):
+class _Named:
+    """What urllib3's errors call it."""
+
+    host: Any
+    port: Any
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class _TimedConnection(_Named, HTTPConnection):
     response_class = _TimedResponse
 
 
-class _TimedTlsConnection(HTTPSConnection):
+class _TimedTlsConnection(_Named, HTTPSConnection):
     response_class = _TimedResponse
 
     def getresponse(self) -> Any:
@@ -157,11 +167,11 @@ class _TimedTlsConnection(HTTPSConnection):
             raise ProtocolError("Connection aborted.", error) from error
 
 
-class _Pool(HTTPConnectionPool):
+class _Pool(_Named, HTTPConnectionPool):
     ConnectionCls = _TimedConnection
 
 
-class _TlsPool(HTTPSConnectionPool):
+class _TlsPool(_Named, HTTPSConnectionPool):
     ConnectionCls = _TimedTlsConnection
 
 

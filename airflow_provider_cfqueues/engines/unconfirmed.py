@@ -71,12 +71,15 @@ class Unconfirmed:
 
 def _log(log: Any, queue: str, messages: list[Message], why: str) -> None:
     ends = _latest(*(message.lease_expires_at for message in messages))
+    is_one = len(messages) == 1
     log.warning(
-        "Queue %s: %s not confirmed: %s Each comes again when its lease ends%s, unless it was settled after all: %s",
+        "Queue %s: the API did not confirm %s%s. %s%s, unless %s settled after all: %s",
         queue,
-        counted(len(messages), "message is", "messages are"),
-        why if why.endswith((".", "?", "!")) else f"{why}.",
-        f", at {ends:%H:%M:%S} UTC at the latest" if ends else "",
+        counted(len(messages), "message"),
+        f" ({why.rstrip('.')})" if why else "",
+        "It is delivered again when its lease ends" if is_one else "They are delivered again when their leases end",
+        f", by {ends:%H:%M:%S} UTC" if ends else "",
+        "it was" if is_one else "they were",
         ", ".join(f"{message.id} (lease {shorten_lease(message.lease_id)})" for message in messages),
     )
 

@@ -49,6 +49,23 @@ class Condition:
         return not is_killed()
 
 
+class Activity:
+    """How many seconds a run had messages, until the last one was done: without the time in which there were none."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._since: float | None = None
+
+    def began(self, now: float) -> None:
+        """Note that there are messages after a time without any."""
+        self._since = now
+
+    def progressed(self, now: float) -> None:
+        """Note that messages are done."""
+        self.seconds += 0 if self._since is None else now - self._since
+        self._since = now
+
+
 class Idling:
     """
     How long the queue has been empty, and when to look again.

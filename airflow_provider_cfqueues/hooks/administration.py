@@ -338,12 +338,15 @@ class AdministrationHook(CloudflareBaseHook):
         """Async twin of :meth:`get_pull_consumer`."""
         return await self.arun(self.get_pull_consumer_flow(queue_id, required=True))
 
-    def get_pull_consumer_flow(self, queue_id: str, *, required: bool = False) -> Flow[Consumer | None]:
+    def get_pull_consumer_flow(
+        self, queue_id: str, *, required: bool = False, is_dead_letter_queue: bool = False
+    ) -> Flow[Consumer | None]:
         """
         Return the call of :meth:`get_pull_consumer`, as a part of another flow.
 
         :param queue_id: ID of the queue.
         :param required: raise what the look fails with, unless it is not allowed.
+        :param is_dead_letter_queue: do not warn if it has no dead-letter queue of its own, as is usual.
         """
         queue_id = arguments.parse_id(queue_id, "queue_id")
         consumer = yield from lookup.get_pull_consumer(queue_id, self._known, required=required)
@@ -360,7 +363,7 @@ class AdministrationHook(CloudflareBaseHook):
                 UNKNOWN_CONSUMER.deliveries,
                 API_VISIBILITY_SECONDS,
             )
-        elif consumer.dead_letter_queue is None:
+        elif consumer.dead_letter_queue is None and not is_dead_letter_queue:
             self.log.warning(
                 "Queue %s has no dead-letter queue: Cloudflare DELETES a message after %d or %d deliveries without an "
                 "ack (its documentation says both). Set a dead-letter queue on its HTTP pull consumer",

@@ -142,11 +142,12 @@ class CloudflareQueuesHook(AdministrationHook):
         :param queue_id: ID of the queue.
         :param result: what was pulled.
         """
-        if result.without_lease:
+        if count := result.without_lease:
             self.log.warning(
-                "%s of queue %s came without a lease ID: nothing can be done with them before their next delivery",
-                counted(result.without_lease, "message"),
+                "%s of queue %s came without a lease ID: %s cannot be acked or retried before %s next delivery",
+                counted(count, "message"),
                 self.name_of(queue_id),
+                *(("it", "its") if count == 1 else ("they", "their")),
             )
 
     def send(

@@ -254,11 +254,11 @@ class QueueMessageTrigger(BaseEventTrigger):
         self.log.info("Watching queue %s with %s", options.queue, options)
         if options.match is not None:
             self.log.info(
-                "This watcher wants only %s. All watchers of queue %s must run in one triggerer: with several, one "
-                "%s what a watcher in another one wants",
+                "This watcher wants only %s. Run all watchers of queue %s in one triggerer: in several, they %s each "
+                "other's messages",
                 options.match,
                 options.queue,
-                {"dead_letter": "dead-letters", "ack": "deletes"}.get(str(options.unmatched), "gives back"),
+                {"dead_letter": "dead-letter", "ack": "delete"}.get(str(options.unmatched), "give back"),
             )
         return Judge(options, log=self.log)
 

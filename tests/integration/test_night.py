@@ -42,7 +42,13 @@ def test_an_ack_of_none_warns_and_of_an_empty_list_does_not(cf, logged):
 
 def process(**arguments):
     return QueueProcessOperator(
-        task_id="p", queue_name="my-queue", handler=lambda message: None, idle_timeout=0, **arguments
+        **{
+            "task_id": "p",
+            "queue_name": "my-queue",
+            "handler": lambda message: None,
+            "idle_timeout": 0,
+            **arguments,
+        }
     )
 
 
@@ -101,18 +107,58 @@ def test_the_time_that_is_left_is_not_told_while_the_api_confirms_nothing(cf, lo
     CloudflareQueuesHook().send(cf.queues["my-queue"], [{"n": n} for n in range(60)])
     cf.add_fault("ack", status=503, times=9)
     process().execute({})
-    assert re.search(r"Handled 60 messages \(6/s\), .*; the API has not confirmed 60 of them yet", logged())
+    first, second = [line for line in logged().splitlines() if "Handled 60 messages" in line][:2]
+    assert re.search(r"Handled 60 messages \([\d,]+/s\), .*; 60 are not confirmed yet; backlog: 60( |$)", first)
+    assert re.search(r"Handled 60 messages, none failed; 60 are not confirmed yet; backlog: 60( |$)", second)
     assert " s left" not in logged()
 
 
-def test_an_emulator_that_nobody_started_is_not_waited_for_a_minute():
+@pytest.mark.usefixtures("jumping_time")
+def test_the_rate_leaves_out_the_time_before_the_first_message_and_in_between(cf, logged):
+    CloudflareQueuesHook().send(cf.queues["my-queue"], [{"n": n} for n in range(100)])
+    cf.add_fault("pull", status=200, body={"success": True, "result": {"messages": []}}, times=4)
+    report = process(idle_timeout=60, settle_interval=0).execute({})
+    assert (report["handled"], report["seconds"] > 60, report["rate"] > 50) == (100, True, True)
+    assert re.search(r"handled +100 in [01]\.\d s", logged())
+    assert "Handled no messages; backlog: unknown" in logged()
+
+
+@pytest.mark.usefixtures("jumping_time")
+def test_the_rate_of_a_redrive_leaves_out_idle_time(cf):
+    cf.create_queue("failed")
+    CloudflareQueuesHook().send(cf.queues["my-queue"], [{"n": n} for n in range(100)])
+    cf.add_fault("pull", status=200, body={"success": True, "result": {"messages": []}}, times=4)
+    operator = QueueRedriveOperator(task_id="r", queue_name="my-queue", target_queue_name="failed", idle_timeout=60)
+    report = operator.execute({})
+    assert (report["moved"], report["seconds"] > 60, report["rate"] > 50) == (100, True, True)
+
+
+@pytest.mark.usefixtures("jumping_time")
+def test_a_slow_rate_has_a_decimal(cf, logged):
+    CloudflareQueuesHook().send(cf.queues["my-queue"], ["a"])
+    process(settle_interval=2, idle_timeout=9).execute({})  # it is open until its ack is sent
+    assert re.search(r"handled +1 in 2\.\d s \(0\.[45]/s\)", logged())
+
+
+def test_an_emulator_that_nobody_started_is_not_waited_for_a_minute(logged):
     extra = {"account_id": "a" * 32}
     here, there = (
         parse_settings("x", host=host, login=None, password="secret-token", extra=extra)
         for host in ("http://127.0.0.1:9/client/v4", None)
     )
     assert seconds_of_repeats(here) < 5
+    assert re.search(
+        r"'x': Connection refused\. Trying again in [\d.]+ s \(try 2\), for up to 4 s$", logged(), re.MULTILINE
+    )
     assert 30 < seconds_of_repeats(there) < 60
+    assert "(try 2), for up to 60 s" in logged()
+
+
+def test_a_connection_that_is_refused_is_named_by_host_and_port(cf, connect):
+    connect(cf, host="http://127.0.0.1:9/client/v4")
+    with pytest.raises(TransportError, match=r"NewConnectionError: 127\.0\.0\.1:9: Failed to establish") as caught:
+        CloudflareQueuesHook().list_queues()
+    assert "_TimedConnection" not in str(caught.value)
 
 
 def seconds_of_repeats(settings):

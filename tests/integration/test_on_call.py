@@ -172,7 +172,7 @@ def test_an_api_that_settles_nothing_is_named(cf, queue, logged):
 
 
 def test_leases_that_are_too_short_are_named(cf, queue, logged):
-    for order in range(3):
+    for order in range(4):
         cf.send(queue, {"order": order})
-    process(lambda message: time.sleep(1.05), visibility_timeout=1, concurrency=2, max_messages=3).execute({})
+    process(lambda message: time.sleep(1.05), visibility_timeout=1, concurrency=2, max_messages=4).execute({})
     assert_quoted(15, logged())

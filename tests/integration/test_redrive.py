@@ -376,7 +376,12 @@ def test_a_message_whose_lease_ended_before_it_was_sent_counts_for_fail_on(cf, f
         redrive(**slow)
 
 
-def test_a_consumer_that_cannot_be_read_is_taken_to_delete_after_three_deliveries(cf, failed):
+def test_a_redrive_does_not_warn_that_a_dead_letter_queue_has_none_of_its_own(cf, failed, logged):
+    redrive()
+    assert "dead-letter queue" not in logged()
+
+
+def test_a_consumer_that_cannot_be_read_is_taken_to_delete_after_three_deliveries(cf, failed, logged):
     CloudflareQueuesHook().send(failed, [{"type": "letter"}])
     refusal = {"success": False, "errors": [{"code": 10000, "message": "no"}]}
     cf.add_fault("consumers", status=403, body=refusal, times=3)
@@ -384,6 +389,7 @@ def test_a_consumer_that_cannot_be_read_is_taken_to_delete_after_three_deliverie
     reports = [redrive(**stays) for _ in range(3)]
     assert [(report["renewed"], report["returned"]) for report in reports] == [(0, 1), (0, 1), (1, 0)]
     assert state(cf, "failed")["backlog_count"] == 1
+    assert "The pull consumer of queue failed could not be read" in logged()
 
 
 def test_leases_last_as_long_as_asked_for(cf, failed):

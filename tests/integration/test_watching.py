@@ -437,7 +437,9 @@ def test_what_is_not_settled_at_the_end_is_logged_with_the_reason(cf, queue, log
     assert re.search(r"Could not settle 1 message of queue orders .* \(no answer in time\)", logged())
 
 
-@pytest.mark.parametrize(("unmatched", "does"), [("retry", "gives back"), ("dead_letter", "dead-letters")])
+@pytest.mark.parametrize(
+    ("unmatched", "does"), [("retry", "give back"), ("ack", "delete"), ("dead_letter", "dead-letter")]
+)
 def test_a_watcher_that_wants_some_messages_says_what_several_triggerers_would_do(cf, queue, logged, unmatched, does):
     async def scenario():
         triggerer = Triggerer()
@@ -446,7 +448,7 @@ def test_a_watcher_that_wants_some_messages_says_what_several_triggerers_would_d
         await triggerer.stop()
 
     run(scenario())
-    assert f"with several, one {does} what a watcher in another one wants" in logged()
+    assert f"in one triggerer: in several, they {does} each other's messages" in logged()
 
 
 def test_a_failure_is_logged_once_with_the_remedy_and_the_connection_is_read_anew(cf, queue, connect, logged):

@@ -223,7 +223,7 @@ class Engine:
         )
         if not handled.is_over:
             self.report.add(handled, self._options)
-            self.report.active_seconds = self._clock() - self._began
+            self.report.activity.progressed(self._clock())
             if self.journal is not None:
                 (self.journal.note if settlement.kind is Kind.ACKED else self.journal.forget)(message)
         if settlement.reason or settlement.note:
@@ -240,7 +240,7 @@ class Engine:
     def _on_settled(self, settling: Settling) -> None:
         confirmed = [one.message for one, is_confirmed in settling.settled if is_confirmed]
         if confirmed:
-            self.report.active_seconds = self._clock() - self._began
+            self.report.activity.progressed(self._clock())
         if self.journal is not None:
             for message in confirmed:
                 self.journal.forget(message)

@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import Any
 
 import airflow_provider_cfqueues
+from airflow_provider_cfqueues.engines.processing.report import kind_of
 from airflow_provider_cfqueues.engines.processing.state import RunState
 from airflow_provider_cfqueues.engines.settlement import Handled, Kind, Settlement
-from airflow_provider_cfqueues.texts import with_printable_text
+from airflow_provider_cfqueues.texts import counted, with_printable_text
 
 MAX_LISTED = 100
 MAX_KINDS = 100
@@ -46,10 +47,9 @@ class FailureLog:
     def note(self, handled: Handled, settlement: Settlement) -> None:
         """Log what becomes of a message that is not acked, or count it if one before failed like it."""
         message, error = settlement.message, handled.error
-        place = _place(error.__traceback__) if error is not None else None
-        kind = (settlement.kind, settlement.note, settlement.reason if place is None else (type(error), place))
+        kind = (handled.failed, settlement.kind, settlement.note, kind_of(handled))
         if kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
-            kind = (settlement.kind, "", "")
+            kind = (handled.failed, settlement.kind, "", "")
         text = self._text(settlement)
         repeats = self._kinds.get(kind)
         if repeats is not None:
@@ -75,14 +75,16 @@ class FailureLog:
     def tell(self) -> None:
         """Log the failures that were only counted so far: one line for each kind."""
         for kind, repeats in self._kinds.items():
+            have_failed, *_ = kind
             if repeats.first_again:
                 self._log.warning("Message %s again %s", repeats.first, repeats.first_again)
             if repeats.others:
                 listed = list(repeats.others)[:MAX_LISTED]
                 more = len(repeats.others) - len(listed)
                 self._log.warning(
-                    "%d more like message %s (the last one %s): %s%s",
-                    len(repeats.others),
+                    "%s %slike message %s (the last one %s): %s%s",
+                    counted(len(repeats.others), "more message"),
+                    "failed " if have_failed else "",
                     repeats.first,
                     repeats.last,
                     ", ".join(listed),
@@ -108,12 +110,6 @@ class FailureLog:
         if delay is None:
             delay = self._state.situation.known.retry_delay  # type: ignore[assignment]
         return "retried after the consumer's retry_delay" if delay is None else f"retried in {delay:g} s"
-
-
-def _place(traceback: TracebackType | None) -> tuple[str, int] | None:
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    return traceback and (traceback.tb_frame.f_code.co_filename, traceback.tb_lineno)
 
 
 def _without_ours(traceback: TracebackType | None) -> TracebackType | None:

@@ -221,7 +221,9 @@ class Handling:
                 asked = rule if rule is None or isinstance(rule, int) else rule.seconds(message)
             return parse_delay(asked)
         except BaseException as error:  # noqa: BLE001 - whatever a rule does, the message is given back
-            self._log.warning("Message %s waits the consumer's retry_delay: %s", message.id, to_reason(error))
+            self._log.warning(
+                "Message %s is delivered again after the consumer's retry_delay: %s", message.id, to_reason(error)
+            )
             return None
 
 

@@ -72,6 +72,8 @@ class Puller:
         report = self._state.report
         if pulled.backlog is not None:
             report.backlog = pulled.backlog.backlog_count
+        if pulled and not self.window.open:
+            report.activity.began(asyncio.get_running_loop().time())
         report.pulled += len(pulled)
         report.attempts.update(message.attempts or 0 for message in pulled)
         self.window.take_in(pulled)
@@ -84,8 +86,8 @@ class Puller:
         """End a dry run that outlasts its leases: its messages would come again until no delivery is left."""
         ids = {message.id for message in pulled}
         if repeated := ids & self._dry_ids:
-            came_again = "Message %s came again: the dry run is longer than its leases, and ends"
-            self._state.log.info(came_again, min(repeated))
+            ends = "The dry run ends: it took longer than its leases, so message %s was delivered again"
+            self._state.log.info(ends, min(repeated))
             self.pull_no_more()
         self._dry_ids |= ids
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Hashable
 from dataclasses import dataclass, field
+from traceback import walk_tb
 from typing import Any
 
 from airflow_provider_cfqueues.bodies import why_not_xcom
@@ -12,7 +14,8 @@ from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.settlement import Handled, Happened, Kind
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
-from airflow_provider_cfqueues.texts import counted, to_reason
+from airflow_provider_cfqueues.engines.waiting import Activity
+from airflow_provider_cfqueues.texts import counted, per_second, to_reason
 
 MAX_FAILURES_KEPT = 100
 MAX_REASONS = 3
@@ -36,8 +39,8 @@ REMEDIES = {
         "{:,} messages are not confirmed: they come again when their leases end, if they are not settled.",
     ),
     Kind.REJECTED: (
-        "1 message is in the dead-letter queue: redrive it.",
-        "{:,} messages are in the dead-letter queue: redrive them.",
+        "1 message is in the dead-letter queue: look at it (peek), and redrive it once the cause is fixed.",
+        "{:,} messages are in the dead-letter queue: look at them (peek), and redrive them once the cause is fixed.",
     ),
 }
 """What to do about messages that are not done: for one, and for more."""
@@ -73,9 +76,11 @@ class Report:
     :param attempts: how many messages came at which delivery.
     :param results: the first results that handlers returned.
     :param failures: the first messages that failed, with reason.
+    :param kinds: how many messages failed alike, as :func:`kind_of` says; the first hundred kinds.
+    :param examples: the first message of each kind.
     :param seconds: how long the run took.
-    :param active_seconds: from its start until the last message was handled, or its settlement confirmed: without the
-        wait in an empty queue, or for an API that confirms nothing.
+    :param activity: how long messages were open, until the last one was handled or its settlement confirmed: without
+        the wait in an empty queue, or for an API that confirms nothing.
     """
 
     pulled: int = 0
@@ -88,16 +93,18 @@ class Report:
     late: int = 0
     closest: float = 1.0
     seconds: float = 0.0
-    active_seconds: float = 0.0
+    activity: Activity = field(default_factory=Activity)
     backlog: int | None = None
     attempts: Counter[int] = field(default_factory=Counter)
     results: list[Any] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    kinds: Counter[Hashable] = field(default_factory=Counter)
+    examples: dict[Hashable, Failure] = field(default_factory=dict)
 
     @property
     def rate(self) -> float:
-        """Messages handled per second, without the wait in an empty queue."""
-        return self.handled / self.active_seconds if self.active_seconds else 0.0
+        """Messages handled per second, without the time in which none were open."""
+        return self.handled / self.activity.seconds if self.activity.seconds else 0.0
 
     @property
     def settled(self) -> int:
@@ -109,8 +116,12 @@ class Report:
         self.handled += 1
         if handled.failed:
             self.failed += 1
+            failure, kind = Failure(handled.message.id, handled.message.attempts, handled.reason), kind_of(handled)
             if len(self.failures) < MAX_FAILURES_KEPT:
-                self.failures.append(Failure(handled.message.id, handled.message.attempts, handled.reason))
+                self.failures.append(failure)
+            if kind in self.examples or len(self.examples) < MAX_FAILURES_KEPT:
+                self.examples.setdefault(kind, failure)
+                self.kinds[kind] += 1
         elif len(self.results) < options.keep_results:
             self.results.append(_storable(handled.result))
         if (expires := handled.message.lease_expires_at) is not None:
@@ -139,12 +150,16 @@ class Report:
             return "No message was pulled"
         handled = counted(self.handled, "message")
         head = f"{self.failed:,} of {handled} failed" if self.failed else f"{handled[0].upper()}{handled[1:]} handled"
-        fates = [f"{count:,} {_are(count)} {word}" for kind, word in FATES.items() if (count := self.fates[kind])]
+        fates = [
+            counted(count, f"is {word}", f"are {word}") for kind, word in FATES.items() if (count := self.fates[kind])
+        ]
+        parts = [f"{head}: {', '.join(fates)}" if fates else head]
         if expired := self.fates[Kind.EXPIRED]:
-            fates.append(f"{counted(expired, 'delivery', 'deliveries')} had no turn before the lease ended")
+            what = ("more delivery was skipped, as its lease", "more deliveries were skipped, as their leases")
+            parts.append(f"{counted(expired, *what)} ended before the handler began")
         if self.exhausted:
-            fates.append(f"{self.exhausted:,} may have had no delivery left")
-        return f"{head}: {', '.join(fates)}"
+            parts.append(f"{self.exhausted:,} may have had no delivery left")
+        return "; ".join(parts)
 
     def remedy(self) -> str:
         """Return what to do about the messages that are not done."""
@@ -163,17 +178,13 @@ class Report:
         return f"{' and '.join(counts)}{limit}{reasons}"
 
     def _reasons(self) -> str:
-        alike: dict[str, list[Failure]] = {}
-        for failure in self.failures:
-            alike.setdefault(failure.reason, []).append(failure)
-        parts = []
-        for reason, failures in [*alike.items()][:MAX_REASONS]:
-            shown = to_reason(reason, MAX_REASON_SHOWN)
-            first = failures[0]
-            parts.append(f"{len(failures)} x {shown}, for example {first.message_id} at delivery {first.attempts}")
-        told = sum(len(failures) for failures in [*alike.values()][:MAX_REASONS])
-        if self.failed > told:
-            parts.append(f"{self.failed - told} more, see the log")
+        parts, left = [], self.failed
+        for kind, count in self.kinds.most_common(MAX_REASONS):
+            first, left = self.examples[kind], left - count
+            shown = to_reason(first.reason, MAX_REASON_SHOWN)
+            parts.append(f"{count} x {shown}, for example {first.message_id} at delivery {first.attempts}")
+        if left:
+            parts.append(f"{left} more, see the log")
         return "; ".join(parts)
 
     def to_xcom(self) -> dict[str, Any]:
@@ -187,7 +198,7 @@ class Report:
             "exhausted": self.exhausted,
             "late": self.late,
             "seconds": round(self.seconds, 3),
-            "rate": round(self.rate, 1),
+            "rate": round(self.rate, 3),
             "attempts": {str(attempts): count for attempts, count in sorted(self.attempts.items())},
             "results": self.results,
         }
@@ -197,7 +208,7 @@ def log_report(log: Any, report: Report, options: Options) -> None:
     """Log what became of the messages, as a table."""
     rows = {
         "pulled": report.pulled,
-        "handled": f"{report.handled} in {report.active_seconds:.1f} s ({report.rate:.0f}/s)",
+        "handled": f"{report.handled} in {report.activity.seconds:.1f} s ({per_second(report.rate, 1)})",
         "failed": report.failed,
         "acked": report.fates[Kind.ACKED],
         "retried": report.fates[Kind.RETRIED],
@@ -212,7 +223,7 @@ def log_report(log: Any, report: Report, options: Options) -> None:
     if report.handled:
         left = f"{max(0, report.closest):.0%} of {options.visibility_timeout:g} s"
         whose = "its" if report.late == 1 else "their"
-        late = f"; {counted(report.late, 'message')} needed longer than {whose} lease" if report.late else ""
+        late = f"; {counted(report.late, 'handled message')} needed longer than {whose} lease" if report.late else ""
         rows["shortest lease left"] = f"{left}{late}"
     width = max(map(len, rows))
     log.info(
@@ -221,8 +232,12 @@ def log_report(log: Any, report: Report, options: Options) -> None:
     log.info("%s", report.conclusion())
 
 
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
+def kind_of(handled: Handled) -> Hashable:
+    """Return what failures that are alike have in common: what was raised and where, or else the reason."""
+    if handled.error is None or handled.error.__traceback__ is None:
+        return handled.reason
+    *_, (frame, line) = walk_tb(handled.error.__traceback__)
+    return type(handled.error), frame.f_code.co_filename, line
 
 
 def _storable(result: Any) -> Any:

@@ -16,7 +16,7 @@ from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.engines.threads import run_beside
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.telemetry.metrics import count
-from airflow_provider_cfqueues.texts import counted
+from airflow_provider_cfqueues.texts import counted, per_second
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
@@ -86,22 +86,23 @@ async def _telling(engine: Engine) -> AsyncIterator[None]:
 
 async def _tell_progress(engine: Engine, metrics: Metrics) -> None:
     """Log a line and send metrics every few seconds: how many are handled, how fast, and how long it may take."""
-    report, handled, pulled, settled = engine.report, 0, 0, 0
+    report, handled, pulled, settled, active = engine.report, 0, 0, 0, 0.0
     while True:
         await asyncio.sleep(INTERVAL_SECONDS)
         metrics.send(report)
         engine.failures.tell()
-        rate = (report.handled - handled) / INTERVAL_SECONDS
+        new, seconds = report.handled - handled, report.activity.seconds - active
         settles, is_fresh = report.settled > settled, report.pulled > pulled
-        handled, pulled, settled = report.handled, report.pulled, report.settled
-        left = f", about {report.backlog / rate:.0f} s left" if report.backlog and rate and settles and is_fresh else ""
-        if not settles and (unsettled := engine.count_unsettled()):
-            left = f"; the API has not confirmed {unsettled} of them yet"
+        handled, pulled, settled, active = report.handled, report.pulled, report.settled, report.activity.seconds
+        to_do = report.backlog if new and settles and is_fresh else None
+        left = f", about {to_do * seconds / new:.0f} s left" if to_do else ""
+        unsettled = 0 if settles else engine.count_unsettled()
         engine.state.log.info(
-            "Handled %s (%.0f/s), %d failed; backlog: %s%s",
+            "Handled %s%s%s%s; backlog: %s%s",
             counted(report.handled, "message"),
-            rate,
-            report.failed,
+            f" ({per_second(new, seconds)})" if new else "",
+            f", {report.failed or 'none'} failed" if report.handled else "",
+            f"; {unsettled} {'is' if unsettled == 1 else 'are'} not confirmed yet" if unsettled else "",
             "unknown" if report.backlog is None else report.backlog,
             left,
         )

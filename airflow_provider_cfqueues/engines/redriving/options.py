@@ -8,8 +8,9 @@ from typing import Any
 
 from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
+from airflow_provider_cfqueues.engines.waiting import Activity
 from airflow_provider_cfqueues.matching import Match
-from airflow_provider_cfqueues.texts import counted
+from airflow_provider_cfqueues.texts import counted, per_second
 
 DEFAULT_VISIBILITY_SECONDS = 600
 """Twice as long as Cloudflare refuses all calls after too many: so a lease outlasts such a block."""
@@ -71,6 +72,7 @@ class RedriveReport:
     :param unmovable: how many could not be moved unaltered, were refused, or failed in ``match``.
     :param listed: the first hundred of these, each with ``message_id`` and ``reason``.
     :param seconds: how long the run took.
+    :param activity: the same, until the last ack and without the wait in an empty queue.
     :param backlog: what the API said is waiting, where it did.
     """
 
@@ -82,6 +84,7 @@ class RedriveReport:
     unmovable: int = 0
     listed: list[dict[str, str]] = field(default_factory=list)
     seconds: float = 0.0
+    activity: Activity = field(default_factory=Activity)
     backlog: int | None = None
 
     @property
@@ -91,8 +94,8 @@ class RedriveReport:
 
     @property
     def rate(self) -> float:
-        """Messages moved per second."""
-        return self.moved / self.seconds if self.seconds else 0.0
+        """Messages moved per second, without the wait in an empty queue."""
+        return self.moved / self.activity.seconds if self.activity.seconds else 0.0
 
     def refuse(self, message_id: str, reason: str) -> None:
         """
@@ -108,7 +111,7 @@ class RedriveReport:
     def __str__(self) -> str:
         backlog = "unknown" if self.backlog is None else self.backlog
         return (
-            f"Moved {counted(self.moved, 'message')} ({self.rate:.0f}/s), {self.unmatched} unmatched, "
+            f"Moved {counted(self.moved, 'message')} ({per_second(self.rate, 1)}), {self.unmatched} unmatched, "
             f"{self.unmovable} unmovable; backlog: {backlog}"
         )
 
@@ -122,6 +125,6 @@ class RedriveReport:
             "unmatched": self.unmatched,
             "unmovable": self.unmovable,
             "seconds": round(self.seconds, 3),
-            "rate": round(self.rate, 1),
+            "rate": round(self.rate, 3),
             "not_moved": self.listed,
         }

@@ -28,7 +28,7 @@ from airflow_provider_cfqueues.engines.redriving.options import (
 )
 from airflow_provider_cfqueues.engines.redriving.pace import Pace
 from airflow_provider_cfqueues.engines.sending import Sender
-from airflow_provider_cfqueues.engines.settlement import Happened, Settlement, Situation, choose_settlement
+from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Settlement, Situation, choose_settlement
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
@@ -102,7 +102,8 @@ class Redrive:
         :raises CloudflareQueuesError: a request failed for good; what was moved until then is acked.
         """
         self._hook.get_queue(self._target_id)  # before a pull: a target that is not there costs no delivery
-        run_beside(self.move(self._hook.get_pull_consumer(self._source_id)), self.stop)
+        look = self._hook.get_pull_consumer_flow(self._source_id, required=True, is_dead_letter_queue=True)
+        run_beside(self.move(self._hook.run(look)), self.stop)
         if self.error is not None:
             raise self.error
         return self.report.to_xcom()
@@ -129,12 +130,15 @@ class Redrive:
         self._situation = Situation(consumer=consumer, can_dead_letter=False)
         self._loop = asyncio.get_running_loop()
         began = told = self._loop.time()
+        self.report.activity.began(began)
         ends_at = math.inf if self._options.max_duration is None else began + self._options.max_duration
         settling: asyncio.Task[None] | None = None
         try:
             while size := await self._wait_for_turn(ends_at):
                 pulled = await self._within_grace(self._source.pull(size))
                 if pulled is not None:
+                    if pulled and self._idling.is_idle:
+                        self.report.activity.began(self._loop.time())
                     self._idling.answered(len(pulled), self._loop.time())
                 if pulled:
                     self.report.pulled += len(pulled)
@@ -242,6 +246,8 @@ class Redrive:
             log=self._log,
         )
         counts = settling.counts()
+        if counts[Kind.ACKED]:
+            self.report.activity.progressed(self._clock())
         self.report.fates += counts
         self.report.sent_not_acked += settling.count_unconfirmed(Happened.HANDLED)
         for name in ("moved", "renewed", "expired"):
