@@ -71,7 +71,8 @@ def render(results: dict[str, Any]) -> str:
     :param results: what a run wrote.
     """
     versions = ", ".join(f"{name} {results[name]}" for name in ("Python", "apache-airflow", "requests", "httpx"))
-    runs = f"medians of {results['runs']} runs" if results["runs"] > 1 else "one run"
+    fewer = "some rows take fewer: drain, redrive, floors, peers; large messages and memory take one"
+    runs = f"medians of {results['runs']} runs ({fewer})" if results["runs"] > 1 else "one run"
     parts = [HEAD, f"Measured on {results['date']}: {results['machine']}; {versions}; {runs}.\n"]
     for name, rows in results["rows"].items():
         parts += [f"\n## {TITLES[name]}\n\n", "| what | ours | beside | ratio | target |\n|---|---|---|---|---|\n"]
