@@ -479,6 +479,22 @@ def test_many_messages_are_acked_in_few_requests(cf, send, process):
     assert max(sizes) == 100
 
 
+def test_a_thousand_messages_cost_at_most_22_requests_and_3000_operations(cf, send):
+    """Of five thousand: the first thousand costs three small pulls more, while the pace of the handler is unknown."""
+    send(*[{"order": number} for number in range(5_000)])
+    task = QueueProcessOperator(
+        task_id="process",
+        queue_id=cf.queues["orders"],
+        handler=handle_by_path,
+        max_messages=5_000,
+        settle_interval=5,  # the default is one second, which adds acks on a slow machine
+    )
+    task.execute({})
+    assert len(requests_to(cf, "pull")) + len(requests_to(cf, "ack")) <= 5 * 22
+    totals = state(cf)["totals"]
+    assert totals["received"] + totals["delivered"] + totals["acked"] == 5 * 3_000
+
+
 def test_what_handlers_do_goes_to_airflows_metrics(cf, send, process, monkeypatch):
     sent = Counter()
     monkeypatch.setattr(Stats, "incr", lambda name, value=1, *, tags: sent.update({(name, *tags.values()): value}))
