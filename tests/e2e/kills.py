@@ -159,13 +159,16 @@ STEPS = {
     "after pull": Step(pulled, 0, 0),
     "after yield": Step(yielded, 0, 0),
     "after persistence": Step(stored, PER_ROUND, 0),
-    "before the run": Step(without_run, PER_ROUND, None, 0),
+    "before the run": Step(without_run, PER_ROUND, 0, 0),
     "after ack": Step(acked, PER_ROUND, PER_ROUND),
     "pull under way": Step(pulling, 0, 0),
     "ack under way": Step(acking, PER_ROUND, 0),
 }
-WITHOUT_DAG_IDS = {"before the closing event": Step(unclosed, PER_ROUND, None, 1)}
-"""With ``dag_ids``, each event has a run of its own, so no closing event follows."""
+WITHOUT_DAG_IDS = {
+    "before the run": Step(without_run, PER_ROUND, None, 0),
+    "before the closing event": Step(unclosed, PER_ROUND, None, 1),
+}
+"""What differs where the watcher does not see its runs. Where it does, no closing event follows."""
 SHORT = ("after yield", "before the run")
 
 

@@ -25,8 +25,8 @@ Answer = TypeVar("Answer")
 
 SHORT_ACK_TIMEOUT = 20
 """
-Where watchers may have short leases; Airflow's own is 300 s. The first question of a triggerer about runs takes 12 s on a
-machine that does other work, and the event waits for the answer.
+Where watchers may have short leases; Airflow's own is 300 s. On a machine that does other work, the first answer to how
+many runs there are takes a new triggerer 12 s, and the first event waits for it.
 """
 GIVE_UP_SECONDS = 240
 DEAD_SECONDS = 15
