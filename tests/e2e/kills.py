@@ -116,7 +116,7 @@ def unclosed(one: Round) -> Iterator[None]:
             one.queue.send(one.messages[one.events : count])
             one.until("its event", lambda count=count: one.events >= count)
     one.until("the run of the first", lambda: one.in_runs)
-    time.sleep(one.world.dice.uniform(0, RUN_SECONDS))
+    time.sleep(one.world.dice.uniform(RUN_SECONDS, 4 * RUN_SECONDS))  # an ack that waits for nothing takes two seconds
     yield
 
 
