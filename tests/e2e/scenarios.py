@@ -81,11 +81,14 @@ def burst(world: World) -> Verdict:
     """Send many messages at once to three watchers of one queue: each message concerns two of them."""
     airflow, queue = world.airflow, world.cloudflare.create_queue("burst")
     matches = {"burst-all": None, "burst-even": "function:e2e.dags.even", "burst-odd": "function:e2e.dags.odd"}
-    told = world.trigger_arguments(["burst"])
-    watchers = {name: watcher(queue, match=match, **told) for name, match in matches.items()}
-    airflow.write_dags([{"dag_id": "burst", "watchers": watchers}])
+    airflow.write_dags(
+        [
+            {"dag_id": name, "watchers": {name: watcher(queue, match=match, **world.trigger_arguments([name]))}}
+            for name, match in matches.items()
+        ]
+    )
     triggerer = airflow.start_triggerer("burst")
-    airflow.until_watching(triggerer, queue.name, len(watchers))
+    airflow.until_watching(triggerer, queue.name, len(matches))
     messages = numbered(200 if world.is_short else 1_000)
     began = time.monotonic()
     queue.send(messages)
@@ -93,7 +96,7 @@ def burst(world: World) -> Verdict:
     seconds = time.monotonic() - began
     time.sleep(3)  # what came twice would come now
     expected = {"burst-all": messages, "burst-even": messages[::2], "burst-odd": messages[1::2]}
-    verdict = world.judge(expected, "burst")
+    verdict = world.judge(expected, *expected)
     verdict.facts |= {
         "messages": len(messages),
         "pulls that gave messages": triggerer.count(rf"Pulled \d+ messages? of queue {queue.name}"),
@@ -117,7 +120,7 @@ def many(world: World) -> Verdict:
             name: watcher(queue, match=[f"literal:{body}" for body in bodies], **told)
             for name, bodies in wanted.items()
         }
-        specs.append({"dag_id": dag_id, "watchers": watchers, "task": world.task})
+        specs.append({"dag_id": dag_id, "watchers": watchers})
         expected |= wanted
     airflow.write_dags(specs)
     began = time.monotonic()
