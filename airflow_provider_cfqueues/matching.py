@@ -214,7 +214,7 @@ def _load_jsonpath(condition: Condition) -> Callable[[AnyMessage], bool]:
         raise ModuleNotFoundError(msg, name=error.name) from error
     try:
         path = parse(condition.subject)
-    except Exception as error:
+    except Exception as error:  # the library raises more than one kind
         msg = (
             f"match {condition.text!r}: {condition.subject!r} is not a JSONPath ({error}). Compare what a path finds "
             "with == VALUE or in [VALUE, …], values as JSON"
@@ -235,7 +235,7 @@ def _load_jsonpath(condition: Condition) -> Callable[[AnyMessage], bool]:
 def _load_function(condition: Condition) -> Callable[[AnyMessage], Any]:
     try:
         function = import_string(condition.subject)
-    except Exception as error:
+    except Exception as error:  # importing a module of the user's may raise anything
         msg = f"match {condition.text!r} cannot be imported: {type(error).__name__}: {error}"
         raise ValueError(msg) from error
     if not callable(function):

@@ -17,8 +17,6 @@ except ImportError:  # Airflow 2
 from airflow_provider_cfqueues.operators.queues import QueueTriggerDagRunsOperator
 from airflow_provider_cfqueues.outcomes import Reject, Retry
 
-START = datetime(2026, 1, 1, tzinfo=timezone.utc)
-
 
 def conf_of_refund(message):
     kind = message.body["type"]
@@ -27,6 +25,9 @@ def conf_of_refund(message):
     if kind != "refund":
         raise Reject(f"unknown type {kind}")
     return message.body
+
+
+START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 @dag(

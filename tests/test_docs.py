@@ -15,6 +15,12 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 CRASH_POINTS = ROOT / "tests" / "crash_points.md"
 LONGEST_CODE_LINE = 88
 """What the site shows of a code block without cutting it, in a window of 1,280 pixels."""
+HOW_TOS = """
+adopt alerts connection dead-letter-queues deploy emulator emulator-recipes event-driven on-call operations operators
+process scaling-out sensors several-kinds testing trigger-runs
+"""
+LONGEST_FIRST_EXAMPLE = 18
+"""Lines of code."""
 NO_MODULES = {"ack", "body_error", "execute", "lease_ids", "match", "pull", "raw_body"}
 """What the map of CONTRIBUTING.md names that is no module."""
 IMAGES = sorted((ROOT / "docs" / "images").glob("*"))
@@ -32,6 +38,14 @@ def test_the_table_of_errors_is_made_from_the_classes():
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", HOW_TOS.split())
+def test_a_how_to_starts_with_its_purpose_and_a_short_example(page):
+    before, _, code = (ROOT / "docs" / f"{page}.md").read_text().partition("\n```")
+    purpose = [line for line in before.splitlines() if line and not line.startswith(("# ", "<!--"))]
+    assert len(purpose) <= 3
+    assert code.partition("\n```")[0].count("\n") <= LONGEST_FIRST_EXAMPLE
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -67,7 +81,7 @@ def squeezed(code):
 def test_the_code_of_the_page_on_operations_is_that_of_the_example():
     example = (ROOT / "example_dags" / "cloudflare_queues_operations.py").read_text()
     snippets = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
-    assert len(snippets) == 6
+    assert len(snippets) == 5
     for snippet in snippets:
         assert squeezed(snippet) in squeezed(example), snippet
 
@@ -120,5 +134,6 @@ def test_what_the_map_of_contributing_names_is_there():
     modules = [path.relative_to(ROOT).with_suffix("").as_posix() for path in files]
     names = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)*)(?:\.\w+)?/?`", the_map))
     assert len(names) > 80
+    assert names >= {path.stem for path in PACKAGE.iterdir() if path.stem != "__pycache__"}
     for name in names - NO_MODULES:
         assert any(f"/{name}/" in f"/{module}/" for module in modules), name

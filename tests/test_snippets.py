@@ -42,11 +42,13 @@ IMPORTED = {
     "trigger-runs.md": ["operators.queues"],
 }
 NOT_OURS = {"mkdir", "npx", "pip", "curl", "git", "jq", ".", "rm", "bash", "grep"}
-PULLED_IN_DAG = """
+DAG_HEAD = """
 from airflow_provider_cfqueues.operators.queues import QueueAckOperator, QueuePullOperator
 with DAG("snippet", schedule=None):
-    pull = QueuePullOperator(task_id="pull", queue_name="orders")
-    process_one = task(lambda message: message)
+"""
+PULLED = """
+pull = QueuePullOperator(task_id="pull", queue_name="orders")
+process_one = task(lambda message: message)
 """
 
 
@@ -130,8 +132,9 @@ def test_python_runs(snippet, cf, request):
     names = {"process_orders": process_orders}
     for module in IMPORTED.get(snippet.page.name, ()):
         names |= names_of(module)
-    if snippet.mark == "inside a DAG that has pull and process_one":
-        code = airflow_imports("DAG", "task") + PULLED_IN_DAG + textwrap.indent(code, "    ")
+    if snippet.mark.startswith("inside a DAG"):
+        code = PULLED + code if snippet.mark.endswith("that has pull and process_one") else code
+        code = airflow_imports("DAG", "task") + DAG_HEAD + textwrap.indent(code, "    ")
     exec(compile(for_this_airflow(code), str(snippet), "exec"), names)
     for name, value in list(names.items()):
         if name.startswith("test_"):

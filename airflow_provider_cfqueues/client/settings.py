@@ -128,7 +128,7 @@ def parse_settings(
     """
     try:
         if not isinstance(extra, Mapping):
-            raise ValueError(f"extra must be a JSON object, not {type(extra).__name__}")  # noqa: TRY004, TRY301
+            raise ValueError(f"extra must be a JSON object, not {type(extra).__name__}")  # noqa: TRY004, TRY301 - as a wrong field
         return Settings(
             conn_id=conn_id,
             base_url=_base_url(host),

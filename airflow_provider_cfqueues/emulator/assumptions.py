@@ -31,9 +31,9 @@ ASSUMPTIONS: dict[str, Assumption] = {
         ("base64", "plain"),
     ),
     "lease-refused": Assumption(
-        "A lease that is unknown, malformed, of another queue or used up does not fail the call: it is"
-        " not counted, and `warnings` says why. A lease is used up once it has been acknowledged or"
-        " retried.",
+        "A lease, or a ref of a peek, that is unknown, malformed, of another queue or used up does not fail"
+        " the call: it is not counted, and `warnings` says why. A lease is used up once it has been"
+        " acknowledged or retried.",
         ("warning", "silence", "error"),
     ),
     "first-use-wins": Assumption(
@@ -110,7 +110,8 @@ ASSUMPTIONS: dict[str, Assumption] = {
         "An explicit null is no number: a key that is not wanted has to be left out.", ("refused", "ignored")
     ),
     "settling-needs-no-consumer": Assumption(
-        "Ack works without an http_pull consumer and while delivery is paused.", ("accepted", "refused")
+        "Ack works without an http_pull consumer. (While delivery is paused, it works with either choice.)",
+        ("accepted", "refused"),
     ),
     "peek": Assumption(
         "Peek and preview show what a pull would take, also without a consumer and while delivery is"

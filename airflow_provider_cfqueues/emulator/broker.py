@@ -15,6 +15,7 @@ from typing import Any
 
 from airflow_provider_cfqueues.emulator import assumptions, views
 from airflow_provider_cfqueues.emulator.clock import Clock
+from airflow_provider_cfqueues.emulator.leases import Leases
 from airflow_provider_cfqueues.emulator.lifecycle import Lifecycle
 from airflow_provider_cfqueues.emulator.limits import DailyOperations
 from airflow_provider_cfqueues.emulator.model import (
@@ -29,7 +30,6 @@ from airflow_provider_cfqueues.emulator.model import (
     Settlement,
 )
 from airflow_provider_cfqueues.emulator.registry import Registry
-from airflow_provider_cfqueues.emulator.settling import Settling
 from airflow_provider_cfqueues.emulator.store import Store, listed
 from airflow_provider_cfqueues.emulator.subscriptions import Subscriptions
 from airflow_provider_cfqueues.emulator.tickets import Kind, Sealer, Ticket
@@ -129,19 +129,19 @@ class Broker:
             if queue.consumer is None and self.assume["settling-needs-no-consumer"] == "refused":
                 raise PullNotEnabled(queue.name)
             self.operations.check()
-            settling = self._settling(queue, [*acks, *(retry.lease_id for retry in retries)])
+            given = self._leases(queue, [*acks, *(retry.lease_id for retry in retries)])
 
             def retry_all() -> int:
                 delays = (default if retry.delay_seconds is None else retry.delay_seconds for retry in retries)
                 pairs = zip(retries, delays, strict=True)
-                return sum(settling.each([retry.lease_id], settling.retry, now, delay) for retry, delay in pairs)
+                return sum(given.each([retry.lease_id], given.retry, now, delay) for retry, delay in pairs)
 
             if self.assume["first-use-wins"] == "acks-first":
-                acked, retried = settling.each(acks, settling.ack), retry_all()
+                acked, retried = given.each(acks, given.ack), retry_all()
             else:
-                retried, acked = retry_all(), settling.each(acks, settling.ack)
-            settling.finish("acked")
-            return Settlement(acked, retried, settling.warnings)
+                retried, acked = retry_all(), given.each(acks, given.ack)
+            given.finish("acked")
+            return Settlement(acked, retried, given.warnings)
 
     def extend(
         self, queue_id: str, leases: Sequence[str], visibility_timeout_ms: int | None = None
@@ -158,14 +158,14 @@ class Broker:
                 raise PullNotEnabled(queue.name)
             default = queue.consumer.settings.visibility_timeout_ms
             lease_ms = default if visibility_timeout_ms is None else visibility_timeout_ms
-            settling = self._settling(queue, leases)
+            given = self._leases(queue, leases)
             renewed: dict[str, str] = {}
 
             def extend(lease: str) -> None:
-                renewed[lease] = settling.extend(lease, now + lease_ms)
+                renewed[lease] = given.extend(lease, now + lease_ms)
 
-            settling.each(leases, extend)
-            return renewed, settling.warnings
+            given.each(leases, extend)
+            return renewed, given.warnings
 
     def peek(self, queue_id: str, batch_size: int | None = None, kind: Kind = "ref") -> list[Message]:
         """
@@ -190,10 +190,10 @@ class Broker:
         :param kind: which of the two.
         """
         with self._at(queue_id) as (queue, _):
-            settling = self._settling(queue, tickets)
-            settling.each(tickets, settling.purge, kind)
-            settling.finish("purged")
-            return settling.warnings
+            given = self._leases(queue, tickets)
+            given.each(tickets, given.purge, kind)
+            given.finish("purged")
+            return given.warnings
 
     def purge(self, queue_id: str) -> Queue:
         """Delete all messages of a queue, leased and delayed ones included."""
@@ -228,8 +228,8 @@ class Broker:
         """Close the store."""
         self.store.close()
 
-    def _settling(self, queue: Queue, tickets: Iterable[str]) -> Settling:
-        return Settling(self._lifecycle, self._sealer, queue, tickets, self.assume)
+    def _leases(self, queue: Queue, tickets: Iterable[str]) -> Leases:
+        return Leases(self._lifecycle, self._sealer, queue, tickets, self.assume)
 
     def _ready(self, queue: Queue, now: int, limit: int, leased_too: bool = False) -> list[tuple[Any, ...]]:
         by_age = self.assume["order"] == "sent-first"

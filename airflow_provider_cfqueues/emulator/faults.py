@@ -94,7 +94,7 @@ class Faults:
     def add(self, rules: Any) -> None:
         """Add rules, all or none of them."""
         if not isinstance(rules, list):
-            raise ValueError(f"faults are a JSON list of rules, not {type(rules).__name__}")  # noqa: TRY004
+            raise ValueError(f"faults are a JSON list of rules, not {type(rules).__name__}")  # noqa: TRY004 - a 400
         parsed = [parse_fault(rule) for rule in rules]
         self._rules += [(rule, Random(rule.seed)) for rule in parsed]  # noqa: S311 -- repeatable on purpose
 

@@ -98,7 +98,7 @@ class CloudflareBaseHook(BaseHook):
 
     def _prepare(self, *, needs_tls: bool) -> tuple[Settings, Network, Telemetry]:
         """Do what takes long outside the event loop: load HTTP libraries, certificates and Airflow's plugins."""
-        from airflow_provider_cfqueues.client import transport  # noqa: F401
+        from airflow_provider_cfqueues.client import transport  # noqa: F401 - to load it
 
         settings = self._settings()
         get_hook_lineage_collector()

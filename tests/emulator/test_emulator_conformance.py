@@ -18,7 +18,7 @@ from airflow_provider_cfqueues.emulator import Emulator
 from airflow_provider_cfqueues.emulator.assumptions import ASSUMPTIONS
 from airflow_provider_cfqueues.emulator.conformance import command, report
 from airflow_provider_cfqueues.emulator.conformance.api import Api
-from airflow_provider_cfqueues.emulator.conformance.run import FACTS, MAX_SECONDS, Moving, Outcome, run
+from airflow_provider_cfqueues.emulator.conformance.run import FACTS, MAX_SECONDS, Moving, RunResult, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ def make_cf() -> Iterator[Any]:
         yield lambda **options: stack.enter_context(Emulator(**options))
 
 
-def check(cf: Emulator, base_url: str | None = None) -> Outcome:
+def check(cf: Emulator, base_url: str | None = None) -> RunResult:
     api = Api(base_url or cf.base_url, cf.account_id, cf.api_token)
     try:
         return run(api, Moving(api))
@@ -45,32 +45,32 @@ def check(cf: Emulator, base_url: str | None = None) -> Outcome:
         api.close()
 
 
-def differing(outcome: Outcome) -> set[str]:
-    return {item.fact.name for item in outcome.differences}
+def differing(result: RunResult) -> set[str]:
+    return {item.fact.name for item in result.differences}
 
 
-def unseen(outcome: Outcome) -> set[str]:
-    return {item.fact.name for item in outcome.seen if item.seen is None}
+def unseen(result: RunResult) -> set[str]:
+    return {item.fact.name for item in result.seen if item.seen is None}
 
 
 def test_the_emulator_does_what_it_assumes(cf):
-    outcome = check(cf)
-    assert {item.fact.name: item.seen for item in outcome.differences} == {}
-    assert unseen(outcome) == NEVER_SEEN | OF_ACCOUNT_TOKENS
-    assert [item.fact for item in outcome.seen] == list(FACTS)
+    result = check(cf)
+    assert {item.fact.name: item.seen for item in result.differences} == {}
+    assert unseen(result) == NEVER_SEEN | OF_ACCOUNT_TOKENS
+    assert [item.fact for item in result.seen] == list(FACTS)
 
 
 def test_a_run_takes_what_it_says_and_not_more(cf):
-    outcome = check(cf)
-    assert abs(outcome.operations - command.OPERATIONS) <= 10
-    assert abs(outcome.operations - cf.state()["operations_today"]) <= 10
+    result = check(cf)
+    assert abs(result.operations - command.OPERATIONS) <= 10
+    assert abs(result.operations - cf.state()["operations_today"]) <= 10
     assert command.OPERATIONS < 1000
-    assert outcome.seconds + outcome.requests / 3 < 60 * command.MINUTES < MAX_SECONDS
+    assert result.seconds + result.requests / 3 < 60 * command.MINUTES < MAX_SECONDS
 
 
 def test_the_token_of_an_account_is_verified_as_one(make_cf):
-    outcome = check(make_cf(api_token="cfat_secret"))
-    assert (differing(outcome), unseen(outcome)) == (set(), NEVER_SEEN | OF_USER_TOKENS)
+    result = check(make_cf(api_token="cfat_secret"))
+    assert (differing(result), unseen(result)) == (set(), NEVER_SEEN | OF_USER_TOKENS)
 
 
 def test_every_assumption_has_a_fact():
@@ -87,7 +87,7 @@ SWITCHES = [
 
 
 @cache
-def reversed_assumption(name: str, choice: str) -> Outcome:
+def reversed_assumption(name: str, choice: str) -> RunResult:
     with Emulator(assume={name: choice}) as cf:
         return check(cf)
 
@@ -265,10 +265,18 @@ def test_no_queue_is_left_and_no_other_queue_is_touched(cf):
     cf.send(cf.queues["my-queue"], {"a": 1})
     cf.add_fault("queues", drop="after")  # the first queue of the run: its answer is lost
     before = cf.state()["queues"]
-    outcome = check(cf)
+    result = check(cf)
     assert cf.state()["queues"] == before
-    assert outcome.left == []
-    assert "no answer: RemoteDisconnected" in {item.reason for item in outcome.seen}
+    assert result.left == []
+    assert "no answer: RemoteDisconnected" in {item.reason for item in result.seen}
+
+
+def test_what_a_failing_endpoint_answers_is_no_difference(cf):
+    cf.add_fault("pull", status=503, share=0.2, times=1000)
+    result = check(cf)
+    assert differing(result) == set()
+    assert "the endpoint answered 503" in {item.reason for item in result.seen}
+    assert list(cf.queues) == ["my-queue"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -294,9 +302,9 @@ def test_a_run_that_is_stopped_deletes_its_queues(cf, number):
 
 def test_queues_that_cannot_be_deleted_at_first_are_deleted_after_the_block(make_cf):
     cf = make_cf(rate_limit=200)
-    outcome = check(cf)
-    assert "the endpoint refuses further calls (429, code 971)" in {item.reason for item in outcome.seen}
-    assert (outcome.left, list(cf.queues)) == ([], ["my-queue"])
+    result = check(cf)
+    assert "the endpoint refuses further calls (429, code 971)" in {item.reason for item in result.seen}
+    assert (result.left, list(cf.queues)) == ([], ["my-queue"])
 
 
 class Undeletable(Lie):
@@ -368,6 +376,13 @@ def test_what_cannot_start_says_why(arguments, environment, error):
     done = conform(*arguments, env=environment)
     assert (done.returncode, done.stdout) == (2, "")
     assert error in done.stderr.splitlines()[-1]
+
+
+def test_an_endpoint_that_fails_at_once_is_told_from_one_that_refuses(cf):
+    cf.add_fault("queues", status=503)
+    done = conform("--base-url", cf.base_url)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].endswith("the endpoint answered 503")
 
 
 def test_a_token_that_is_refused_is_told_before_anything_is_created(cf):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from simulation.redriving.run import play as play_redrives
 from simulation.run import play
 from simulation.watching.run import play as play_watching
 
@@ -16,3 +17,8 @@ def test_the_engine_loses_hides_and_acks_nothing(first):
 @pytest.mark.parametrize("first", range(0, 60, 10))
 def test_watchers_lose_hide_and_ack_nothing(first):
     assert [result for result in play_watching(range(first, first + 10)) if result.violation] == []
+
+
+@pytest.mark.parametrize("first", range(0, 60, 10))
+def test_redrives_lose_hide_and_delete_nothing(first):
+    assert [result for result in play_redrives(range(first, first + 10)) if result.violation] == []

@@ -136,7 +136,7 @@ class Certificates:
 
 
 @contextmanager
-def proxying(upstream_port, certificates, *, tls=False, user=None, seen=None):
+def proxying(upstream_port, certificates, *, tls=False, user=None, seen=None, name=API):
     """
     Be an HTTP proxy behind which the API is an emulator that speaks TLS; yield the port.
 
@@ -144,8 +144,9 @@ def proxying(upstream_port, certificates, *, tls=False, user=None, seen=None):
     :param certificates: vouch for the API, and for the proxy if that speaks TLS.
     :param user: the user name and password that are wanted.
     :param seen: gets the head of each request.
+    :param name: the name in the certificate of the API.
     """
-    as_api, as_proxy = certificates.server(API), certificates.server("127.0.0.1")
+    as_api, as_proxy = certificates.server(name), certificates.server("127.0.0.1")
 
     def serve(connection):
         if tls:

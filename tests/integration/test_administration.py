@@ -50,12 +50,11 @@ def test_a_look_shows_as_many_as_asked_for_and_what_could_not_be_decoded(cf, hoo
 
 def test_a_queue_is_created_read_and_deleted(cf, hook):
     created = hook.create_queue("new", delivery_delay=5, message_retention_period="3600")
+    assert [request["method"] for request in cf.requests()] == ["POST"]
     assert hook.get_queue_id("new") == created.queue_id == cf.queues["new"]
-    assert hook.get_queue(created.queue_id).settings == {
-        "delivery_delay": 5,
-        "delivery_paused": False,
-        "message_retention_period": 3600,
-    }
+    found = hook.get_queue(created.queue_id)
+    assert found.settings == {"delivery_delay": 5, "delivery_paused": False, "message_retention_period": 3600}
+    assert (found.consumers_total_count, hook.get_queue(cf.queues["my-queue"]).consumers_total_count) == (0, 1)
     hook.delete_queue(created.queue_id)
     assert "new" not in cf.queues
     with pytest.raises(NotFoundError, match="no queue named 'new'"):
@@ -169,6 +168,16 @@ def test_a_pull_consumer_is_created_listed_and_changed(cf, hook):
         hook.create_pull_consumer(queue)
 
 
+@pytest.mark.parametrize(
+    ("milliseconds", "seconds"),
+    [(1_500, 1.5), (43_200_000, 43_200), (43_200_001, None), (0, None), (-1, None), ("1", None), (None, None)],
+)
+def test_a_visibility_timeout_that_the_api_does_not_have_counts_as_not_reported(cf, hook, queue, milliseconds, seconds):
+    consumer = {"type": "http_pull", "settings": {"visibility_timeout_ms": milliseconds}}
+    cf.add_fault("consumers", status=200, body={"success": True, "result": [consumer]})
+    assert hook.list_consumers(queue)[0].visibility_timeout == seconds
+
+
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_pull_consumer_is_deleted_once_and_the_messages_stay(cf, hook, queue, lost):
     hook.send(queue, ["a"])
@@ -216,11 +225,12 @@ def test_a_wanted_consumer_is_created_and_tried_out_until_the_api_lets_it_pull(c
     queue = hook.create_queue("new").queue_id
     hook.send(queue, ["a"])
     cf.add_fault("pull", status=405, body=NOT_ENABLED)
-    ensured = hook.ensure_pull_consumer(queue, consumer_max_retries=3, dead_letter_queue="failed")
+    settings = {"consumer_max_retries": 3, "consumer_retry_delay": 600, "dead_letter_queue": "failed"}
+    ensured = hook.ensure_pull_consumer(queue, **settings)
     assert (ensured.action, ensured.untried) == ("created", None)
     assert (ensured.consumer.max_retries, ensured.consumer.dead_letter_queue) == (3, "failed")
     assert [request["status"] for request in cf.requests() if request["path"].endswith("/pull")] == [405, 200]
-    (message,) = hook.pull(queue, max_messages=1)  # given back at once
+    (message,) = hook.pull(queue, max_messages=1)  # given back at once, whatever the consumer's delay is
     assert message.attempts == 2
 
 
@@ -311,7 +321,8 @@ def test_a_consumer_with_other_settings_is_changed(hook, queue):
 
 def test_a_consumer_that_somebody_else_made_meanwhile_is_taken(cf, hook, queue):
     cf.add_fault("consumers", status=200, body={"success": True, "result": []})
-    assert hook.ensure_pull_consumer(queue, batch_size=50).consumer.batch_size == 50
+    ensured = hook.ensure_pull_consumer(queue, batch_size=50)
+    assert (ensured.action, ensured.consumer.batch_size) == ("created", 50)  # it may be ours, with its answer lost
 
 
 def test_a_consumer_that_is_there_only_when_one_is_created_is_an_error(cf, hook, queue):
@@ -323,8 +334,11 @@ def test_a_consumer_that_is_there_only_when_one_is_created_is_an_error(cf, hook,
         hook.ensure_pull_consumer(queue)
 
 
-def test_a_worker_consumer_is_in_the_way(cf, hook, queue):
-    worker = {"type": "worker", "script_name": "shop", "consumer_id": "c"}
+@pytest.mark.parametrize(
+    ("script", "named"), [({"script_name": "shop"}, " 'shop'"), ({"script": "shop"}, " 'shop'"), ({}, "")]
+)
+def test_a_worker_consumer_is_in_the_way(cf, hook, queue, script, named):
+    worker = {"type": "worker", "consumer_id": "c", **script}
     cf.add_fault("consumers", status=200, body={"success": True, "result": [worker]})
-    with pytest.raises(AlreadyExistsError, match=r"Worker 'shop'.*wrangler queues consumer worker remove"):
+    with pytest.raises(AlreadyExistsError, match=rf"Worker{named}:.*wrangler queues consumer worker remove"):
         hook.ensure_pull_consumer(queue, batch_size=50)

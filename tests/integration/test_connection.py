@@ -21,7 +21,7 @@ def denied(cf, path, status=403):
 def test_a_good_token_is_said_to_work(cf):
     works, message = CloudflareQueuesHook().test_connection()
     assert works
-    assert "The API token is active, and it can list the account's queues" in message
+    assert "The API token is active, and it can list the account's queues (1)" in message
     assert "'Queues Write'" in message
     assert "\n" not in message
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from raw_server import API, CLOSE, Certificates, Layered, answer, answering, listening, proxying, read_request
 
-from airflow_provider_cfqueues.client import message_calls
+from airflow_provider_cfqueues.client import message_calls, queue_calls
 from airflow_provider_cfqueues.client.answers import MAX_ANSWER_BYTES, Answer
 from airflow_provider_cfqueues.client.flow import once
 from airflow_provider_cfqueues.client.settings import parse_settings
@@ -25,6 +25,7 @@ from airflow_provider_cfqueues.exceptions import (
     CloudflareQueuesError,
     ConfigurationError,
     MalformedResponseError,
+    NotFoundError,
     ResponseTooLargeError,
     ResponseTooSlowError,
     TransportError,
@@ -111,6 +112,20 @@ def test_an_answer_without_end_is_not_read_to_its_end(caller, pieces):
         caller(host)
 
 
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        (CALL, "GET /client/v4/accounts/a/queues/orders/metrics HTTP/1.1"),
+        (queue_calls.list_queues(2, "a&b"), "GET /client/v4/accounts/a/queues?page=2&name=a%26b HTTP/1.1"),
+    ],
+)
+def test_both_clients_ask_for_the_same_with_a_query_only_where_there_is_one(caller, call, line):
+    seen = []
+    with answering(answer(b"", status="404 Not Found"), seen=seen) as host, pytest.raises(NotFoundError):
+        caller(host, call)
+    assert seen[0].partition("\r\n")[0] == line
+
+
 def test_answers_are_not_asked_for_in_compressed_form_and_read_if_a_proxy_compresses_them(caller):
     seen = []
     with answering(answer(gzip.compress(METRICS), "Content-Encoding: gzip"), seen=seen) as host:
@@ -147,7 +162,7 @@ def test_a_cut_answer_is_one_that_may_have_been_applied(caller):
     cut = head("Content-Length: 1000") + b"\r\n{"
     with answering(cut, CLOSE) as host, pytest.raises(TransportError) as caught:
         caller(host)
-    assert caught.value.maybe_applied
+    assert (caught.value.maybe_applied, caught.value.queue) == (True, "orders")
 
 
 def test_other_tasks_have_their_turn_while_a_large_answer_is_read():
@@ -266,6 +281,16 @@ def test_a_certificate_that_nobody_vouches_for_stops_the_call_before_it_is_sent(
     with start() as port:
         monkeypatch.setenv("https_proxy", f"127.0.0.1:{port}")
         with pytest.raises(TransportError, match="CERTIFICATE_VERIFY_FAILED") as caught:
+            call_api()
+    assert not caught.value.maybe_applied
+
+
+def test_a_certificate_for_another_name_stops_the_call_behind_a_proxy_too(proxied, call_api, certificates, monkeypatch):
+    start, _ = proxied
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.path))
+    with start(name="other.cloudflare.test") as port:
+        monkeypatch.setenv("https_proxy", f"127.0.0.1:{port}")
+        with pytest.raises(TransportError, match="Hostname mismatch") as caught:
             call_api()
     assert not caught.value.maybe_applied
 

@@ -12,7 +12,11 @@ import traceback
 
 import pytest
 
+from airflow_provider_cfqueues.engines.processing.engine import Engine
+from airflow_provider_cfqueues.engines.processing.options import Options
+from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.exceptions import ProcessingFailedError
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
 from airflow_provider_cfqueues.outcomes import Reject
 
@@ -164,6 +168,52 @@ def test_an_api_that_does_not_answer_does_not_hold_up_the_end_of_a_killed_task(c
     seconds, text = Run(sleeps, release).seconds_to_end()
     assert seconds < GRACE + 1 + SLACK
     assert "2 not confirmed" in text
+
+
+def test_a_task_that_a_handler_leaves_behind_and_that_cannot_be_cancelled_does_not_hold_up_the_end(
+    send, process, release
+):
+    send("stuck")
+    go_on = swallows_its_cancellation(lambda: None, release)
+    left = []
+
+    async def handle(message):
+        left.append(asyncio.create_task(go_on(message)))
+        await asyncio.sleep(0)
+
+    began = time.monotonic()
+    threading.Timer(6, release.set).start()
+    report = process(lambda message: handle(message))
+    assert report["acked"] == 1
+    assert time.monotonic() - began < 5
+    assert not left[0].done()
+
+
+def test_a_run_that_is_given_up_before_its_end_names_the_messages_that_are_open(cf, send, release, logged):
+    send("a")
+
+    async def give_up():
+        hook, began = CloudflareQueuesHook(), asyncio.Event()
+        queue = HookQueue(hook, hook.get_queue_id("orders"), visibility_timeout=60, dead_letter_queue_id=None)
+
+        def handle(message):
+            loop.call_soon_threadsafe(began.set)
+            release.wait(20)
+
+        loop = asyncio.get_running_loop()
+        engine = Engine(queue, handle, Options(max_messages=1))
+        running = asyncio.ensure_future(engine.run())
+        await began.wait()
+        running.cancel()
+        await asyncio.wait({running})
+        await hook.aclose()
+        engine.name_what_is_open()
+        return engine.report.to_xcom()
+
+    report = asyncio.run(give_up())
+    assert report["unconfirmed"] == 1
+    assert report["unconfirmed_ids"] == [message["id"] for message in state(cf)["messages"]]
+    assert "Queue orders: 1 message is not confirmed: the run ended before the API was told of it." in logged()
 
 
 class TimedOut(BaseException):

@@ -221,6 +221,7 @@ NOT_DONE = {
     "list of outcomes": lambda message: [Reject("no")],
     "list of outcome classes": lambda message: [Retry],
     "awaitable of awaitables": returns_awaitable,
+    "task": lambda message: QueueProcessOperator(task_id="other", queue_name="orders", handler=print).output,
 }
 
 

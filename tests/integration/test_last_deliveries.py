@@ -184,7 +184,9 @@ def stop_early(orders):
     return stop_early
 
 
-def test_messages_whose_turn_did_not_come_are_sent_to_their_queue_again_and_then_acked(cf, send, stop_early, logged):
+def test_messages_whose_turn_did_not_come_are_sent_to_their_queue_again_and_then_acked(
+    cf, orders, send, stop_early, logged
+):
     send("first", "a", "b", "c")
     before = {message["id"] for message in state(cf)["messages"]}
     assert stop_early(4) == {"acked": 1, "renewed": 3}
@@ -193,7 +195,7 @@ def test_messages_whose_turn_did_not_come_are_sent_to_their_queue_again_and_then
     assert before.isdisjoint(message["id"] for message in after["messages"])
     assert {message["attempts"] for message in after["messages"]} == {0}
     assert sorted(copies(cf, "orders")) == ["a", "b", "c"]
-    assert "3 messages (" in logged()
+    assert f"Queue {orders}: 3 messages (" in logged()
     assert "delivered once, so it is sent to its queue again: its ID, age and attempts start again" in logged()
 
 

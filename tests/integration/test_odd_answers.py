@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.exceptions import MalformedResponseError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
@@ -63,13 +66,15 @@ def test_a_message_that_comes_twice_in_one_pull_is_handled_and_acked_once(cf, qu
     answer(cf, "pull", {"messages": [message(1), second, message(3)]})
     handled = []
     operator = QueueProcessOperator(
-        task_id="process", queue_id=queue, handler=lambda one: handled.append(one.id), max_messages=3
+        task_id="process", queue_id=queue, handler=lambda one: handled.append(one.id), max_messages=3, idle_timeout=0
     )
     with pytest.raises(Exception, match="not confirmed"):  # the emulator does not know these leases
         operator.execute({})
     assert handled == ["id1", "id3"]
     assert acked(cf) == ["lease1", "lease3"]
-    assert logged().count("messages twice") == 1
+    (told,) = [line for line in logged().splitlines() if "messages twice" in line]
+    assert " 1 message" in told
+    assert f"end by themselves: {second['lease_id']}" in told
 
 
 def test_more_messages_than_asked_for_are_all_there_and_it_is_logged_once(hook, cf, queue, logged):
@@ -138,3 +143,18 @@ def test_an_answer_that_cannot_be_read_costs_a_run_no_more_than_time(cf, queue, 
     cf.add_fault(path="pull", status=200, body="<html>", times=2)
     operator = QueueProcessOperator(task_id="process", queue_id=queue, handler=print, idle_timeout=0)
     assert operator.execute({})["acked"] == 1
+
+
+def test_only_answers_in_a_row_that_cannot_be_read_count(cf, queue, jumping_time):
+    async def pull():
+        hook = CloudflareQueuesHook()
+        pulling = HookQueue(hook, queue, visibility_timeout=30, dead_letter_queue_id=None)
+        for _ in range(2):
+            cf.add_fault(path="pull", status=200, body="<html>", times=2)
+            assert not await pulling.pull(100)
+        cf.add_fault(path="pull", status=200, body="<html>", times=3)
+        with pytest.raises(MalformedResponseError, match=r"3 answers in a row .* Up to 300 messages may be leased"):
+            await pulling.pull(100)
+        await hook.aclose()
+
+    asyncio.run(pull())

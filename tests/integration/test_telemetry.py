@@ -101,6 +101,7 @@ def test_the_page_lists_each_metric_with_its_tags(cf, sent):
         (short,) = ticked(name)
         listed[f"cloudflare_queues.{short}", kind] = {"queue", *ticked(re.sub(r".*?(; tags? |$)", "", what, count=1))}
     assert listed == seen
+    assert {tags["queue"] for *_, tags in sent if "call" not in tags} == set(cf.queues.values())
 
 
 CALLS = re.search(r"\*\*`call`\*\* is ([^.]*)\.", PAGE)[1]
@@ -131,6 +132,12 @@ def calls_of_the_api():
 
 def test_the_page_names_each_call_of_the_api():
     assert {call.operation for call in calls_of_the_api()} == ticked(CALLS)
+
+
+def test_each_call_has_a_name_of_its_own_that_follows_could_not():
+    names = [call.name for call in calls_of_the_api()]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch("[a-z]+ [A-Za-z ]+", name) for name in names)
 
 
 def test_the_calls_of_a_hook_are_counted(cf, sent):

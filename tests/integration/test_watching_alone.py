@@ -101,6 +101,27 @@ def test_settling_ends_with_the_leases_and_the_log_names_them(cf, queue, logged)
     assert text.count(f"Trying again to settle messages of queue {queue}") == 1
 
 
+def test_messages_that_wait_for_half_of_their_lease_are_given_back(cf, queue, logged):
+    async def scenario():
+        stream = stream_of(queue, now=loop_clock(), max_event_bytes=10_000)
+        began = asyncio.get_running_loop().time()
+        batches = stream.batches()
+        await batches.__anext__()  # its watcher takes its time
+        following = asyncio.ensure_future(batches.__anext__())
+        await until(lambda: calls(cf, "ack"))
+        seconds = asyncio.get_running_loop().time() - began
+        following.cancel()
+        await asyncio.wait({following})
+        await stream.aclose()
+        return seconds
+
+    for number in range(3):
+        cf.send(queue, {"n": number, "text": "x" * 6_000})
+    assert 300 <= run(scenario()) <= 320
+    assert [retry["delay_seconds"] for retry in calls(cf, "ack")[0]["retries"]] == [60, 60]
+    assert f"Giving back 2 messages of queue {queue}: the runs of earlier messages took too long" in logged()
+
+
 def seconds_to_the_second_batch(cf, queue, **settings):
     """Return how long the second batch takes while no ack gets through."""
 
@@ -226,6 +247,7 @@ def test_what_did_not_get_into_an_event_is_given_back_by_cleanup(cf, queue):
         ({"queue_name": "orders", "settle": "never"}, "settle must be 'event' or 'task'"),
         ({"queue_name": "orders", "unmatched": "drop"}, "unmatched must be"),
         ({"queue_name": "orders", "poll_interval": 0}, "poll_interval must be above 0"),
+        ({"queue_name": "orders", "max_poll_interval": 0}, "max_poll_interval must be above 0 seconds"),
         ({"queue_name": "orders", "poll_interval": 9, "max_poll_interval": 5}, "must not be below poll_interval"),
         ({"queue_name": "orders", "match": "order"}, "must begin with 'literal:'"),
         ({"queue_name": "orders", "batch_size": 0}, "batch_size must be"),

@@ -41,6 +41,7 @@ def test_whatever_the_answer_holds_is_an_error_of_ours_with_a_short_text(status,
     with pytest.raises(CloudflareQueuesError) as caught:
         read(status, content)
     assert len(str(caught.value)) < 700
+    assert caught.value.ray_id is None
 
 
 def test_a_success_is_what_the_call_reads():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 
 from airflow_provider_cfqueues.engines.settlement import Happened
 from airflow_provider_cfqueues.engines.watching.deliveries import Delivery
+from airflow_provider_cfqueues.engines.watching.judging import Judge
 from airflow_provider_cfqueues.models import Message
 
 
@@ -60,3 +62,15 @@ def test_a_message_is_handled_only_if_every_watcher_judged_it_and_airflow_took_e
 )
 def test_a_verdict_says_why_the_message_is_not_acked(facts, reason):
     assert judge(**facts).reason == reason
+
+
+@pytest.mark.parametrize(("match", "offered"), [(None, 1), ("literal:x", 1), ("literal:y", 0)])
+def test_a_watcher_that_looked_at_a_message_does_not_count_for_one_that_did_not(match, offered):
+    message = Message(id="m", lease_id="l", body="x", raw_body="x")
+    delivery = Delivery(message=message, lease_ends_at=datetime.now(timezone.utc) + timedelta(minutes=1), size=1)
+    options = SimpleNamespace(match=match, max_event_bytes=10_000)
+    batch = SimpleNamespace(deliveries=[delivery], options=options)
+    asyncio.run(Judge(options, log=None).choose(batch))
+    assert (delivery.judged, delivery.offered) == (1, offered)
+    verdict = delivery.decide(SimpleNamespace(acked=2, failed=0, rejected=0))
+    assert verdict.happened is Happened.NOT_STARTED

@@ -66,3 +66,10 @@ def test_the_spelling_in_small_letters_counts_and_an_empty_one_means_no_proxy(re
     assert read(**both).host == "first"
     assert read(**{**both, "https_proxy": ""}) is None
     assert read(https_proxy="", ALL_PROXY="third:3").host == "third"
+
+
+def test_the_certificates_may_be_those_of_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path))
+    network = read_environment(parse_settings("c", host=None, login=None, password="t", extra={"account_id": "a"}))
+    assert network.certificates == str(tmp_path)
+    assert network.tls.get_ca_certs() == []  # of a folder, those that are asked for are read when they are

@@ -16,6 +16,7 @@ from airflow_provider_cfqueues.engines.settlement import (
     Situation,
     choose_settlement,
 )
+from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.models import Consumer, Message
 
 CONSUMERS = [
@@ -178,3 +179,14 @@ def test_the_log_says_what_becomes_of_a_message_at_its_last_delivery(
 ):
     consumer = Consumer(type="http_pull", max_retries=3, dead_letter_queue=dead_letter_queue)
     assert settled(happened, 3, consumer, can_dead_letter, None, False, False, frozenset()).note == note
+
+
+@pytest.mark.parametrize(("kind", "level"), [(Kind.UNCONFIRMED, "ERROR"), (Kind.REJECTED, "WARNING")])
+def test_only_a_message_that_stays_leased_is_an_error_in_the_log(caplog, kind, level):
+    message = Message(id="m", lease_id="l", body=None, attempts=3)
+    settlement = Settlement(message=message, happened=Happened.FAILED, kind=kind, reason="no", note="so")
+    log_settlements(logging.getLogger("test"), "orders", [settlement])
+    (record,) = caplog.records
+    assert record.levelname == level
+    assert record.getMessage().startswith("Queue orders: Message m (delivery 3) is ")
+    assert record.getMessage().endswith(": no; so")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 
+from airflow_provider_cfqueues.emulator.conformance.api import NoOccasion
 from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
-from airflow_provider_cfqueues.emulator.conformance.lab import Lab, NoOccasion
+from airflow_provider_cfqueues.emulator.conformance.lab import Lab
 
 _ACCOUNT_TOKEN = "cfat_"  # noqa: S105 -- a prefix
 _LIMIT_HEADERS = ("ratelimit", "ratelimit-policy")

@@ -15,6 +15,10 @@ MAX_OPERATIONS = 1_000
 OPERATION_BYTES = 64_000
 
 
+class NoOccasion(Exception):
+    """The endpoint gives no occasion to see something; the text says why."""
+
+
 class StopProbing(Exception):
     """The run cannot go on: its limits are reached, or the endpoint does not answer as an API does."""
 
@@ -114,6 +118,9 @@ class Api:
         answer = Answer(response.status, found, _object(text))
         if self.limited and answer.status == 429 and answer.code in (971, 10253):
             raise StopProbing(f"the endpoint refuses further calls ({answer})")
+        if self.limited and not raw and answer.status >= 500:
+            # Not repeated, as nobody knows whether the call was carried out.
+            raise NoOccasion(f"the endpoint answered {answer.status}")
         return answer
 
     def charge(self, *sizes: int) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from airflow_provider_cfqueues.emulator.conformance.api import Answer, NoOccasion
 from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
-from airflow_provider_cfqueues.emulator.conformance.lab import Lab, NoOccasion, Queue, Wait, leases
+from airflow_provider_cfqueues.emulator.conformance.lab import Lab, Queue, Wait, leases
 
 SETTLES = 5
 """Seconds until the numbers of a real queue follow what happened to it."""
@@ -31,10 +32,13 @@ def peek(lab: Lab, saw: Saw) -> Steps:
         refs = {"refs": [{"ref": ready[0]["ref"]}]}
         answer = queue.call("POST", "/messages/purge", refs)
         _, left = yield from queue.arrives(SETTLES)
-        warned = "with" if answer.result.get("warnings") else "without"
-        saw["purge-ref"] = f"{'still there' if left else 'deleted'}, {warned} a warning" if answer.ok else answer.said()
-        again = queue.call("POST", "/messages/purge", refs).result
-        saw["purge-ref-again"] = f"{'with' if again.get('warnings') or again.get('errors') else 'without'} a warning"
+        saw["purge-ref"] = answer.said(f"{'still there' if left else 'deleted'}, {_warned(answer)}")
+        again = queue.call("POST", "/messages/purge", refs)
+        saw["purge-ref-again"] = again.said(_warned(again))
+
+
+def _warned(answer: Answer) -> str:
+    return f"{'with' if answer.result.get('warnings') or answer.result.get('errors') else 'without'} a warning"
 
 
 @probe(

@@ -15,9 +15,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from airflow_provider_cfqueues.emulator.conformance import report
-from airflow_provider_cfqueues.emulator.conformance.api import CLOUDFLARE, MAX_OPERATIONS, Api, StopProbing
+from airflow_provider_cfqueues.emulator.conformance.api import CLOUDFLARE, MAX_OPERATIONS, Api, NoOccasion, StopProbing
 from airflow_provider_cfqueues.emulator.conformance.lab import PREFIX
-from airflow_provider_cfqueues.emulator.conformance.run import FACTS, MAX_SECONDS, Moving, Outcome, Waiting, run
+from airflow_provider_cfqueues.emulator.conformance.run import FACTS, MAX_SECONDS, Moving, RunResult, Waiting, run
 from airflow_provider_cfqueues.emulator.options import ACCOUNT_ID, API_TOKEN, PROGRAM
 
 OPERATIONS = 530
@@ -48,18 +48,18 @@ def main(arguments: Sequence[str]) -> int:
             try:
                 api, moved = _endpoint(options, stack)
                 _check(api)
-            except (ValueError, OSError, HTTPException, ImportError, StopProbing) as error:
+            except (ValueError, OSError, HTTPException, ImportError, NoOccasion, StopProbing) as error:
                 made.error(str(error))
             _announce(api, moved)
-            outcome = run(api, Moving(api) if moved else Waiting(api), say=_say)
-            _report(options, api, outcome)
+            result = run(api, Moving(api) if moved else Waiting(api), say=_say)
+            _report(options, api, result)
     except KeyboardInterrupt:
         _say("Stopped.")
         return 2
     except (OSError, HTTPException) as error:
         _say(f"It could not go on: {type(error).__name__}: {error}")
         return 2
-    return 1 if outcome.differences else 0
+    return 1 if result.differences else 0
 
 
 def _announce(api: Api, moved: bool) -> None:
@@ -70,18 +70,18 @@ def _announce(api: Api, moved: bool) -> None:
     )
 
 
-def _report(options: argparse.Namespace, api: Api, outcome: Outcome) -> None:
+def _report(options: argparse.Namespace, api: Api, result: RunResult) -> None:
     day = f"{datetime.now(timezone.utc):%Y-%m-%d}"
     endpoint = api.host if options.base_url or options.cloudflare else "this emulator"
-    texts = [api.hide(form(outcome, endpoint, day)) for form in (report.as_markdown, report.as_json)]
+    texts = [api.hide(form(result, endpoint, day)) for form in (report.as_markdown, report.as_json)]
     if options.report is None:
         print(texts[0])
     else:
         for text, suffix in zip(texts, (".md", ".json"), strict=True):
             options.report.with_suffix(suffix).write_text(text, encoding="utf-8")
-    _say(report.summary(outcome))
-    if outcome.left:
-        _say(f"Could not be deleted: {', '.join(outcome.left)}")
+    _say(report.summary(result))
+    if result.left:
+        _say(f"Could not be deleted: {', '.join(result.left)}")
 
 
 def parser() -> argparse.ArgumentParser:

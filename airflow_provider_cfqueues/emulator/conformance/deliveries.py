@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
+from airflow_provider_cfqueues.emulator.conformance.api import NoOccasion
 from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
-from airflow_provider_cfqueues.emulator.conformance.lab import PATIENCE, SHORT, Lab, NoOccasion, Queue
+from airflow_provider_cfqueues.emulator.conformance.lab import PATIENCE, SHORT, Lab, Queue
 
 DELAY = 30
 """The retry_delay where it matters: much longer than the real API may be late."""

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
-from airflow_provider_cfqueues.emulator.conformance.api import Answer, Api
+from airflow_provider_cfqueues.emulator.conformance.api import Answer, Api, NoOccasion
 
 T = TypeVar("T")
 Wait = Generator[float, None, T]
@@ -19,10 +19,6 @@ SHORT = 5
 PATIENCE = 20
 """Seconds that a message, a consumer or a number may take to appear: the real API is not one machine."""
 NAMES_A_CALL = 20
-
-
-class NoOccasion(Exception):
-    """The endpoint gives no occasion to see something; the text says why."""
 
 
 class Queue:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 
+from airflow_provider_cfqueues.emulator.conformance.api import NoOccasion
 from airflow_provider_cfqueues.emulator.conformance.facts import Fact, Saw, Steps, documented, probe
-from airflow_provider_cfqueues.emulator.conformance.lab import Lab, NoOccasion
+from airflow_provider_cfqueues.emulator.conformance.lab import Lab
 
 _SETTINGS = ("delivery_delay", "delivery_paused", "message_retention_period")
 _OF_CONSUMER = ("batch_size", "max_retries", "retry_delay", "visibility_timeout_ms")

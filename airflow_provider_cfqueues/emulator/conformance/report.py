@@ -6,20 +6,20 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from airflow_provider_cfqueues.emulator.conformance.run import Outcome, Seen
+from airflow_provider_cfqueues.emulator.conformance.run import RunResult, Seen
 
 _FORM = "https://github.com/airflow-provider-cfqueues/airflow-provider-cfqueues/issues/new?template=conformance.yml"
 
 
-def as_json(outcome: Outcome, endpoint: str, day: str) -> str:
+def as_json(result: RunResult, endpoint: str, day: str) -> str:
     """Return a run as JSON."""
     report: dict[str, Any] = {
         "endpoint": endpoint,
         "day": day,
-        "requests": outcome.requests,
-        "operations": outcome.operations,
-        "seconds": round(outcome.seconds),
-        "queues_left": outcome.left,
+        "requests": result.requests,
+        "operations": result.operations,
+        "seconds": round(result.seconds),
+        "queues_left": result.left,
         "facts": [
             {
                 **asdict(item.fact),
@@ -28,37 +28,37 @@ def as_json(outcome: Outcome, endpoint: str, day: str) -> str:
                 "agrees": item.agrees,
                 "reason": item.reason or None,
             }
-            for item in outcome.seen
+            for item in result.seen
         ],
     }
     return json.dumps(report, indent=2, ensure_ascii=False) + "\n"
 
 
-def as_markdown(outcome: Outcome, endpoint: str, day: str) -> str:
+def as_markdown(result: RunResult, endpoint: str, day: str) -> str:
     """Return a run as Markdown."""
     lines = [
         f"## Conformance of {endpoint}, {day}",
         "",
-        summary(outcome),
+        summary(result),
         "",
         "| fact | looked at | documented | assumed | seen | agrees |",
         "|---|---|---|---|---|---|",
-        *map(_row, outcome.seen),
+        *map(_row, result.seen),
         "",
     ]
-    if outcome.differences:
+    if result.differences:
         lines += [f"Please report the differences: {_FORM}", ""]
     return "\n".join(lines)
 
 
-def summary(outcome: Outcome) -> str:
+def summary(result: RunResult) -> str:
     """Return what a run saw, in a sentence."""
-    agree = sum(1 for item in outcome.seen if item.agrees)
-    unseen = sum(1 for item in outcome.seen if item.agrees is None)
+    agree = sum(1 for item in result.seen if item.agrees)
+    unseen = sum(1 for item in result.seen if item.agrees is None)
     return (
-        f"{_number(agree, 'fact')} as the emulator assumes, {_number(len(outcome.differences), 'difference')}, "
-        f"{unseen} not seen; {_number(outcome.requests, 'request')}, {_number(outcome.operations, 'operation')}, "
-        f"{round(outcome.seconds)} s."
+        f"{_number(agree, 'fact')} as the emulator assumes, {_number(len(result.differences), 'difference')}, "
+        f"{unseen} not seen; {_number(result.requests, 'request')}, {_number(result.operations, 'operation')}, "
+        f"{round(result.seconds)} s."
     )
 
 

@@ -18,9 +18,9 @@ from airflow_provider_cfqueues.emulator.conformance import (  # noqa: F401 -- ea
     queues,
     settings,
 )
-from airflow_provider_cfqueues.emulator.conformance.api import Api, StopProbing
+from airflow_provider_cfqueues.emulator.conformance.api import Api, NoOccasion, StopProbing
 from airflow_provider_cfqueues.emulator.conformance.facts import PROBES, Fact, Saw, Steps
-from airflow_provider_cfqueues.emulator.conformance.lab import Lab, NoOccasion
+from airflow_provider_cfqueues.emulator.conformance.lab import Lab
 
 FACTS: tuple[Fact, ...] = tuple(fact for probe in PROBES for fact in probe.facts)
 MAX_SECONDS = 600
@@ -45,7 +45,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """A run: what it saw and took, and which of its queues it could not delete."""
 
     seen: list[Seen]
@@ -101,7 +101,7 @@ class Moving(Waiting):
             self.moved = due
 
 
-def run(api: Api, waiting: Waiting, *, say: Callable[[str], None] = lambda _: None) -> Outcome:
+def run(api: Api, waiting: Waiting, *, say: Callable[[str], None] = lambda _: None) -> RunResult:
     """
     Look at every fact, and delete what was made for that, whatever happens.
 
@@ -116,7 +116,7 @@ def run(api: Api, waiting: Waiting, *, say: Callable[[str], None] = lambda _: No
     finally:
         say(f"Deleting the queues {lab.prefix}-*")
         left = _clean_up(lab, waiting, say)
-    return Outcome(seen, api.requests, api.operations, waiting.now() - start, left)
+    return RunResult(seen, api.requests, api.operations, waiting.now() - start, left)
 
 
 def _look(lab: Lab, waiting: Waiting, say: Callable[[str], None]) -> list[Seen]:

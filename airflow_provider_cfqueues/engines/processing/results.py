@@ -54,8 +54,10 @@ def read_outcomes(returned: Any, count: int) -> list[Outcome]:
         outcomes = [read_outcome(each) for each in returned]
         if None not in outcomes:
             return outcomes  # type: ignore[return-value]
-    size = f" of {len(returned)}" if isinstance(returned, Sequence) else ""
-    what = why_not_done(returned) or f"a {type(returned).__name__}{size}"
+    if isinstance(returned, Sequence):
+        what = f"a {type(returned).__name__} of {len(returned)}"
+    else:
+        what = why_not_done(returned) or f"a {type(returned).__name__}"
     raise BrokenHandlerError(
         f"The handler must return None or a list of one Ack(), Retry() or Reject() for each of its {count} messages, "
         f"but it returned {what}. The messages are given back"

@@ -47,7 +47,7 @@ class Batch:
                     verdict = copy(message, unwrapped=unwrap)
             except Exception as error:  # noqa: BLE001 - whatever a function in match raises
                 verdict = error
-            except BaseException as error:  # noqa: BLE001
+            except BaseException as error:  # noqa: BLE001 - it ends the judging of this message, not the process
                 verdict = RuntimeError(f"match raised {type(error).__name__}")
             verdicts[message.lease_id] = verdict
 

@@ -28,7 +28,7 @@ class TicketRefused(Exception):
     """A lease or ref that changes nothing; its text says why."""
 
 
-class Settling:
+class Leases:
     """
     The leases or refs of one call, inside the transaction of that call.
 

@@ -1,0 +1,43 @@
+"""What a run says at its end, for one message and for more."""
+
+from collections import Counter
+
+import pytest
+
+from airflow_provider_cfqueues.engines.processing.report import Failure, Report
+from airflow_provider_cfqueues.engines.settlement import Kind
+
+CONCLUSIONS = {
+    1: "1 of 1 message failed: 1 is delivered again after a delay, 1 delivery had no turn before the lease ended, "
+    "1 may have had no delivery left",
+    1_000: "1,000 of 1,000 messages failed: 1,000 are delivered again after a delay, 1,000 deliveries had no turn "
+    "before the lease ended, 1,000 may have had no delivery left",
+}
+REMEDIES = {
+    1: "Fix the cause. 1 message comes again after its delay. "
+    "Of these, 1 may have had no delivery left: Cloudflare takes them away.",
+    1_000: "Fix the cause. 1,000 messages come again after their delay. "
+    "Of these, 1,000 may have had no delivery left: Cloudflare takes them away.",
+}
+
+
+@pytest.mark.parametrize("count", CONCLUSIONS)
+def test_the_numbers_of_a_conclusion_agree(count):
+    fates = Counter({Kind.RETRIED: count, Kind.EXPIRED: count})
+    report = Report(handled=count, failed=count, exhausted=count, fates=fates)
+    assert report.conclusion() == CONCLUSIONS[count]
+    assert report.remedy() == REMEDIES[count]
+
+
+@pytest.mark.parametrize(
+    ("in_doubt", "counts"),
+    [
+        (0, "2 of 3 messages failed"),
+        (1, "2 of 3 messages failed and 1 message is not confirmed"),
+        (2, "2 of 3 messages failed and 2 messages are not confirmed"),
+    ],
+)
+def test_a_verdict_counts_what_failed_and_what_is_not_confirmed(in_doubt, counts):
+    report = Report(handled=3, failed=2, in_doubt=in_doubt, failures=[Failure("m", 5, "no such customer")])
+    reasons = "1 x no such customer, for example m at delivery 5; 1 more, see the log"
+    assert report.verdict(" (none may)") == f"{counts} (none may): {reasons}"
