@@ -51,7 +51,7 @@ def latency(world: World) -> Verdict:
     for name in watchers:
         airflow.until_watching(triggerer, name)
     for interval, queue in queues.items():
-        samples = [_time_of_a_run(world, queue, n) for n in range(1 + (7 if world.is_short else 30))]
+        samples = [_time_of_a_run(world, queue, n) for n in range(1 + (5 if world.is_short else 30))]
         del samples[0]  # the DAG itself may not have been there yet
         stored, began = (statistics.median(times) for times in zip(*samples, strict=True))
         verdict.facts[f"median of {len(samples)}, s, polled each {interval:g} s"] = round(began, 2)
