@@ -117,7 +117,7 @@ def main() -> int:
     parser.add_argument("--messages", type=int, default=1_000, help="that become runs (%(default)s; with --short 40)")
     parser.add_argument("--postgres", action="store_true", help="the metadata database is a PostgreSQL, not SQLite")
     parser.add_argument("--asset-manager", action="store_true", help="Airflow runs with the provider's asset manager")
-    parser.add_argument("--no-dag-ids", action="store_true", help="watchers do not know their DAGs; one more step of kill")
+    parser.add_argument("--no-dag-ids", action="store_true", help="watchers do not know their DAGs; one more kill step")
     given = parser.parse_args()
     if unknown := sorted(set(given.scenarios) - set(SCENARIOS)):
         parser.error(f"no such scenario: {', '.join(unknown)}")
