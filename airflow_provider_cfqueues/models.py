@@ -302,6 +302,7 @@ class PullResult(Sequence[Message]):
     :param consumer: the queue's pull consumer, if it could be read.
     :param error: the failure of a later request of the same pull; the messages leased before it are here.
     :param without_lease: how many items of the answer had no lease ID, so that nothing can be done with them.
+    :param remarks: what was odd in the answers, for the log.
     """
 
     messages: tuple[Message, ...] = ()
@@ -309,6 +310,7 @@ class PullResult(Sequence[Message]):
     consumer: Consumer | None = None
     error: CloudflareQueuesError | None = None
     without_lease: int = 0
+    remarks: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Message]:
         return iter(self.messages)

@@ -70,9 +70,10 @@ def main() -> int:
     names = given.benchmarks or list(BENCHMARKS)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for name in progress.track(names, description="measuring"):
+            began = time.monotonic()
             rows: list[Row] = list(BENCHMARKS[name](effort))
             results["rows"][name] = [asdict(row) for row in rows]
-            progress.console.print(f"{name} done")
+            progress.console.print(f"{name}: {time.monotonic() - began:.0f} s")
     for name, listed in results["rows"].items():
         show(name, listed)
     if given.json:

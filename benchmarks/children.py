@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import os
 import resource
@@ -13,27 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-CONNECTIONS = 16
-"""Of the floor: enough requests under way that latency does not count."""
-
-
-class Clock:
-    """Seconds and CPU seconds from its making on."""
-
-    def __init__(self) -> None:
-        self._began, self._cpu = time.monotonic(), time.process_time()
-
-    @property
-    def seconds(self) -> float:
-        """How long ago it was made."""
-        return time.monotonic() - self._began
-
-    @property
-    def cpu(self) -> float:
-        """The CPU time of all threads since then."""
-        return time.process_time() - self._cpu
+from benchmarks.floors import FLOORS, Clock, decode
 
 
 def process(queue_id: str, count: str) -> dict[str, float]:
@@ -56,39 +36,6 @@ def process(queue_id: str, count: str) -> dict[str, float]:
         "first": first[0],
         "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
     }
-
-
-def floor(queue_id: str, count: str) -> dict[str, float]:
-    """Pull and ack as many messages over asyncio streams with the standard library's json: what no client undercuts."""
-    left = [int(count)]
-
-    async def work() -> None:
-        url = urlsplit(os.environ["CLOUDFLARE_BASE_URL"])
-        reader, writer = await asyncio.open_connection(url.hostname, url.port, limit=2**24)
-        path = f"{url.path}/accounts/{os.environ['CF_ACCOUNT']}/queues/{queue_id}/messages/"
-        head = f"Host: {url.netloc}\r\nAuthorization: Bearer {os.environ['CF_TOKEN']}\r\nContent-Type: application/json"
-
-        async def call(name: str, payload: Any) -> Any:
-            body = json.dumps(payload).encode()
-            writer.write(f"POST {path}{name} HTTP/1.1\r\n{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
-            answer = await reader.readuntil(b"\r\n\r\n")
-            length = answer.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
-            return json.loads(await reader.readexactly(int(length)))["result"]
-
-        while left[0] > 0:
-            left[0] -= 100
-            messages = (await call("pull", {"batch_size": 100, "visibility_timeout_ms": 300_000}))["messages"]
-            for message in messages:
-                json.loads(base64.b64decode(message["body"]))
-            await call("ack", {"acks": [{"lease_id": message["lease_id"]} for message in messages], "retries": []})
-        writer.close()
-
-    async def every() -> None:
-        await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
-
-    clock = Clock()
-    asyncio.run(every())
-    return {"seconds": clock.seconds, "cpu": clock.cpu}
 
 
 def hook(queue_id: str, rounds: str) -> dict[str, float]:
@@ -168,7 +115,7 @@ def loop(queue_id: str) -> dict[str, float]:
         await hook.apull(queue_id, max_messages=1)  # opens the connection
         return await _longest_gap(hook.apull(queue_id, max_messages=100))
 
-    return {"gap_ms": asyncio.run(work()) * 1000}
+    return {"gap_ms": asyncio.run(work()) * 1000, "floor_ms": decode(queue_id) * 1000}
 
 
 def watchers(queue_id: str, count: str) -> dict[str, float]:
@@ -200,7 +147,7 @@ async def _longest_gap(work: Any) -> float:
 
 
 CHILDREN: dict[str, Callable[..., dict[str, float]]] = {
-    child.__name__: child for child in (process, floor, hook, lookup, drain, redrive, loop, watchers)
+    child.__name__: child for child in (process, hook, lookup, drain, redrive, loop, watchers, *FLOORS)
 }
 
 if __name__ == "__main__":

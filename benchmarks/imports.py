@@ -1,72 +1,80 @@
 """
 What importing the operators costs a process that parses DAG files, beside Airflow's own providers for queues.
 
-Run it with the Python of an Airflow installation: ``python benchmarks/imports.py``. Each module is imported in
-processes of its own, after the SDK that every DAG file loads, and the best of them counts, in CPU time. Providers that
-are not installed are left out: ``pip install apache-airflow-providers-amazon apache-airflow-providers-google
-apache-airflow-providers-apache-kafka``.
+Each module is imported in processes of its own, after the SDK that every DAG file loads; all but the operators also
+after the operators. ``BENCH_PROVIDERS`` names the Python of an environment with the other providers.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import subprocess
+import os
 import sys
+import tempfile
+from collections.abc import Iterator
 
-TRIES = 5
+from benchmarks.stage import Row, medians, run_python
+
 OURS = "airflow_provider_cfqueues"
-SDK = "airflow.sdk"
-MODULES = [
-    (f"{OURS}.operators.queues", ()),
-    (f"{OURS}.triggers.queues", (f"{OURS}.operators.queues",)),
-    (f"{OURS}.sensors.queues", (f"{OURS}.operators.queues",)),
-    (f"{OURS}.notifications.queues", (f"{OURS}.operators.queues",)),
-    (f"{OURS}.events", (f"{OURS}.operators.queues",)),
-    ("airflow.providers.amazon.aws.operators.sqs", ()),
-    ("airflow.providers.amazon.aws.sensors.sqs", ()),
-    ("airflow.providers.google.cloud.operators.pubsub", ()),
-    ("airflow.providers.apache.kafka.operators.consume", ()),
-]
+OPERATORS = f"{OURS}.operators.queues"
+TARGETS = {
+    "operators.queues": 12,
+    "triggers.queues": 20,
+    "sensors.queues": 10,
+    "notifications.queues": 10,
+    "events": 10,
+}
+MOST_MODULES = 30
+AIRFLOWS = "airflow.providers"
+PEERS = {
+    "operators.queues": {
+        "SQS": f"{AIRFLOWS}.amazon.aws.operators.sqs",
+        "Pub/Sub": f"{AIRFLOWS}.google.cloud.operators.pubsub",
+        "Kafka": f"{AIRFLOWS}.apache.kafka.operators.consume",
+    }
+}
 CODE = """
 import importlib, json, sys, time
 from airflow.sdk import BaseOperator
-for name in {before!r}:
+module, *before = sys.argv[1:]
+for name in before:
     importlib.import_module(name)
 loaded, began = set(sys.modules), time.process_time()
-importlib.import_module({module!r})
-print(json.dumps([(time.process_time() - began) * 1000, len(set(sys.modules) - loaded)]))
+importlib.import_module(module)
+figures = {"ms": (time.process_time() - began) * 1000, "modules": len(set(sys.modules) - loaded)}
+print("RESULT" + json.dumps(figures))
 """
 
 
-def measure(module: str, before: tuple[str, ...]) -> tuple[float, int]:
-    """Return the milliseconds and the modules that an import takes after others."""
-    code = CODE.format(module=module, before=before)
-    runs = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(TRIES)
-    ]
-    measured = [json.loads(run.stdout.splitlines()[-1]) for run in runs]
-    return min(time for time, _ in measured), measured[0][1]
+def measure(runs: int, module: str, *before: str, python: str = sys.executable) -> dict[str, float]:
+    """
+    Return the CPU milliseconds and the modules that an import takes.
+
+    :param runs: of which the medians are taken; one more before them writes the bytecode.
+    :param module: what is imported.
+    :param before: what is imported before it.
+    :param python: another interpreter.
+    """
+    with tempfile.TemporaryDirectory() as home:
+        environment = {**os.environ, "AIRFLOW_HOME": home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+        samples = [run_python(["-c", CODE, module, *before], environment, python) for _ in range(runs + 1)]
+    return medians(samples[1:])
 
 
-def is_installed(module: str) -> bool:
-    """Return whether a module can be found."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
+def rows(runs: int) -> Iterator[Row]:
+    """
+    Yield the rows of each module.
 
-
-def main() -> None:
-    """Print a table."""
-    print(f"{'module':<52}{'on top of':<20}{'ms':>6}{'modules':>9}")
-    for module, before in MODULES:
-        if not is_installed(module):
-            print(f"{module:<52}{'not installed':<20}")
-            continue
-        milliseconds, modules = measure(module, before)
-        print(f"{module:<52}{'our operators' if before else SDK:<20}{milliseconds:>6.1f}{modules:>9}")
-
-
-if __name__ == "__main__":
-    main()
+    :param runs: of which the medians are taken.
+    """
+    python = os.environ.get("BENCH_PROVIDERS")
+    for name, target in TARGETS.items():
+        before = () if name == "operators.queues" else (OPERATORS,)
+        figures = measure(runs, f"{OURS}.{name}", *before)
+        peers = PEERS.get(name, {}) if python else {}
+        beside = {who: measure(min(3, runs), module, python=python)["ms"] for who, module in peers.items() if python}
+        few, modules = figures["ms"], figures["modules"]
+        ratio = few / min(beside.values()) if beside else None
+        yield Row(f"import {name}: CPU ms", few, f"<= {target}", few <= target, beside, ratio)
+        yield Row(f"import {name}: modules", modules, f"<= {MOST_MODULES}", modules <= MOST_MODULES)
+    if not python:
+        yield Row("Airflow's SQS, Pub/Sub and Kafka operators", None, "left out: their environment is not installed")

@@ -23,17 +23,24 @@ Everything runs against the [emulator](emulator.md), so you need no Cloudflare a
 measured process another, and the emulator adds the latency. Airflow's examples are switched off, as in production.
 Compare figures of one table: machines differ.
 
+These rows have no peer or floor: memory, open bytes and module counts (they have limits of their own), imports other
+than the operators (they come on top of those), and the start of watchers (no peer has any).
+
 """
 TITLES = {
     "cpu": "CPU time of one task\n\nThe floor pulls and acks the same messages over asyncio streams with the standard "
     "library's `json`: no Python client can need less.",
     "rate": "Messages a second\n\nOne task with default arguments and a handler that does nothing. The time begins "
-    "with the task. Cloudflare documents 5,000 messages a second as the most of one queue.",
+    "with the task. Cloudflare documents 5,000 messages a second as the most of one queue. The floor has 100 "
+    "connections, as many requests at once as a task makes at most, and uses them from the start; a task first has to "
+    "learn the pace of its handler.",
     "large": "Large messages",
     "hook": "Calls of the hook\n\nCPU time of one call, beside the same call through `requests`.",
-    "commands": "Drain and redrive",
+    "commands": "Drain and redrive\n\nBeside a loop on `requests` that does the same, 100 messages after the other.",
     "lookup": "Looking up a name",
     "loop": "The triggerer's event loop",
+    "imports": "Imports\n\nWhat an import costs on top of `airflow.sdk`, and all but the operators on top of these, "
+    "beside the operators of Airflow's own providers. The ratio is to the fastest of them.",
     "server": "The emulator\n\nAt a backlog of 100,000 messages, beside a bare Starlette application that answers as "
     "many bytes.",
     "requests": "Requests and billed operations\n\nSmall messages, 50 ms added to each request. Cloudflare bills an "
@@ -44,12 +51,14 @@ TITLES = {
 }
 
 
-def figure(value: float) -> str:
+def figure(value: float | None) -> str:
     """
     Return a number with the digits that matter.
 
-    :param value: the number.
+    :param value: the number; None = it was not measured.
     """
+    if value is None:
+        return ""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.2f}" if value >= 0.1 else f"{value:.4f}"
@@ -62,7 +71,8 @@ def render(results: dict[str, Any]) -> str:
     :param results: what a run wrote.
     """
     versions = ", ".join(f"{name} {results[name]}" for name in ("Python", "apache-airflow", "requests", "httpx"))
-    runs = f"medians of {results['runs']} runs" if results["runs"] > 1 else "one run"
+    fewer = "some rows take fewer: drain, redrive, floors, peers; large messages and memory take one"
+    runs = f"medians of {results['runs']} runs ({fewer})" if results["runs"] > 1 else "one run"
     parts = [HEAD, f"Measured on {results['date']}: {results['machine']}; {versions}; {runs}.\n"]
     for name, rows in results["rows"].items():
         parts += [f"\n## {TITLES[name]}\n\n", "| what | ours | beside | ratio | target |\n|---|---|---|---|---|\n"]

@@ -27,7 +27,7 @@ class Row:
     One line of the table.
 
     :param what: what was measured, with its unit.
-    :param ours: our figure.
+    :param ours: our figure; None = not measured, and ``target`` says why.
     :param beside: the figures of others in the same run, by name.
     :param ratio: ours in relation to the first of them, where that says something.
     :param target: what we want, as the table shows it.
@@ -35,7 +35,7 @@ class Row:
     """
 
     what: str
-    ours: float
+    ours: float | None
     target: str = ""
     met: bool | None = None
     beside: dict[str, float] = field(default_factory=dict)

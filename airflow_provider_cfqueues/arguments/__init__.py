@@ -15,6 +15,7 @@ from airflow_provider_cfqueues.arguments.values import (
     MAX_VISIBILITY_SECONDS,
     Seconds,
     is_id,
+    is_none,
     parse_count,
     parse_delay,
     parse_id,
@@ -23,6 +24,7 @@ from airflow_provider_cfqueues.arguments.values import (
     parse_optional,
     parse_seconds,
     parse_visibility_timeout,
+    refuse_none,
     require_one,
 )
 
@@ -32,6 +34,7 @@ __all__ = [
     "Seconds",
     "delay_leases",
     "is_id",
+    "is_none",
     "parse_consumer",
     "parse_count",
     "parse_delay",
@@ -45,5 +48,6 @@ __all__ = [
     "parse_queue_settings",
     "parse_seconds",
     "parse_visibility_timeout",
+    "refuse_none",
     "require_one",
 ]

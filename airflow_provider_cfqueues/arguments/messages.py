@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from airflow_provider_cfqueues.arguments.values import describe, parse_delay, parse_rendered, short
+from airflow_provider_cfqueues.arguments.values import describe, parse_delay, parse_rendered, refuse_none, short
 from airflow_provider_cfqueues.models import OutgoingMessage
 
 _BODIES: dict[str, tuple[type, ...]] = {"text": (str,), "json": (dict, list, tuple, Mapping)}
@@ -19,16 +19,18 @@ def parse_messages(value: Any, delay_seconds: Any = None) -> list[OutgoingMessag
     A message is a string (sent as text), a JSON object or array, an ``OutgoingMessage``, or a mapping with ``body``
     and optionally ``content_type`` and ``delay_seconds``. One string or mapping alone is one message. A string alone
     that begins with ``[`` or ``{`` is a rendered template and holds messages as JSON or as a Python literal; to send
-    such a text itself, put it into a list. None and an empty list are no messages.
+    such a text itself, put it into a list. The text None alone is a template that rendered to None. None and an empty
+    list are no messages.
 
     :param value: the messages.
     :param delay_seconds: the delay of messages that have no delay of their own.
     :raises TypeError: a body is of a type that the API does not take.
-    :raises ValueError: a key, content type or delay is wrong.
+    :raises ValueError: a key, content type or delay is wrong, or a template rendered to None.
     """
     delay = parse_delay(delay_seconds)
     if value is None:
         return []
+    refuse_none(value, "messages")
     if isinstance(value, str) and value.strip().startswith(("[", "{")):
         value = parse_rendered(value, "messages")
     if isinstance(value, (str, Mapping, OutgoingMessage)):

@@ -22,6 +22,29 @@ MAX_VISIBILITY_SECONDS = 43_200
 _ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
+def is_none(value: Any) -> bool:
+    """
+    Return whether a value is None, or the text that a template makes of it: ``None``, or ``null`` as JSON.
+
+    :param value: the value.
+    """
+    return value is None or (isinstance(value, str) and value.strip() in ("None", "null"))
+
+
+def refuse_none(value: Any, what: str) -> None:
+    """
+    Check that a value that is needed is not None, and that no template rendered to None. A queue may be named null.
+
+    :param value: the value.
+    :param what: the name of the argument, for the error.
+    :raises ValueError: it is None.
+    """
+    if value is None:
+        raise ValueError(f"{what} is None: give a value, or check the template or XCom that it takes its value from")
+    if isinstance(value, str) and value.strip() == "None":
+        raise ValueError(f"{what} is 'None': a template rendered to None. Check what it takes its value from")
+
+
 def is_id(value: Any) -> bool:
     """
     Return whether a value is an account or queue ID, safe in a URL path.
@@ -39,6 +62,7 @@ def parse_id(value: Any, what: str) -> str:
     :param what: the name of the argument, for the error.
     :raises ValueError: it is not 1 to 32 letters, digits, ``-`` or ``_``.
     """
+    refuse_none(value, what)
     if not is_id(value):
         raise ValueError(f"{what} must be 1 to 32 letters, digits, '-' or '_', not {short(value)}")
     return str(value)
@@ -52,6 +76,7 @@ def parse_name(value: Any, what: str = "queue_name") -> str:
     :param what: the name of the argument, for the error.
     :raises ValueError: it is empty or no text.
     """
+    refuse_none(value, what)
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
         raise ValueError(f"{what} must be the name of a queue, not {short(value)}")
     return value
@@ -64,11 +89,13 @@ def require_one(**given: Any) -> None:
     :param given: both, by name.
     :raises ValueError: neither or both are.
     """
-    if rendered := [name for name, value in given.items() if value == "None"]:
-        raise ValueError(f"{rendered[0]} is 'None': a template rendered to None. Check what it takes its value from")
+    for name, value in given.items():
+        if value is not None:
+            refuse_none(value, name)
     if sum(map(bool, given.values())) != 1:
         values = " and ".join(map(repr, given.values()))
-        raise ValueError(f"Give exactly one of {' and '.join(given)}, not {values}")
+        hint = "" if any(given.values()) else ". If one takes its value from a template or XCom, check why it is None"
+        raise ValueError(f"Give exactly one of {' and '.join(given)}, not {values}{hint}")
 
 
 def parse_number(value: Any, what: str) -> float:
@@ -78,8 +105,9 @@ def parse_number(value: Any, what: str) -> float:
     :param value: a number, or text that holds one.
     :param what: the name of the argument, for the error.
     :raises TypeError: it is neither.
-    :raises ValueError: the text holds no number, or it is not finite.
+    :raises ValueError: it is None, or the text holds no number, or it is not finite.
     """
+    refuse_none(value, what)
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise TypeError(f"{what} must be a number, not {describe(value)}")
     try:
@@ -190,7 +218,7 @@ def parse_rendered(text: str, what: str) -> Any:
     :raises ValueError: it begins like a list, mapping or string, but is none.
     """
     text = text.strip()
-    if text in ("", "None", "null"):
+    if text == "" or is_none(text):
         return None
     if text[0] not in "[{(\"'":
         return text

@@ -42,8 +42,13 @@ def _count(flag: str, text: str, **options: Any) -> Argument:
     return _argument(flag, type=int, metavar="N", help=text, **options)
 
 
+def number(text: str) -> float:
+    """Return a number that an error shows as it was typed: a whole one has no ``.0``."""
+    return int(text) if text.removeprefix("-").isdecimal() else float(text)
+
+
 def _seconds(flag: str, text: str, **options: Any) -> Argument:
-    return _argument(flag, type=float, metavar="SECONDS", help=text, **options)
+    return _argument(flag, type=number, metavar="SECONDS", help=text, **options)
 
 
 CONNECTION = _argument(
@@ -132,7 +137,7 @@ COMMANDS = (
             _argument(
                 "--rate",
                 dest="messages_per_second",
-                type=float,
+                type=number,
                 metavar="N",
                 help="at most N messages a second (the API's limit)",
             ),

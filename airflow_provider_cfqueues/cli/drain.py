@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from airflow_provider_cfqueues.arguments import parse_count, parse_optional, parse_seconds, parse_visibility_timeout
 from airflow_provider_cfqueues.cli.drained import Drained
-from airflow_provider_cfqueues.cli.lookup import find_queue
+from airflow_provider_cfqueues.cli.lookup import find_queue, open_hook
 from airflow_provider_cfqueues.cli.running import FAILED, INTERRUPTED, command, describe, told_to_stop
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.cli.sink import Sink, open_sink
@@ -43,7 +43,7 @@ def drain(arguments: Namespace, screen: Screen) -> int:
     limit = parse_optional(parse_count, arguments.max_messages, "max_messages")
     idle_timeout = parse_seconds(arguments.idle_timeout, "idle_timeout")
     parse_visibility_timeout(arguments.visibility_timeout)
-    hook = CloudflareQueuesHook(arguments.conn_id)
+    hook = open_hook(arguments.conn_id)
     queue_id = find_queue(hook, arguments.queue)
     with open_sink(arguments.output, screen.out, screen.note) as sink:
         to_stdout = arguments.output == "-"

@@ -15,11 +15,10 @@ import msgspec
 from airflow_provider_cfqueues.arguments import parse_delay
 from airflow_provider_cfqueues.cli.formats import number
 from airflow_provider_cfqueues.cli.lines import from_line
-from airflow_provider_cfqueues.cli.lookup import find_queue
+from airflow_provider_cfqueues.cli.lookup import find_queue, open_hook
 from airflow_provider_cfqueues.cli.running import command
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.engines.copies import copy
-from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Message, OutgoingMessage
 from airflow_provider_cfqueues.texts import counted
 
@@ -31,7 +30,7 @@ def send(arguments: Namespace, screen: Screen) -> None:
         raise ValueError("--drained sends each line as what it was, --text all as text: give one of them")
     parse_delay(arguments.delay, "--delay")
     messages = [_outgoing(where, text, arguments) for where, text in _texts(arguments)]
-    hook = CloudflareQueuesHook(arguments.conn_id)
+    hook = open_hook(arguments.conn_id)
     queue_id = find_queue(hook, arguments.queue)
     sent = hook.send(queue_id, messages) if messages else None
     count = sent.sent_count if sent else 0

@@ -165,7 +165,7 @@ def ensure_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[
     untried = None
     age = timedelta() if action == "created" else _age(consumer)
     if age < YOUNG:
-        untried = yield from _try_out(queue_id, consumer, age)
+        untried = yield from _try_out(queue_id, consumer, age, known.call(queue_id))
     return EnsuredConsumer(consumer=consumer, action=action, untried=untried)
 
 
@@ -191,7 +191,7 @@ def _settings(consumer: Consumer) -> dict[str, Any]:
     return {name: getattr(consumer, name) for name in names if getattr(consumer, name) is not None}
 
 
-def _try_out(queue_id: str, consumer: Consumer, age: timedelta) -> Flow[str | None]:
+def _try_out(queue_id: str, consumer: Consumer, age: timedelta, name: str) -> Flow[str | None]:
     """Pull one message until that works; return why that could not be tried, None where it worked."""
     if (yield from _may_cost_a_message(queue_id, consumer)):
         yield Pause(seconds=max(timedelta(), SETTLED - age).total_seconds())
@@ -206,7 +206,7 @@ def _try_out(queue_id: str, consumer: Consumer, age: timedelta) -> Flow[str | No
             given_back = [Lease(lease_id=message.lease_id, delay_seconds=0) for message in pulled]
             yield message_calls.ack(queue_id, [], given_back)
         except CloudflareQueuesError as error:
-            log.warning("The message of the test pull of queue %s comes again when its lease ends: %s", queue_id, error)
+            log.warning("The message of the test pull of queue %s comes again when its lease ends: %s", name, error)
     return None
 
 

@@ -19,9 +19,11 @@ LONGEST_RETRY_AFTER = 14 * 86_400.0
 _GZIP_OR_DEFLATE = zlib.MAX_WBITS | 32
 """For zlib: it knows by the first bytes which of them it is."""
 
+NO_ROUTE = 7003
+"""The API's code for a path that it does not know: the account, an ID or the base URL is wrong."""
 _BY_CODE: dict[int, type[errors.ApiError]] = {
     6003: errors.AuthenticationError,
-    7003: errors.NotFoundError,
+    NO_ROUTE: errors.NotFoundError,
     10104: errors.NotFoundError,
     10105: errors.NotFoundError,
     11000: errors.NotFoundError,

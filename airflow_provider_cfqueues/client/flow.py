@@ -32,10 +32,17 @@ API_VISIBILITY_SECONDS = 30
 
 @dataclass
 class Known:
-    """What a hook has looked up, for its life: queue IDs by name, pull consumers by queue ID (None: not to be had)."""
+    """
+    What a hook has looked up, for its life.
+
+    :param queue_ids: queue IDs by name.
+    :param consumers: pull consumers by queue ID; None: not to be had.
+    :param arguments: the arguments that hold queue IDs, by ID, if they are not ``queue_id``; for errors.
+    """
 
     queue_ids: dict[str, str] = field(default_factory=dict)
     consumers: dict[str, Consumer | None] = field(default_factory=dict)
+    arguments: dict[str, str] = field(default_factory=dict)
 
     def name_of(self, queue_id: str | None) -> str | None:
         """
@@ -44,6 +51,14 @@ class Known:
         :param queue_id: ID of the queue.
         """
         return next((name for name, known_id in self.queue_ids.items() if known_id == queue_id), None)
+
+    def call(self, queue_id: str) -> str:
+        """
+        Return what a text calls a queue: its name where it was looked up, else its ID.
+
+        :param queue_id: ID of the queue.
+        """
+        return self.name_of(queue_id) or queue_id
 
 
 def once(call: Call[T]) -> Flow[T]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from difflib import get_close_matches
 
 from airflow_provider_cfqueues.client import queue_calls
+from airflow_provider_cfqueues.client.answers import NO_ROUTE
 from airflow_provider_cfqueues.client.flow import Flow, Known
 from airflow_provider_cfqueues.client.settings import ApiToken, Credentials
 from airflow_provider_cfqueues.exceptions import (
@@ -16,25 +18,55 @@ from airflow_provider_cfqueues.exceptions import (
 )
 from airflow_provider_cfqueues.models import Consumer, Queue
 
+CONSUMER_CODES = {10105, 11006}
+"""The API's codes if a consumer does not exist."""
+_LIKE_AN_ID = re.compile("[0-9a-fA-F]{32}")
+
 
 def get_pull_consumer(queue_id: str, known: Known, *, required: bool = False) -> Flow[Consumer | None]:
     """
-    Return a queue's pull consumer, which is read once; None if it cannot be read.
+    Return a queue's pull consumer, which is read once; None if it cannot be read although the queue exists.
 
     :param queue_id: ID of the queue.
     :param known: what was looked up before; the consumer is added to it.
     :param required: repeat a look that failed, and raise its error, unless the token may not read it.
+    :raises NotFoundError: there is no such queue.
     :raises CloudflareQueuesError: it is required, and failed.
     """
     if queue_id not in known.consumers:
         try:
             consumers: list[Consumer] = yield replace(queue_calls.list_consumers(queue_id), repeat=required)
+        except NotFoundError:
+            raise
         except CloudflareQueuesError as error:
             if required and not isinstance(error, PermissionDeniedError):
                 raise
             consumers = []
         known.consumers[queue_id] = next((consumer for consumer in consumers if consumer.type == "http_pull"), None)
     return known.consumers[queue_id]
+
+
+def name_argument(error: NotFoundError, known: Known) -> None:
+    """
+    Let the error about a queue that was given by its ID, and does not exist, say which argument to check.
+
+    :param error: any answer that something does not exist.
+    :param known: what was looked up before.
+    """
+    queue = error.queue
+    is_explained = "remedy" in vars(error) or error.status is None or CONSUMER_CODES.intersection(error.codes)
+    is_elsewhere = NO_ROUTE in error.codes and f"/queues/{queue}" not in error.message
+    if queue is None or known.name_of(queue) or is_explained or is_elsewhere:
+        return
+    argument = known.arguments.get(queue, "queue_id")
+    remedy = f"Check {argument}, and the account ID of the connection."
+    if not _LIKE_AN_ID.fullmatch(queue):
+        name = argument.removesuffix("_id") + "_name"
+        remedy = (
+            f"Check {argument}: a queue's ID has 32 hexadecimal digits. Did you mean {name}={queue!r}? (In a call of "
+            f"the hook: get_queue_id({queue!r}).)"
+        )
+    error.add(remedy=remedy)
 
 
 def list_queues(name: str | None = None) -> Flow[list[Queue]]:

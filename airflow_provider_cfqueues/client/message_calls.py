@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,9 +21,7 @@ from airflow_provider_cfqueues.models import (
     QueueMetrics,
     SendResult,
 )
-from airflow_provider_cfqueues.texts import printable
-
-log = logging.getLogger(__name__)
+from airflow_provider_cfqueues.texts import counted, printable
 
 MAX_LEASES_PER_ACK = 100
 """Undocumented; other clients stay at 100 as well."""
@@ -123,8 +120,6 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
         result = envelope.result or {}
         expires = envelope.sent_at + timedelta(seconds=lease_seconds)
         items = result.get("messages") or ()
-        if len(items) > max_messages:
-            log.warning("A pull of queue %s got %d messages; it asked for %d", queue_id, len(items), max_messages)
         leased = [item for item in items if _has_lease(item)]
         messages: list[Message] = []
         unread = 0
@@ -135,10 +130,12 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
             if unread > BYTES_AT_ONCE:
                 unread = 0
                 yield
+        once = _each_once(messages)
         return PullResult(
-            messages=tuple(_each_once(messages, queue_id)),
+            messages=tuple(once),
             backlog=reading.read_backlog(result),
             without_lease=len(items) - len(leased),
+            remarks=tuple(_remarks(len(items), max_messages, messages, once)),
         )
 
     milliseconds = None if visibility_timeout is None else max(1, round(visibility_timeout * 1000))
@@ -157,25 +154,34 @@ def _has_lease(item: Any) -> bool:
     return isinstance(item, dict) and isinstance(item.get("lease_id"), str) and item["lease_id"] != ""
 
 
-def _each_once(messages: list[Message], queue_id: str) -> list[Message]:
-    """Return the messages without those whose lease or ID an earlier one of the same answer has, and log these."""
+def _each_once(messages: list[Message]) -> list[Message]:
+    """Return the messages without those whose lease or ID an earlier one of the same answer has."""
     by_lease = {message.lease_id: message for message in reversed(messages)}
     by_id = {message.id: message for message in reversed(messages)}
-    once = [
+    return [
         message
         for message in messages
         if by_lease[message.lease_id] is message and (by_id[message.id] is message or not message.id)
     ]
-    if len(once) < len(messages):
+
+
+def _remarks(count: int, asked_for: int, leased: list[Message], once: list[Message]) -> Iterator[str]:
+    """Say what is odd in an answer of so many messages. The client knows no names of queues: the hook logs this."""
+    if count > asked_for:
+        yield f"a pull got {counted(count, 'message')}; it asked for {asked_for}"
+    if len(once) < len(leased):
         kept = set(map(id, once))
-        twice = [message.lease_id for message in messages if id(message) not in kept]
-        log.warning(
-            "A pull of queue %s has %d messages twice. Each is handled once; these leases end by themselves: %s",
-            queue_id,
-            len(twice),
-            list_leases(twice),
+        twice = [message.lease_id for message in leased if id(message) not in kept]
+        yield (
+            f"a pull got {counted(len(twice), 'message')} twice. Each is handled once; these leases end by themselves: "
+            f"{list_leases(twice)}"
         )
-    return once
+    if without_lease := count - len(leased):
+        it, its = ("it", "its") if without_lease == 1 else ("they", "their")
+        yield (
+            f"{counted(without_lease, 'message')} came without a lease ID: {it} cannot be acked or retried before "
+            f"{its} next delivery"
+        )
 
 
 def _read_message(item: Mapping[str, Any], lease_id: str, expires: datetime | None) -> Message:

@@ -88,6 +88,7 @@ def pull(
             messages=result.messages + part.messages,
             backlog=part.backlog or result.backlog,
             without_lease=result.without_lease + part.without_lease,
+            remarks=result.remarks + part.remarks,
         )
         if not part.messages:
             break

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
 from airflow_provider_cfqueues.client import message_calls, queue_calls
-from airflow_provider_cfqueues.client.flow import Flow, Pause
+from airflow_provider_cfqueues.client.flow import Flow, Known, Pause
 from airflow_provider_cfqueues.client.reading import read_date
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MalformedResponseError
 from airflow_provider_cfqueues.models import PurgeStatus, QueueMetrics
@@ -73,13 +73,14 @@ def prepare_purge(queue_id: str) -> Flow[Purge]:
     )
 
 
-def finish_purge(purge: Purge, *, poll_interval: float, end: float) -> Flow[PurgeStatus]:
+def finish_purge(purge: Purge, known: Known, *, poll_interval: float, end: float) -> Flow[PurgeStatus]:
     """
     Wait until a purge is done, or the time is up; the last look is at the end.
 
     A look that fails for a reason that may pass is one at which the purge was not done.
 
     :param purge: the purge.
+    :param known: what was looked up before, such as the queue's name.
     :param poll_interval: seconds between two looks; longer where the API asks for it.
     :param end: when to give up, in seconds since the epoch.
     :return: the last status; its ``error`` says why the last look failed.
@@ -95,7 +96,7 @@ def finish_purge(purge: Purge, *, poll_interval: float, end: float) -> Flow[Purg
                 raise
             status = PurgeStatus(completed=False, error=error.message)
             wait = max(wait, error.retry_after or 0)
-            log.warning("Could not check whether queue %s is purged: %s", purge.queue_id, error.message)
+            log.warning("Could not check whether queue %s is purged: %s", known.call(purge.queue_id), error.message)
         left = end - datetime.now(timezone.utc).timestamp()
         if status.completed or left <= 0:
             return status

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import tenacity
 
-from airflow_provider_cfqueues.client.answers import Answer
+from airflow_provider_cfqueues.client.answers import NO_ROUTE, Answer
 from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.client.settings import Settings
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, TransportError
@@ -27,6 +27,7 @@ class RepeatPolicy:
     How long a failed call is repeated, and how long to wait in between.
 
     :param max_seconds: no repeat starts later than this after the first try.
+    :param unreached_seconds: the same while the API was never reached: nothing listens, or its name is not known.
     :param answer_timeout: seconds after which a try ends, whether nothing arrives or too little.
     :param first_wait: seconds of the first wait; it doubles with each.
     :param max_wait: where the doubling ends.
@@ -36,6 +37,7 @@ class RepeatPolicy:
     """
 
     max_seconds: float = 60
+    unreached_seconds: float = 60
     answer_timeout: float = 30
     first_wait: float = 0.5
     max_wait: float = 8
@@ -54,6 +56,8 @@ class Told:
     """Decides which repeats are logged: one line a minute for failures that are alike, with a count."""
 
     def __init__(self) -> None:
+        self.was_answered = False
+        """Whether the client ever got an answer."""
         self._last: dict[Any, float] = {}
         self._since: Counter[Any] = Counter()
 
@@ -108,6 +112,7 @@ class Tries(Generic[T]):
         :param answer: the answer.
         :raises ApiError: it holds none.
         """
+        self._told.was_answered = True
         return self._call.reading(answer, repeated=self._ambiguous, secret=self._settings.credentials.secret)
 
     def failed(self, error: CloudflareQueuesError) -> dict[str, Any]:
@@ -146,16 +151,20 @@ class Tries(Generic[T]):
         self._ambiguous = self._ambiguous or error.maybe_applied
         error.add(conn_id=self._settings.conn_id, maybe_applied=self._ambiguous)
         error.hide(self._settings.credentials.secret)
+        if NO_ROUTE in error.codes and not self._settings.base_url.endswith("/client/v4"):
+            error.add(remedy="Check 'host' of the connection: it should end in /client/v4. Then check the account ID.")
         return self._call.may_repeat(error) and (error.retry_after or 0) <= self._policy.max_retry_after
 
     def _is_over(self, state: tenacity.RetryCallState) -> bool:
-        return self._clock() - self._began + state.upcoming_sleep >= self._longest(state)
+        return self._clock() - self._began + state.upcoming_sleep >= self._longest(_error_of(state))
 
-    def _longest(self, state: tenacity.RetryCallState) -> float:
+    def _longest(self, error: BaseException | None) -> float:
         longest = self._policy.max_seconds
-        if self._settings.is_loopback and not self._ambiguous and isinstance(_error_of(state), TransportError):
+        if self._ambiguous or not isinstance(error, TransportError):
+            return longest
+        if self._settings.is_loopback:
             longest = min(longest, LOOPBACK_SECONDS)
-        return longest
+        return longest if self._told.was_answered else min(longest, self._policy.unreached_seconds)
 
     def _log(self, state: tenacity.RetryCallState) -> None:
         error = _error_of(state)
@@ -169,7 +178,7 @@ class Tries(Generic[T]):
             "" if said.endswith((".", "?")) else ".",
             state.upcoming_sleep,
             state.attempt_number + 1,
-            self._longest(state),
+            self._longest(error),
             f"; {before} more requests failed like this since the last such line" if before else "",
         )
 

@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 class Probe(ABC):
     """Asks a queue whether what a sensor waits for is there. Its fields are plain values: a trigger stores them."""
 
+    queue_id: str
+
     @abstractmethod
     def ask(self, hook: CloudflareQueuesHook) -> Flow[Any]:
         """Return what was found, or None: not yet."""

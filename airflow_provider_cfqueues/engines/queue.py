@@ -108,7 +108,7 @@ class HookQueue:
         # the last, its leases running, unknown to the engine where that is killed meanwhile.
         call = message_calls.pull(self.queue_id, max_messages, self.visibility_timeout, self.visibility_timeout)
         pulled = await self.hook.arun(once(call))
-        self.hook.log_without_lease(self.queue_id, pulled)
+        self.hook.log_remarks(self.queue_id, pulled)
         return pulled
 
     async def settle(self, settling: Settling) -> None:

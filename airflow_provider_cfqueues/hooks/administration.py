@@ -74,7 +74,7 @@ class AdministrationHook(CloudflareBaseHook):
         :param name: the queue's name.
         :param what: where the name comes from, for the error.
         """
-        return (yield from lookup.get_queue_id(arguments.parse_name(name), self._known, what))
+        return (yield from lookup.get_queue_id(arguments.parse_name(name, what), self._known, what))
 
     def list_queues(self) -> list[Queue]:
         """Return all queues of the account, from all pages of the list."""
@@ -219,7 +219,7 @@ class AdministrationHook(CloudflareBaseHook):
 
     def _finish_purge(self, purge: Purge, poll_interval: Any, end: float) -> Flow[PurgeStatus]:
         interval = arguments.parse_seconds(poll_interval, "poll_interval", at_least=1)
-        return purging.finish_purge(purge, poll_interval=interval, end=end)
+        return purging.finish_purge(purge, self._known, poll_interval=interval, end=end)
 
     def get_purge_status(self, queue_id: str) -> PurgeStatus:
         """
@@ -318,7 +318,8 @@ class AdministrationHook(CloudflareBaseHook):
         wanted = arguments.parse_consumer(**settings)
         ensured = yield from administration.ensure_pull_consumer(queue_id, wanted, self._known)
         if ensured.untried:
-            self.log.warning("The new pull consumer of queue %s was not test-pulled: %s", queue_id, ensured.untried)
+            queue = self.name_of(queue_id)
+            self.log.warning("The new pull consumer of queue %s was not test-pulled: %s", queue, ensured.untried)
         return ensured
 
     def get_pull_consumer(self, queue_id: str) -> Consumer | None:

@@ -18,13 +18,13 @@ from airflow_provider_cfqueues.client import lookup
 from airflow_provider_cfqueues.client.environment import Network, read_environment
 from airflow_provider_cfqueues.client.flow import Known
 from airflow_provider_cfqueues.client.settings import Hidden, Settings, parse_settings
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, NotFoundError
 from airflow_provider_cfqueues.telemetry.lineage import Traffic
 from airflow_provider_cfqueues.telemetry.metrics import Telemetry
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.client.flow import Flow
-    from airflow_provider_cfqueues.client.transport import AsyncClient, Client
+    from airflow_provider_cfqueues.client.transport import AsyncClient, Client, RepeatPolicy
 
 T = TypeVar("T")
 
@@ -40,6 +40,8 @@ class CloudflareBaseHook(BaseHook):
     default_conn_name = DEFAULT_CONNECTION
     conn_type = "cloudflare"
     hook_name = "Cloudflare"
+    repeat_policy: RepeatPolicy | None = None
+    """How long failed calls are repeated; None = for up to a minute."""
 
     def __init__(self, cloudflare_conn_id: str = default_conn_name) -> None:
         super().__init__()
@@ -64,7 +66,7 @@ class CloudflareBaseHook(BaseHook):
                 from airflow_provider_cfqueues.client.transport import Client
 
                 settings, network, telemetry = self._prepare(needs_tls=False)
-                self._client = Client(settings, network=network, observe=telemetry.request)
+                self._client = Client(settings, network=network, policy=self.repeat_policy, observe=telemetry.request)
             return self._client
 
     async def aget_conn(self) -> AsyncClient:
@@ -80,7 +82,9 @@ class CloudflareBaseHook(BaseHook):
                     settings, network, telemetry = await sync_to_async(self._prepare)(needs_tls=True)
                     from airflow_provider_cfqueues.client.transport import AsyncClient
 
-                    self._async_client = AsyncClient(settings, network=network, observe=telemetry.request)
+                    self._async_client = AsyncClient(
+                        settings, network=network, policy=self.repeat_policy, observe=telemetry.request
+                    )
                     self._async_loop = loop
         return self._async_client
 
@@ -170,7 +174,26 @@ class CloudflareBaseHook(BaseHook):
 
         :param queue_id: ID of the queue.
         """
-        return self._known.name_of(queue_id) or queue_id
+        return self._known.call(queue_id)
+
+    def note_name(self, queue_id: str, name: str | None) -> None:
+        """
+        Note the name of a queue that was looked up elsewhere, for texts.
+
+        :param queue_id: ID of the queue.
+        :param name: its name, None where it is not known.
+        """
+        if name:
+            self._known.queue_ids[name] = queue_id
+
+    def note_argument(self, queue_id: str, argument: str) -> None:
+        """
+        Note which argument holds the ID of a queue, for errors.
+
+        :param queue_id: ID of the queue.
+        :param argument: the argument's name.
+        """
+        self._known.arguments[queue_id] = argument
 
     def log_once(self, about: str, text: str) -> None:
         """
@@ -189,6 +212,8 @@ class CloudflareBaseHook(BaseHook):
             yield
         except CloudflareQueuesError as error:
             error.add(queue_name=self._known.name_of(error.queue))
+            if isinstance(error, NotFoundError):
+                lookup.name_argument(error, self._known)
             raise
 
 

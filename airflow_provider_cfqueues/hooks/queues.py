@@ -129,26 +129,21 @@ class CloudflareQueuesHook(AdministrationHook):
         for message in result:
             if message.body_error is not None:
                 self.log.warning("Message %s (its raw body is kept): %s", message.id, message.body_error)
-        self.log_without_lease(queue_id, result)
+        self.log_remarks(queue_id, result)
         if result.error is not None:
             got = counted(len(result), "message")
             self.log.warning("Pulled only %s, because a later request failed: %s", got, result.error)
         return result
 
-    def log_without_lease(self, queue_id: str, result: PullResult) -> None:
+    def log_remarks(self, queue_id: str, result: PullResult) -> None:
         """
-        Log how many messages of a pull came without a lease, if any did.
+        Log what was odd in the answers to a pull.
 
         :param queue_id: ID of the queue.
         :param result: what was pulled.
         """
-        if count := result.without_lease:
-            self.log.warning(
-                "%s of queue %s came without a lease ID: %s cannot be acked or retried before %s next delivery",
-                counted(count, "message"),
-                self.name_of(queue_id),
-                *(("it", "its") if count == 1 else ("they", "their")),
-            )
+        for remark in result.remarks:
+            self.log.warning("Queue %s: %s", self.name_of(queue_id), remark)
 
     def send(
         self,

@@ -85,5 +85,6 @@ class CloudflareQueuesNotifier(BaseNotifier):
         from airflow_provider_cfqueues.models import OutgoingMessage
 
         arguments.require_one(queue_id=self.queue_id, queue_name=self.queue_name)
+        arguments.refuse_none(self.message_body, "message_body")
         delay = arguments.parse_delay(self.delay_seconds)
         return arguments.parse_message(OutgoingMessage(body=self.message_body), "message_body", delay)

@@ -105,6 +105,9 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     :param choices: the words.
     :raises ValueError: it is none of them.
     """
+    from airflow_provider_cfqueues import arguments
+
+    arguments.refuse_none(value, name)
     if value not in choices:
         *others, last = map(repr, choices)
         raise ValueError(f"{name} must be {', '.join(others)} or {last}, not {value!r}")

@@ -18,6 +18,7 @@ def parse_fail_on(value: Any) -> float | None:
     named = {"any": 0.0, "all": 1.0, "none": None}
     if value in named:
         return named[value]
+    arguments.refuse_none(value, "fail_on")
     msg = f"fail_on must be 'all', 'any', 'none' or a share from 0 to 1, not {value!r}"
     try:
         share = arguments.parse_number(value, "fail_on")

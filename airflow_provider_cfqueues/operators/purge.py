@@ -81,7 +81,11 @@ class QueuePurgeOperator(QueueOperator):
         if self.wait_for_completion and self.deferrable and not status.completed:
             self.defer(
                 trigger=QueuePurgeTrigger(
-                    cloudflare_conn_id=self.cloudflare_conn_id, poll_interval=interval, end=end, **asdict(purge)
+                    cloudflare_conn_id=self.cloudflare_conn_id,
+                    queue_name=self.queue_name,
+                    poll_interval=interval,
+                    end=end,
+                    **asdict(purge),
                 ),
                 method_name="execute_complete",
                 timeout=timedelta(seconds=timeout + SECONDS_FOR_THE_TRIGGER),
@@ -152,6 +156,7 @@ class QueuePurgeOperator(QueueOperator):
                 f"The purge is not done {purge.age.total_seconds():.0f} s after it was asked for (completion_timeout "
                 f"is {self.completion_timeout} s); it goes on at Cloudflare{looked}",
                 queue=purge.queue_id,
+                queue_name=self.queue_name,
                 conn_id=self.cloudflare_conn_id,
             )
         store: Store | None = context.get("task_state_store")

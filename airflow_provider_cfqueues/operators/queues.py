@@ -120,6 +120,8 @@ class QueueSendOperator(QueueOperator):
         from airflow_provider_cfqueues import arguments
 
         messages = arguments.parse_messages(self.messages, self.delay_seconds)
+        if self.messages is None:
+            self.log.warning("messages is None: nothing is sent. Did a task return None, not an empty list?")
         sent = self.hook.send(self.find_queue(), messages, repeat_ambiguous=self.repeat_ambiguous) if messages else None
         backlog = sent.backlog.backlog_count if sent and sent.backlog else None
         self.log.info("Sent %s", counted(len(messages), "message"))

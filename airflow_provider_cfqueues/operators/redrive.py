@@ -121,6 +121,7 @@ class QueueRedriveOperator(QueueOperator):
         target_id = self.target_queue_id or self.hook.get_queue_id(
             str(self.target_queue_name), what="target_queue_name"
         )
+        self.hook.note_argument(target_id, "target_queue_id")
         self._redrive = Redrive(self.hook, self.find_queue(), target_id, options, log=self.log)
         if self._killed:  # while the queues were looked up
             self._redrive.stop(killed=True)

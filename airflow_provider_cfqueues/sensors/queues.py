@@ -89,6 +89,7 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
                 max_poke_interval=backing_off if self.exponential_backoff else self.poke_interval,
                 end=time.time() + self.timeout,
                 silent_fail=self.silent_fail,
+                queue_name=self.queue_name,
                 **asdict(probe),
             ),
             method_name="execute_complete",

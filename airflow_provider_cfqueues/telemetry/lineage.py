@@ -73,11 +73,8 @@ class Traffic:
         before = _directions(known)
         known.update(moved)
         for direction in _directions(known) - before:
-            uri = f"{namespace(account_id)}/{quote(self._name(queue_id), safe='')}"
+            uri = f"{namespace(account_id)}/{quote(self._known.call(queue_id), safe='')}"
             add_hook_lineage(direction, context=self._hook, uri=uri)
-
-    def _name(self, queue_id: str) -> str:
-        return self._known.name_of(queue_id) or queue_id
 
     def to_list(self) -> list[dict[str, Any]]:
         """Return the numbers as plain JSON values: a trigger's event brings them to the task."""
@@ -112,7 +109,7 @@ class Traffic:
 
         inputs, outputs = [], []
         for (account_id, queue_id), moved in self._moved.items():
-            where, name = namespace(account_id), self._name(queue_id)
+            where, name = namespace(account_id), self._known.call(queue_id)
             if "input" in _directions(moved):
                 facets: dict[str, InputDatasetFacet] = {}
                 if "pulled" in moved:

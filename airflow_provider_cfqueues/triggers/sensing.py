@@ -33,6 +33,7 @@ class SensingTrigger(BaseTrigger):
     :param max_poke_interval: the interval doubles after each poke up to so many seconds.
     :param end: when to give up, in seconds since the epoch.
     :param silent_fail: whether a failed poke is logged only.
+    :param queue_name: the queue's name, if it was given by name; for texts.
     :param probe: the arguments of the probe.
     """
 
@@ -46,6 +47,7 @@ class SensingTrigger(BaseTrigger):
         max_poke_interval: float,
         end: float,
         silent_fail: bool = False,
+        queue_name: str | None = None,
         **probe: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -54,11 +56,12 @@ class SensingTrigger(BaseTrigger):
         self.max_poke_interval = max_poke_interval
         self.end = end
         self.silent_fail = silent_fail
+        self.queue_name = queue_name
         self.probe = self.probe_class(**probe)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments."""
-        own = ("cloudflare_conn_id", "poke_interval", "max_poke_interval", "end", "silent_fail")
+        own = ("cloudflare_conn_id", "poke_interval", "max_poke_interval", "end", "silent_fail", "queue_name")
         arguments = {name: getattr(self, name) for name in own}
         return f"{type(self).__module__}.{type(self).__qualname__}", arguments | asdict(self.probe)
 
@@ -68,6 +71,7 @@ class SensingTrigger(BaseTrigger):
 
     async def _wait(self) -> dict[str, Any]:
         hook = CloudflareQueuesHook(self.cloudflare_conn_id)
+        hook.note_name(self.probe.queue_id, self.queue_name)
         try:
             event = await self._poke_until_found(hook)
         except CloudflareQueuesError as error:

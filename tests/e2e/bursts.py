@@ -16,14 +16,13 @@ from typing import Any
 
 from e2e.events import Run, key_of
 from e2e.scenarios import numbered, watcher
-from e2e.world import World
+from e2e.world import RUN_PATIENCE_SECONDS, World
 from harness.audit import Verdict, account, check_queue
 
-PATIENCE_SECONDS = 120
-"""After the last message, each has to be in a run."""
 AFTERWARDS_SECONDS = 8
 """What would still come then: a closing event that starts a run without messages."""
 STOPPED_SECONDS = 20
+TRICKLE_PER_SECOND = 20
 
 
 class Watched:
@@ -81,7 +80,7 @@ def judge(world: World, watched: Sequence[Watched], dag_ids: Iterable[str] = ())
         return all(wanted <= _consumed(world.airflow.runs(dag_id)) for dag_id in dags)
 
     with suppress(TimeoutError):  # the verdict says which are missing
-        world.airflow.until("runs with all messages", in_runs, seconds=PATIENCE_SECONDS, every=0.2)
+        world.airflow.until("runs with all messages", in_runs, seconds=RUN_PATIENCE_SECONDS, every=0.2)
     seconds = time.monotonic() - began
     runs_in_time = {dag_id: world.airflow.runs(dag_id) for dag_id in dags}
     for each in watched:
@@ -136,11 +135,16 @@ def trickle(world: World) -> Verdict:
     """Send twenty messages a second for five minutes, then none."""
     watched = Watched(world, "trickle")
     watched.start()
-    deadline = time.monotonic() + (10 if world.is_short else 300)
-    while time.monotonic() < deadline:
-        watched.send(1)
-        world.airflow.pass_time(0.05)
-    return judge(world, [watched])
+    total = TRICKLE_PER_SECOND * (10 if world.is_short else 300)
+    began = time.monotonic()
+    while (sent := len(watched.sent)) < total:
+        due = min(total, int((time.monotonic() - began) * TRICKLE_PER_SECOND) + 1)
+        watched.send(due - sent)
+        world.airflow.pass_time(began + due / TRICKLE_PER_SECOND - time.monotonic())
+    rate = total / (time.monotonic() - began)
+    verdict = judge(world, [watched])
+    verdict.facts["messages a second"] = round(rate, 1)
+    return verdict
 
 
 def shared(world: World) -> Verdict:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,11 @@ def _settle(queue_names: list[str]) -> None:
     from airflow_provider_cfqueues.operators.queues import QueueAckOperator
 
     for name in queue_names:
-        QueueAckOperator(task_id=f"ack-{name}", queue_name=name, lease_ids=event_leases(queue_name=name))
+        leases = event_leases(queue_name=name)
+        # The api-server may be too busy for the first try.
+        QueueAckOperator(
+            task_id=f"ack-{name}", queue_name=name, lease_ids=leases, retries=2, retry_delay=timedelta(seconds=1)
+        )
 
 
 def _fail_once_then_ack(queue_name: str) -> None:

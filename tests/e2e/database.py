@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,18 @@ class Sqlite:
         with closing(sqlite3.connect(self._path, timeout=30)) as db:
             return db.execute(sql, values).fetchall()
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Keep everybody else from writing."""
+        return self._transaction("IMMEDIATE")
+
+    def idle(self) -> AbstractContextManager[None]:
+        """Keep everybody else from holding a lock: a process that is stopped with one would stop all others."""
+        return self._transaction("EXCLUSIVE")
+
+    @contextmanager
+    def _transaction(self, kind: str) -> Iterator[None]:
         with closing(sqlite3.connect(self._path, timeout=30, isolation_level=None)) as db:
-            db.execute("BEGIN IMMEDIATE")
+            db.execute(f"BEGIN {kind}")
             yield
             db.execute("ROLLBACK")
 
@@ -79,6 +86,10 @@ class Postgres:
         """Refuse: scenarios that lock the database want SQLite."""
         raise NotImplementedError("this scenario needs SQLite")
         yield
+
+    def idle(self) -> AbstractContextManager[None]:
+        """Do nothing: whoever is stopped here has locked a few rows at most."""
+        return nullcontext()
 
     def stop(self) -> None:
         """End the server."""

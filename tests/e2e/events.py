@@ -1,4 +1,4 @@
-"""The asset events that Airflow stored, against the messages that were sent."""
+"""What DAG runs consumed, against the messages that were sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.audit import account
 
 
 class Event(NamedTuple):
-    """An asset event, as the metadata database has it: of which asset, of which message."""
+    """A message in an asset event, as the metadata database has it, and of which asset the event is."""
 
     asset: str
     message_id: str
@@ -23,18 +23,35 @@ class Run(NamedTuple):
     A DAG run, as the metadata database has it.
 
     :param run_id: its ID.
-    :param keys: what tells apart the messages that it consumed, by :func:`key_of`.
+    :param messages: those in the events that it consumed.
     """
 
     run_id: str
-    keys: tuple[str, ...]
+    messages: tuple[Event, ...]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What tells its messages apart, by :func:`key_of`."""
+        return tuple(key_of(message.body) for message in self.messages)
+
+
+def read_messages(asset: str, extra: Any) -> list[Event]:
+    """
+    Return the messages in an asset event.
+
+    :param asset: the name of its asset.
+    :param extra: what the database holds of it: JSON, read or not.
+    """
+    held = json.loads(extra) if isinstance(extra, str) else extra or {}
+    messages = held.get("payload", {}).get("messages", ())
+    return [Event(asset, message["id"], message.get("body"), message["attempts"]) for message in messages]
 
 
 def compare(events: Sequence[Event], expected: Mapping[str, Collection[Any]]) -> tuple[list[str], int]:
     """
-    Return what is wrong with the events, and how many say again what an earlier one said.
+    Return what is wrong with what runs consumed, and how many messages they consumed again.
 
-    :param events: what Airflow stored.
+    :param events: what they consumed.
     :param expected: the bodies of the messages by asset; no two are the same.
     """
     problems, again = [], 0

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,14 +17,17 @@ from typing import Any, TypeVar
 import requests
 
 from e2e.database import Postgres, Sqlite
-from e2e.events import Event, Run, key_of
+from e2e.events import Event, Run, read_messages
 from e2e.triggerer import POLL_SECONDS, Triggerer
 from harness.local_airflow import IS_AIRFLOW_2, airflow, configure, free_port, stop
 
 Answer = TypeVar("Answer")
 
-SHORT_ACK_TIMEOUT = 8
-"""Where watchers may have short leases; Airflow's own is 300 s."""
+SHORT_ACK_TIMEOUT = 20
+"""
+Where watchers may have short leases; Airflow's own is 300 s. On a machine that does other work, the first answer to how
+many runs there are takes a new triggerer 12 s, and the first event waits for it.
+"""
 GIVE_UP_SECONDS = 240
 DEAD_SECONDS = 15
 """A task that gave no sign of life for so long counts as dead."""
@@ -91,7 +94,8 @@ class Airflow:
     def stopped(self, component: str) -> Iterator[None]:
         """Stop a component without ending it, as a machine that swaps; let it go on afterwards."""
         group = next(process.pid for command, process in self._components.items() if command[0] == component)
-        os.killpg(group, signal.SIGSTOP)
+        with self.database.idle():
+            os.killpg(group, signal.SIGSTOP)
         try:
             yield
         finally:
@@ -207,17 +211,10 @@ class Airflow:
         return self.database.query(sql, *values)
 
     def events(self, assets: Sequence[str] | str) -> list[Event]:
-        """Return the events of an asset, or of several, oldest first."""
+        """Return the messages in the events of an asset, or of several, oldest first."""
         wanted = [assets] if isinstance(assets, str) else assets
         rows = self.query("SELECT a.name, e.extra FROM asset_event e JOIN asset a ON a.id = e.asset_id ORDER BY e.id")
-        found = []
-        for asset, extra in rows:
-            if asset in wanted:
-                found += [
-                    Event(asset, message["id"], message.get("body"), message["attempts"])
-                    for message in json.loads(extra)["payload"]["messages"]
-                ]
-        return found
+        return [message for asset, extra in rows if asset in wanted for message in read_messages(asset, extra)]
 
     def event_count(self, asset: str) -> int:
         """Return how many events of an asset are stored, those without messages included."""
@@ -229,16 +226,19 @@ class Airflow:
     def runs(self, dag_id: str) -> list[Run]:
         """Return the runs of a DAG, each with the messages that it consumed, oldest first."""
         rows = self.query(
-            "SELECT r.run_id, e.extra FROM dag_run r LEFT JOIN dagrun_asset_event c ON c.dag_run_id = r.id "
-            "LEFT JOIN asset_event e ON e.id = c.event_id WHERE r.dag_id = ? ORDER BY r.id",
+            "SELECT r.run_id, a.name, e.extra FROM dag_run r LEFT JOIN dagrun_asset_event c ON c.dag_run_id = r.id "
+            "LEFT JOIN asset_event e ON e.id = c.event_id LEFT JOIN asset a ON a.id = e.asset_id "
+            "WHERE r.dag_id = ? ORDER BY r.id, e.id",
             dag_id,
         )
-        found: dict[str, list[str]] = {}
-        for run_id, extra in rows:
-            payload = (json.loads(extra) if isinstance(extra, str) else extra or {}).get("payload", {})
-            keys = [key_of(message["body"]) for message in payload.get("messages", ())]
-            found.setdefault(run_id, []).extend(keys)
-        return [Run(run_id, tuple(keys)) for run_id, keys in found.items()]
+        found: dict[str, list[Event]] = {}
+        for run_id, asset, extra in rows:
+            found.setdefault(run_id, []).extend(read_messages(asset, extra))
+        return [Run(run_id, tuple(messages)) for run_id, messages in found.items()]
+
+    def consumed(self, dag_ids: Iterable[str]) -> list[Event]:
+        """Return the messages that the runs of DAGs consumed, those of each DAG oldest first."""
+        return [message for dag_id in dag_ids for run in self.runs(dag_id) for message in run.messages]
 
     def locked_database(self) -> AbstractContextManager[None]:
         """Keep everybody else from writing."""

@@ -2,8 +2,8 @@
 Run event-driven DAGs in a real Airflow against an emulated Cloudflare, and kill Airflow at the worst moments.
 
 Called by ``scripts/e2e``, which sets up the environment. All of it runs on this machine, in a folder of its own, and
-ends with the script. What is compared at the end of each scenario: what was sent, the asset events in Airflow's
-metadata database, and what the emulator counted. The exit code is 0 only if no promise is broken.
+ends with the script. At the end of each scenario, three things are compared: what was sent, what DAG runs consumed
+(table ``dagrun_asset_event``), and what the emulator counted. The exit code is 0 only if no promise is broken.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from e2e.kills import kills
 from e2e.private_airflow import Airflow
 from e2e.runs import runs
 from e2e.scenarios import burst, latency, logs, many
-from e2e.troubles import api, database, task
+from e2e.troubles import api, database, stranded, task
 from e2e.two import two
 from e2e.world import World
 from harness.audit import Verdict, show
@@ -41,6 +41,7 @@ SCENARIOS = {
     "database": database,
     "api": api,
     "task": task,
+    "stranded": stranded,
     "two": two,
     "examples": examples,
     "runs": runs,  # after all others that call the API: its faults stay
@@ -116,7 +117,7 @@ def main() -> int:
     parser.add_argument("--messages", type=int, default=1_000, help="that become runs (%(default)s; with --short 40)")
     parser.add_argument("--postgres", action="store_true", help="the metadata database is a PostgreSQL, not SQLite")
     parser.add_argument("--asset-manager", action="store_true", help="Airflow runs with the provider's asset manager")
-    parser.add_argument("--no-dag-ids", action="store_true", help="watchers do not know which DAGs run for them")
+    parser.add_argument("--no-dag-ids", action="store_true", help="watchers do not know their DAGs; one more kill step")
     given = parser.parse_args()
     if unknown := sorted(set(given.scenarios) - set(SCENARIOS)):
         parser.error(f"no such scenario: {', '.join(unknown)}")
@@ -133,7 +134,7 @@ def default_scenarios(*, is_short: bool) -> list[str]:
     from airflow import __version__
 
     if tuple(map(int, __version__.split(".")[:2])) < (3, 3):
-        return ["runs"] if IS_AIRFLOW_2 else ["task", *BURSTS, "runs", "logs"]
+        return ["runs"] if IS_AIRFLOW_2 else ["task", "stranded", *BURSTS, "runs", "logs"]
     return list(SHORT if is_short else SCENARIOS)
 
 

@@ -6,14 +6,16 @@ import statistics
 import time
 from typing import Any
 
-from e2e.events import compare
-from e2e.world import World
+from e2e.world import AGAIN, World
 from harness.audit import Verdict, check_queue
 from harness.cloudflare import Queue
 
 POLL_INTERVAL = 0.5
-POLL_INTERVALS = (0.5, 0.2)
-LATENCY_SECONDS = 1.5
+LATENCY_SECONDS = {0.5: 1.5, 0.2: 1.2}
+"""
+From a lone message to its run, by the interval of the polls. Airflow's own share is about 1.1 s: the triggerer stores
+events once a second, and the scheduler looks for them once a second.
+"""
 LEASE_SECONDS = 150
 """Above ``SHORT_ACK_TIMEOUT`` by what settling takes."""
 SECRET_BODY = "e2e-body-that-no-log-may-show"
@@ -38,7 +40,7 @@ def numbered(count: int, start: int = 0) -> list[dict[str, Any]]:
 def latency(world: World) -> Verdict:
     """Measure from the sending of a lone message to the DAG run, for watchers that poll often and very often."""
     airflow, verdict = world.airflow, Verdict()
-    intervals = POLL_INTERVALS[:1] if world.is_short else POLL_INTERVALS
+    intervals = list(LATENCY_SECONDS)[:1] if world.is_short else list(LATENCY_SECONDS)
     queues = {interval: world.cloudflare.create_queue(f"latency-{1_000 * interval:g}") for interval in intervals}
     watchers = {
         queue.name: watcher(queue, poll_interval=interval, max_poll_interval=interval)
@@ -49,12 +51,13 @@ def latency(world: World) -> Verdict:
     for name in watchers:
         airflow.until_watching(triggerer, name)
     for interval, queue in queues.items():
-        samples = [_time_of_a_run(world, queue, n) for n in range(1 + (7 if world.is_short else 30))]
+        samples = [_time_of_a_run(world, queue, n) for n in range(1 + (5 if world.is_short else 30))]
         del samples[0]  # the DAG itself may not have been there yet
         stored, began = (statistics.median(times) for times in zip(*samples, strict=True))
         verdict.facts[f"median of {len(samples)}, s, polled each {interval:g} s"] = round(began, 2)
         verdict.facts[f"... until its event is stored ({interval:g} s)"] = round(stored, 2)
-        longest = (2 if world.is_short else 1) * LATENCY_SECONDS  # few samples, on a machine that does other work too
+        leniency = 2 if world.is_short else 1  # few samples, on a machine that does other work too
+        longest = leniency * LATENCY_SECONDS[interval]
         verdict.expect(began <= longest, f"polled each {interval:g} s, the median is {began:.2f} s, not {longest:g} s")
     return verdict
 
@@ -77,14 +80,15 @@ def _runs(world: World, dag_id: str) -> int:
 def burst(world: World) -> Verdict:
     """Send many messages at once to three watchers of one queue: each message concerns two of them."""
     airflow, queue = world.airflow, world.cloudflare.create_queue("burst")
-    watchers = {
-        "burst-all": watcher(queue),
-        "burst-even": watcher(queue, match="function:e2e.dags.even"),
-        "burst-odd": watcher(queue, match="function:e2e.dags.odd"),
-    }
-    airflow.write_dags([{"dag_id": "burst", "watchers": watchers}])
+    matches = {"burst-all": None, "burst-even": "function:e2e.dags.even", "burst-odd": "function:e2e.dags.odd"}
+    airflow.write_dags(
+        [
+            {"dag_id": name, "watchers": {name: watcher(queue, match=match, **world.trigger_arguments([name]))}}
+            for name, match in matches.items()
+        ]
+    )
     triggerer = airflow.start_triggerer("burst")
-    airflow.until_watching(triggerer, queue.name, len(watchers))
+    airflow.until_watching(triggerer, queue.name, len(matches))
     messages = numbered(200 if world.is_short else 1_000)
     began = time.monotonic()
     queue.send(messages)
@@ -92,64 +96,54 @@ def burst(world: World) -> Verdict:
     seconds = time.monotonic() - began
     time.sleep(3)  # what came twice would come now
     expected = {"burst-all": messages, "burst-even": messages[::2], "burst-odd": messages[1::2]}
-    problems, again = compare(airflow.events(list(watchers)), expected)
-    verdict = Verdict(
-        {
-            "messages": len(messages),
-            "asset events": len(airflow.events(list(watchers))),
-            "twice": again,
-            "pulls that gave messages": triggerer.count(rf"Pulled \d+ messages? of queue {queue.name}"),
-            "POST ack": queue.calls("ack"),
-            "all acked after, s": round(seconds, 1),
-        },
-        problems,
-    )
+    verdict = world.judge(expected, *expected)
+    verdict.facts |= {
+        "messages": len(messages),
+        "pulls that gave messages": triggerer.count(rf"Pulled \d+ messages? of queue {queue.name}"),
+        "POST ack": queue.calls("ack"),
+        "all acked after, s": round(seconds, 1),
+    }
     check_queue(verdict, queue.name, queue.totals, len(messages))
-    verdict.expect(again == 0, f"{again} events came twice")
+    verdict.expect(verdict.facts[AGAIN] == 0, "messages came twice")
     return verdict
 
 
 def many(world: World) -> Verdict:
     """Watch one queue by many watchers in several DAGs, each of which wants messages of its own."""
     airflow, queue = world.airflow, world.cloudflare.create_queue("many")
-    dags, per_dag, waves = 10, 20, 2
-    names = [[f"many-{dag}-{n}" for n in range(per_dag)] for dag in range(dags)]
-    airflow.write_dags(
-        [
-            {
-                "dag_id": f"many-{dag}",
-                "watchers": {name: watcher(queue, match=f"literal:{name}") for name in names[dag]},
-            }
-            for dag in range(dags)
-        ]
-    )
-    every = [name for of_dag in names for name in of_dag]
+    dag_ids, per_dag, waves = [f"many-{dag}" for dag in range(10)], 20, range(2)
+    expected, specs = {}, []
+    for dag_id in dag_ids:
+        wanted = {f"{dag_id}-{n}": [f"{dag_id}-{n}, wave {wave}" for wave in waves] for n in range(per_dag)}
+        told = world.trigger_arguments([dag_id])
+        watchers = {
+            name: watcher(queue, match=[f"literal:{body}" for body in bodies], **told)
+            for name, bodies in wanted.items()
+        }
+        specs.append({"dag_id": dag_id, "watchers": watchers})
+        expected |= wanted
+    airflow.write_dags(specs)
     began = time.monotonic()
-    airflow.until_watching(airflow.start_triggerer("many"), queue.name, len(every))
+    airflow.until_watching(airflow.start_triggerer("many"), queue.name, len(expected))
     started = time.monotonic() - began
     pulls, seconds = queue.calls("pull"), 20
     time.sleep(seconds)
     pulls = queue.calls("pull") - pulls
-    for _ in range(waves):
-        queue.send(every)
+    for wave in waves:
+        queue.send([bodies[wave] for bodies in expected.values()])
         world.wait_until_acked(queue)
     time.sleep(3)
-    events = airflow.events(every)
-    problems, _ = compare(events, {name: [name] for name in every})
-    verdict = Verdict(
-        {
-            "watchers": len(every),
-            "watching after, s": round(started, 1),
-            f"pulls in {seconds} s": pulls,
-            "messages": waves * len(every),
-            "asset events": len(events),
-        },
-        problems,
-    )
-    check_queue(verdict, queue.name, queue.totals, waves * len(every))
+    verdict = world.judge(expected, *dag_ids)
+    messages = len(waves) * len(expected)
+    verdict.facts |= {
+        "watchers": len(expected),
+        "watching after, s": round(started, 1),
+        f"pulls in {seconds} s": pulls,
+        "messages": messages,
+    }
+    check_queue(verdict, queue.name, queue.totals, messages)
     verdict.expect(pulls <= seconds / POLL_INTERVAL + 2, f"{pulls} pulls in {seconds} s are more than one loop makes")
-    verdict.expect(len({event.message_id for event in events}) == len(events), "messages came twice")
-    verdict.expect(len(events) == waves * len(every), f"{len(events)} events of {waves * len(every)} messages")
+    verdict.expect(verdict.facts[AGAIN] == 0, "messages came twice")
     return verdict
 
 

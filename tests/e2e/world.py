@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_cfqueues._compat import HAS_SHARED_STREAMS
+from e2e.events import compare
 from e2e.private_airflow import Airflow
+from harness.audit import Verdict
 from harness.cloudflare import Cloudflare, Queue
 
+AGAIN = "messages again, in runs"
 MOST_MOVES = 10
-PATIENCE_SECONDS = 20
-"""Longer than any pause between two tries to settle: a lease that somebody still means to settle shall not end."""
+PATIENCE_SECONDS = 40
+"""Longer than a watcher waits before it makes a closing event: a lease that somebody means to settle shall not end."""
+RUN_PATIENCE_SECONDS = 120
+"""After the last message, each has to be in a run."""
 
 
 @dataclass
@@ -71,6 +76,28 @@ class World:
             yield
         finally:
             sign.unlink()
+
+    def judge(self, expected: Mapping[str, Collection[Any]], *dag_ids: str) -> Verdict:
+        """
+        Wait until each message is in a run, or patience ends, and compare.
+
+        A stored event is not enough: Airflow 3.0 to 3.3 may leave it without a run.
+
+        :param expected: the bodies of the messages by asset; no two are the same.
+        :param dag_ids: the DAGs that run for these assets.
+        """
+
+        def compared() -> tuple[list[str], int]:
+            return compare(self.airflow.consumed(dag_ids), expected)
+
+        with suppress(TimeoutError):  # the verdict says which are missing
+            self.airflow.until(
+                "runs with all messages", lambda: not compared()[0], seconds=RUN_PATIENCE_SECONDS, every=0.2
+            )
+        problems, again = compared()
+        events = sum(map(self.airflow.event_count, expected))
+        runs = sum(len(self.airflow.runs(dag_id)) for dag_id in dag_ids)
+        return Verdict({"events": events, "runs": runs, AGAIN: again}, problems)
 
     def wait_until_acked(self, queue: Queue, *, move_clock: float = 0) -> None:
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
+import multiprocessing
 import sys
 import threading
 
@@ -214,6 +215,8 @@ NOT_DONE = {
     "async generator": lambda message: async_generator(message),
     "map": lambda message: map(print, "abc"),
     "future": lambda message: POOL.submit(int),
+    "thread": lambda message: threading.Thread(target=print),
+    "process": lambda message: multiprocessing.Process(target=print),
     "exception": lambda message: ValueError("no"),
     "exception class": lambda message: ValueError,
     "function": lambda message: print,

@@ -8,6 +8,7 @@ import traceback
 import pytest
 import tenacity
 
+from airflow_provider_cfqueues.cli.lookup import open_hook
 from airflow_provider_cfqueues.client.queue_calls import list_queues
 from airflow_provider_cfqueues.client.repeating import RepeatPolicy, Told, Tries
 from airflow_provider_cfqueues.client.settings import parse_settings
@@ -18,6 +19,7 @@ from airflow_provider_cfqueues.operators.queues import (
     QueueProcessOperator,
     QueuePullOperator,
     QueueRedriveOperator,
+    QueueSendOperator,
 )
 
 
@@ -75,6 +77,34 @@ def test_the_consumers_own_dead_letter_queue_that_was_deleted_is_named_as_such(c
 def test_a_target_that_does_not_exist_is_the_argument_that_is_named(cf):
     with pytest.raises(NotFoundError, match="Check target_queue_name"):
         QueueRedriveOperator(task_id="r", queue_name="my-queue", target_queue_name="none").execute({})
+
+
+@pytest.mark.parametrize(
+    ("operator", "arguments", "remedy"),
+    [
+        (QueuePullOperator, {"queue_id": "f" * 32}, "Check queue_id, and the account ID of the connection."),
+        (QueuePullOperator, {"queue_id": "orders"}, "Did you mean queue_name='orders'?"),
+        (QueueSendOperator, {"queue_id": "f" * 32, "messages": ["a"]}, "Check queue_id, and"),
+        (QueueProcessOperator, {"queue_id": "orders", "handler": print}, "Did you mean queue_name='orders'?"),
+        (QueueRedriveOperator, {"queue_name": "my-queue", "target_queue_id": "f" * 32}, "Check target_queue_id, and"),
+        (
+            QueueRedriveOperator,
+            {"queue_name": "my-queue", "target_queue_id": "orders"},
+            "Check target_queue_id: a queue's ID has 32 hexadecimal digits. Did you mean target_queue_name='orders'?",
+        ),
+    ],
+)
+def test_a_queue_whose_id_does_not_exist_names_the_argument_that_holds_it(cf, logged, operator, arguments, remedy):
+    with pytest.raises(NotFoundError) as caught:
+        operator(task_id="t", **arguments).execute({})
+    assert remedy in str(caught.value)
+    assert "could not be read" not in logged()
+
+
+def test_a_host_that_is_not_the_apis_base_url_is_what_to_check_first(cf, connect):
+    connect(cf, host=cf.base_url.removesuffix("/client/v4"))
+    with pytest.raises(NotFoundError, match=r"\)\. Check 'host' of the connection: it should end in /client/v4"):
+        QueuePullOperator(task_id="t", queue_id="f" * 32).execute({})
 
 
 def test_creating_a_queue_that_exists_says_how_to_go_on(cf):
@@ -161,8 +191,18 @@ def test_a_connection_that_is_refused_is_named_by_host_and_port(cf, connect):
     assert "_TimedConnection" not in str(caught.value)
 
 
-def seconds_of_repeats(settings):
+def test_a_command_waits_for_one_repeat_while_nothing_answers_and_as_a_task_does_once_something_did():
+    extra = {"account_id": "a" * 32}
+    settings = parse_settings("x", host=None, login=None, password="secret-token", extra=extra)
+    policy = open_hook("x").repeat_policy
+    assert 0.5 <= seconds_of_repeats(settings, policy) <= 0.75
+    assert 30 < seconds_of_repeats(settings, policy, was_answered=True) < 60
+
+
+def seconds_of_repeats(settings, policy=None, *, was_answered=False):
     now = [0.0]
+    told = Told()
+    told.was_answered = was_answered
 
     def sleep(seconds):
         now[0] += seconds
@@ -173,7 +213,7 @@ def seconds_of_repeats(settings):
     def fail():
         raise refused
 
-    tries = Tries(RepeatPolicy(), list_queues(1), settings, Told(), clock=lambda: now[0])
+    tries = Tries(policy or RepeatPolicy(), list_queues(1), settings, told, clock=lambda: now[0])
     with pytest.raises(TransportError):
         tenacity.Retrying(sleep=sleep, **tries.failed(refused))(fail)
     return now[0]

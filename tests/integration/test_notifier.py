@@ -87,3 +87,9 @@ def test_what_is_wrong_is_said(cf, arguments, error, message):
         notifier.notify({})
     with pytest.raises(error, match=message):
         asyncio.run(notifier.async_notify({}))
+
+
+def test_a_message_that_a_template_rendered_to_none_is_not_sent(cf, queue):
+    with pytest.raises(ValueError, match="message_body is 'None': a template rendered to None"):
+        CloudflareQueuesNotifier(queue_id=queue, message_body="None").notify({})
+    assert received(queue) == []

@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.exceptions import MalformedResponseError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
-from airflow_provider_cfqueues.operators.queues import QueueProcessOperator
+from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, QueuePullOperator
 from airflow_provider_cfqueues.outcomes import Reject
 
 
@@ -72,8 +72,8 @@ def test_a_message_that_comes_twice_in_one_pull_is_handled_and_acked_once(cf, qu
         operator.execute({})
     assert handled == ["id1", "id3"]
     assert acked(cf) == ["lease1", "lease3"]
-    (told,) = [line for line in logged().splitlines() if "messages twice" in line]
-    assert " 1 message" in told
+    (told,) = [line for line in logged().splitlines() if "Each is handled once" in line]
+    assert ": a pull got 1 message twice." in told
     assert f"end by themselves: {second['lease_id']}" in told
 
 
@@ -81,6 +81,15 @@ def test_more_messages_than_asked_for_are_all_there_and_it_is_logged_once(hook, 
     answer(cf, "pull", {"messages": [message(number) for number in range(250)]})
     assert len(hook.pull(queue, max_messages=3)) == 250
     assert logged().count("got 250 messages; it asked for 3") == 1
+
+
+def test_what_is_odd_in_an_answer_names_the_queue_as_it_was_given(cf, queue, logged):
+    odd = [message(1), message(1), message(2, lease_id=None)]
+    answer(cf, "pull", {"messages": odd})
+    QueuePullOperator(task_id="pull", queue_name="my-queue", max_messages=2).execute({})
+    log = logged()
+    for remark in ("a pull got 3 messages; it asked for 2", "a pull got 1 message twice.", "1 message came without"):
+        assert log.count(f"Queue my-queue: {remark}") == 1
 
 
 def test_messages_without_an_id_are_not_taken_for_one(hook, cf, queue):

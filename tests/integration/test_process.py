@@ -435,7 +435,7 @@ def test_messages_without_a_lease_are_logged(cf, process, logged):
     cf.add_fault(path="pull", status=200, body={"success": True, "result": {"messages": items}})
     assert process(handle_by_path)["pulled"] == 0
     told = "came without a lease ID: they cannot be acked or retried before their next delivery"
-    assert f"2 messages of queue orders {told}" in logged()
+    assert f"Queue orders: 2 messages {told}" in logged()
 
 
 def test_a_kill_settles_what_is_done_and_gives_the_rest_back(cf, send):
@@ -477,6 +477,22 @@ def test_many_messages_are_acked_in_few_requests(cf, send, process):
     sizes = [len(body["acks"]) for body in requests_to(cf, "ack")]
     assert len(sizes) <= 12
     assert max(sizes) == 100
+
+
+def test_a_thousand_messages_cost_at_most_22_requests_and_3000_operations(cf, send):
+    """Of five thousand: the first thousand costs three small pulls more, while the pace of the handler is unknown."""
+    send(*[{"order": number} for number in range(5_000)])
+    task = QueueProcessOperator(
+        task_id="process",
+        queue_id=cf.queues["orders"],
+        handler=handle_by_path,
+        max_messages=5_000,
+        settle_interval=5,  # the default is one second, which adds acks on a slow machine
+    )
+    task.execute({})
+    assert len(requests_to(cf, "pull")) + len(requests_to(cf, "ack")) <= 5 * 22
+    totals = state(cf)["totals"]
+    assert totals["received"] + totals["delivered"] + totals["acked"] == 5 * 3_000
 
 
 def test_what_handlers_do_goes_to_airflows_metrics(cf, send, process, monkeypatch):

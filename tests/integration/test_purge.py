@@ -244,3 +244,17 @@ def test_an_error_in_the_triggerer_reaches_the_task_as_what_it_is(deferred, queu
 def test_a_deferred_purge_that_takes_too_long_fails_the_task(deferred):
     with pytest.raises(PurgeTimeoutError, match="completion_timeout is 0 s"):
         deferred(RUNNING, completion_timeout=0)()
+
+
+def test_a_look_that_fails_and_a_purge_that_takes_too_long_call_the_queue_by_its_name(cf, queue, logged):
+    purges(cf, OLD, {}, OLD)
+    operator = QueuePurgeOperator(
+        task_id="task", queue_name="my-queue", deferrable=True, poll_interval=1, completion_timeout=0
+    )
+    with pytest.raises(TaskDeferred) as raised:
+        operator.execute({})
+    cf.add_fault("purge", status=503)
+    (event,) = asyncio.run(_events(QueuePurgeTrigger(**raised.value.trigger.serialize()[1])))
+    assert "Could not check whether queue my-queue is purged" in logged()
+    with pytest.raises(PurgeTimeoutError, match=f"queue 'my-queue' \\(ID {queue}\\)"):
+        operator.execute_complete({}, json.loads(json.dumps(event.payload)))

@@ -436,7 +436,7 @@ def test_a_target_that_is_not_there_costs_no_delivery(cf, failed):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"target_queue_name": "failed"}, "cannot be moved to the same queue"),
+        ({"target_queue_name": "failed"}, "The messages of queue failed cannot be moved to the same queue"),
         ({"target_queue_name": None}, "exactly one of target_queue_id and target_queue_name"),
         ({"match": "order"}, "must begin with"),
         ({"messages_per_second": "0"}, "messages_per_second must be above 0"),
@@ -444,7 +444,7 @@ def test_a_target_that_is_not_there_costs_no_delivery(cf, failed):
         ({"idle_timeout": -1}, "idle_timeout must be at least 0 seconds"),
         ({"visibility_timeout": 0}, "visibility_timeout must be above 0"),
         ({"grace": -1}, "grace must be at least 0 seconds"),
-        ({"grace": None}, "grace must be a number"),
+        ({"grace": None}, "grace is None: give a value"),
         ({"fail_on": "some"}, "fail_on must be"),
     ],
 )

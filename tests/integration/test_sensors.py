@@ -17,7 +17,12 @@ from airflow_provider_cfqueues._compat import (
     BaseSensorOperator,
     import_string,
 )
-from airflow_provider_cfqueues.exceptions import LossyMatchError, MatchFailedError, PermissionDeniedError
+from airflow_provider_cfqueues.exceptions import (
+    CloudflareQueuesError,
+    LossyMatchError,
+    MatchFailedError,
+    PermissionDeniedError,
+)
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.sensors.queues import QueueBacklogSensor, QueueMessageSensor
 
@@ -113,6 +118,14 @@ def test_messages_that_are_there_are_returned_leased(cf, wait, send):
     assert states(cf) == ["leased", "leased"]
     assert CloudflareQueuesHook().ack(cf.queues["my-queue"], acks=found).ack_count == 2
     assert calls(cf, "pull") == [{"batch_size": 100, "visibility_timeout_ms": 600_000}]
+
+
+def test_a_trigger_calls_a_queue_that_was_given_by_name_by_its_name(cf, logged):
+    trigger = revive(defer(QueueBacklogSensor, queue_name="my-queue", at_least=1, poke_interval=0).trigger)
+    refused = {"success": False, "errors": [{"code": 10000, "message": "no"}]}
+    cf.add_fault("metrics", status=403, body=refused)
+    error = CloudflareQueuesError.from_dict(asyncio.run(fire(trigger))["error"])
+    assert f"queue 'my-queue' (ID {cf.queues['my-queue']})" in str(error)
 
 
 def test_leases_that_are_too_short_for_the_tasks_downstream_are_warned_of(wait, send, logged):

@@ -135,7 +135,7 @@ class Hook:
     def log_messages(self, queue_id: str, result: Any) -> None:
         """Log nothing."""
 
-    log_without_lease = log_messages
+    log_remarks = log_messages
 
 
 class Network:

@@ -96,9 +96,9 @@ def why_not_done(returned: Any) -> str | None:
 
 
 def _is_future(value: Any) -> bool:
-    """Tell the futures of concurrent.futures, dask, multiprocessing, celery and others from results."""
+    """Tell the futures of concurrent.futures, dask, multiprocessing, celery and others, and threads, from results."""
     kind = type(value)
     return any(all(callable(getattr(kind, name, None)) for name in names) for names in _FUTURES)
 
 
-_FUTURES = (("result", "done"), ("get", "ready", "wait"))
+_FUTURES = (("result", "done"), ("get", "ready", "wait"), ("start", "join", "is_alive"))

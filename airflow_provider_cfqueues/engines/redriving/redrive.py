@@ -71,7 +71,7 @@ class Redrive:
         log: Any = None,
     ) -> None:
         if source_id == target_id:
-            raise ValueError(f"The messages of queue {source_id} cannot be moved to the same queue")
+            raise ValueError(f"The messages of queue {hook.name_of(source_id)} cannot be moved to the same queue")
         self.report = RedriveReport()
         self._hook = hook
         self._source_id = source_id
@@ -270,4 +270,4 @@ class Redrive:
         reason = getattr(error, "message", str(error))
         self.report.refuse(message.id, reason)
         count("unmovable", 1, queue=self._source_id)
-        self._log.warning("Message %s stays in queue %s: %s", message.id, self._source_id, reason)
+        self._log.warning("Message %s stays in queue %s: %s", message.id, self._source.name, reason)

@@ -274,13 +274,16 @@ def test_ping_of_a_bad_token_stops_there_and_shows_no_token(cf, connect, run):
         (["queues", "--conn-id", "nowhere"], 1, "export AIRFLOW_CONN_NOWHERE"),
         (["send", "orders", "--file", "/does/not/exist"], 1, "/does/not/exist"),
         (["send", "orders", "x", "--delay", "-1"], 2, "error: --delay must be from 0 to 86400 seconds"),
+        (["send", "orders", "x", "--delay", "999999"], 2, "not 999999\n"),
+        (["create", "orders", "--visibility-timeout", "50000"], 2, "not 50000\n"),
+        (["drain", "orders", "--idle-timeout", "-1.5"], 2, "not -1.5\n"),
         (["peek", "orders", "--max", "0"], 2, "error: --max must be"),
         (["drain", "orders", "--max", "0"], 2, "--max"),
         (["drain", "orders", "--idle-timeout", "-1"], 2, "--idle-timeout"),
         (["drain", "orders", "--visibility-timeout", "0"], 2, "error: --visibility-timeout must be"),
         (["redrive", "orders", "orders-failed", "--match", "x"], 2, "error: --match 'x' must begin"),
         (["redrive", "orders", "orders"], 2, "the same queue"),
-        (["redrive", "orders-failed", "orders", "--rate", "0"], 2, "error: --rate must be above 0"),
+        (["redrive", "orders-failed", "orders", "--rate", "0"], 2, "error: --rate must be above 0, not 0\n"),
         (["redrive", "orders-failed", "orders", "--rate", "inf"], 2, "error: --rate must be a finite number"),
     ],
 )
@@ -290,7 +293,7 @@ def test_an_error_is_one_line_on_stderr(cf, run, monkeypatch, arguments, code, s
     assert (got, out) == (code, "")
     (line,) = [line for line in err.splitlines() if "GET /" not in line and "POST /" not in line]
     assert line.startswith("error: ")
-    assert says in line
+    assert says in f"{line}\n"
 
 
 def test_an_extra_that_is_not_installed_is_one_line_that_names_it(cf, run, monkeypatch):
@@ -376,3 +379,24 @@ def test_the_page_shows_each_command_and_only_what_can_be_run():
         parser().parse_args(shlex.split(line.partition(" | ")[0].partition(" > ")[0])).command.name for line in lines
     }
     assert shown == {command.name for command in COMMANDS}
+
+
+HERE = "http://127.0.0.1:9/client/v4"
+
+
+@pytest.mark.parametrize(
+    ("host", "arguments"),
+    [
+        (HERE, "ping"),
+        (HERE, "redrive orders orders-failed"),
+        ("https://localhost:9", "create orders"),
+    ],
+)
+def test_if_nothing_listens_a_command_tries_again_once_and_ends(cf, connect, run, caplog, host, arguments):
+    connect(cf, host=host)
+    began = time.monotonic()
+    code, out, err = run(*arguments.split())
+    assert time.monotonic() - began < 4
+    assert code == 1
+    assert "Could not " in out + err
+    assert caplog.text.count("Trying again in") == caplog.text.count("for up to 1 s") <= 1
