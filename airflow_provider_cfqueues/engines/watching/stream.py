@@ -103,14 +103,17 @@ class QueueStream:
         time = asyncio.get_running_loop().time
         gathered_by = time() + GATHER_SECONDS
         while True:
+            cut_by = self._close_events_at
             if not self._waiting:
                 gathered_by = time() + GATHER_SECONDS
-                if time() >= self._close_events_at:
-                    return self._cut()
-            elif not self._pulling.has_more or self._room() <= 0 or time() >= gathered_by:
+            elif self._pulling.has_more and self._room() > 0:
+                cut_by = min(cut_by, gathered_by)
+            else:
+                return self._cut()
+            if time() >= cut_by:
                 return self._cut()
             wake_at = self._pulling.next_at if self._room() > 0 else time() + self._seconds_until_room()
-            await asyncio.sleep(max(0.0, min(wake_at, self._close_events_at) - time()))
+            await asyncio.sleep(max(0.0, min(wake_at, cut_by) - time()))
             if time() >= wake_at and self._room() > 0:
                 await self._pulling.pull(self._room())
 
