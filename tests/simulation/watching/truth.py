@@ -282,7 +282,11 @@ class Truth(Record):
         self.note(process, "request %d %s %s", number, verb, [delivery.number for delivery in copied])
 
     def _copied(self, process: Triggerer, copy: Any) -> Delivery | None:
-        """Return the delivery that a copy is of; None where it was copied before."""
+        """
+        Return the delivery that a copy is of; None where it was copied before.
+
+        A bare copy does not say which delivery it is of. As long as one is not acked, its copy may be sent once more.
+        """
         body = copy["body"]
         is_wrapped = "attempts" in body
         message = self.numbers[body["id"]] if is_wrapped else body["number"]
@@ -290,11 +294,12 @@ class Truth(Record):
             delivery
             for delivery in process.deliveries
             if delivery.number == message
-            and not delivery.is_copied
             and not delivery.honoured
             and (not is_wrapped or delivery.attempt == body["attempts"])
         ]
-        return found[-1] if found else None
+        new = [delivery for delivery in found if not delivery.is_copied]
+        is_repeated = len(new) < len(found) and not is_wrapped
+        return new[-1] if new and not (is_repeated and not self._scenario.deletes(new[-1].attempt)) else None
 
     # -- judgement
 
