@@ -266,8 +266,11 @@ class Truth(Record):
                     self.deliveries[item["lease_id"]].honoured = kind
 
     def _note_copies(self, process: Triggerer, copies: list[Any], number: int, *, is_renewal: bool) -> None:
-        copied = [delivery for copy in copies if (delivery := self._copied(process, copy)) is not None]
-        for delivery in copied:
+        copied = []
+        for copy in copies:
+            if (delivery := self._copied(process, copy)) is None:
+                continue
+            copied.append(delivery)
             delivery.is_copied = True
             self.counts["renewals" if is_renewal else "copies"] += 1
             deletes = self._scenario.deletes(delivery.attempt)
