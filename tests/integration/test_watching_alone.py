@@ -275,8 +275,8 @@ def test_a_lease_that_ends_before_airflow_gives_up_storing_is_refused():
 @pytest.mark.skipif(not HAS_SHARED_STREAMS, reason="settle='event' came with Airflow 3.3")
 def test_a_lease_that_ends_before_a_closing_event_is_due_is_refused():
     arguments = {"queue_name": "orders", "run_seconds": 200}
-    with pytest.raises(ValueError, match=r"must be above 4360 s.* 4000 s to create its run .*lower .*run_seconds"):
-        QueueMessageTrigger(**arguments, visibility_timeout=4_360)
+    with pytest.raises(ValueError, match=r"must be above 5160 s.* 4800 s to create its run .*lower .*run_seconds"):
+        QueueMessageTrigger(**arguments, visibility_timeout=5_160)
     QueueMessageTrigger(**arguments)
 
 

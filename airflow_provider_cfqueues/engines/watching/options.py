@@ -19,8 +19,9 @@ CONFIRM_SECONDS = 60
 """How long the settling of an event waits for the runs of ``dag_ids``."""
 DOUBT = 10
 """So many times ``run_seconds`` after an event, the scheduler has created the run that was due."""
-LONGEST_DOUBT = 2 * DOUBT
-"""So many times ``run_seconds``, a message may wait for its closing event: a further event may put it off."""
+LONGEST_DOUBT = 2 * DOUBT + 4
+"""So many times ``run_seconds``, a message may wait for its closing event: a further event may put it off, and then it
+waits for the batch before it."""
 MAX_MESSAGES_PER_EVENT = 1_000
 """So that a task can map over them: Airflow's ``[core] max_map_length`` is 1,024."""
 MAX_IN_FLIGHT = 10_000

@@ -36,6 +36,7 @@ class Spacing:
     """
     What must happen between an event and the next one of the stream.
 
+    :param watcher: whose event it is.
     :param runs: the runs that the event starts, where their DAGs are known.
     :param seconds: how long the scheduler may take to create them, where they are not, or the event may not be stored.
     :param closing_seconds: after how many seconds a further event takes this one along, if it is in doubt; None = it is
@@ -46,6 +47,7 @@ class Spacing:
     :param closing: set once it is known whether there is one.
     """
 
+    watcher: Any = None
     runs: ExpectedRuns | None = None
     seconds: float = 0
     closing_seconds: float | None = None
@@ -197,6 +199,7 @@ class Spacer:
         await asyncio.sleep(max(0.0, self._may_begin_at - asyncio.get_running_loop().time()))
         runs, is_in_doubt = await self._expect_runs()
         return Spacing(
+            watcher=self,
             runs=runs,
             seconds=self._run_seconds,
             closing_seconds=DOUBT * self._run_seconds if is_in_doubt and not is_closing else None,

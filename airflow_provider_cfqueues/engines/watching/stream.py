@@ -13,7 +13,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime, timedelta
-from math import isinf
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.engines.waiting import utc_now
@@ -23,6 +23,7 @@ from airflow_provider_cfqueues.engines.watching.finishing import CLOSE_SECONDS, 
 from airflow_provider_cfqueues.engines.watching.options import MAX_MESSAGES_PER_EVENT, WatchOptions
 from airflow_provider_cfqueues.engines.watching.pulling import Pulling
 from airflow_provider_cfqueues.engines.watching.source import HookSource
+from airflow_provider_cfqueues.engines.watching.spacing import Spacing
 from airflow_provider_cfqueues.models import PullResult
 from airflow_provider_cfqueues.texts import counted
 
@@ -72,7 +73,7 @@ class QueueStream:
         self._typical_size = 1
         self._batch: Batch | None = None
         self._left_to_tasks: list[Delivery] = []
-        self._close_events_at = float("inf")
+        self._in_doubt: dict[Any, Spacing] = {}  # the last such event of each watcher
 
     # -- handing on -------------------------------------------------------------------------------------------------
 
@@ -103,7 +104,7 @@ class QueueStream:
         time = asyncio.get_running_loop().time
         gathered_by = time() + GATHER_SECONDS
         while True:
-            cut_by = self._close_events_at
+            cut_by = min((spacing.due_at for spacing in self._in_doubt.values() if spacing.is_open), default=inf)
             if not self._waiting:
                 gathered_by = time() + GATHER_SECONDS
             elif self._pulling.has_more and self._room() > 0:
@@ -137,8 +138,7 @@ class QueueStream:
 
     def _cut(self) -> Batch:
         """Return as many waiting messages as fit into an event; none for the empty event that follows a last one."""
-        if asyncio.get_running_loop().time() >= self._close_events_at:
-            self._close_events_at = float("inf")
+        self._in_doubt = {watcher: spacing for watcher, spacing in self._in_doubt.items() if not spacing.is_due()}
         deliveries: list[Delivery] = []
         size = ENVELOPE_BYTES
         while self._waiting and len(deliveries) < MAX_MESSAGES_PER_EVENT:
@@ -151,9 +151,7 @@ class QueueStream:
 
     async def _keep_apart(self, batch: Batch) -> None:
         """Wait until the run of each watcher's last event exists, so that the next event starts another one."""
-        for spacing in batch.in_doubt:
-            is_first = isinf(self._close_events_at)
-            self._close_events_at = spacing.due_at if is_first else max(self._close_events_at, spacing.due_at)
+        self._in_doubt |= {spacing.watcher: spacing for spacing in batch.in_doubt}
         guesses = [spacing.seconds for spacing in batch.spacings if spacing.runs is None or batch.has_failed]
         await asyncio.sleep(max(guesses, default=0))
         await batch.creation()

@@ -39,7 +39,7 @@ class Watcher:
     include_body: bool = True
     is_small: bool = False
     batch_size: int = 100
-    visibility_timeout: float = 201.0
+    visibility_timeout: float = 225.0
     poll_interval: float = 1.0
     max_poll_interval: float = 10.0
     max_in_flight: int | None = None
@@ -280,7 +280,7 @@ def _draw_watchers(random: Random, count: int, *, is_calm: bool) -> tuple[Watche
         unmatched=random.choice(("retry", "retry", "dead_letter", "ack")),
         delay_seconds=random.choice((0, 5, 30, None)),
         batch_size=random.choice((1, 3, 10, 100)) if count < 10 else random.choice((10, 100)),
-        visibility_timeout=random.choice((201.0, 210.0, 300.0)),
+        visibility_timeout=random.choice((225.0, 235.0, 300.0)),
         is_small=random.random() < 0.3,
         poll_interval=random.choice((1.0, 3.0)),
         max_poll_interval=random.choice((20.0, 60.0)),
