@@ -181,6 +181,8 @@ class Network:
             self._truth.check_settlement(process, call.payload)
             if fault.name:
                 self._truth.settling_meets_fault(call.payload)
+        if call.path.endswith("/batch") and fault.name:
+            self._truth.copying_meets_fault(process)
         if fault.up + fault.down > TIMEOUT:
             self._time.after(TIMEOUT, lambda: self._break(process, call, answer, "timed out"))
         self._time.after(fault.up, lambda: self._arrive(process, call, content, answer, fault, number))

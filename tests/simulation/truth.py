@@ -101,6 +101,9 @@ class Record:
     def settling_meets_fault(self, payload: Any) -> None:
         """Note that something goes wrong with a request to settle leases."""
 
+    def copying_meets_fault(self, process: Any) -> None:
+        """Note that something goes wrong with a request that sends copies."""
+
     def show_trace(self, last: int | None = None) -> list[str]:
         """Return the trace, or its end, as lines."""
         events = self.trace if last is None else self.trace[-last:]

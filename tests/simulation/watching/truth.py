@@ -170,6 +170,10 @@ class Truth(Record):
             self.deliveries[item["lease_id"]].batch for item in (*payload["acks"], *payload["retries"])
         )
 
+    def copying_meets_fault(self, process: Triggerer) -> None:
+        """Note that what waits for its copy is settled later than the others."""
+        self._troubled.update(delivery.batch for delivery in process.deliveries if not delivery.honoured)
+
     def _check_ack(self, process: Triggerer, delivery: Delivery) -> None:
         self._check_sent(process, delivery, "acked")
         if delivery.is_copied:
