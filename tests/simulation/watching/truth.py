@@ -351,7 +351,8 @@ class Truth(Record):
         :param runs: the messages of each DAG's runs.
         """
         for delivery in self.deliveries.values():
-            if delivery.honoured != "acks" or delivery.is_copied:
+            is_left_to_dag = any(self.watchers[number].settle == "task" for number in delivery.taken_by)
+            if delivery.honoured != "acks" or delivery.is_copied or is_left_to_dag:
                 continue
             for number in delivery.stored_for:
                 watcher = self.watchers[number]
