@@ -317,6 +317,7 @@ class Triggerer(Machine):
         self.log = Log(self)
         self.is_ending = False
         self.makers: dict[int | None, Any] = {}
+        self.cancelled_at = float("-inf")
         self.supervisor = Supervisor(self)
         self.runner = Runner(self)
         self.main = self.loop.create_task(self._run())
@@ -362,6 +363,7 @@ class Triggerer(Machine):
         """Cancel a watcher, as a runner does that is told to."""
         number = next(number for number, details in self.runner.triggers.items() if details["task"] is task)
         self.truth.note(self, "cancels watcher %d %s", number, when)
+        self.cancelled_at = self.loop.time()
         if self.world.random.random() < 0.3:
             self.world.database.delete(number)
         task.cancel(_USER_ACTION_CANCEL_MSG)

@@ -85,7 +85,7 @@ class WatchedProducer(SharedStreamProducer):
                 now = self._triggerer.loop.time()
                 if group._subscribers:
                     self._last_watched_at = now
-                is_right = now - self._last_watched_at < CLOSE_SECONDS
+                is_right = now - max(self._last_watched_at, self._triggerer.cancelled_at) < CLOSE_SECONDS
                 self._truth.check(is_right, "%s: a stream goes on that nobody watches", self._triggerer.name)
                 messages = [delivery.message for delivery in payload.deliveries]
                 self._truth.fanned_out(self._triggerer, messages, watchers, self._unmatched)
