@@ -127,7 +127,7 @@ def hook(effort: Effort) -> Iterator[Row]:
 
 def commands(effort: Effort) -> Iterator[Row]:
     """Drain a queue, start of the command included, and redrive another, 200 ms a request, beside serial loops."""
-    for child, messages, target in (("drain", 8_000, 2_000), ("redrive", 2_000, 240)):
+    for child, messages, target in (("drain", 8_000, 2_000), ("redrive", 4_000, 240)):
         count, few = effort.count(messages), effort.count(1_000)
         ours, peer = [], []
         for _ in range(max(1, effort.runs // 2)):

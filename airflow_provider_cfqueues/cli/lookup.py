@@ -9,14 +9,14 @@ from airflow_provider_cfqueues.exceptions import NotFoundError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Queue
 
-ONE_QUICK_REPEAT = {"unreached_seconds": 1, "jitter": 0.25}
+ONE_QUICK_REPEAT = RepeatPolicy(unreached_seconds=1, jitter=0.25)
 """The first wait is 0.5 to 0.75 s, the second one would end too late. Somebody waits, and can press again."""
 
 
 def open_hook(conn_id: str) -> CloudflareQueuesHook:
     """Return a hook that says soon if nothing listens; once it was answered, it is as patient as in a task."""
     hook = CloudflareQueuesHook(conn_id)
-    hook.repeat_policy = RepeatPolicy(**ONE_QUICK_REPEAT)
+    hook.repeat_policy = ONE_QUICK_REPEAT
     return hook
 
 

@@ -119,7 +119,7 @@ class Api:
         if self.limited and answer.status == 429 and answer.code in (971, 10253):
             raise StopProbing(f"the endpoint refuses further calls ({answer})")
         if self.limited and not raw and answer.status >= 500:
-            # Not repeated, as nobody knows whether the call was carried out.
+            # Nobody knows whether the call was carried out, so it is not sent again.
             raise NoOccasion(f"the endpoint answered {answer.status}")
         return answer
 
