@@ -19,12 +19,13 @@ from airflow_provider_cfqueues.outcomes import Reject, Retry
 
 
 def conf_of_refund(message):
-    kind = message.body["type"]
-    if kind == "signup":
-        raise Retry(60, reason=None)  # another reader wants it; not logged
-    if kind != "refund":
-        raise Reject(f"unknown type {kind}")
-    return message.body
+    match message.body:
+        case {"type": "refund"}:
+            return message.body
+        case {"type": "signup"}:  # another reader wants it; not logged
+            raise Retry(60, reason=None)
+        case _:
+            raise Reject("unknown type")
 
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)

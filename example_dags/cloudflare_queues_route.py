@@ -20,6 +20,13 @@ from airflow_provider_cfqueues.outcomes import Ack, Reject
 QUEUES = {"refund": "refunds", "signup": "signups"}
 
 
+def kind_of(body):
+    match body:
+        case {"type": str(kind)}:
+            return kind
+    return None
+
+
 @dag(
     schedule="*/5 * * * *",
     start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
@@ -35,10 +42,10 @@ def cloudflare_queues_route():
         hook = CloudflareQueuesHook()
         bodies = [message.body for message in messages]
         for kind, queue_name in QUEUES.items():
-            if of_kind := [body for body in bodies if body["type"] == kind]:
+            if of_kind := [body for body in bodies if kind_of(body) == kind]:
                 hook.send(hook.get_queue_id(queue_name), of_kind)
         return [
-            Ack() if body["type"] in QUEUES else Reject("unknown type")
+            Ack() if kind_of(body) in QUEUES else Reject("unknown type")
             for body in bodies
         ]
 

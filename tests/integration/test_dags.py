@@ -166,11 +166,12 @@ def test_the_example_of_one_kind_starts_runs_for_it_alone(cf, run_dag):
     for name in ("shop", "shop-failed"):
         cf.create_queue(name)
     hook = CloudflareQueuesHook()
-    hook.send(hook.get_queue_id("shop"), [{"type": kind, "order": 7} for kind in ("refund", "signup", "typo")])
+    bodies = [{"type": kind, "order": 7} for kind in ("refund", "signup", "typo")]
+    hook.send(hook.get_queue_id("shop"), [*bodies, "without a type"])
     example = runpy.run_path(str(EXAMPLES / "cloudflare_queues_one_kind.py"))
     store(refund := example["cloudflare_queues_refund"]())
     report = run_dag(example["cloudflare_queues_one_kind"]())("start_refunds")
-    assert (report["runs_started"], report["retried"], report["rejected"]) == (1, 1, 1)
+    assert (report["runs_started"], report["retried"], report["rejected"]) == (1, 1, 2)
     assert refund.test(run_conf={"type": "refund", "order": 7}).state == "success"
 
 
@@ -178,13 +179,12 @@ def test_the_example_of_routing_sends_each_message_to_the_queue_of_its_kind(cf, 
     for name in ("shop", "shop-failed", "refunds", "signups"):
         cf.create_queue(name)
     hook = CloudflareQueuesHook()
-    hook.send(
-        hook.get_queue_id("shop"), [{"type": kind, "order": 7} for kind in ("refund", "signup", "typo", "refund")]
-    )
+    bodies = [{"type": kind, "order": 7} for kind in ("refund", "signup", "typo", "refund")]
+    hook.send(hook.get_queue_id("shop"), [*bodies, "without a type", {"type": ["refund"]}])
     report = run_dag(example_dag("cloudflare_queues_route"))("route")
-    assert (report["acked"], report["rejected"]) == (3, 1)
+    assert (report["acked"], report["rejected"]) == (3, 3)
     backlogs = {queue["name"]: queue["backlog_count"] for queue in cf.state()["queues"]}
-    assert [backlogs[name] for name in ("shop", "shop-failed", "refunds", "signups")] == [0, 1, 2, 1]
+    assert [backlogs[name] for name in ("shop", "shop-failed", "refunds", "signups")] == [0, 3, 2, 1]
 
 
 def test_the_event_of_an_outlet_carries_the_counts_of_a_send(cf, run_dag):
