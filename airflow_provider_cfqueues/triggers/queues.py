@@ -199,7 +199,7 @@ class QueueMessageTrigger(BaseEventTrigger):
         if (error := self._start_error()) is not None:
             await self._refuse_to_start(error)
         if self._options.settle == "event":
-            msg = "settle='event' works only where Airflow runs the watcher in a shared stream"
+            msg = "settle='event' works only in an AssetWatcher on Airflow 3.3 or later. Elsewhere, use settle='task'"
             raise RuntimeError(msg)
         judge = self._begin()
         self._stream = self._open_stream()
