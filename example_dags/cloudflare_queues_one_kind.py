@@ -1,7 +1,7 @@
 """
 Several kinds of messages in one queue: start a run for each refund, and leave signups.
 
-A signup is given back for five minutes, which uses up one of its deliveries. A message
+A signup is given back for a minute, which uses up one of its deliveries. A message
 of another kind goes to the dead-letter queue.
 """
 
