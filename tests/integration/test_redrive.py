@@ -470,6 +470,14 @@ def test_the_rate_is_kept(cf, failed):
     assert report["seconds"] >= 0.5  # a hundred at once, the others half a second later
 
 
+def test_copies_for_its_own_queue_count_for_the_rate(cf, failed, jumping_time):
+    CloudflareQueuesHook().update_pull_consumer(failed, consumer_max_retries=1)
+    CloudflareQueuesHook().send(failed, ["keep"] * 5)
+    report = redrive(match="literal:other", messages_per_second=1)
+    assert report["renewed"] == 5
+    assert 3 <= report["seconds"] < 10  # a pull does not wait for the copy of the message before
+
+
 def test_sends_stay_below_the_limit_of_the_api():
     pace, now, sends = Pace(None), 0.0, []
     while now < 1_000:
