@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 
@@ -344,12 +345,14 @@ def test_what_was_accepted_before_a_send_failed_is_acked(cf, failed):
     assert state(cf, "orders")["states"]["ready"] == 2
 
 
-def test_a_run_that_ends_by_its_own_limit_moves_what_it_pulled(cf, failed):
-    CloudflareQueuesHook().send(failed, [{"n": n} for n in range(30)])
+def test_a_run_that_ends_by_its_own_limit_moves_what_it_pulled(cf, failed, jumping_time):
+    CloudflareQueuesHook().send(failed, ["a", "b", "c"])
     for _ in range(2):
-        assert redrive(messages_per_second=10, max_duration=0.5)["moved"] == 10
+        report = redrive(messages_per_second=0.1, max_duration=9)
+        assert report["moved"] == 1
+        assert report["seconds"] < 9  # it does not wait for a turn that it may not use
     totals = state(cf, "failed")["totals"]
-    assert (totals["delivered"], totals["retried"]) == (20, 0)
+    assert (totals["delivered"], totals["retried"]) == (2, 0)
 
 
 def test_what_is_not_confirmed_is_not_counted_as_moved_or_renewed(cf, failed):
@@ -358,7 +361,7 @@ def test_what_is_not_confirmed_is_not_counted_as_moved_or_renewed(cf, failed):
     body = {"success": True, "result": {"ackCount": 0, "retryCount": 0}}
     cf.add_fault("ack", status=200, body=body, times=2)
     report = redrive(match="literal:a", fail_on="none")
-    assert (report["moved"], report["renewed"], report["unconfirmed"]) == (0, 0, 2)
+    assert (report["moved"], report["renewed"], report["unconfirmed"], report["sent_not_acked"]) == (0, 0, 2, 1)
 
 
 def test_a_message_whose_lease_ended_before_it_was_sent_is_not_sent(cf, failed):
@@ -405,6 +408,12 @@ def test_a_filter_that_fails_for_every_message_fails_the_task(cf, failed):
         redrive(match=f"function:{__name__}.wants_orders")
     assert error.value.queue == "failed"
     assert state(cf, "failed")["states"]["delayed"] == 2
+
+
+def test_a_hundred_of_the_messages_that_stay_are_listed(cf, failed):
+    CloudflareQueuesHook().send(failed, ["a"] * 101)
+    report = redrive(match=f"function:{__name__}.wants_orders", fail_on="none")
+    assert (report["unmovable"], len(report["not_moved"])) == (101, 100)
 
 
 @pytest.mark.parametrize(("fail_on", "fails"), [("any", True), ("all", False), ("none", False), ("0.5", False)])
@@ -476,6 +485,21 @@ def test_copies_for_its_own_queue_count_for_the_rate(cf, failed, jumping_time):
     report = redrive(match="literal:other", messages_per_second=1)
     assert report["renewed"] == 5
     assert 3 <= report["seconds"] < 10  # a pull does not wait for the copy of the message before
+
+
+def test_a_low_rate_moves_one_message_at_a_time_and_says_how_far_it_is(cf, failed, jumping_time, logged):
+    CloudflareQueuesHook().send(failed, [{"n": n} for n in range(20)])
+    report = redrive(messages_per_second=0.5, max_messages=10)
+    pulls = [request["body"] for request in cf.requests() if request["path"].endswith("/pull")]
+    assert [pull["batch_size"] for pull in pulls] == [1] * 10
+    assert 18 <= report["seconds"] < 20
+    (backlog,) = re.findall(r"Moved [56] messages \(0\.\d/s\), .*; backlog: (\d+)", logged())  # after ten seconds
+    assert backlog in ("14", "15")
+
+
+def test_an_empty_queue_is_looked_at_less_and_less_often(cf, failed, jumping_time):
+    redrive(idle_timeout=30)
+    assert calls(cf, "pull") == ["pull"] * 6  # after 0, 1, 3, 7, 15 and 30 seconds
 
 
 def test_sends_stay_below_the_limit_of_the_api():
