@@ -170,6 +170,19 @@ def test_where_the_api_counts_nothing_confirmed_leases_are_counted(cf, sent):
     }
 
 
+def test_a_redrive_counts_each_message_once(cf, sent):
+    failed, hook = cf.queues["orders-failed"], CloudflareQueuesHook()
+    hook.send(failed, ["move", "move", "stay"])
+    cf.send(failed, "AP8=", content_type="bytes")
+    redriven = {"queue_name": "orders-failed", "target_queue_name": "orders", "idle_timeout": 0, "fail_on": "none"}
+    QueueRedriveOperator(task_id="task", match=f"function:{__name__}.is_moved", **redriven).execute({})
+    counted = Counter()
+    for kind, name, value, tags in sent:
+        if kind == "incr" and tags["queue"] == failed:
+            counted[name.removeprefix("cloudflare_queues.")] += value
+    assert counted == {"sent": 3, "pulled": 4, "moved": 2, "acked": 2, "unmatched": 1, "unmovable": 1, "retried": 2}
+
+
 def test_each_try_is_timed_and_each_failure_counted_by_its_class(cf, sent):
     cf.add_fault(path="ack", status=429, headers={"Retry-After": "0"}, body={"success": False, "errors": []})
     CloudflareQueuesHook().ack(cf.queues["orders"], acks=["a"])
