@@ -596,6 +596,7 @@ def test_an_event_holds_what_a_pull_gives_or_only_ids_and_leases(cf, queue):
         *("id", "lease_id", "body", "attempts", "timestamp", "content_type", "metadata", "lease_expires_at")
     }
     assert (whole["queue_id"], whole["queue_name"]) == (queue, None)
+    assert repr(QueueMessageEvent(whole)).startswith(f"QueueMessageEvent<queue {queue}, ")
     cf.send(queue, {"n": 2})
     short = run(scenario(False))
     assert set(short["messages"][0]) == {"id", "lease_id", "attempts", "timestamp", "content_type", "lease_expires_at"}
