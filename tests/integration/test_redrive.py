@@ -171,8 +171,8 @@ def test_what_was_rejected_is_moved_as_the_message_that_it_was(cf, failed):
 
     CloudflareQueuesHook().send(cf.queues["orders"], ["text", {"n": 1}])
     cf.send(cf.queues["orders"], "AP8=", content_type="bytes")
-    arguments = {"queue_name": "orders", "dead_letter_queue": "failed", "idle_timeout": 0, "fail_on": "none"}
-    QueueProcessOperator(task_id="process", handler=reject, **arguments).execute({})
+    arguments = {"queue_name": "orders", "dead_letter_queue": "failed", "idle_timeout": 0, "settle_interval": 0.05}
+    QueueProcessOperator(task_id="process", handler=reject, fail_on="none", **arguments).execute({})
     report = redrive()
     assert (report["moved"], report["unmovable"]) == (2, 1)
     assert bodies(cf) == [("text", "text"), ({"n": 1}, "json")]
@@ -183,8 +183,8 @@ def test_what_was_rejected_can_be_moved_as_it_lies_there(cf, failed):
         raise Reject("not today")
 
     CloudflareQueuesHook().send(cf.queues["orders"], ["text"])
-    arguments = {"queue_name": "orders", "dead_letter_queue": "failed", "idle_timeout": 0, "fail_on": "none"}
-    QueueProcessOperator(task_id="process", handler=reject, **arguments).execute({})
+    arguments = {"queue_name": "orders", "dead_letter_queue": "failed", "idle_timeout": 0, "settle_interval": 0.05}
+    QueueProcessOperator(task_id="process", handler=reject, fail_on="none", **arguments).execute({})
     redrive(unwrap=False)
     ((body, content_type),) = bodies(cf)
     assert (body["body"], body["reason"], content_type) == ("text", "not today", "json")
