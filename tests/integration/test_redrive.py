@@ -6,6 +6,7 @@ import json
 import re
 import threading
 import time
+from contextvars import ContextVar
 
 import pytest
 from airflow import DAG
@@ -26,6 +27,7 @@ from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, Que
 from airflow_provider_cfqueues.outcomes import Reject
 
 QUEUES = ["failed", "orders"]
+WHERE = ContextVar("where", default="elsewhere")
 
 
 @pytest.fixture
@@ -35,6 +37,10 @@ def failed(cf):
 
 def wants_orders(message):
     return message.body["type"] == "order"
+
+
+def is_in_the_task(message):
+    return WHERE.get() == "in the task"
 
 
 def takes_its_time(message):
@@ -133,6 +139,13 @@ def test_a_message_that_the_filter_fails_for_is_not_moved(cf, failed):
     assert "TypeError" in report["not_moved"][0]["reason"]
 
 
+def test_a_filter_sees_the_context_variables_of_the_task(cf, failed):
+    CloudflareQueuesHook().send(failed, ["a"])
+    token = WHERE.set("in the task")
+    assert redrive(match=f"function:{__name__}.is_in_the_task")["moved"] == 1
+    WHERE.reset(token)
+
+
 def test_a_filter_never_costs_a_message_its_last_delivery(cf, failed):
     CloudflareQueuesHook().send(failed, ["keep"])
     reports = []
@@ -152,7 +165,8 @@ def test_what_cannot_be_kept_is_said_loudly_while_there_is_time(cf, failed, logg
         cf.advance(300)
     assert (report["unmovable"], report["returned"], report["unconfirmed"]) == (1, 0, 1)
     assert state(cf, "failed")["states"]["leased"] == 1
-    assert "delivered 3 times, and it could not be copied: Cloudflare may DELETE it when its lease ends" in logged()
+    reason = "delivered 3 times, and it could not be copied: Cloudflare may DELETE it when its lease ends"
+    assert re.search(rf"Queue failed: Message \w+ .* {reason}", logged())
     CloudflareQueuesHook().update_pull_consumer(failed, consumer_max_retries=100)
     cf.advance(600)
     assert state(cf, "failed")["states"]["ready"] == 1
@@ -162,7 +176,8 @@ def test_where_deliveries_end_in_another_dead_letter_queue_that_is_said_and_noth
     CloudflareQueuesHook().update_pull_consumer(failed, dead_letter_queue="lost", consumer_max_retries=1)
     CloudflareQueuesHook().send(failed, ["keep"])
     assert redrive(match="literal:other")["renewed"] == 0
-    assert "Cloudflare moves it to 'lost' now, or after its next delivery" in logged()
+    reason = "Cloudflare moves it to 'lost' now, or after its next delivery"
+    assert re.search(rf"Queue failed: Message \w+ .* {reason}", logged())
 
 
 def test_what_was_rejected_is_moved_as_the_message_that_it_was(cf, failed):

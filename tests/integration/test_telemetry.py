@@ -140,6 +140,11 @@ def test_each_call_has_a_name_of_its_own_that_follows_could_not():
     assert all(re.fullmatch("[a-z]+ [A-Za-z ]+", name) for name in names)
 
 
+def test_each_call_about_a_queue_names_it_for_errors_and_metrics():
+    queue = "5d41402abc4b2a76b9719d911017c592"
+    assert {call.queue for call in calls_of_the_api() if queue in call.path} == {queue}
+
+
 def test_the_calls_of_a_hook_are_counted(cf, sent):
     orders = cf.queues["orders"]
     hook = CloudflareQueuesHook()
