@@ -26,7 +26,8 @@ def test_a_known_pace_opens_the_window_to_a_quarter_of_the_lease():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "batch_size", "lease"), [(None, 9, 300), (1, None, 60), (30, None, 120), (30, 10, 1_200), (1e9, 1, 43_200)]
+    ("seconds", "batch_size", "lease"),
+    [(None, 9, 300), (1, None, 60), (30, None, 120), (30, 10, 1_200), (1e9, 1, 43_200)],
 )
 def test_a_lease_is_four_times_as_long_as_a_batch_takes(seconds, batch_size, lease):
     assert choose_visibility_timeout(seconds, batch_size) == lease
