@@ -70,7 +70,7 @@ TESTS = {
         integration/test_night.py integration/test_on_call.py integration/test_telemetry.py harness/seeds.py""",
     "engines/probing": """integration/test_sensors.py integration/test_night.py integration/test_on_call.py
         integration/test_telemetry.py""",
-    "engines/waiting": """unit/test_window.py integration/test_sensors.py integration/test_watching.py
+    "engines/waiting": """unit/test_window.py integration/test_sensors.py integration/test_night.py
         integration/test_watching_alone.py integration/test_process.py integration/test_ends.py""",
     "engines/triggering": "unit/test_triggering.py integration/test_runs.py",
     "engines/threads": "unit/test_threads.py integration/test_handlers.py integration/test_ends.py",
