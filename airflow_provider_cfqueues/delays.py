@@ -45,13 +45,13 @@ class ExponentialDelay:
 
     def __post_init__(self) -> None:
         limits = {
-            "initial_seconds >= 0": self.initial_seconds >= 0,
-            "factor > 0": self.factor > 0,
-            "0 <= max_seconds <= 86400": 0 <= self.max_seconds <= 86_400,
-            "0 <= jitter <= 1": 0 <= self.jitter <= 1,
+            "initial_seconds must be 0 or more": self.initial_seconds >= 0,
+            "factor must be above 0": self.factor > 0,
+            "max_seconds must be from 0 to 86400": 0 <= self.max_seconds <= 86_400,
+            "jitter must be from 0 to 1": 0 <= self.jitter <= 1,
         }
         if broken := [limit for limit, holds in limits.items() if not holds]:
-            raise ValueError(f"{self}: {' and '.join(broken)} must hold")
+            raise ValueError(f"{self}: {' and '.join(broken)}")
 
     def seconds(self, message: Lease | Message) -> float:
         """

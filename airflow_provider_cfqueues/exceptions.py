@@ -227,7 +227,7 @@ class ResponseTooSlowError(TransportError):
 
     remedy = (
         "Check network and proxy between this machine and the API. If messages are large, ask for fewer at once. "
-        "Messages that the request leased come again when their leases end."
+        "Messages that the request leased are delivered again when their leases end."
     )
     repeatable = False
 
@@ -375,9 +375,9 @@ class ProcessingFailedError(CloudflareQueuesError):
     """
 
     remedy = (
-        "Fix the cause, then run the task again: messages that failed come again after their delay, messages that are "
-        "not confirmed when their leases end. Rejected messages are in the dead-letter queue: look at them (peek), and "
-        "redrive them once the cause is fixed."
+        "Fix the cause, then run the task again: messages that failed are delivered again after their delay, messages "
+        "that are not confirmed when their leases end. Rejected messages are in the dead-letter queue: look at them "
+        "(peek), and redrive them once the cause is fixed."
     )
 
     failures: Sequence[Any] = ()

@@ -199,7 +199,7 @@ class Consumer:
     :param dead_letter_queue: name of its dead-letter queue; None = messages are deleted after ``max_retries``.
     :param max_retries: deliveries after which a message leaves the queue.
     :param visibility_timeout: seconds that a lease lasts unless the pull says otherwise.
-    :param retry_delay: seconds until a message comes again that was retried without a delay, or whose lease ended.
+    :param retry_delay: seconds before the next delivery, if a message was retried without a delay or its lease ended.
     :param batch_size: messages per pull unless the pull says otherwise.
     :param script_name: the Worker, of a ``worker`` consumer.
     :param created_on: when it was made (UTC).

@@ -24,7 +24,7 @@ def cloudflare_queues_sensor():
         task_id="wait_for_orders",
         queue_name="orders",
         match='jsonpath:$.type == "order"',
-        dead_letter_queue="orders-failed",  # keeps what nobody wants
+        dead_letter_queue="orders-failed",  # gets messages that no reader wants
         max_messages=20,
         visibility_timeout=600,  # until the last of them is acked
         poke_interval=30,

@@ -1,5 +1,5 @@
 """
-Start a run when messages arrive. The run acks them; if it fails, they come again.
+Start a run when messages arrive. It acks them; if it fails, they are delivered again.
 
 Needs Airflow 3.0. The lease of each message travels in its event. If the run fails, the
 lease ends, and the message is delivered again, to a new run.

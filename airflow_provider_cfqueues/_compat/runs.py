@@ -134,7 +134,9 @@ class _SupervisorRuns:
 
 
 def _no_run(dag_id: str, why: object) -> LookupError:
-    return LookupError(f"Airflow starts no run of DAG {dag_id!r}: {why}")
+    return LookupError(
+        f"Airflow starts no run of DAG {dag_id!r}: {why}. Check trigger_dag_id, and the file of this DAG"
+    )
 
 
 class _DatabaseRuns:

@@ -94,7 +94,10 @@ def _lease(lease_id: Any, delay: Any, attempts: int | None, expires: datetime | 
     if not isinstance(lease_id, str):
         raise TypeError(f"{what}: a lease ID must be a string; found {describe(lease_id)}")
     if lease_id.split() != [lease_id] or "," in lease_id:
-        raise ValueError(f"{what}: a lease ID is never empty and has no white space or comma; found {short(lease_id)}")
+        raise ValueError(
+            f"{what}: a lease ID is never empty and has no white space or comma; found {short(lease_id)}. Give a list "
+            "with one ID per item"
+        )
     return Lease(lease_id=lease_id, delay_seconds=parse_delay(delay), attempts=attempts, lease_expires_at=expires)
 
 

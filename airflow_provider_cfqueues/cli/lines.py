@@ -41,9 +41,9 @@ def from_line(line: str) -> Message:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"it is not a line that drain wrote: {error}") from None
+        raise ValueError(f"drain did not write this line: {error}") from None
     if not isinstance(value, dict) or not {"id", "body", "content_type"} <= value.keys():
-        raise ValueError("it is not a line that drain wrote: it has no id, body and content_type")
+        raise ValueError("the line has no id, body and content_type, so drain did not write it")
     return Message(
         id=str(value["id"]),
         lease_id="",

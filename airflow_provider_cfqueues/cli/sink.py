@@ -67,7 +67,11 @@ class Sink:
         except OSError as error:
             raise OSError(error.errno, error.strerror, self.name) from None
         if self._is_file and not os.fstat(self._descriptor).st_nlink:
-            raise OSError(errno.ENOENT, "Somebody deleted the file, and what was written to it", self.name)
+            deleted = (
+                "The file was deleted while drain wrote to it, so its lines are lost. Messages that are not acked are "
+                "given back. Run drain again"
+            )
+            raise OSError(errno.ENOENT, deleted, self.name)
 
     def prepare(self, tell: Callable[[str], None]) -> None:
         """
@@ -96,7 +100,8 @@ class Sink:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OSError(errno.EBUSY, "Another drain is writing to it", self.name) from None
+            busy = "Another drain writes to this file. Wait until it ends, or give another file"
+            raise OSError(errno.EBUSY, busy, self.name) from None
         except OSError:  # a file system without locks
             pass
 
@@ -116,13 +121,13 @@ class Sink:
         elif rest[: len(BEGINNING)] == BEGINNING[: len(rest)] and len(rest) <= LONGEST_LINE:
             os.ftruncate(self._descriptor, size - len(rest))
             tell(
-                f"{self.name} ended in half a line ({len(rest):,} bytes), which a run that broke off had left: cut it. "
-                "Its message was not acked, and comes again"
+                f"{self.name} ended in half a line ({len(rest):,} bytes) of a killed run: cut this half line. "
+                "Its message was not acked, and is delivered again"
             )
         else:
             msg = (
-                f"{self.name} ends in a line without a line end that drain did not write, so nothing can be appended: "
-                "end the line, or give another file"
+                f"{self.name}: the last line has no line end, and drain did not write this line. Add a "
+                "line end, or give another file"
             )
             raise ValueError(msg)
 

@@ -60,7 +60,8 @@ def create_queue(name: str, settings: Mapping[str, Any], known: Known) -> Flow[Q
         if is_older or any(queue.settings.get(key) != value for key, value in settings.items()):
             raise
         log.warning(
-            "The answer to the creation of queue %r was lost. The queue exists now, and counts as created", name
+            "The answer to the creation of queue %r was lost. The queue exists now, and counts as created by this task",
+            name,
         )
     known.queue_ids[name] = queue.queue_id
     return queue
@@ -174,9 +175,12 @@ def _find_pull_consumer(queue_id: str) -> Flow[Consumer | None]:
     for consumer in consumers:
         if consumer.type != "http_pull":
             worker = f" {consumer.script_name!r}" if consumer.script_name else ""
-            raise AlreadyExistsError(
-                f"The queue is consumed by the Worker{worker}: it cannot have a pull consumer beside it", queue=queue_id
+            error = AlreadyExistsError(
+                f"Could not add a pull consumer: Worker{worker} consumes this queue", queue=queue_id
             )
+            script = consumer.script_name or "SCRIPT_NAME"
+            error.add(remedy=f"Remove it first: `npx wrangler queues consumer worker remove QUEUE_NAME {script}`.")
+            raise error
     return next(iter(consumers), None)
 
 
@@ -206,7 +210,9 @@ def _try_out(queue_id: str, consumer: Consumer, age: timedelta, name: str) -> Fl
             given_back = [Lease(lease_id=message.lease_id, delay_seconds=0) for message in pulled]
             yield message_calls.ack(queue_id, [], given_back)
         except CloudflareQueuesError as error:
-            log.warning("The message of the test pull of queue %s comes again when its lease ends: %s", name, error)
+            log.warning(
+                "The message of the test pull of queue %s is delivered again when its lease ends: %s", name, error
+            )
     return None
 
 

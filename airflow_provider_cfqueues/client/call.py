@@ -147,7 +147,9 @@ def side_field(parent: Mapping[str, Any], name: str, read: Callable[[Any], T]) -
     try:
         return read(value) if value else None
     except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
-        log.warning("Ignored %r of an answer of the API (%s): %.200s", name, type(error).__name__, ascii(value))
+        log.warning(
+            "Ignored the field %r of an answer of the API (%s): %.200s", name, type(error).__name__, ascii(value)
+        )
         return None
 
 

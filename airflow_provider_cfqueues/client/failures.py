@@ -39,7 +39,7 @@ def no_answer(
     cause = getattr(error.args[0] if error.args else None, "reason", error)  # of requests' nest, the innermost
     msg = f"Could not {call.name}: {type(cause).__name__}: {cause}"
     if network.proxy is not None:
-        msg += f". It goes through the proxy that {network.proxy.variable} names"
+        msg += f". The request went through the proxy in {network.proxy.variable}: check its address, user and password"
     if settings.is_loopback and not connected:
         msg += f". Nothing answers at {settings.base_url}: is the emulator running, and is this its port?"
     failed = errors.TransportError(msg, queue=call.queue)

@@ -152,7 +152,7 @@ class HookQueue:
                     break
                 if wait != told:
                     told = wait
-                    log.warning("Queue %s: trying again in %.0f s to copy them: %s", self.name, wait, error)
+                    log.warning("Queue %s: could not copy messages: %s. Trying again in %.0f s", self.name, error, wait)
                 if not await rest(wait):
                     break
                 settling.try_again()

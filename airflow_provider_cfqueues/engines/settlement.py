@@ -220,7 +220,9 @@ def _note(message: Message, kind: Kind, happened: Happened, situation: Situation
             "Before that, raise max_retries of the queue's consumer, or set a dead-letter queue there"
         )
     if kind is Kind.RENEWED:
-        return f"{delivered}, so it is sent to its queue again: its ID, age and attempts start again"
+        return (
+            f"{delivered}, so a copy is sent to its queue: the copy has a new ID, and its age and attempts start again"
+        )
     if kind in (Kind.RETRIED, Kind.EXPIRED) and is_last:
         advice = "" if situation.known.dead_letter_queue else ". Set a dead-letter queue on the queue's consumer"
         return f"{delivered}: Cloudflare {situation.known.takes_away} now, or after its next delivery{advice}"

@@ -73,13 +73,16 @@ def _log(log: Any, queue: str, messages: list[Message], why: str) -> None:
     ends = _latest(*(message.lease_expires_at for message in messages))
     is_one = len(messages) == 1
     log.warning(
-        "Queue %s: the API did not confirm %s%s. %s%s, unless %s settled after all: %s",
+        "Queue %s: the API did not confirm the ack or retry of %s%s. %s%s. Nothing to do if the work is safe to "
+        "repeat. %s: %s",
         queue,
         counted(len(messages), "message"),
         f" ({why.rstrip('.')})" if why else "",
-        "It is delivered again when its lease ends" if is_one else "They are delivered again when their leases end",
+        "If it is not settled, it is delivered again when its lease ends"
+        if is_one
+        else "If they are not settled, they are delivered again when their leases end",
         f", by {ends:%H:%M:%S} UTC" if ends else "",
-        "it was" if is_one else "they were",
+        "Message" if is_one else "Messages",
         ", ".join(f"{message.id} (lease {shorten_lease(message.lease_id)})" for message in messages),
     )
 

@@ -102,7 +102,7 @@ class CloudflareQueuesHook(AdministrationHook):
 
         The first pull of a queue reads its consumer, and warns if no dead-letter queue is set: Cloudflare then deletes
         a message that was delivered ``max_retries`` times. A failed pull is repeated. If its answer was lost, the
-        messages of that answer come again when their leases end.
+        messages of that answer are delivered again when their leases end.
 
         :param queue_id: ID of the queue.
         :param max_messages: how many messages at the most.

@@ -32,7 +32,7 @@ class QueueEnsurePullConsumerOperator(QueueOperator):
 
     :param batch_size: messages per pull unless the pull says otherwise, 1 to 100.
     :param consumer_max_retries: deliveries after which a message leaves the queue, 0 to 100.
-    :param consumer_retry_delay: seconds until a message comes again that was retried without a delay, or whose lease
+    :param consumer_retry_delay: seconds before the next delivery, if a message was retried without a delay or its lease
         ended, 0 to 86,400.
     :param visibility_timeout: seconds that a lease lasts unless the pull says otherwise, up to 43,200.
     :param dead_letter_queue: NAME of the queue for messages that were delivered too often; Cloudflare creates it if it

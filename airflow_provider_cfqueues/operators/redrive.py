@@ -182,7 +182,7 @@ class QueueRedriveOperator(QueueOperator):
         details = " ".join(filter(None, ["; ".join(reasons), report.unconfirmed.named]))
         error = ProcessingFailedError(msg, details=details, conn_id=self.cloudflare_conn_id, queue=queue)
         error.add(
-            remedy="Fix the cause, then run the task again: messages that are not moved come again after "
+            remedy="Fix the cause, then run the task again: messages that are not moved are delivered again after "
             "unmatched_delay_seconds, messages that are not confirmed when their leases end."
         )
         raise error

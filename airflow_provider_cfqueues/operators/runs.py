@@ -77,7 +77,10 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
         **kwargs: Any,
     ) -> None:
         if refused := [name for name in REFUSED if name in kwargs]:
-            raise TypeError(f"QueueTriggerDagRunsOperator takes no {refused[0]}: it starts runs, and needs none")
+            raise TypeError(
+                f"QueueTriggerDagRunsOperator has no argument {refused[0]!r}: remove it. To process messages with a "
+                "function, use QueueProcessOperator"
+            )
         super().__init__(
             handler="airflow_provider_cfqueues.engines.triggering.RunStarter",  # made when the task runs
             concurrency=concurrency,  # type: ignore[arg-type] # chosen when the task runs

@@ -55,7 +55,7 @@ class QueueMessageTrigger(BaseEventTrigger):
 
     With ``settle="event"`` (Airflow 3.3), a message is acked once Airflow has stored its event; with ``dag_ids``, once
     the runs of these DAGs exist. With ``settle="task"``, its lease travels in the event, and a DAG settles it:
-    ``QueueAckOperator(lease_ids=event_leases())``. If the run fails, the lease ends and the message comes again.
+    ``QueueAckOperator(lease_ids=event_leases())``. If the run fails, the lease ends and the message is delivered again.
 
     Airflow 3.0 to 3.3 skips an event that is stored before the run of the last one was created. So the next event waits
     for that run. Give ``dag_ids``: then the watcher knows when the run is there. Without, it waits ``run_seconds``.
@@ -199,7 +199,7 @@ class QueueMessageTrigger(BaseEventTrigger):
         if (error := self._start_error()) is not None:
             await self._refuse_to_start(error)
         if self._options.settle == "event":
-            msg = "settle='event' works only where Airflow runs the watcher in a shared stream"
+            msg = "settle='event' works only in an AssetWatcher on Airflow 3.3 or later. Elsewhere, use settle='task'"
             raise RuntimeError(msg)
         judge = self._begin()
         self._stream = self._open_stream()

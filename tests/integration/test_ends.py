@@ -215,7 +215,8 @@ def test_a_run_that_is_given_up_before_its_end_names_the_messages_that_are_open(
     assert report["unconfirmed"] == 1
     assert report["unconfirmed_ids"] == [message["id"] for message in state(cf)["messages"]]
     assert (
-        "Queue orders: the API did not confirm 1 message (the run ended before the API was told of it). It" in logged()
+        "Queue orders: the API did not confirm the ack or retry of 1 message (the run ended before the API was told of "
+        "it). If it" in logged()
     )
 
 

@@ -195,7 +195,7 @@ def decorated(message):
     ids=["generator", "async generator", "generating object", "partial", "@task", "nothing", "number"],
 )
 def test_what_cannot_handle_a_message_is_refused_when_the_dag_is_parsed(handler):
-    with pytest.raises(TypeError, match="handler must be a function of a message: "):
+    with pytest.raises(TypeError, match="handler must be a function that takes a message: "):
         QueueProcessOperator(task_id="process", queue_name="orders", handler=handler)
 
 

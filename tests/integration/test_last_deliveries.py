@@ -196,7 +196,7 @@ def test_messages_whose_turn_did_not_come_are_sent_to_their_queue_again_and_then
     assert {message["attempts"] for message in after["messages"]} == {0}
     assert sorted(copies(cf, "orders")) == ["a", "b", "c"]
     assert f"Queue {orders}: 3 messages (" in logged()
-    assert "delivered once, so it is sent to its queue again: its ID, age and attempts start again" in logged()
+    assert "delivered once, so a copy is sent to its queue: the copy has a new ID, and its age" in logged()
 
 
 def test_messages_whose_turn_did_not_come_go_to_the_dead_letter_queue_that_was_given(cf, send, stop_early):

@@ -42,10 +42,13 @@ def test_a_message_that_the_api_does_not_confirm_is_named_with_lease_and_the_api
     cf.add_fault(path="pull", status=200, body={"success": True, "result": {"messages": [item]}})
     report = process(lambda message: None, fail_on="none")
     assert (report["unconfirmed"], report["unconfirmed_ids"], report["unconfirmed_more"]) == (1, ["i"], 0)
-    (warning,) = [line for line in logged().splitlines() if "the API did not confirm 1 message" in line]
+    (warning,) = [
+        line for line in logged().splitlines() if "the API did not confirm the ack or retry of 1 message" in line
+    ]
     assert re.search(
-        r"Queue orders: the API did not confirm 1 message \(.*lease.*\)\. It is delivered again when its lease ends, "
-        r"by [\d:]{8} UTC, unless it was settled after all: i \(lease lease-id…he-end-of-it\)",
+        r"Queue orders: the API did not confirm the ack or retry of 1 message \(.*lease.*\)\. If it is not settled, it "
+        r"is delivered again when its lease ends, by [\d:]{8} UTC\. Nothing to do if the work is safe to repeat\. "
+        r"Message: i \(lease lease-id…he-end-of-it\)",
         warning,
     )
     assert lease not in logged()
@@ -121,8 +124,8 @@ def test_a_redrive_names_what_is_not_confirmed(cf, send, logged):
     ):
         operator.execute({})
     assert (
-        "Queue orders: the API did not confirm 2 messages (the API counted fewer leases than it was sent). They"
-        in logged()
+        "Queue orders: the API did not confirm the ack or retry of 2 messages (the API counted fewer leases than it "
+        "was sent). If they" in logged()
     )
 
 
@@ -180,7 +183,7 @@ def test_the_remedy_is_about_what_became_of_the_messages_that_failed(send, proce
     assert "delay" not in str(caught.value)
     send(*["x"] * 3)
     with pytest.raises(
-        ProcessingFailedError, match=r"Fix the cause\. 3 messages come again after their delay\."
+        ProcessingFailedError, match=r"Fix the cause\. 3 messages are delivered again after their delay\."
     ) as caught:
         process(fail)
     assert "dead-letter" not in str(caught.value)

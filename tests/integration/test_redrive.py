@@ -311,7 +311,7 @@ def test_last_deliveries_outwait_a_rate_limit(cf, failed, logged, jumping_time):
     cf.add_fault("batch", status=429, headers={"retry-after": "300"}, times=2)
     with pytest.raises(RateLimitedError):
         redrive()
-    assert "trying again in 300 s to copy them" in logged()
+    assert "Trying again in 300 s" in logged()
     assert state(cf, "failed")["totals"] | {"acked": 1, "exhausted": 0} == state(cf, "failed")["totals"]
     assert redrive()["moved"] == 1
 

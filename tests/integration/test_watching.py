@@ -277,7 +277,7 @@ def test_what_ends_before_an_event_is_stored_gives_its_messages_back(cf, queue, 
     (ack,) = calls(cf, "ack")
     assert [retry["delay_seconds"] for retry in ack["retries"]] == [60]
     assert states(cf, queue) == ["delayed"]
-    assert "In an event that is not known to be stored as the watcher stops, so it is delivered again: 1 " in logged()
+    assert "In an event that is not known to be stored as the watcher stops, so delivered again: 1 " in logged()
 
 
 def test_an_event_that_airflow_takes_while_it_ends_and_does_not_wait_for_acks_nothing(cf, queue):

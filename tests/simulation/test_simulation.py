@@ -18,7 +18,7 @@ from airflow_provider_cfqueues.exceptions import TransportError
 from airflow_provider_cfqueues.models import Consumer
 from simulation.run import play, play_on_all_cores
 
-SEEDS = 2_000
+SEEDS = 1_000
 
 
 def test_nothing_is_lost_hidden_or_acked_undone_whatever_fails():

@@ -14,7 +14,7 @@ from airflow_provider_cfqueues._compat import determine_kwargs, import_string
 def check_handler(handler: Any) -> Callable[..., Any]:
     """Return what was given as a handler; raise a TypeError if it cannot be one."""
     if (why := _why_refused(handler)) is not None:
-        msg = f"handler must be a function of a message: {why}"
+        msg = f"handler must be a function that takes a message: {why}"
         raise TypeError(msg)
     return cast("Callable[..., Any]", handler)
 
@@ -54,9 +54,9 @@ def _why_refused(handler: Any) -> str | None:
     if not callable(handler):
         return f"a {type(handler).__name__} cannot be called"
     if type(handler).__module__.startswith("airflow.") and hasattr(handler, "operator_class"):
-        return "it is a task, made by a decorator such as @task: give the function alone"
+        return "it is a task made by a decorator such as @task. Give the plain function"
     if _is(inspect.isgeneratorfunction, handler) or _is(inspect.isasyncgenfunction, handler):
-        return "it is a generator function, so its body would not run: remove the 'yield'"
+        return "it is a generator function, so its body would not run. Remove the 'yield'"
     return None
 
 

@@ -202,8 +202,8 @@ class Journal:
                 report.fates[Kind.ACKED_FROM_JOURNAL] += 1
         self._inherited = dict(self._entries)
         self._log.info(
-            "Handled by an earlier try without a confirmed ack: %d. Acked now: %d. If the others come again, they "
-            "are acked without being handled",
+            "Handled by an earlier try without a confirmed ack: %d. Acked now: %d. If the others are delivered "
+            "again, they are acked without being handled",
             handled,
             report.fates[Kind.ACKED_FROM_JOURNAL],
         )

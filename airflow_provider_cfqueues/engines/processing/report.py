@@ -29,14 +29,17 @@ FATES = {
     Kind.REJECTED: "copied to the dead-letter queue",
     Kind.RENEWED: "sent to the queue again",
     Kind.RETRIED: "delivered again after a delay",
-    Kind.UNCONFIRMED: "not confirmed (delivered again, unless settled after all)",
+    Kind.UNCONFIRMED: "not confirmed (if not settled, delivered again)",
 }
 """What became of messages, for a person."""
 REMEDIES = {
-    Kind.RETRIED: ("1 message comes again after its delay.", "{:,} messages come again after their delay."),
+    Kind.RETRIED: (
+        "1 message is delivered again after its delay.",
+        "{:,} messages are delivered again after their delay.",
+    ),
     Kind.UNCONFIRMED: (
-        "1 message is not confirmed: it comes again when its lease ends, if it is not settled.",
-        "{:,} messages are not confirmed: they come again when their leases end, if they are not settled.",
+        "1 message is not confirmed: if it is not settled, it is delivered again when its lease ends.",
+        "{:,} messages are not confirmed: if they are not settled, they are delivered again when their leases end.",
     ),
     Kind.REJECTED: (
         "1 message is in the dead-letter queue: look at it (peek), and redrive it once the cause is fixed.",
@@ -215,7 +218,7 @@ def log_report(log: Any, report: Report, options: Options) -> None:
         "rejected": report.fates[Kind.REJECTED],
         "renewed": report.fates[Kind.RENEWED],
         "expired before their turn": report.fates[Kind.EXPIRED],
-        "at what may be their last delivery": report.exhausted,
+        "may have had their last delivery": report.exhausted,
         "not confirmed": report.fates[Kind.UNCONFIRMED],
         "handled before (journal)": report.fates[Kind.ACKED_FROM_JOURNAL],
         "attempts": ", ".join(f"{count} at delivery {n}" for n, count in sorted(report.attempts.items())) or "-",

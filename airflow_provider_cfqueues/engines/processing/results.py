@@ -89,7 +89,7 @@ def why_not_done(returned: Any) -> str | None:
     if inspect.isroutine(returned) or isinstance(returned, partial):
         return "a function that was not called"
     if isinstance(returned, (list, tuple)) and any(read_outcome(each) is not None for each in returned[:100]):
-        return "a list of outcomes, and only a handler with batch=True may"
+        return "a list of outcomes, which only a handler with batch=True may return"
     if type(returned).__module__.startswith("airflow.") and hasattr(returned, "operator"):
         return f"a {type(returned).__name__}, which is a task of a DAG and does not run here"
     return None

@@ -139,7 +139,7 @@ class Finishing:
         handled = [one.message.lease_id for one in verdicts if one.happened is Happened.HANDLED]
         if handled:
             self._log.warning(
-                "In an event, but not known to be in a run, so it is delivered again: %s of queue %s: %s",
+                "In an event, but not known to be in a run, so delivered again: %s of queue %s: %s",
                 counted(len(handled), "message"),
                 self._options.queue,
                 list_leases(handled),

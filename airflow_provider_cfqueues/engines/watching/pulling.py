@@ -117,7 +117,8 @@ class Pulling:
             await asyncio.wait_for(self._under_way, seconds)
         except Exception as error:  # noqa: BLE001 - nobody is left to take it
             self._log.warning(
-                "Queue %s: the last pull got no answer; what it leased comes back when the leases end: %s",
+                "Queue %s: the last pull got no answer; messages that it leased are delivered again when the "
+                "leases end: %s",
                 self._options.queue,
                 str(error) or type(error).__name__,
             )

@@ -127,7 +127,11 @@ class ExpectedRuns:
             except Exception as error:  # noqa: BLE001 - an Airflow that does not answer is asked again
                 if not trouble:
                     trouble = str(error) or type(error).__name__
-                    self._log.warning("Could not ask Airflow how many runs there are; asking again: %s", trouble)
+                    self._log.warning(
+                        "Could not ask Airflow how many runs the DAGs %s have: %s. Asking again",
+                        [*self.missing],
+                        trouble,
+                    )
             self._ignore_silent([one for one in self.missing if time() - last_active[one] > NO_RUN_SECONDS])
             if not self._has_watcher:
                 deadline = min(deadline, time() + LAST_RUN_SECONDS)
@@ -214,7 +218,11 @@ class Spacer:
         try:
             before = {dag_id: await count_dag_runs(dag_id) for dag_id in self._dag_ids}
         except Exception as error:  # noqa: BLE001 - a guess is better than no event
-            self._log.warning("Could not ask Airflow how many runs there are; using run_seconds: %s", error)
+            self._log.warning(
+                "Could not ask Airflow how many runs the DAGs %s have: %s. Waiting run_seconds instead",
+                [*self._dag_ids],
+                error,
+            )
             return None, True
         loud = {dag_id: count for dag_id, count in before.items() if self._silent.get(dag_id) != count}
         # A run of another stream's event looks like one of this event.

@@ -238,7 +238,7 @@ class QueueStream:
         if not undecided:
             return
         self._log.warning(
-            "In an event that is not known to be stored as the watcher stops, so it is delivered again: %s of queue %s",
+            "In an event that is not known to be stored as the watcher stops, so delivered again: %s of queue %s",
             counted(len(undecided), "message"),
             self._options.queue,
         )

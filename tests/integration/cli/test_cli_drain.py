@@ -113,7 +113,7 @@ def test_a_file_of_something_else_is_left_alone_and_nothing_leased(cf, drain, tm
     (tmp_path / "diary").write_text(theirs)
     code, out, err = drain(tmp_path / "diary")
     assert (code, out, (tmp_path / "diary").read_text() == theirs) == (2, "", True)
-    assert "that drain did not write" in err
+    assert "drain did not write this line" in err
     assert [message["attempts"] for message in messages(cf)] == [0]
 
 
@@ -123,7 +123,7 @@ def test_two_drains_do_not_write_to_one_file(cf, drain, tmp_path):
         fcntl.flock(theirs, fcntl.LOCK_EX)
         code, _, err = drain(tmp_path / "f")
     assert (code, [message["attempts"] for message in messages(cf)]) == (1, [0])
-    assert "Another drain is writing to it" in err
+    assert "Another drain writes to this file" in err
 
 
 @pytest.mark.parametrize("path", ["/dev/full", "/does/not/exist", "/"])
@@ -190,7 +190,10 @@ def test_a_file_that_is_deleted_meanwhile_ends_it_before_more_is_acked(cf, drain
     code, out, err = drain(path)
     assert code == 1
     assert "gave 100 back" in out
-    assert err.splitlines()[-1] == (f"error: [Errno 2] Somebody deleted the file, and what was written to it: '{path}'")
+    assert err.splitlines()[-1] == (
+        "error: [Errno 2] The file was deleted while drain wrote to it, so its lines are lost. Messages that are not "
+        f"acked are given back. Run drain again: '{path}'"
+    )
     assert in_queue(cf)["ready"] >= 200
 
 

@@ -174,4 +174,4 @@ def test_a_line_that_drain_did_not_write_is_refused(cf, run, line, tmp_path):
     (tmp_path / "f").write_text(f"{line}\n")
     code, _, err = run("send", "orders", "--drained", "--file", str(tmp_path / "f"))
     assert (code, in_queue(cf)) == (2, {})
-    assert err.startswith("error: line 1: it is not a line that drain wrote")
+    assert (err.startswith("error: line 1: "), "drain did not write" in err) == (True, True)
