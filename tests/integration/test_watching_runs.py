@@ -85,7 +85,7 @@ def test_with_dag_ids_a_message_is_acked_once_its_run_is_there(cf, queue, watch,
     assert run(scenario()) == 1
     text = logged()
     assert "Queue orders: 1 message acked, 0 given back" in text
-    assert text.count("Could not ask Airflow how many runs there are; asking again: no database") == 1
+    assert text.count("Could not ask Airflow how many runs the DAGs ['ship'] have: no database. Asking again") == 1
 
 
 def test_with_dag_ids_a_message_is_acked_after_a_minute_though_its_run_is_not_there(cf, queue, watch):
