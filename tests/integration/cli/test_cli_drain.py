@@ -338,7 +338,7 @@ def test_whenever_a_drain_ends_each_message_is_in_the_file_or_in_the_queue(cf, d
     assert len({line["id"] for line in lines_of(path)}) == count
 
 
-def test_ctrl_c_writes_and_acks_what_is_leased_and_pulls_nothing_more(cf, drain, tmp_path):
+def test_ctrl_c_writes_and_acks_what_is_leased_and_pulls_nothing_more(cf, drain, until, tmp_path):
     for _ in range(2):
         send(cf, *["x" * 2000] * 100)
     fifo = str(tmp_path / "fifo")
@@ -348,7 +348,9 @@ def test_ctrl_c_writes_and_acks_what_is_leased_and_pulls_nothing_more(cf, drain,
     def read():
         with open(fifo) as pipe:  # holds less than the messages: the writer is still at it when the signal comes
             lines.append(pipe.readline())
+            handler = signal.getsignal(signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
+            until(lambda: signal.getsignal(signal.SIGINT) is not handler)  # the main thread has seen it
             lines.extend(pipe)
 
     reader = threading.Thread(target=read)
