@@ -56,7 +56,7 @@ TESTS = {
         integration/test_errors.py integration/test_repeats.py integration/test_transport.py
         integration/test_administration.py integration/test_foreign_text.py integration/test_operators.py
         integration/test_retry_policy.py integration/test_notifier.py integration/test_last_deliveries.py
-        integration/test_telemetry.py""",
+        integration/test_telemetry.py integration/test_names.py integration/test_night.py""",
     "engines/processing/journal": "integration/test_journal.py harness/seeds.py",
     "engines/processing/": """unit/test_window.py unit/test_settlement.py unit/test_settling.py harness/seeds.py
         unit/test_matching.py unit/test_report.py integration/test_process.py integration/test_handlers.py
@@ -70,7 +70,7 @@ TESTS = {
         integration/test_night.py integration/test_on_call.py integration/test_telemetry.py harness/seeds.py""",
     "engines/probing": """integration/test_sensors.py integration/test_night.py integration/test_on_call.py
         integration/test_telemetry.py""",
-    "engines/waiting": """unit/test_window.py integration/test_sensors.py integration/test_watching.py
+    "engines/waiting": """unit/test_window.py integration/test_sensors.py integration/test_night.py
         integration/test_watching_alone.py integration/test_process.py integration/test_ends.py""",
     "engines/triggering": "unit/test_triggering.py integration/test_runs.py",
     "engines/threads": "unit/test_threads.py integration/test_handlers.py integration/test_ends.py",

@@ -127,6 +127,7 @@ STUCK = [sleeps, swallows_its_cancellation, blocks_in_finally, blocks_its_loop, 
 def test_whatever_a_handler_does_a_killed_task_settles_what_is_done_and_ends_in_time(
     cf, send, make_handler, release, logged
 ):
+    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], consumer_retry_delay=60)  # of what fails
     send("done", "stuck", "waits")
     seconds, text = Run(make_handler, release).seconds_to_end()
     assert seconds < GRACE + 1 + SLACK

@@ -65,3 +65,15 @@ def test_metrics_tell_the_backlog(hook, cf):
     assert metrics.backlog_count == 2
     assert metrics.backlog_bytes > 0
     assert metrics.oldest_message_timestamp is not None
+
+
+def test_the_number_of_pages_is_believed(cf, hook):
+    more = {
+        "success": True,
+        "result": [{"queue_id": "a" * 32, "queue_name": "first"}],
+        "result_info": {"total_pages": 2},
+    }
+    cf.add_fault("queues", status=200, body=more)
+    cf.add_fault("queues", status=200, body={"success": True, "result": [], "result_info": {}})
+    assert [queue.queue_name for queue in hook.list_queues()] == ["first"]
+    assert [request["query"] for request in cf.requests()] == ["page=1", "page=2"]

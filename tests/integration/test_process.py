@@ -502,3 +502,9 @@ def test_what_handlers_do_goes_to_airflows_metrics(cf, send, process, monkeypatc
     process(lambda message: Retry() if message.body == "a" else None)
     counted = {name.partition(".")[2]: value for (name, queue), value in sent.items() if queue == cf.queues["orders"]}
     assert counted == {"sent": 2, "pulled": 2, "handled": 2, "acked": 1, "retried": 1}
+
+
+def test_an_idle_queue_is_asked_one_question_at_a_time(cf, process, jumping_time):
+    process(print, idle_timeout=30, concurrency=2, expected_seconds_per_message=1, visibility_timeout=300)
+    pulls = [request["body"]["batch_size"] for request in cf.requests() if request["path"].endswith("/pull")]
+    assert pulls == [100, 50] + [100] * 5  # two at first, then one after 1, 3, 7, 15 and 30 seconds

@@ -258,3 +258,19 @@ def test_a_look_that_fails_and_a_purge_that_takes_too_long_call_the_queue_by_its
     assert "Could not check whether queue my-queue is purged" in logged()
     with pytest.raises(PurgeTimeoutError, match=f"queue 'my-queue' \\(ID {queue}\\)"):
         operator.execute_complete({}, json.loads(json.dumps(event.payload)))
+
+
+@pytest.mark.parametrize(
+    ("said", "is_done"),
+    [
+        ("true", True),
+        ("2026-11-22T00:00:00Z", True),
+        ("false", False),
+        ("0", False),
+        ("in-progress", False),
+        (None, False),
+    ],
+)
+def test_only_true_and_a_time_say_that_a_purge_is_done(cf, queue, said, is_done):
+    cf.add_fault("purge", status=200, body={"success": True, "result": {"completed": said}})
+    assert CloudflareQueuesHook().get_purge_status(queue).completed is is_done

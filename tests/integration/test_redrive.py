@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
+from contextvars import ContextVar
 
 import pytest
 from airflow import DAG
@@ -25,6 +27,7 @@ from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, Que
 from airflow_provider_cfqueues.outcomes import Reject
 
 QUEUES = ["failed", "orders"]
+WHERE = ContextVar("where", default="elsewhere")
 
 
 @pytest.fixture
@@ -34,6 +37,10 @@ def failed(cf):
 
 def wants_orders(message):
     return message.body["type"] == "order"
+
+
+def is_in_the_task(message):
+    return WHERE.get() == "in the task"
 
 
 def takes_its_time(message):
@@ -132,6 +139,13 @@ def test_a_message_that_the_filter_fails_for_is_not_moved(cf, failed):
     assert "TypeError" in report["not_moved"][0]["reason"]
 
 
+def test_a_filter_sees_the_context_variables_of_the_task(cf, failed):
+    CloudflareQueuesHook().send(failed, ["a"])
+    token = WHERE.set("in the task")
+    assert redrive(match=f"function:{__name__}.is_in_the_task")["moved"] == 1
+    WHERE.reset(token)
+
+
 def test_a_filter_never_costs_a_message_its_last_delivery(cf, failed):
     CloudflareQueuesHook().send(failed, ["keep"])
     reports = []
@@ -151,7 +165,8 @@ def test_what_cannot_be_kept_is_said_loudly_while_there_is_time(cf, failed, logg
         cf.advance(300)
     assert (report["unmovable"], report["returned"], report["unconfirmed"]) == (1, 0, 1)
     assert state(cf, "failed")["states"]["leased"] == 1
-    assert "delivered 3 times, and it could not be copied: Cloudflare may DELETE it when its lease ends" in logged()
+    reason = "delivered 3 times, and it could not be copied: Cloudflare may DELETE it when its lease ends"
+    assert re.search(rf"Queue failed: Message \w+ .* {reason}", logged())
     CloudflareQueuesHook().update_pull_consumer(failed, consumer_max_retries=100)
     cf.advance(600)
     assert state(cf, "failed")["states"]["ready"] == 1
@@ -161,7 +176,8 @@ def test_where_deliveries_end_in_another_dead_letter_queue_that_is_said_and_noth
     CloudflareQueuesHook().update_pull_consumer(failed, dead_letter_queue="lost", consumer_max_retries=1)
     CloudflareQueuesHook().send(failed, ["keep"])
     assert redrive(match="literal:other")["renewed"] == 0
-    assert "Cloudflare moves it to 'lost' now, or after its next delivery" in logged()
+    reason = "Cloudflare moves it to 'lost' now, or after its next delivery"
+    assert re.search(rf"Queue failed: Message \w+ .* {reason}", logged())
 
 
 def test_what_was_rejected_is_moved_as_the_message_that_it_was(cf, failed):
@@ -170,8 +186,8 @@ def test_what_was_rejected_is_moved_as_the_message_that_it_was(cf, failed):
 
     CloudflareQueuesHook().send(cf.queues["orders"], ["text", {"n": 1}])
     cf.send(cf.queues["orders"], "AP8=", content_type="bytes")
-    arguments = {"queue_name": "orders", "dead_letter_queue": "failed", "idle_timeout": 0, "fail_on": "none"}
-    QueueProcessOperator(task_id="process", handler=reject, **arguments).execute({})
+    arguments = {"queue_name": "orders", "dead_letter_queue": "failed", "idle_timeout": 0, "settle_interval": 0.05}
+    QueueProcessOperator(task_id="process", handler=reject, fail_on="none", **arguments).execute({})
     report = redrive()
     assert (report["moved"], report["unmovable"]) == (2, 1)
     assert bodies(cf) == [("text", "text"), ({"n": 1}, "json")]
@@ -182,8 +198,8 @@ def test_what_was_rejected_can_be_moved_as_it_lies_there(cf, failed):
         raise Reject("not today")
 
     CloudflareQueuesHook().send(cf.queues["orders"], ["text"])
-    arguments = {"queue_name": "orders", "dead_letter_queue": "failed", "idle_timeout": 0, "fail_on": "none"}
-    QueueProcessOperator(task_id="process", handler=reject, **arguments).execute({})
+    arguments = {"queue_name": "orders", "dead_letter_queue": "failed", "idle_timeout": 0, "settle_interval": 0.05}
+    QueueProcessOperator(task_id="process", handler=reject, fail_on="none", **arguments).execute({})
     redrive(unwrap=False)
     ((body, content_type),) = bodies(cf)
     assert (body["body"], body["reason"], content_type) == ("text", "not today", "json")
@@ -344,12 +360,14 @@ def test_what_was_accepted_before_a_send_failed_is_acked(cf, failed):
     assert state(cf, "orders")["states"]["ready"] == 2
 
 
-def test_a_run_that_ends_by_its_own_limit_moves_what_it_pulled(cf, failed):
-    CloudflareQueuesHook().send(failed, [{"n": n} for n in range(30)])
+def test_a_run_that_ends_by_its_own_limit_moves_what_it_pulled(cf, failed, jumping_time):
+    CloudflareQueuesHook().send(failed, ["a", "b", "c"])
     for _ in range(2):
-        assert redrive(messages_per_second=10, max_duration=0.5)["moved"] == 10
+        report = redrive(messages_per_second=0.1, max_duration=9)
+        assert report["moved"] == 1
+        assert report["seconds"] < 9  # it does not wait for a turn that it may not use
     totals = state(cf, "failed")["totals"]
-    assert (totals["delivered"], totals["retried"]) == (20, 0)
+    assert (totals["delivered"], totals["retried"]) == (2, 0)
 
 
 def test_what_is_not_confirmed_is_not_counted_as_moved_or_renewed(cf, failed):
@@ -358,7 +376,7 @@ def test_what_is_not_confirmed_is_not_counted_as_moved_or_renewed(cf, failed):
     body = {"success": True, "result": {"ackCount": 0, "retryCount": 0}}
     cf.add_fault("ack", status=200, body=body, times=2)
     report = redrive(match="literal:a", fail_on="none")
-    assert (report["moved"], report["renewed"], report["unconfirmed"]) == (0, 0, 2)
+    assert (report["moved"], report["renewed"], report["unconfirmed"], report["sent_not_acked"]) == (0, 0, 2, 1)
 
 
 def test_a_message_whose_lease_ended_before_it_was_sent_is_not_sent(cf, failed):
@@ -405,6 +423,12 @@ def test_a_filter_that_fails_for_every_message_fails_the_task(cf, failed):
         redrive(match=f"function:{__name__}.wants_orders")
     assert error.value.queue == "failed"
     assert state(cf, "failed")["states"]["delayed"] == 2
+
+
+def test_a_hundred_of_the_messages_that_stay_are_listed(cf, failed):
+    CloudflareQueuesHook().send(failed, ["a"] * 101)
+    report = redrive(match=f"function:{__name__}.wants_orders", fail_on="none")
+    assert (report["unmovable"], len(report["not_moved"])) == (101, 100)
 
 
 @pytest.mark.parametrize(("fail_on", "fails"), [("any", True), ("all", False), ("none", False), ("0.5", False)])
@@ -468,6 +492,29 @@ def test_the_rate_is_kept(cf, failed):
     report = redrive(messages_per_second=200)
     assert report["moved"] == 150
     assert report["seconds"] >= 0.5  # a hundred at once, the others half a second later
+
+
+def test_copies_for_its_own_queue_count_for_the_rate(cf, failed, jumping_time):
+    CloudflareQueuesHook().update_pull_consumer(failed, consumer_max_retries=1)
+    CloudflareQueuesHook().send(failed, ["keep"] * 5)
+    report = redrive(match="literal:other", messages_per_second=1)
+    assert report["renewed"] == 5
+    assert 3 <= report["seconds"] < 10  # a pull does not wait for the copy of the message before
+
+
+def test_a_low_rate_moves_one_message_at_a_time_and_says_how_far_it_is(cf, failed, jumping_time, logged):
+    CloudflareQueuesHook().send(failed, [{"n": n} for n in range(20)])
+    report = redrive(messages_per_second=0.5, max_messages=10)
+    pulls = [request["body"] for request in cf.requests() if request["path"].endswith("/pull")]
+    assert [pull["batch_size"] for pull in pulls] == [1] * 10
+    assert 18 <= report["seconds"] < 20
+    (backlog,) = re.findall(r"Moved [56] messages \(0\.\d/s\), .*; backlog: (\d+)", logged())  # after ten seconds
+    assert backlog in ("14", "15")
+
+
+def test_an_empty_queue_is_looked_at_less_and_less_often(cf, failed, jumping_time):
+    redrive(idle_timeout=30)
+    assert calls(cf, "pull") == ["pull"] * 6  # after 0, 1, 3, 7, 15 and 30 seconds
 
 
 def test_sends_stay_below_the_limit_of_the_api():

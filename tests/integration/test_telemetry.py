@@ -140,6 +140,11 @@ def test_each_call_has_a_name_of_its_own_that_follows_could_not():
     assert all(re.fullmatch("[a-z]+ [A-Za-z ]+", name) for name in names)
 
 
+def test_each_call_about_a_queue_names_it_for_errors_and_metrics():
+    queue = "5d41402abc4b2a76b9719d911017c592"
+    assert {call.queue for call in calls_of_the_api() if queue in call.path} == {queue}
+
+
 def test_the_calls_of_a_hook_are_counted(cf, sent):
     orders = cf.queues["orders"]
     hook = CloudflareQueuesHook()
@@ -168,6 +173,19 @@ def test_where_the_api_counts_nothing_confirmed_leases_are_counted(cf, sent):
         "cloudflare_queues.retried": 1,
         "cloudflare_queues.unconfirmed": 1,
     }
+
+
+def test_a_redrive_counts_each_message_once(cf, sent):
+    failed, hook = cf.queues["orders-failed"], CloudflareQueuesHook()
+    hook.send(failed, ["move", "move", "stay"])
+    cf.send(failed, "AP8=", content_type="bytes")
+    redriven = {"queue_name": "orders-failed", "target_queue_name": "orders", "idle_timeout": 0, "fail_on": "none"}
+    QueueRedriveOperator(task_id="task", match=f"function:{__name__}.is_moved", **redriven).execute({})
+    counted = Counter()
+    for kind, name, value, tags in sent:
+        if kind == "incr" and tags["queue"] == failed:
+            counted[name.removeprefix("cloudflare_queues.")] += value
+    assert counted == {"sent": 3, "pulled": 4, "moved": 2, "acked": 2, "unmatched": 1, "unmovable": 1, "retried": 2}
 
 
 def test_each_try_is_timed_and_each_failure_counted_by_its_class(cf, sent):

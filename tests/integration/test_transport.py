@@ -93,6 +93,12 @@ def test_an_interim_answer_is_passed_over(run):
         assert run(list_queues(), host)[0] == ([], False)
 
 
+def test_long_headers_that_come_in_pieces_are_read(run):
+    head, end = answer(b'{"success": true, "result": []}', "X-Policy: " + "a" * 40_000).split(b"X-", 1)
+    with answering(head + b"X-" + end[:30_000], 0.02, end[30_000:]) as host:
+        assert run(list_queues(), host)[0] == ([], False)
+
+
 def test_a_connection_that_was_closed_while_idle_is_not_used_again(run):
     def twice():
         for _ in range(2):

@@ -473,6 +473,21 @@ def test_a_failure_is_logged_once_with_the_remedy_and_the_connection_is_read_ane
     assert "Queue orders can be pulled from again" in text
 
 
+@pytest.mark.parametrize(("status", "looks"), [(404, 2), (429, 1)])
+def test_a_queue_is_looked_up_again_only_where_that_may_help(cf, queue, logged, status, looks):
+    async def scenario():
+        triggerer = Triggerer()
+        watcher = triggerer.watch(queue_name="orders")
+        await until(lambda: triggerer.events[watcher])
+        await triggerer.stop()
+
+    cf.send(queue, {"n": 1})
+    cf.add_fault("pull", status=status, headers={"retry-after": "90"})
+    run(scenario())
+    assert len(calls(cf, "consumers")) == looks
+    assert logged().count("Queue orders cannot be pulled from") == 1
+
+
 def test_a_queue_that_is_not_enabled_for_pull_is_asked_less_and_less_often(cf, logged):
     async def scenario():
         triggerer = Triggerer()
@@ -596,6 +611,7 @@ def test_an_event_holds_what_a_pull_gives_or_only_ids_and_leases(cf, queue):
         *("id", "lease_id", "body", "attempts", "timestamp", "content_type", "metadata", "lease_expires_at")
     }
     assert (whole["queue_id"], whole["queue_name"]) == (queue, None)
+    assert repr(QueueMessageEvent(whole)).startswith(f"QueueMessageEvent<queue {queue}, ")
     cf.send(queue, {"n": 2})
     short = run(scenario(False))
     assert set(short["messages"][0]) == {"id", "lease_id", "attempts", "timestamp", "content_type", "lease_expires_at"}

@@ -72,16 +72,20 @@ def test_with_dag_ids_a_message_is_acked_once_its_run_is_there(cf, queue, watch,
         runs.is_away = True
         cf.send(queue, 1)
         await until(lambda: triggerer.events[watcher])
-        await asyncio.sleep(50)
+        await asyncio.sleep(40)
         before = len(leased_or_waiting(cf))
-        runs.is_away = False
+        runs.error = RuntimeError("no database")
+        await asyncio.sleep(5)
+        runs.is_away, runs.error = False, None
         runs.pass_once()
         await until(lambda: not leased_or_waiting(cf))
         await triggerer.stop()
         return before
 
     assert run(scenario()) == 1
-    assert "Queue orders: 1 message acked, 0 given back" in logged()
+    text = logged()
+    assert "Queue orders: 1 message acked, 0 given back" in text
+    assert text.count("Could not ask Airflow how many runs the DAGs ['ship'] have: no database. Asking again") == 1
 
 
 def test_with_dag_ids_a_message_is_acked_after_a_minute_though_its_run_is_not_there(cf, queue, watch):

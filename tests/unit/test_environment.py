@@ -68,6 +68,13 @@ def test_the_spelling_in_small_letters_counts_and_an_empty_one_means_no_proxy(re
     assert read(https_proxy="", ALL_PROXY="third:3").host == "third"
 
 
+@pytest.mark.parametrize(
+    ("url", "port"), [("proxy", 80), ("http://proxy", 80), ("https://proxy", 443), ("https://proxy:8", 8)]
+)
+def test_a_proxy_without_a_port_has_that_of_its_scheme(read, url, port):
+    assert read(https_proxy=url).port == port
+
+
 def test_the_certificates_may_be_those_of_a_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path))
     network = read_environment(parse_settings("c", host=None, login=None, password="t", extra={"account_id": "a"}))

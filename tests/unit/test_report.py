@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from airflow_provider_cfqueues.engines.processing.report import Failure, Report
+from airflow_provider_cfqueues.engines.redriving.options import RedriveReport
 from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.texts import per_second
 
@@ -43,6 +44,11 @@ def test_a_verdict_counts_what_failed_and_what_is_not_confirmed(in_doubt, counts
     report = Report(handled=3, failed=2, in_doubt=in_doubt, kinds=Counter(example.keys()), examples=example)
     reasons = "1 x no such customer, for example m at delivery 5; 1 more, see the log"
     assert report.verdict(" (none may)") == f"{counts} (none may): {reasons}"
+
+
+@pytest.mark.parametrize("report", [Report, RedriveReport])
+def test_a_report_is_exact_to_the_millisecond(report):
+    assert report(seconds=1.23456).to_xcom()["seconds"] == 1.235
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,16 @@ def test_only_leases_that_the_api_confirmed_count_as_settled():
     assert [(message.lease_id, why) for message, why in partly.unconfirmed("")] == [("l1", "late")]
 
 
+def test_what_takes_several_requests_is_counted_together():
+    many = settling(*[Happened.HANDLED] * 150)
+    flow = many.send("orders", None)
+    next(flow)
+    flow.send(AckResult(ack_count=100))
+    with pytest.raises(StopIteration):
+        flow.send(AckResult(ack_count=49, unconfirmed=("l149",)))
+    assert many.counts() == {Kind.ACKED: 149, Kind.UNCONFIRMED: 1}
+
+
 @pytest.mark.parametrize(
     ("warnings", "why"),
     [({}, "the API counted fewer leases than it was sent"), ({"#0": "busy", "#1": "later"}, "busy; later")],

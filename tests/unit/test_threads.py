@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from airflow_provider_cfqueues.engines.threads import DaemonThreads
+from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
 
 
 @pytest.fixture
@@ -44,3 +44,12 @@ def test_a_shutdown_can_cancel_what_did_not_begin():
 
 def test_its_threads_are_not_waited_for_at_the_end_of_the_process(pool):
     assert pool.submit(lambda: threading.current_thread().daemon).result()
+
+
+def test_a_loop_beside_the_main_thread_is_not_waited_for_at_the_end_of_the_process():
+    async def work():
+        seen.append(threading.current_thread().daemon)
+
+    seen = []
+    run_beside(work(), stop=pytest.fail)
+    assert seen == [True]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_cfqueues.engines.processing.options import Options
+from airflow_provider_cfqueues.engines.processing.options import Options, choose_visibility_timeout
 from airflow_provider_cfqueues.engines.processing.window import MAX_OPEN_BYTES, MAX_WINDOW, Window
 from airflow_provider_cfqueues.engines.waiting import Idling
 from airflow_provider_cfqueues.models import Message
@@ -23,6 +23,14 @@ def test_a_known_pace_opens_the_window_to_a_quarter_of_the_lease():
     options = Options(concurrency=2, visibility_timeout=300, expected_seconds_per_message=1)
     assert Window(options).sizes() == [100, 50]
     assert Window(Options(expected_seconds_per_message=1e-9)).size == MAX_WINDOW
+
+
+@pytest.mark.parametrize(
+    ("seconds", "batch_size", "lease"),
+    [(None, 9, 300), (1, None, 60), (30, None, 120), (30, 10, 1_200), (1e9, 1, 43_200)],
+)
+def test_a_lease_is_four_times_as_long_as_a_batch_takes(seconds, batch_size, lease):
+    assert choose_visibility_timeout(seconds, batch_size) == lease
 
 
 def test_nothing_is_asked_for_until_half_the_window_is_free():
