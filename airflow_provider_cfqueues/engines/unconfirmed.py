@@ -73,8 +73,8 @@ def _log(log: Any, queue: str, messages: list[Message], why: str) -> None:
     ends = _latest(*(message.lease_expires_at for message in messages))
     is_one = len(messages) == 1
     log.warning(
-        "Queue %s: the API did not confirm the ack or retry of %s%s. %s%s. Nothing to do if the work is safe to "
-        "repeat. %s: %s",
+        "Queue %s: the API did not confirm the ack or retry of %s%s. %s%s. That is harmless if the work is safe "
+        "to repeat. %s: %s",
         queue,
         counted(len(messages), "message"),
         f" ({why.rstrip('.')})" if why else "",

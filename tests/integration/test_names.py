@@ -47,7 +47,7 @@ def test_a_message_that_the_api_does_not_confirm_is_named_with_lease_and_the_api
     ]
     assert re.search(
         r"Queue orders: the API did not confirm the ack or retry of 1 message \(.*lease.*\)\. If it is not settled, it "
-        r"is delivered again when its lease ends, by [\d:]{8} UTC\. Nothing to do if the work is safe to repeat\. "
+        r"is delivered again when its lease ends, by [\d:]{8} UTC\. That is harmless if the work is safe to repeat\. "
         r"Message: i \(lease lease-id…he-end-of-it\)",
         warning,
     )
