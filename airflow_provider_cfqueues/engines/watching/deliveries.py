@@ -118,9 +118,14 @@ class Batch:
         """The watchers' events that are in a run only once a further one is stored."""
         return [spacing for spacing in self.spacings if spacing.closing_seconds is not None]
 
+    @property
+    def acked_once_closed(self) -> list[Spacing]:
+        """Those of them whose messages the stream acks, and not a DAG."""
+        return [spacing for spacing in self.in_doubt if not spacing.is_left_to_task]
+
     async def closing(self) -> None:
-        """Wait until it is known of each event in doubt whether it is in a run."""
-        for spacing in self.in_doubt:
+        """Wait until it is known of each event in doubt, whose messages the stream acks, whether it is in a run."""
+        for spacing in self.acked_once_closed:
             await spacing.closing.wait()
 
     def take(self, deliveries: Sequence[Delivery], spacing: Spacing, *, left_to_task: bool) -> None:
@@ -131,6 +136,7 @@ class Batch:
         :param spacing: what is to pass before the next event.
         :param left_to_task: whether a DAG settles them.
         """
+        spacing.is_left_to_task = left_to_task
         self.spacings.append(spacing)
         for delivery in deliveries:
             delivery.taken += 1

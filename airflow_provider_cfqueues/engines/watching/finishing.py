@@ -121,7 +121,7 @@ class Finishing:
 
     async def _is_closed(self, batch: Batch, verdicts: Sequence[Verdict]) -> bool:
         """Wait until a later event has taken along those in doubt; return False where none does while leases last."""
-        if not batch.in_doubt or not any(one.happened is Happened.HANDLED for one in verdicts):
+        if not batch.acked_once_closed or not any(one.happened is Happened.HANDLED for one in verdicts):
             return True
         batch.resolved.set()  # the next event may be the one
         ends_at = min(one.lease_ends_at for one in batch.deliveries)
@@ -129,7 +129,7 @@ class Finishing:
         self._held += len(verdicts)
         try:
             await self._wait_unless_closing(closing, (ends_at - self._now()).total_seconds() - SETTLE_SECONDS)
-            return closing.done() and all(spacing.is_closed for spacing in batch.in_doubt)
+            return closing.done() and all(spacing.is_closed for spacing in batch.acked_once_closed)
         finally:
             self._held -= len(verdicts)
             closing.cancel()

@@ -42,6 +42,7 @@ class Spacing:
     :param closing_seconds: after how many seconds a further event takes this one along, if it is in doubt; None = it is
         not.
     :param closes: the events in doubt that this one takes along.
+    :param is_left_to_task: whether a DAG settles the event's messages.
     :param decided_at: when Airflow was through with the event, by the loop's clock.
     :param is_closed: whether an event that takes this one along is stored.
     :param closing: set once it is known whether there is one.
@@ -52,6 +53,7 @@ class Spacing:
     seconds: float = 0
     closing_seconds: float | None = None
     closes: Sequence[Spacing] = ()
+    is_left_to_task: bool = False
     decided_at: float = float("inf")
     is_closed: bool = False
     closing: asyncio.Event = field(default_factory=asyncio.Event)
