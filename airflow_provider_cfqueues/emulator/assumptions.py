@@ -191,7 +191,7 @@ def choose(given: Mapping[str, str]) -> dict[str, str]:
         choices = ASSUMPTIONS[name].choices if name in ASSUMPTIONS else ()
         if not choices:
             known = ", ".join(known for known, assumption in ASSUMPTIONS.items() if assumption.choices)
-            raise ValueError(f"no assumption {name!r} to choose; known: {known}")
+            raise ValueError(f"there is no assumption {name!r}; known: {known}")
         if choice not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, not {choice!r}")
     return {name: given.get(name, item.choices[0]) for name, item in ASSUMPTIONS.items() if item.choices}
