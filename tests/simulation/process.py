@@ -237,7 +237,7 @@ class Process(Worker):
         expires = message.lease_expires_at
         truth.check(expires is not None and self.now() < expires, "%s is handled though its lease ended", delivery)
         if not self.has_jumped and not world.broker_has_jumped:
-            is_leased = world.network.server.now_ms() < delivery.ends_ms
+            is_leased = world.network.server.now_ms() <= delivery.ends_ms  # the broker counts whole milliseconds
             truth.check(is_leased, "%s: the engine believes in a lease that ended", delivery)
         limit = self.options.max_attempts
         truth.check(limit is None or delivery.attempt <= limit, "%s is above max_attempts", delivery)

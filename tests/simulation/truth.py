@@ -36,12 +36,14 @@ class Delivery:
     A lease, and what became of it.
 
     :param number: of the message.
+    :param message_id: its ID in the queue, which a message that was sent again has a new one of.
     :param attempt: which delivery of it.
     :param process: whose lease it is.
     :param ends_ms: when it ends, by the broker's clock.
     """
 
     number: int
+    message_id: str
     attempt: int
     process: Process
     ends_ms: int
@@ -149,7 +151,7 @@ class Truth(Record):
             for item in result["messages"]:
                 content_type = item["metadata"].get("CF-Content-Type")
                 body = None if item["id"] in self.numbers else decode_body(item["body"], content_type)
-                delivery = Delivery(self.number_of(item["id"], body), item["attempts"], process, ends_ms)
+                delivery = Delivery(self.number_of(item["id"], body), item["id"], item["attempts"], process, ends_ms)
                 self.deliveries[item["lease_id"]] = delivery
                 process.deliveries.append(delivery)
                 lease_ids.append(item["lease_id"])
@@ -171,11 +173,14 @@ class Truth(Record):
 
     def _note_copy(self, process: Process, body: Any, *, is_renewal: bool) -> int:
         number = self.number_of("", body) if "id" in body else body["n"]
-        mine = [one for one in reversed(process.deliveries) if one.number == number]
+        mine = [one for one in reversed(process.deliveries) if one.number == number and one.is_read]
         # A queue may hold several copies of a message, and a copy whose answer was lost is sent again.
         fitting = [one for one in mine if (may_delete(one) if is_renewal else one.attempt == body.get("attempts"))]
         delivery = next((one for one in fitting if not one.is_copied), (fitting or mine)[0])
         delivery.is_copied = True
+        if is_renewal:  # the body does not say of which delivery: the copy stands for all that were read
+            for one in fitting:
+                one.is_copied = one.is_copied or one.message_id == delivery.message_id
         self.check(not process.options.dry_run, "%s is copied in a dry run", delivery)
         if is_renewal:
             self.check(may_delete(delivery), "%s is sent again, and nothing would delete it", delivery)
