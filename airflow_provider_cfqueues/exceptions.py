@@ -326,7 +326,7 @@ class InvalidRequestError(ApiError):
 class ServerError(ApiError):
     """The API or a gateway before it failed or timed out (HTTP 408, 5xx)."""
 
-    remedy = "Run the task again later; https://www.cloudflarestatus.com tells whether it is known."
+    remedy = "Run the task again later; https://www.cloudflarestatus.com tells whether Cloudflare has a known problem."
     repeatable = True
     maybe_applied = True
 

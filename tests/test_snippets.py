@@ -260,7 +260,7 @@ def test_the_tests_that_the_page_on_testing_shows_pass(tmp_path, monkeypatch):
         "test_orders_that_cannot_be_shipped_are_given_back",
         "test_what_is_not_acked_comes_back",
         "test_an_ack_survives_a_bad_moment_of_the_api",
-        "test_an_order_that_is_retried_comes_again_after_its_delay",
+        "test_an_order_that_is_retried_is_delivered_after_its_delay",
     ]
 
 

@@ -176,7 +176,7 @@ class _DatabaseRuns:
                 raise ValueError(str(error)) from error
             else:
                 return True
-        raise RuntimeError(f"Could not start run {run_id}: other runs of DAG {self._dag_id!r} have its date")
+        raise RuntimeError(f"Could not start run {run_id}: other runs of DAG {self._dag_id!r} have its logical date")
 
     def clear(self, run_id: str, conf: dict[str, Any]) -> None:
         from airflow.models import DagBag

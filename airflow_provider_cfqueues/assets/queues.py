@@ -40,7 +40,7 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
     elif "/" in name:
         problem = "there is more than a queue name after the account ID"
     elif uri.query:
-        problem = "it has a query"
+        problem = "there is a query (after '?')"
     if problem:
         shown = uri._replace(netloc=uri.netloc.rpartition("@")[2]).geturl()  # without what may be a secret
         msg = f"The URI of a queue's asset must be {SCHEME}://ACCOUNT_ID/QUEUE_NAME, but in {shown!r} {problem}"

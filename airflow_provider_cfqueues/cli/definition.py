@@ -57,15 +57,15 @@ CONNECTION = _argument(
 JSON = _argument("--json", action="store_true", help="print the result as JSON")
 QUEUE = _argument("queue", metavar="QUEUE", help="name of the queue, or its ID")
 MAX = _count("--max", "at most this many messages (all)", dest="max_messages")
-MATCH = "only these: literal:…, jsonpath:…, function:…; repeatable, any of them"
-IDLE_TIMEOUT = _seconds("--idle-timeout", "stop when the queue gave nothing for so long (5)", default=5)
+MATCH = "only messages that match literal:…, jsonpath:… or function:…; if repeated, any of them"
+IDLE_TIMEOUT = _seconds("--idle-timeout", "stop when the queue had no messages for so long (5)", default=5)
 
 COMMANDS = (
     Command(
         "ping",
-        "Say whether a connection is good, and what it may do",
-        "Verify the credentials and try out what needs which permission: listing, metrics, looking at the consumer, "
-        "and peeking, which needs the permission to write. Nothing is leased or changed. Exits with 1 if it fails.",
+        "Check whether a connection works, and what it may do",
+        "Verify the credentials, and try what they may do: list queues, read metrics and the consumer, and peek, which "
+        "needs the permission to write. Nothing is leased or changed. Exits with 1 if it fails.",
         (_argument("queue", nargs="?", metavar="QUEUE", help="the queue to try (the first of the list)"),),
     ),
     Command(
@@ -77,16 +77,16 @@ COMMANDS = (
     Command(
         "create",
         "Create a queue that can be pulled",
-        "Create a queue with a pull consumer. If one or both exist, they get the settings that are named, and keep the "
-        "others. Cloudflare creates a dead-letter queue that does not exist, but without a consumer: create it as well "
-        "if it is to be redriven.",
+        "Create a queue with a pull consumer. If one or both exist, only the settings that you give are changed. "
+        "Cloudflare creates a dead-letter queue that does not exist, but without a consumer: to redrive it later, run "
+        "create for it as well.",
         (
             _argument("queue", metavar="NAME", help="name of the queue"),
             _argument("--dead-letter-queue", metavar="NAME", help="where messages go after their last delivery (none)"),
             _count("--max-retries", "deliveries before a message leaves the queue (3)", dest="consumer_max_retries"),
             _seconds("--retry-delay", "how long a retried message waits (0)", dest="consumer_retry_delay"),
             _seconds("--visibility-timeout", "how long a lease lasts (30)"),
-            _count("--batch-size", "messages per pull that names no number"),
+            _count("--batch-size", "messages per pull, if the pull gives no number"),
             _seconds("--delivery-delay", "how long a new message waits (0)"),
             _seconds("--retention", "how long a message is kept (4 days)", dest="message_retention_period"),
         ),
@@ -100,15 +100,15 @@ COMMANDS = (
     Command(
         "send",
         "Send messages",
-        "Send messages given as arguments, or the lines of a file or of stdin, each line a message. What is a JSON "
-        "object or array is sent as json, anything else as text. All are checked before the first is sent, and nothing "
-        "is sent if one of them cannot be.",
+        "Send messages given as arguments, or the lines of a file or of stdin, each line a message. A JSON object or "
+        "array is sent as json, anything else as text. All messages are checked first: if one of them cannot be sent, "
+        "nothing is sent.",
         (
             QUEUE,
             _argument("message", nargs="*", metavar="MESSAGE", help="messages; none = lines from stdin"),
             _argument("--file", metavar="FILE", help="a file of messages, one a line; - is stdin"),
-            _argument("--drained", action="store_true", help="the lines are what drain wrote: send them again"),
-            _argument("--text", action="store_true", help="send all as text, empty ones too"),
+            _argument("--drained", action="store_true", help="drain wrote the lines: send the original messages"),
+            _argument("--text", action="store_true", help="send each message as text, even an empty one"),
             _seconds("--delay", "how long they wait before they are delivered"),
         ),
     ),
@@ -128,8 +128,8 @@ COMMANDS = (
     Command(
         "redrive",
         "Move messages from a dead-letter queue back to a queue",
-        "Move messages to another queue: pull, send, and only then ack. Copies that QueueProcessOperator made of "
-        "rejected messages are sent as the messages that they were. Ctrl-C acks what was sent and gives the rest back.",
+        "Move messages to another queue: pull, send, and only then ack. From a copy that QueueProcessOperator made of "
+        "a rejected message, the original message is sent. Ctrl-C acks what was sent and gives the rest back.",
         (
             QUEUE,
             _argument("target", metavar="TARGET", help="name of the queue that gets the messages, or its ID"),
@@ -141,7 +141,7 @@ COMMANDS = (
                 metavar="N",
                 help="at most N messages a second (the API's limit)",
             ),
-            _argument("--as-is", action="store_true", help="send copies of rejected messages as they lie there"),
+            _argument("--as-is", action="store_true", help="send copies of rejected messages unchanged"),
             MAX,
             _seconds("--visibility-timeout", "how long the leases last (600)"),
             IDLE_TIMEOUT,
@@ -149,8 +149,8 @@ COMMANDS = (
     ),
     Command(
         "emulator",
-        "Run a local Cloudflare Queues",
-        "Run the emulator until Ctrl-C; its first line on stdout says where it is. It needs the extra named emulator.",
+        "Run an emulator of Cloudflare Queues",
+        "Run the emulator until Ctrl-C; its first line on stdout has its address. It needs the extra named emulator.",
         tuple(_argument(flag, **options) for flag, options in OPTIONS.items()),
     ),
 )

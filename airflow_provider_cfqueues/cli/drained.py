@@ -68,8 +68,8 @@ class Drained:
         lines = [", ".join(parts)]
         if self.held:
             lines.append(
-                f"Not known to be settled: {counted(len(self.held), 'lease')}. Unless they are, their messages come "
-                f"again when the leases end, within {self.visibility_timeout:g} s, and one delivery of each is used up"
+                f"Not confirmed: {counted(len(self.held), 'lease')}. Messages that are not settled are delivered again "
+                f"when their leases end, within {self.visibility_timeout:g} s, which uses up one delivery of each"
             )
             lines += [
                 f"  {item['message_id']} (lease {item['lease']})" + (f": {item['text']}" if "text" in item else "")

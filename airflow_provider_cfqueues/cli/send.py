@@ -27,7 +27,7 @@ from airflow_provider_cfqueues.texts import counted
 def send(arguments: Namespace, screen: Screen) -> None:
     """Send messages given as arguments, or the lines of a file or of stdin."""
     if arguments.drained and arguments.text:
-        raise ValueError("--drained sends each line as what it was, --text all as text: give one of them")
+        raise ValueError("give --drained (lines that drain wrote) or --text (each line is a text), not both")
     parse_delay(arguments.delay, "--delay")
     messages = [_outgoing(where, text, arguments) for where, text in _texts(arguments)]
     hook = open_hook(arguments.conn_id)
@@ -62,7 +62,7 @@ def _texts(arguments: Namespace) -> Iterator[tuple[str, str]]:
         try:
             yield where, line.removesuffix(b"\r").decode()
         except UnicodeDecodeError as error:
-            raise ValueError(f"{where}: it is no UTF-8: {error}. Nothing was sent") from None
+            raise ValueError(f"{where} is not UTF-8: {error}. Nothing was sent") from None
 
 
 def _outgoing(where: str, text: str, arguments: Namespace) -> OutgoingMessage:
@@ -76,11 +76,13 @@ def _outgoing(where: str, text: str, arguments: Namespace) -> OutgoingMessage:
 def _message(text: str, *, as_text: bool) -> Message:
     body: Any = text
     if not as_text and not text:
-        raise ValueError("it is empty; --text sends it as an empty text")
+        raise ValueError("this message is empty. To send an empty text, give --text")
     is_json = not as_text and text.lstrip().startswith(("{", "["))
     if is_json:
         try:
             body = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"it looks like JSON, but is not: {error}. --text sends it as text") from None
+            raise ValueError(
+                f"this message looks like JSON, but is not: {error}. To send it as text, give --text"
+            ) from None
     return Message(id="", lease_id="", body=body, content_type="json" if is_json else "text")

@@ -28,7 +28,7 @@ SETTLED = timedelta(seconds=30)
 """How old a consumer must be if it cannot be tried with a pull; users have seen it take up to 16 s to work."""
 CLOCK_DIFFERENCE = timedelta(minutes=1)
 """How far Cloudflare's clock may be behind this machine's."""
-PAUSED = "its delivery is paused; it can be pulled once that is resumed"
+PAUSED = "delivery from the queue is paused. Resume it before you pull"
 RISKY = (
     "the next message may have only one delivery left. The task waited until the consumer was "
     f"{SETTLED.seconds} s old instead"
@@ -211,7 +211,10 @@ def _try_out(queue_id: str, consumer: Consumer, age: timedelta, name: str) -> Fl
             yield message_calls.ack(queue_id, [], given_back)
         except CloudflareQueuesError as error:
             log.warning(
-                "The message of the test pull of queue %s is delivered again when its lease ends: %s", name, error
+                "The test pull of queue %s could not give its message back, so it is delivered again when its lease "
+                "ends: %s",
+                name,
+                error,
             )
     return None
 

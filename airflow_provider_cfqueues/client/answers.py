@@ -83,7 +83,7 @@ class Answer:
                 try:
                     content = zlib.decompressobj(_GZIP_OR_DEFLATE).decompress(content, MAX_ANSWER_BYTES + 1)
                 except zlib.error as error:
-                    raise ValueError("not compressed as it says") from error
+                    raise ValueError("the body is not compressed as the Content-Encoding header says") from error
             if len(content) > MAX_ANSWER_BYTES:
                 raise TooLarge
         return content

@@ -155,7 +155,7 @@ def side_field(parent: Mapping[str, Any], name: str, read: Callable[[Any], T]) -
 
 def _texts(items: list[Any]) -> list[str]:
     if not isinstance(items, list):
-        raise TypeError("no list")
+        raise TypeError("not a list")
     return [text_of(item) for item in items]
 
 

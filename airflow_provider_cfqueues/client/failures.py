@@ -17,7 +17,7 @@ class TooSlow(Exception):
     """Some of the answer came, but not all of it in time."""
 
     def __str__(self) -> str:
-        return "its answer began, but was not complete in time"
+        return "the answer began, but was not complete in time"
 
 
 def no_answer(

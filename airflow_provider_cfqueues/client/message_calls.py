@@ -81,7 +81,7 @@ def _judge(
     """
     Return the count that the API reported, how many leases it did not contradict, and which may not be settled.
 
-    A count that is not a number confirms nothing, and neither does a result without any field. Without a count,
+    A count that is not a number confirms nothing, and neither does a result without fields. Without a count,
     each warning that names none of the leases (``foreign``) may mean any of them.
     """
     count = reading.read_count(result.get(key))

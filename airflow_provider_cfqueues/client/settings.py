@@ -157,7 +157,7 @@ def _credentials(login: str | None, password: str | None, api_key: Any) -> Crede
     if password and (login or api_key):
         other = "'login'" if login else "'api_key'"
         raise ValueError(
-            f"The connection has both 'password' (API token) and {other}: keep the API token alone, or 'login' "
+            f"The connection has both 'password' (API token) and {other}: keep only the API token, or 'login' "
             "(e-mail) with 'api_key' (Global API Key)"
         )
     if password:

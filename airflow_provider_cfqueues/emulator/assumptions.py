@@ -54,9 +54,9 @@ ASSUMPTIONS: dict[str, Assumption] = {
     ),
     "lease-count": Assumption("An ack call takes any number of leases.", ("any", "100")),
     "attempts": Assumption(
-        "`attempts` counts deliveries. A message is delivered at most `max_retries` + 1 times, as the pricing"
-        " page reckons; the page on pull consumers says `max_retries` times. When the last delivery is retried"
-        " or its lease ends, the message goes to the dead-letter queue, or is deleted if none is set.",
+        "`attempts` counts deliveries. A message is delivered at most `max_retries` + 1 times, as the"
+        " pricing page counts; the page on pull consumers says `max_retries` times. When the last delivery is"
+        " retried or its lease ends, the message goes to the dead-letter queue, or is deleted if none is set.",
         ("max-retries-plus-1", "max-retries"),
     ),
     "last-delivery": Assumption(
@@ -71,7 +71,7 @@ ASSUMPTIONS: dict[str, Assumption] = {
     ),
     "dead-letter-id": Assumption("A dead-lettered message keeps its id and body.", ("kept", "new")),
     "dead-letter-timestamp": Assumption(
-        "The timestamp of a dead-lettered message is that of its dead-lettering, and its retention starts again.",
+        "The timestamp of a dead-lettered message is the time of its dead-lettering, and its retention starts again.",
         ("new", "kept"),
     ),
     "dead-letter-attempts": Assumption("The attempts of a dead-lettered message start again.", ("restart", "continue")),
@@ -96,7 +96,7 @@ ASSUMPTIONS: dict[str, Assumption] = {
     ),
     "sizes": Assumption(
         "The limits of 128,000 bytes a message and 256,000 bytes a batch count bodies only, JSON without white"
-        " space; the documentation says that some 100 bytes of metadata a message count as well.",
+        " space; the documentation says that about 100 bytes of metadata per message count as well.",
         ("bodies", "with-metadata"),
     ),
     "fractions": Assumption(
@@ -107,7 +107,7 @@ ASSUMPTIONS: dict[str, Assumption] = {
         ("containers", "any"),
     ),
     "null": Assumption(
-        "An explicit null is no number: a key that is not wanted has to be left out.", ("refused", "ignored")
+        "An explicit null is not a number: leave out a key that you do not set.", ("refused", "ignored")
     ),
     "settling-needs-no-consumer": Assumption(
         "Ack works without an http_pull consumer. (While delivery is paused, it works with either choice.)",
@@ -115,17 +115,17 @@ ASSUMPTIONS: dict[str, Assumption] = {
     ),
     "peek": Assumption(
         "Peek and preview show what a pull would take, also without a consumer and while delivery is"
-        " paused, and 5 messages where `batch_size` is not given. Deleting by them ends a message even"
-        " while it is leased.",
+        " paused, and 5 messages if `batch_size` is not given. A message that is deleted by its"
+        " ref is gone, even while it is leased.",
         ("ready", "leased-too"),
     ),
     "preview": Assumption(
-        "Preview is there for everybody; one caller was answered 405 with code 10405.", ("available", "refused")
+        "Preview is available to everybody; one caller got 405 with code 10405.", ("available", "refused")
     ),
     "preview-retries": Assumption("Retries in a preview/ack call change nothing, since nothing was leased."),
     "extend": Assumption(
-        "An extended lease has a new id, returned as `leases`, old to new; the old id goes on naming it,"
-        " since the published schema returns none. A lease that has ended is refused.",
+        "An extended lease has a new id, returned as `leases`, old to new; the old id keeps working,"
+        " since the published schema returns no new one. A lease that has ended is refused.",
         ("available", "missing"),
     ),
     "purge": Assumption(
@@ -161,7 +161,7 @@ ASSUMPTIONS: dict[str, Assumption] = {
         "A queue that does not exist has code 11000, and 10104 under /messages.", ("10104", "11000")
     ),
     "verify": Assumption(
-        "A token is verified by the path of its kind; one that no account owns is accepted by both. A wrong"
+        "A token is verified by the path of its kind; a token that no account owns is accepted by both. A wrong"
         " one has code 1000, and so has an API key.",
         ("by-kind", "account-only"),
     ),
@@ -176,7 +176,7 @@ ASSUMPTIONS: dict[str, Assumption] = {
     ),
     "notification-consumers": Assumption(
         "A `notification` consumer keeps its settings as they were sent, and nothing is sent: the messages stay in"
-        " the queue, and a pull is refused as without a consumer."
+        " the queue, and a pull is refused as if there were no consumer."
     ),
 }
 
@@ -191,7 +191,7 @@ def choose(given: Mapping[str, str]) -> dict[str, str]:
         choices = ASSUMPTIONS[name].choices if name in ASSUMPTIONS else ()
         if not choices:
             known = ", ".join(known for known, assumption in ASSUMPTIONS.items() if assumption.choices)
-            raise ValueError(f"no assumption {name!r} to choose; known: {known}")
+            raise ValueError(f"there is no assumption {name!r}; known: {known}")
         if choice not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, not {choice!r}")
     return {name: given.get(name, item.choices[0]) for name, item in ASSUMPTIONS.items() if item.choices}

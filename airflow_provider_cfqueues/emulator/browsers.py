@@ -50,11 +50,13 @@ class BrowserGuard:
         name = _name(host)
         if name not in self._hosts and not _is_address(name):
             return (
-                f"the emulator does not know itself as {name!r}. If that is its name in a network of containers, or "
-                "in a hosts file, start it with --allow-host and that name"
+                f"the emulator does not accept the host name {name!r}. If this is its name in a network of containers, "
+                "or in a hosts file, start it with --allow-host and this name"
             )
         if origin is not None and origin.partition("://")[2].lower() != host.lower():
-            return f"a page of {origin!r} sent this, and only pages of the emulator itself may use it from a browser"
+            return (
+                f"the request comes from a page of {origin!r}: in a browser, only the emulator's own pages may call it"
+            )
         return None
 
 

@@ -47,7 +47,7 @@ class RateLimit:
         self._times.append(now)
 
     def headers(self) -> dict[str, str]:
-        """Return what an answer says about the limit; nothing without one."""
+        """Return what an answer says about the limit; nothing if there is no limit."""
         if self._limit is None:
             return {}
         now = self._clock.now_ms()

@@ -29,7 +29,7 @@ def pull(call: Call) -> wire.JSON:
     """POST /queues/{queue_id}/messages/pull."""
     request = call.fields
     if "visibility_timeout" in request and "visibility_timeout_ms" not in request:
-        log.warning("A pull named visibility_timeout, which the API ignores: it is visibility_timeout_ms, milliseconds")
+        log.warning("A pull has visibility_timeout, which the API ignores. Send visibility_timeout_ms, in milliseconds")
     messages = call.broker.pull(call.queue_id, parsing.batch_size(request), parsing.visibility_timeout_ms(request))
     shown = [wire.message(message, "lease_id") for message in messages]
     result = _with_metrics(call, {"messages": shown})

@@ -121,7 +121,7 @@ def _compact(value: Any) -> bytes:
 
 
 def batch(fields: Fields, json_base64: bool) -> tuple[list[Outgoing], float | None]:
-    """Return the messages to send and the delay of those without one; see ``one_message``."""
+    """Return the messages to send, and the delay for messages that have none; see ``one_message``."""
     delay = fields.seconds("delay_seconds", 0, MAX_DELAY, None, code=10202)
     fields["messages"]
     messages = [one_message(item, json_base64) for item in fields.objects("messages")]

@@ -115,7 +115,7 @@ class Emulator:
         self._server.accepts.wait()
         if not self._server.started:
             self._service.close()
-            raise RuntimeError("the emulator did not start; its thread has reported why")
+            raise RuntimeError("the emulator did not start: see the error of its thread above")
 
     def stop(self) -> None:
         """Stop serving; what is not in a state file is gone."""

@@ -119,7 +119,7 @@ def _make_queue(queues: Registry, name: str, queue_id: str | None) -> None:
         try:
             queues.create(name, queue_id=queue_id)
         except QueueExists as error:
-            raise ValueError(f"another queue than {name!r} has the id {queue_id!r}") from error
+            raise ValueError(f"queue {name!r} cannot have the id {queue_id!r}: another queue has it") from error
     elif queue_id not in (None, queue.id):
         raise ValueError(f"queue {name!r} has the id {queue.id} in the state file, not {queue_id}")
 

@@ -1,1 +1,1 @@
-"""The loops: processing, redriving, watching, probing."""
+"""The loops that process, redrive and watch a queue, and the probes of sensors."""

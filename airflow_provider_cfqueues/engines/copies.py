@@ -1,4 +1,4 @@
-"""Copies of messages: what goes into a dead-letter queue, and how it gets out again."""
+"""Make the copies that go into a dead-letter queue, and get the original messages out of them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def copy(message: Message, *, unwrapped: bool) -> OutgoingMessage:
     :raises ValueError: the API could not carry it unaltered.
     """
     if message.body_error is not None:
-        raise ValueError(f"it could not be decoded: {message.body_error}")
+        raise ValueError(f"its body could not be decoded: {message.body_error}")
     body, content_type = message.body, message.content_type
     if unwrapped and content_type == "json" and is_wrapped(body):
         body, content_type = body["body"], body["content_type"]
@@ -58,5 +58,5 @@ def copy(message: Message, *, unwrapped: bool) -> OutgoingMessage:
         raise ValueError(msg)  # noqa: TRY004 - the message is at fault, not the code
     outgoing = OutgoingMessage(body=body, content_type=content_type)
     if not fits(outgoing):
-        raise ValueError("it is larger than 128 KB, or holds what JSON cannot (NaN)")
+        raise ValueError("the message is larger than 128 KB, or has a value that JSON cannot hold (NaN)")
     return outgoing

@@ -120,7 +120,7 @@ class MessageProbe(Probe):
         try:
             peeked: list[PeekedMessage] = yield from hook.peek_flow(self.queue_id, PEEKED_AT_ONCE)
         except CloudflareQueuesError as error:
-            log.info("The pull decides, since a peek was not possible: %s", error)
+            log.info("Could not peek at the queue, so the sensor pulls to see if messages match: %s", error)
             return True
         return any(matcher.wants(message) for message in peeked) or len(peeked) == PEEKED_AT_ONCE
 
@@ -174,7 +174,7 @@ class MessageProbe(Probe):
             log.warning("Could not give back %s before the leases end: %s", counted(len(messages), "message"), error)
             return
         log_settlements(log, queue, settling.changed)
-        Unconfirmed().note(log, queue, settling.unconfirmed("the API was not told of it"))
+        Unconfirmed().note(log, queue, settling.unconfirmed("no ack or retry was sent"))
 
 
 @dataclass(frozen=True, kw_only=True)

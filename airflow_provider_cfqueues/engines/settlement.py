@@ -35,7 +35,7 @@ class Happened(Enum):
     NOT_WANTED = "not wanted"
     """A ``match`` did not want it, or it cannot be moved."""
     NOT_STARTED = "not started"
-    """The run ended before its turn, or before it was known to be done."""
+    """The run ended before a handler took it, or before it was known to be done."""
 
 
 class Kind(Enum):
@@ -94,7 +94,7 @@ class Handled(msgspec.Struct, frozen=True, kw_only=True):
     :param message: the message.
     :param happened: what happened to it.
     :param finished_at: when its handler was done.
-    :param is_over: whether its lease had ended before its turn.
+    :param is_over: whether its lease had ended before a handler took it.
     :param failed: whether it counts as a failure of the task.
     :param reason: why it is not acked.
     :param result: what the handler returned.

@@ -39,7 +39,7 @@ MOST_SECONDS_TO_SETTLE = 10.0
 def name_run(queue_name: str, message: Message) -> str:
     """Return the ID of the run of a message, the same at each delivery; reject a message without an ID."""
     if not message.id:
-        raise Reject("it has no ID, of which the ID of its run could be made")
+        raise Reject("the message has no ID, but the run ID is made from it")
     # Airflow takes letters, digits and _.~:+- only. Cloudflare's IDs have no others today.
     kept = re.sub(r"[^A-Za-z0-9_.:+-]", lambda found: f"~{ord(found[0]):x}~", message.id)
     return f"cloudflare_queues__{queue_name}__{kept}"
@@ -121,7 +121,7 @@ class RunStarter:
 
     @property
     def _no_room(self) -> str:
-        return f"max_active={self.max_active} runs of the DAG were active until its time was up"
+        return f"max_active={self.max_active} runs of the DAG were active until the lease or the task ended"
 
     def _begin(self, message: Message, begin: Callable[[], bool | None], is_there: Callable[[], bool]) -> bool | None:
         """Begin a run once there is room; return False if it is there already, None if there was no room in time."""

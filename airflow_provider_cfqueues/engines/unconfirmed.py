@@ -1,4 +1,4 @@
-"""Which messages the API did not confirm, by ID: a number alone does not help to find a message."""
+"""List the IDs of messages that the API did not confirm: a number alone does not help to find a message."""
 
 from __future__ import annotations
 

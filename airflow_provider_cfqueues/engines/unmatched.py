@@ -1,4 +1,4 @@
-"""What becomes of messages that a ``match`` does not want, as the caller chooses, and what that costs."""
+"""What happens to messages that do not match: what the caller chose, and what that costs."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def check_unmatched(situation: Situation, queue_id: str) -> str:
     is_kept = situation.can_dead_letter or (consumer.dead_letter_queue is not None and chosen != "dead_letter")
     if not is_kept and chosen not in ("ack", "retry"):
         why = "could not be read" if situation.consumer is None else "has no dead-letter queue"
-        msg = f"match would let Cloudflare delete messages that it does not want: the queue's consumer {why}"
+        msg = f"With match, Cloudflare would delete messages that do not match: the queue's consumer {why}"
         raise LossyMatchError(msg, queue=queue_id)
     if chosen in ("ack", "dead_letter"):
         fate = "deleted" if chosen == "ack" else "copied to the dead-letter queue"
-        return f"messages that match does not want are {fate} (unmatched={chosen!r})"
+        return f"messages that do not match are {fate} (unmatched={chosen!r})"
     end = "it goes to a dead-letter queue" if is_kept else "Cloudflare deletes it (unmatched='retry')"
     return (
-        f"a message that match does not want loses one of its {consumer.deliveries} deliveries (max_retries) each "
+        f"a message that does not match loses one of its {consumer.deliveries} deliveries (max_retries) each "
         f"time it is pulled; after the last, {end}. Raise max_retries if other readers want it"
     )

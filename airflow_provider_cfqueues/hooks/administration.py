@@ -358,8 +358,8 @@ class AdministrationHook(CloudflareBaseHook):
         if consumer is None:
             self.log.warning(
                 "The pull consumer of queue %s could not be read (there is none, or the token lacks 'Queues Read'). "
-                "It counts as one without a dead-letter queue and with max_retries=%d. Leases without a "
-                "visibility_timeout count as %d s long",
+                "The provider assumes that it has no dead-letter queue and max_retries=%d, and that a lease without "
+                "visibility_timeout lasts %d s",
                 queue,
                 UNKNOWN_CONSUMER.deliveries,
                 API_VISIBILITY_SECONDS,

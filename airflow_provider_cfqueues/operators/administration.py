@@ -102,7 +102,12 @@ class QueueCreateOperator(QueueOperator):
             self.log.info("Queue %s exists already; its settings are changed: %s became %s", name, others, wanted)
             return self.hook.update_queue(queue.queue_id, **wanted), True
         if others:
-            self.log.warning("Queue %s exists already, with other settings than wanted: %s", name, others)
+            self.log.warning(
+                "Queue %s exists already, but these settings differ from the arguments: %s. To change them, set "
+                "if_exists='update'",
+                name,
+                others,
+            )
         else:
             self.log.info("Queue %s exists already", name)
         return queue, False

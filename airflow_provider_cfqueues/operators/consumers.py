@@ -36,7 +36,7 @@ class QueueEnsurePullConsumerOperator(QueueOperator):
         ended, 0 to 86,400.
     :param visibility_timeout: seconds that a lease lasts unless the pull says otherwise, up to 43,200.
     :param dead_letter_queue: NAME of the queue for messages that were delivered too often; Cloudflare creates it if it
-        is not there. Without one, such messages are deleted.
+        is not there. Without a dead-letter queue, such messages are deleted.
     """
 
     template_fields: Sequence[str] = (*QueueOperator.template_fields, *SETTINGS)

@@ -29,9 +29,9 @@ def warn_of_short_leases(task: BaseOperator, ends: Iterable[datetime | None]) ->
     left = min(known) - datetime.now(timezone.utc)
     if left < needed - timedelta(seconds=30):  # what the pull itself may have taken
         task.log.warning(
-            "The leases end in %.0f s, but the tasks downstream may need %.0f s until they are settled (five "
-            "minutes, or their longest execution_timeout); after that the messages are delivered again. Set "
-            "visibility_timeout (up to 43200 s) higher on this operator",
+            "The leases end in %.0f s, but the tasks downstream may need %.0f s to settle them (five minutes, or "
+            "their longest execution_timeout). Messages that are not settled when the leases end are delivered again. "
+            "Set visibility_timeout (up to 43200 s) higher on this operator",
             left.total_seconds(),
             needed.total_seconds(),
         )

@@ -63,15 +63,16 @@ class QueueProcessOperator(QueueOperator):
     :param settle_interval: how many seconds an outcome waits at most until it is sent.
     :param delay_seconds: how long a failed message waits until it is delivered again: seconds, or a rule such as
         :class:`~airflow_provider_cfqueues.delays.ExponentialDelay`.
-    :param max_attempts: reject a message unseen after handlers saw it so many times. Keep it below the consumer's
-        ``max_retries``, at which Cloudflare takes the message away.
+    :param max_attempts: after so many deliveries, reject a message at its next one, without calling the handler. Keep
+        it below the consumer's ``max_retries``, after which Cloudflare takes the message away.
     :param dead_letter_queue: name of the queue that gets copies of rejected messages, and of messages that Cloudflare
-        would delete if they were given back; None = the consumer's own. Without any, rejected messages are given back.
+        would delete if they were given back; None = the consumer's own. With no dead-letter queue at all, rejected
+        messages are given back.
     :param fail_on: when the task fails: ``all`` messages failed (the default), ``any`` did, ``none`` (never), or the
         share between 0 and 1 that may fail.
     :param grace: seconds that running handlers get when the task is killed; Airflow 3 ends the process after 5.
-    :param dry_run: handle and report, then give every message back. Each such run uses up a delivery of each message;
-        one that Cloudflare could delete now stays leased.
+    :param dry_run: handle and report, then give every message back. Each dry run uses up a delivery of each message.
+        If this may be a message's last delivery, the message stays leased.
     :param keep_results: how many results of handlers the report keeps.
     :param journal: write down, about once a second, which messages are handled and not acked yet. If the task dies, its
         next try acks them instead of handling them again. For handlers that are slow or costly to repeat. Needs Airflow
@@ -260,14 +261,16 @@ class QueueProcessOperator(QueueOperator):
         if self.max_attempts is not None and consumer is not None and consumer.is_last_delivery(self.max_attempts):
             self.log.warning(
                 "max_attempts=%s is not below the consumer's max_retries=%s: Cloudflare may take messages away before "
-                "they can be rejected here",
+                "the task can reject them. Lower max_attempts",
                 self.max_attempts,
                 consumer.max_retries,
             )
         what = "dead_letter_queue" if self.dead_letter_queue else "the dead-letter queue of the queue's consumer"
         found = self.hook.get_queue_id(name, what=what) if name else None
         if found == queue_id:
-            raise ValueError(f"{what} is {name!r}, the queue itself: rejected messages would come back again and again")
+            raise ValueError(
+                f"{what} is {name!r}, the queue itself: rejected messages would be delivered again and again"
+            )
         return found
 
     def _judge(self, report: Report, share: float | None) -> None:

@@ -160,7 +160,7 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
         def make_conf(message: Message) -> dict[str, Any]:
             conf = make(message)
             if not isinstance(conf, Mapping):
-                raise TypeError(f"conf must be a dict, or make one of the message, but it made a {type(conf).__name__}")
+                raise TypeError(f"conf must give a dict for each message, but it gave a {type(conf).__name__}")
             check(conf)
             return dict(conf)
 

@@ -112,7 +112,9 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
             self._fail(CloudflareQueuesError.from_dict(event["error"]))
         if "found" not in event:
             queue = self.queue_name or self.queue_id
-            msg = f"Sensor has timed out: queue {queue!r} had nothing that it waits for in {self.timeout:g} seconds."
+            msg = (
+                f"Sensor has timed out: within {self.timeout:g} s, queue {queue!r} never had what the sensor waits for"
+            )
             raise AirflowSensorTimeout(msg)
         return self._result(event["found"], context)
 
@@ -130,13 +132,13 @@ class QueueMessageSensor(_QueueSensor):
 
     The messages are as :class:`~airflow_provider_cfqueues.operators.queues.QueuePullOperator` returns them. Tasks
     downstream process and settle them. With ``lease=False``, they have no ``lease_id`` and no ``lease_expires_at``. If
-    the sensor fails after it found something, in its callback for instance, the messages come again when their leases
+    the sensor fails after it found messages (in its callback, for instance), they are delivered again when their leases
     end.
 
     On a shared queue, ``match`` costs the other readers deliveries. A pull cannot choose, so the sensor also leases
     messages that do not match, and gives them back. Each time counts as one of the deliveries that the consumer's
     ``max_retries`` allows. After the last one, Cloudflare moves a message to the consumer's dead-letter queue, or
-    deletes it if there is none. So without any dead-letter queue, a sensor with ``match`` fails before it pulls
+    deletes it if there is none. So if there is no dead-letter queue, a sensor with ``match`` fails before it pulls
     anything. It peeks first, and pulls only if something may match.
 
     :param lease: lease the messages. False = only look: wait until a peek at the first 100 messages of the queue finds
@@ -149,8 +151,8 @@ class QueueMessageSensor(_QueueSensor):
         :mod:`~airflow_provider_cfqueues.matching`.
     :param unmatched: what happens to a message that was leased and does not match: ``ack`` (it is deleted),
         ``dead_letter`` (copied to the dead-letter queue) or ``retry`` (given back, even if Cloudflare then deletes it).
-        None = given back; at what may be its last delivery it is copied to ``dead_letter_queue``, or left to the
-        consumer's own.
+        None = given back. If this may be its last delivery and the consumer has no dead-letter queue, the message is
+        copied to ``dead_letter_queue``.
     :param unmatched_delay_seconds: how long a message that was leased and does not match stays away, in seconds, up to
         86,400.
     :param dead_letter_queue: name of the queue that gets copies; None = the consumer's own.

@@ -58,7 +58,8 @@ class QueueMessageTrigger(BaseEventTrigger):
     ``QueueAckOperator(lease_ids=event_leases())``. If the run fails, the lease ends and the message is delivered again.
 
     Airflow 3.0 to 3.3 skips an event that is stored before the run of the last one was created. So the next event waits
-    for that run. Give ``dag_ids``: then the watcher knows when the run is there. Without, it waits ``run_seconds``.
+    for that run. Give ``dag_ids``: then the watcher knows when the run is there. Without ``dag_ids``, it waits
+    ``run_seconds``.
 
     All watchers of a queue (same connection, and the same ``queue_id`` or ``queue_name``) share one poll, with the
     settings of the first of them. Use different ``match`` only with one triggerer: Airflow spreads watchers over all
@@ -78,9 +79,9 @@ class QueueMessageTrigger(BaseEventTrigger):
     :param max_poll_interval: the longest interval. 60 s make 1,440 pulls a day.
     :param match: which messages are wanted, see :mod:`~airflow_provider_cfqueues.matching`; None = all.
     :param unmatched: what happens to a message that no watcher of the queue wants: ``ack`` (it is deleted),
-        ``dead_letter`` (copied to the dead-letter queue) or ``retry`` (it comes again after ``delay_seconds``, until
-        Cloudflare deletes it). None = as ``retry``, but nothing is deleted: each delivery counts, and what may be the
-        last ends in a dead-letter queue. So a watcher with ``match`` pulls nothing as long as there is none.
+        ``dead_letter`` (copied to the dead-letter queue) or ``retry`` (it is delivered again after ``delay_seconds``,
+        until Cloudflare deletes it). None = as ``retry``, but nothing is deleted: after its last delivery, the message
+        is in a dead-letter queue. So a watcher with ``match`` pulls nothing as long as there is no dead-letter queue.
     :param delay_seconds: how many seconds a message that is given back waits, up to 86,400; None = the consumer's
         ``retry_delay``.
     :param dead_letter_queue: name of the queue that gets copies; None = the consumer's own.
@@ -92,8 +93,8 @@ class QueueMessageTrigger(BaseEventTrigger):
         their leases not ended. None = 10,000.
     :param dag_ids: IDs of the DAGs that are scheduled on the asset. None = not known.
     :param run_seconds: without ``dag_ids``, how long Airflow's scheduler commonly takes to create the run of an event.
-        If two events come within ten times that, an event without messages follows as long after the last. The messages
-        of all but the first are acked after that.
+        If two events come within ten times ``run_seconds``, an event without messages follows, ten times
+        ``run_seconds`` after the last one. The messages of all but the first event are acked after that.
     :raises ValueError: an argument is wrong or does not fit Airflow's settings.
     """
 

@@ -189,8 +189,8 @@ def test_a_lease_that_ends_can_be_assumed_to_make_its_message_ready_at_once(make
 @pytest.mark.parametrize(
     ("assume", "error"),
     [
-        ({"late-ak": "refused"}, "no assumption 'late-ak' to choose; known: json-encoding, "),
-        ({"status": "x"}, "no assumption 'status' to choose"),
+        ({"late-ak": "refused"}, "there is no assumption 'late-ak'; known: json-encoding, "),
+        ({"status": "x"}, "there is no assumption 'status'"),
         ({"late-ack": "no"}, "late-ack must be one of accepted, refused, not 'no'"),
     ],
 )

@@ -76,7 +76,7 @@ def test_the_log_says_why_a_request_was_refused_and_obeys_no_path(start, http):
     http.get(f"{root}/nowhere%1B%5B2J%0D")
     _, _, log = running.end(signal.SIGTERM)
     [refused] = [line for line in log.splitlines() if " -> 403" in line]
-    assert "GET /_emulator/state%1B%5B2J%0D -> 403: the emulator does not know itself as 'queues'" in refused
+    assert "GET /_emulator/state%1B%5B2J%0D -> 403: the emulator does not accept the host name 'queues'" in refused
     assert "--allow-host" in refused
     assert "GET /nowhere%1B%5B2J%0D -> 404\n" in log
 

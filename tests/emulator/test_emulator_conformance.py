@@ -363,10 +363,10 @@ sys.exit(command.main([]))
     [
         (["--cloudflare"], {}, "set CLOUDFLARE_API_TOKEN"),
         (["--cloudflare"], {"CLOUDFLARE_API_TOKEN": "t"}, "set CLOUDFLARE_API_TOKEN, and CLOUDFLARE_ACCOUNT_ID or"),
-        (["--base-url", "http://example.com/client/v4"], {}, "an address with https"),
+        (["--base-url", "http://example.com/client/v4"], {}, "an https address"),
         (["--base-url", "http://127.0.0.1:1/"], {"CLOUDFLARE_API_TOKEN": "sec\nret"}, "such as a line break"),
         (["--base-url", "http://127.0.0.1:1/", "--account-id", "a/b"], {}, "such as a line break"),
-        (["--base-url", "nonsense"], {}, "an address with https"),
+        (["--base-url", "nonsense"], {}, "an https address"),
         (["--base-url", "http://127.0.0.1:1/client/v4"], {}, "Connection refused"),
         (["--report", "report.html"], {}, "name a file that ends in .md"),
         (["--cloudflare", "--base-url", "x"], {}, "not allowed with"),

@@ -280,8 +280,8 @@ def test_where_nobody_may_peek_a_new_consumer_is_given_time_as_a_pull_could_cost
 def test_the_consumer_of_a_paused_queue_is_made_and_not_waited_for(cf, hook, logged):
     queue = hook.create_queue("new").queue_id
     hook.pause_delivery(queue)
-    assert "its delivery is paused" in hook.ensure_pull_consumer(queue).untried
-    assert "was not test-pulled: its delivery is paused" in logged()
+    assert "delivery from the queue is paused" in hook.ensure_pull_consumer(queue).untried
+    assert "was not test-pulled: delivery from the queue is paused" in logged()
     assert len(hook.list_consumers(queue)) == 1
 
 
@@ -290,7 +290,7 @@ def test_a_message_that_tried_a_consumer_out_and_could_not_be_given_back_fails_n
     hook.send(queue, ["a"])
     cf.add_fault("ack", status=403, body={"success": False, "errors": []})
     assert hook.ensure_pull_consumer(queue).untried is None
-    assert "comes again when its lease ends" in logged()
+    assert "could not give its message back, so it is delivered again when its lease ends" in logged()
 
 
 def test_a_setting_that_is_none_is_named_by_python(hook, queue):
@@ -340,5 +340,7 @@ def test_a_consumer_that_is_there_only_when_one_is_created_is_an_error(cf, hook,
 def test_a_worker_consumer_is_in_the_way(cf, hook, queue, script, named):
     worker = {"type": "worker", "consumer_id": "c", **script}
     cf.add_fault("consumers", status=200, body={"success": True, "result": [worker]})
-    with pytest.raises(AlreadyExistsError, match=rf"Worker{named}:.*wrangler queues consumer worker remove"):
+    with pytest.raises(
+        AlreadyExistsError, match=rf"Worker{named} consumes this queue.*wrangler queues consumer worker remove"
+    ):
         hook.ensure_pull_consumer(queue, batch_size=50)

@@ -42,7 +42,7 @@ def test_a_queue_is_created_once(cf):
 
 def test_a_queue_that_is_there_with_other_settings_is_warned_of(cf, logged):
     assert run(QueueCreateOperator, queue_name="my-queue", delivery_delay=5)["settings"]["delivery_delay"] == 0
-    assert "with other settings than wanted: {'delivery_delay': 0}" in logged()
+    assert "these settings differ from the arguments: {'delivery_delay': 0}" in logged()
 
 
 def test_a_queue_that_is_there_gets_the_settings_that_are_wanted(cf, logged):

@@ -41,7 +41,7 @@ def test_one_queue_is_one_asset_however_its_uri_is_written(uri):
         (f"cloudflare-queues://{ACCOUNT}", "the queue name is missing"),
         (f"cloudflare-queues://{ACCOUNT}/", "the queue name is missing"),
         (f"cloudflare-queues://{ACCOUNT}/orders/1", "more than a queue name"),
-        (f"cloudflare-queues://{ACCOUNT}/orders?max=1", "it has a query"),
+        (f"cloudflare-queues://{ACCOUNT}/orders?max=1", "there is a query"),
         (f"cloudflare-queues://{ACCOUNT}:443/orders", "without user or port"),
         (f"cloudflare-queues://{ACCOUNT}0/orders", "1 to 32 letters"),
     ],

@@ -204,7 +204,7 @@ def test_messages_whose_turn_did_not_come_go_to_the_dead_letter_queue_that_was_g
     assert stop_early(3, dead_letter_queue="failed") == {"acked": 1, "rejected": 2}
     kept = copies(cf)
     assert sorted(copy["body"] for copy in kept) == ["a", "b"]
-    assert {copy["reason"] for copy in kept} == {"delivered once; the run ended before its turn"}
+    assert {copy["reason"] for copy in kept} == {"delivered once; the run ended before a handler took it"}
 
 
 def test_a_body_that_http_cannot_carry_stays_leased_and_is_named(cf, orders, stop_early, logged):
@@ -228,7 +228,7 @@ def test_a_message_whose_lease_is_over_is_not_sent_again(cf, send, process, logg
     report = process(do_nothing, visibility_timeout=0.001, max_messages=1)
     assert (report["handled"], fates(report)) == (0, {"expired": 1})
     assert [request for request in cf.requests() if request["path"].endswith("/batch")][1:] == []
-    why = "its lease ended before its turn; delivered once: Cloudflare DELETES it now, or after its next delivery"
+    why = "its lease ended before a handler took it; delivered once: Cloudflare DELETES it now, or after its next"
     assert f"was not handled: {why}" in logged()
     assert "it is delivered again" not in logged()
 
@@ -238,7 +238,7 @@ def test_a_message_whose_lease_is_over_is_kept_in_the_dead_letter_queue_of_the_t
     cf.add_fault("pull", delay_ms=50)
     report = process(do_nothing, visibility_timeout=0.001, dead_letter_queue="failed", max_messages=1)
     assert (report["handled"], report["expired"]) == (0, 0)
-    assert [copy["reason"] for copy in copies(cf)] == ["delivered once; its lease ended before its turn"]
+    assert [copy["reason"] for copy in copies(cf)] == ["delivered once; its lease ended before a handler took it"]
 
 
 def test_a_consumer_that_cannot_be_read_is_taken_to_delete_after_three_deliveries(cf, orders, send, process):

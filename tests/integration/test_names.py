@@ -213,7 +213,7 @@ def test_a_message_whose_turn_came_too_late_is_delivered_again(send, process, lo
     send("a", "b")
     process(lambda message: time.sleep(1.05), visibility_timeout=1, fail_on="none", max_messages=2)
     log = logged()
-    again = "(delivery 1 of at most 4) was not handled: its lease ended before its turn; it is delivered again"
+    again = "(delivery 1 of at most 4) was not handled: its lease ended before a handler took it; it is delivered again"
     assert again in log
     assert "1 handled message needed longer than its lease" in log
     last = "1 message handled: 1 is acked; 1 more delivery was skipped, as its lease ended before the handler began"

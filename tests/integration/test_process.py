@@ -89,7 +89,7 @@ def test_a_delay_that_is_none_of_the_apis_is_left_to_the_consumer(cf, send, proc
     send("x")
     process(lambda message: Retry(delay_seconds=-1))
     assert "delay_seconds" not in requests_to(cf, "ack")[0]["retries"][0]
-    assert "is delivered again after the consumer's retry_delay: " in logged()
+    assert "has no valid delay, so it waits for the consumer's retry_delay: " in logged()
 
 
 def test_a_rejected_message_is_copied_and_then_acked(cf, send, process):

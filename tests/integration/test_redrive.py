@@ -107,10 +107,10 @@ def test_what_http_cannot_carry_stays_and_is_reported(cf, failed, logged):
     assert (report["moved"], report["unmovable"], report["returned"]) == (1, 5, 5)
     assert [(kept["reason"][:40]) for kept in report["not_moved"]] == [
         "a body of content type 'bytes' cannot be",
-        "it could not be decoded: a body of conte",
+        "its body could not be decoded: a body of",
         "a json body that is a int cannot be sent",
-        "it could not be decoded: the body is nei",
-        "it could not be decoded: the body is nei",
+        "its body could not be decoded: the body ",
+        "its body could not be decoded: the body ",
     ]
     assert logged().count("stays in queue") == 5
     assert bodies(cf) == [({"fine": True}, "json")]

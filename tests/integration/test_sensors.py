@@ -213,7 +213,7 @@ def test_a_match_does_not_start_if_the_consumer_cannot_be_read_and_the_log_says_
     cf.add_fault("consumers", times=100, **FORBIDDEN)
     with pytest.raises(LossyMatchError, match="the queue's consumer could not be read"):
         wait(QueueMessageSensor, **WANTS_ORDERS)
-    assert "counts as one without a dead-letter queue and with max_retries=3" in logged()
+    assert "assumes that it has no dead-letter queue and max_retries=3" in logged()
     assert calls(cf, "pull") == []
 
 

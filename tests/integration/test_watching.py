@@ -163,7 +163,7 @@ def test_a_match_pulls_nothing_from_a_queue_that_would_delete_what_it_does_not_w
 
     run(scenario())
     assert calls(cf, "pull") == []
-    assert "match would let Cloudflare delete messages that it does not want" in logged()
+    assert "With match, Cloudflare would delete messages that do not match" in logged()
 
 
 def test_a_watcher_may_choose_that_cloudflare_deletes_what_no_watcher_wants(cf, logged):
@@ -277,7 +277,7 @@ def test_what_ends_before_an_event_is_stored_gives_its_messages_back(cf, queue, 
     (ack,) = calls(cf, "ack")
     assert [retry["delay_seconds"] for retry in ack["retries"]] == [60]
     assert states(cf, queue) == ["delayed"]
-    assert "In an event that is not known to be stored as the watcher stops, so delivered again: 1 " in logged()
+    assert "because the watcher stops before Airflow confirmed that the event is stored" in logged()
 
 
 def test_an_event_that_airflow_takes_while_it_ends_and_does_not_wait_for_acks_nothing(cf, queue):

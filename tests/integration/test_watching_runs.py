@@ -113,7 +113,7 @@ def test_a_watcher_that_is_removed_before_the_run_is_there_gives_its_messages_ba
 
     run(scenario())
     assert [message["state"] for message in leased_or_waiting(cf)] == ["delayed"]
-    assert "In an event, but not known to be in a run, so delivered again: 1 message of queue orders" in logged()
+    assert "Giving back 1 message of queue orders, because no run is known to have the event" in logged()
 
 
 def test_a_message_of_a_watcher_that_is_removed_before_the_run_is_there_is_not_acked_for_another(
@@ -133,7 +133,7 @@ def test_a_message_of_a_watcher_that_is_removed_before_the_run_is_there_is_not_a
         return states
 
     assert run(scenario()) == ["delayed"]
-    assert "In an event, but not known to be in a run, so delivered again: 1 message of queue orders" in logged()
+    assert "Giving back 1 message of queue orders, because no run is known to have the event" in logged()
 
 
 def test_a_dag_that_makes_no_runs_is_named_and_holds_up_the_others_once(cf, queue, watch, logged):
@@ -260,7 +260,7 @@ def test_what_ends_before_the_closing_event_is_stored_gives_messages_in_doubt_ba
 
     run(scenario())
     assert [message["state"] for message in leased_or_waiting(cf)] == ["delayed"]
-    assert "not known to be in a run, so delivered again: 1 message of queue orders" in logged()
+    assert "Giving back 1 message of queue orders, because no run is known to have the event" in logged()
 
 
 def test_a_closing_event_that_is_not_stored_acks_nothing(cf, queue, watch):

@@ -113,14 +113,16 @@ def _endpoint(options: argparse.Namespace, stack: ExitStack) -> tuple[Api, bool]
     parts = urlsplit(base_url)
     local = parts.hostname in ("localhost", "127.0.0.1", "::1")
     if not parts.hostname or parts.scheme not in ("http", "https") or (parts.scheme == "http" and not local):
-        raise ValueError(f"--base-url {base_url}: an address with https, or one of this machine with http")
+        raise ValueError(f"--base-url {base_url}: give an https address, or an http address of this machine")
     account_id = options.account_id or os.environ.get("CLOUDFLARE_ACCOUNT_ID") or (ACCOUNT_ID if local else None)
     token = os.environ.get("CLOUDFLARE_API_TOKEN") or (API_TOKEN if local else None)
     if not account_id or not token:
         raise ValueError("set CLOUDFLARE_API_TOKEN, and CLOUDFLARE_ACCOUNT_ID or --account-id")
     if not (re.fullmatch(r"[!-~]+", token) and re.fullmatch(r"[\w-]{1,32}", account_id, re.ASCII)):
         # Not shown: http.client would show all of it.
-        raise ValueError("CLOUDFLARE_API_TOKEN or the account has a character that none has, such as a line break")
+        raise ValueError(
+            "CLOUDFLARE_API_TOKEN or the account ID has a character that is not allowed, such as a line break"
+        )
     api = Api(base_url, account_id, token)
     stack.callback(api.close)
     return api, local and "now_ms" in api.call("GET", "/_emulator/state", headers={}, raw=True).body
@@ -132,7 +134,7 @@ def _check(api: Api) -> None:
     if not answer.ok:
         raise ValueError(
             f"{api.host} refuses to list the queues of the account ({answer}): check that the token is allowed to edit "
-            "Queues, and that the account is its own"
+            "Queues, and that the account ID is the token's account"
         )
 
 

@@ -1,4 +1,4 @@
-"""When a run ends that is told to stop: after its handlers or, if it is killed, within its grace and a second."""
+"""When a run that is told to stop ends: after its handlers or, if it is killed, within its grace and a second."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 Process a queue inside one task: pull ahead, handle, settle by outcome, until there is nothing left to do.
 
 A message that was pulled is *open* until its outcome was sent and answered. Whatever ends the engine, every open
-message is either settled by its outcome or given back. What it cannot give back (a killed process, an API that is away)
-comes again when its lease ends.
+message is either settled by its outcome or given back. If it cannot be given back (the process was killed, or the API
+does not answer), it is delivered again when its lease ends.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Engine:
                 message,
                 Happened.NOT_STARTED,
                 self.state.situation,
-                reason="the run ended before its turn",
+                reason="the run ended before a handler took it",
                 delay_seconds=0,
                 is_over=message.lease_expires_at is not None and message.lease_expires_at <= now,
             )
@@ -173,9 +173,9 @@ class Engine:
         if messages:
             places = self._runner.places()
             self._log.warning(
-                "Handlers did not end within %g s (grace), and are left behind%s. Not done: %s",
+                "Handlers did not end within %g s (grace)%s. The task ends without them. Messages not done: %s",
                 self._options.grace,
-                f" ({places})" if places else "",
+                f": {places}" if places else "",
                 ", ".join(message.id for message in messages),
             )
         return messages
@@ -187,7 +187,7 @@ class Engine:
         messages = [*self._workers.messages, *self._settler.open_messages()]
         self.report.fates[Kind.UNCONFIRMED] += len(messages)
         self.report.in_doubt += len(messages)
-        why = "the run ended before the API was told of it"
+        why = "the run ended first"
         self.report.unconfirmed.note(self._log, self.state.queue.name, [(message, why) for message in messages])
 
     def _take_in(self, pulled: PullResult, size: int) -> None:

@@ -1,4 +1,4 @@
-"""Handlers as users write them: which can be one, and how one becomes a function of the message alone."""
+"""Check the handlers that users give, and make each a function that takes only the message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run a user's handler, sync or async, for one message or a batch, and say what came of each message."""
+"""Run a user's handler, sync or async, for one message or a batch, and return the outcome of each message."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MAX_SLICE = 256
 
 
 class NotStarted(Retry):
-    """The handler could not start with the message, so it is settled like a message that had no turn."""
+    """The handler could not start with the message, so it is settled like a message that no handler took."""
 
 
 class Handling:
@@ -146,7 +146,7 @@ class Handling:
         ready = []
         for message in messages:
             if message.lease_expires_at and message.lease_expires_at <= self._now():
-                on_done(self._verdict(message, NotStarted(0, "its lease ended before its turn"), is_over=True))
+                on_done(self._verdict(message, NotStarted(0, "its lease ended before a handler took it"), is_over=True))
             elif self._max_attempts is not None and (message.attempts or 0) > self._max_attempts:
                 reason = f"delivered {message.attempts} times (max_attempts={self._max_attempts})"
                 on_done(self._verdict(message, Reject(reason)))
@@ -222,7 +222,9 @@ class Handling:
             return parse_delay(asked)
         except BaseException as error:  # noqa: BLE001 - whatever a rule does, the message is given back
             self._log.warning(
-                "Message %s is delivered again after the consumer's retry_delay: %s", message.id, to_reason(error)
+                "Message %s has no valid delay, so it waits for the consumer's retry_delay: %s",
+                message.id,
+                to_reason(error),
             )
             return None
 

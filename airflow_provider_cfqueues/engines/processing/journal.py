@@ -1,5 +1,5 @@
 """
-Remember what was handled and is not acked yet, where the next try of the task finds it.
+Store which messages are handled and not acked yet, for the next try of the task.
 
 A message in the journal was handled with success, so acking it loses nothing. A message that was handled and is not in
 the journal (the last second before a crash, or no room) is handled again: at least once.
@@ -30,7 +30,7 @@ WRITE_INTERVAL_SECONDS = 1
 LAST_WRITE_SECONDS = 1
 """Seconds that a run waits for the store at its end: a killed task has little time."""
 MAX_AGE = timedelta(days=14)
-"""Documentation, limits: no message is kept for longer, so none comes again after that."""
+"""Documentation, limits: no message is kept for longer, so none is delivered again after that."""
 MAX_BYTES = 48_000
 """Airflow warns above 65,535, and each write is one of its database."""
 MAX_BYTES_WITH_LEASES = 24_000
@@ -194,7 +194,7 @@ class Journal:
         settling = Settling(settlements, Situation(consumer=None, can_dead_letter=False))
         try:
             await queue.settle(settling)
-        except Exception as error:  # noqa: BLE001 - whatever it is: they are acked as well when they come again
+        except Exception as error:  # noqa: BLE001 - whatever it is: they are acked when they are delivered again
             self._log.warning("Could not ack what an earlier try had handled: %s", error)
         for settlement, confirmed in settling.settled:
             if confirmed:

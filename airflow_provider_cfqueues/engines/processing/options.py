@@ -26,11 +26,12 @@ class Options:
     :param expected_seconds_per_message: how long a handler takes, if that is known before.
     :param settle_interval: the longest that an outcome waits to be sent, in seconds.
     :param delay: how long a failed message waits until it is delivered again.
-    :param max_attempts: a message that handlers saw so often is rejected unseen; None = no limit.
+    :param max_attempts: after so many deliveries, a message is rejected at its next one, without calling the handler;
+        None = no limit.
     :param grace: seconds that running handlers get when the task is killed.
     :param dry_run: give every message back at the end, whatever its outcome.
     :param keep_results: how many results of handlers the report keeps.
-    :param ends_task: exceptions of a handler that are a verdict on the task: the run ends, and raises them.
+    :param ends_task: exceptions of a handler that concern the whole task: the run ends, and raises them.
     :param consumer: the queue's consumer, where it is known: says when a message is not delivered again.
     """
 

@@ -83,7 +83,7 @@ class Puller:
         self.idling.answered(len(pulled), asyncio.get_running_loop().time())
 
     def _end_at_repeats(self, pulled: PullResult) -> None:
-        """End a dry run that outlasts its leases: its messages would come again until no delivery is left."""
+        """End a dry run that outlasts its leases: its messages would be delivered again until no delivery is left."""
         ids = {message.id for message in pulled}
         if repeated := ids & self._dry_ids:
             ends = "The dry run ends: it took longer than its leases, so message %s was delivered again"

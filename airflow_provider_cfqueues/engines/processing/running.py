@@ -1,4 +1,4 @@
-"""Run the engine beside the task's thread, which must stay free for signals, and tell how far it is."""
+"""Run the engine beside the task's thread, which must stay free for signals, and log its progress."""
 
 from __future__ import annotations
 

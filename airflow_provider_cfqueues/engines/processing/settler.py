@@ -18,7 +18,7 @@ class Settler:
     """
     Gathers settlements and sends them: when a hundred wait, or when the oldest has waited long enough.
 
-    A dry run sends all at its end: a message that is given back before would come again.
+    A dry run sends all at its end: a message that is given back earlier would be delivered again.
 
     :param on_settled: called with settlements that are no longer open.
     """

@@ -1,4 +1,4 @@
-"""What the parts of one run share: what is asked of it, what came of it so far, and when it ends."""
+"""What the parts of one run share: its options, its results so far, and when it ends."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RunState:
         self.error: Exception | None = None
 
     def fail(self, error: BaseException) -> None:
-        """Note what failed for good, and stop. What is no Exception is from a task that a handler left behind."""
+        """Note what failed for good, and stop. What is no Exception comes from a task that a handler did not await."""
         if not isinstance(error, Exception):
             error = RuntimeError(f"An error was raised outside the handlers: {to_reason(error)}")
         if isinstance(error, CloudflareQueuesError):

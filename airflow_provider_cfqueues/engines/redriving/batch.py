@@ -1,4 +1,4 @@
-"""Messages that a redrive pulled together, and how far each of them is."""
+"""Messages that a redrive pulled together, and the state of each of them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
-Settle in the background what the watchers are done with, once the runs of its event exist.
+Settle messages in the background, once the watchers are done with them and the runs of their event exist.
 
-A message that cannot be settled comes again when its lease ends, and the log says so.
+A message that cannot be settled is delivered again when its lease ends, and the log says so.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Finishing:
 
     def give_back(self, deliveries: Collection[Delivery], delay_seconds: int | None) -> None:
         """Give back messages that no watcher has seen. They wait for ``delay_seconds``."""
-        verdicts = [Verdict(one.message, Happened.NOT_STARTED, "no watcher got to see it") for one in deliveries]
+        verdicts = [Verdict(one.message, Happened.NOT_STARTED, "it was not offered to a watcher") for one in deliveries]
         self._settle(verdicts, deliveries, delay_seconds)
 
     def begin_closing(self) -> None:
@@ -139,7 +139,7 @@ class Finishing:
         handled = [one.message.lease_id for one in verdicts if one.happened is Happened.HANDLED]
         if handled:
             self._log.warning(
-                "In an event, but not known to be in a run, so delivered again: %s of queue %s: %s",
+                "Giving back %s of queue %s, because no run is known to have the event: %s",
                 counted(len(handled), "message"),
                 self._options.queue,
                 list_leases(handled),
@@ -176,8 +176,8 @@ class Finishing:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), SETTLE_AGAIN_SECONDS)
         self._log.error(
-            "Could not settle %s of queue %s before the leases ended. Cloudflare delivers again, or deletes after the "
-            "last delivery: %s (%s)",
+            "Could not settle %s of queue %s before the leases ended. Cloudflare delivers each of them again, unless "
+            "that was its last delivery: %s (%s)",
             counted(len(settling.lease_ids), "message"),
             self._options.queue,
             list_leases(settling.lease_ids),

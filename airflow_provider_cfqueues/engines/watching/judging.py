@@ -60,7 +60,7 @@ class Judge:
         self._was_told_of_differences = True
         if differences := self._options.differences(batch.options):
             self._log.warning(
-                "Another watcher decides how queue %s is polled; these settings of this one have no effect: %s",
+                "Another watcher decides how queue %s is polled. These settings of this watcher have no effect: %s",
                 self._options.queue,
                 ", ".join(differences),
             )

@@ -1,14 +1,15 @@
 """
 How far apart the events of a watcher must be for each to start a run.
 
-Airflow 3.0 to 3.3 makes a run of the events up to the *first* one since the run before. What is stored between that
-event and the scheduler's next pass waits for a further event (apache/airflow#54659, #70970). So a watcher does not make
-its next event before the run of its last one is there: then each event is the first since the last run, and starts one.
-What arrives meanwhile waits in the queue, and goes into the next event together.
+In Airflow 3.0 to 3.3, a run gets the events up to the *first* one since the last run. An event that is stored between
+that event and the scheduler's next pass waits for one more event (apache/airflow#54659, #70970). So a watcher sends its
+next event only when the run of its last one exists: then each event is the first since the last run, and starts a run.
+Messages that arrive meanwhile wait in the queue, and go into the next event together.
 
-With ``dag_ids`` the triggerer's supervisor is asked how many runs these DAGs have. Without, the watcher waits for as
-long as a scheduler commonly takes. Where that may have been too short, the event is in doubt: an event without messages
-follows, unless one with messages comes as late. The messages are acked only once that closing event is stored.
+With ``dag_ids``, the watcher asks the triggerer's supervisor how many runs these DAGs have. Without ``dag_ids``, it
+waits for as long as a scheduler commonly takes. If that may have been too short, the event is in doubt: an event
+without messages follows, unless one with messages comes as late. The messages are acked only once that closing event
+is stored.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ class ExpectedRuns:
         for dag_id in dag_ids:
             self._log.warning(
                 "DAG %s created no run within %d s after an event. Is it paused, or does it wait for another asset as "
-                "well? Until it does, events may wait for a later one before they are in a run",
+                "well? Until it does, events may wait for a later event before they are in a run",
                 dag_id,
                 NO_RUN_SECONDS,
             )

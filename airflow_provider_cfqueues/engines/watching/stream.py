@@ -4,7 +4,7 @@ The stream of a queue's messages: pull at an affordable pace, hand on in batches
 A message that was pulled is either handed on to the watchers, or given back. One batch at a time is handed on: the next
 one follows when the watchers are done with it and, if Airflow needs that, its runs exist. A message that was handed on
 is settled as its :class:`~airflow_provider_cfqueues.engines.watching.deliveries.Delivery` decides. A message that
-cannot be settled comes again when its lease ends, and the log says so.
+cannot be settled is delivered again when its lease ends, and the log says so.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ GATHER_SECONDS = 3
 """How long full pulls are gathered for one batch."""
 COHORT_SECONDS = 10
 """
-How long the first pull waits for further watchers, if a message that no watcher wants would not come again. After a
-restart, a triggerer starts the watchers one by one.
+How long the first pull waits for further watchers, if a message that no watcher wants would not be delivered again.
+After a restart, a triggerer starts the watchers one by one.
 """
 
 
@@ -191,7 +191,7 @@ class QueueStream:
         if not stale:
             return
         self._log.warning(
-            "Giving back %s of queue %s: the runs of earlier messages took too long to create",
+            "Giving back %s of queue %s: Airflow took too long to create the runs of earlier messages",
             counted(len(stale), "message"),
             self._options.queue,
         )
@@ -238,7 +238,7 @@ class QueueStream:
         if not undecided:
             return
         self._log.warning(
-            "In an event that is not known to be stored as the watcher stops, so delivered again: %s of queue %s",
+            "Giving back %s of queue %s, because the watcher stops before Airflow confirmed that the event is stored",
             counted(len(undecided), "message"),
             self._options.queue,
         )

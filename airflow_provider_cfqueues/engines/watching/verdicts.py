@@ -1,4 +1,4 @@
-"""Settle what the watchers of a queue are done with, by the rule of ``engines.settlement``."""
+"""Settle the messages that the watchers of a queue are done with, by the rule of ``engines.settlement``."""
 
 from __future__ import annotations
 
@@ -59,7 +59,11 @@ class VerdictSettling:
             acked = counted(len(new) - given_back, "message")
             self._log.info("Queue %s: %s acked, %d given back", name, acked, given_back)
         if unconfirmed := [one.message.lease_id for one, confirmed in new if not confirmed]:
-            self._log.warning("Leases of queue %s not confirmed: %s", name, list_leases(unconfirmed))
+            self._log.warning(
+                "Leases of queue %s not confirmed (if not settled, their messages are delivered again): %s",
+                name,
+                list_leases(unconfirmed),
+            )
         if settling.open and settling.error is not None:
             raise settling.error
 

@@ -197,7 +197,7 @@ def test_redrive_tells_of_each_message_that_it_cannot_move(cf, run):
     code, out, _ = run("redrive", "orders-failed", "orders", "--idle-timeout", "0")
     assert code == 1
     assert "1 cannot be moved" in out
-    assert out.splitlines()[1].startswith("  i: it could not be decoded")
+    assert out.splitlines()[1].startswith("  i: its body could not be decoded")
 
 
 def test_redrive_tells_of_each_end_of_a_message(cf, run):

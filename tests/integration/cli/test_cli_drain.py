@@ -205,8 +205,8 @@ def test_leases_that_could_not_be_given_back_are_named_beside_what_went_wrong(cf
         code, out, err = drain(path, "--visibility-timeout", "60")
     ids = [message["id"] for message in messages(cf)]
     assert code == 1
-    assert "Not known to be settled: 3 leases" in out
-    assert "within 60 s, and one delivery of each is used up" in out
+    assert "Not confirmed: 3 leases" in out
+    assert "within 60 s, which uses up one delivery of each" in out
     assert [line.split()[0] for line in out.splitlines()[2:]] == ids
     assert f"error: [Errno 27] File too large: '{path}'. Then a request failed, too: Could not settle leases" in err
     assert "Authentication error" in err
@@ -247,7 +247,7 @@ def test_what_is_written_and_not_acked_is_said_and_comes_again(cf, drain, tmp_pa
     code, out, err = drain(tmp_path / "f", "--visibility-timeout", "60")
     assert code == 1
     assert "Wrote 2 messages" in out
-    assert "Not known to be settled: 2 leases" in out
+    assert "Not confirmed: 2 leases" in out
     assert err.splitlines()[-1].startswith("error: Could not settle leases: no")
     cf.advance(61)
     assert drain(tmp_path / "f")[0] == 0

@@ -23,7 +23,7 @@ REFUSED = [
     ("json", '"42"', "a json body that is a str cannot be sent over HTTP"),
     ("json", "[NaN]", "JSON cannot hold the body"),
     ("json", '{"n": 1e999}', "JSON cannot hold the body"),
-    ("v8", "/w8=", "it could not be decoded"),
+    ("v8", "/w8=", "its body could not be decoded"),
     (None, "{}", "a body of content type None cannot be sent over HTTP"),
 ]
 ODD = [
@@ -82,11 +82,11 @@ def test_send_takes_text_and_json_from_arguments_stdin_and_files(cf, run, typed,
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["good", "{bad"], "message 2: it looks like JSON, but is not"),
-        (["good", ""], "message 2: it is empty; --text sends it as an empty text"),
-        (["good", "x" * 130_000], "message 2: it is larger than 128 KB"),
-        (["good", '{"n": NaN}'], "message 2: it is larger than 128 KB, or holds what JSON cannot"),
-        (["good", "--drained", "--text"], "give one of them"),
+        (["good", "{bad"], "message 2: this message looks like JSON, but is not"),
+        (["good", ""], "message 2: this message is empty. To send an empty text, give --text"),
+        (["good", "x" * 130_000], "message 2: the message is larger than 128 KB"),
+        (["good", '{"n": NaN}'], "message 2: the message is larger than 128 KB, or has a value that JSON cannot hold"),
+        (["good", "--drained", "--text"], "not both"),
     ],
 )
 def test_a_bad_message_stops_all_before_the_first_is_sent(cf, run, arguments, says):
@@ -97,7 +97,7 @@ def test_a_bad_message_stops_all_before_the_first_is_sent(cf, run, arguments, sa
 
 
 @pytest.mark.parametrize(
-    ("data", "says"), [(b"a\n\nb\n", "line 2: it is empty"), (b"a\n\xff\n", "line 2: it is no UTF-8")]
+    ("data", "says"), [(b"a\n\nb\n", "line 2: this message is empty"), (b"a\n\xff\n", "line 2 is not UTF-8")]
 )
 def test_a_bad_line_is_named_by_its_number(cf, run, typed, data, says):
     typed(data)
