@@ -96,8 +96,8 @@ class Settling:
         return bool(ends) and all(end is not None and moment < end for end in ends)
 
     def try_again(self) -> None:
-        """Let :meth:`send` try once more to copy what is left open."""
-        self.open = [self._choose(one, frozenset()) for one in self.open]
+        """Let :meth:`send` try again to copy what is left leased. What the API may have been told stays as it is."""
+        self.open = [self._choose(one, frozenset()) if one.kind is Kind.UNCONFIRMED else one for one in self.open]
 
     @property
     def _ended(self) -> list[tuple[Settlement, bool]]:

@@ -97,3 +97,19 @@ def test_a_message_whose_lease_is_over_is_not_sent_again_though_its_copy_is_refu
     one, calls = refuse_copies(Happened.NOT_STARTED, 3, is_over=True)
     assert one.counts() == {Kind.EXPIRED: 1}
     assert {"orders" in call.path for call in calls} == {False}
+
+
+def test_a_message_that_the_api_may_have_given_back_is_not_copied_after_all():
+    message = Message(id="a", lease_id="lease", body="x", attempts=1)
+    situation = Situation(consumer=SITUATION.consumer, can_dead_letter=True)
+    one = choose_settlement(message, Happened.REJECTED, situation, reason="", delay_seconds=0)
+    rejected, operations = Settling([one], situation), []
+    for _ in range(2):
+        with suppress(TransportError):
+            flow = rejected.send("orders", "failed")
+            call = next(flow)
+            while True:
+                operations.append(call.operation)
+                call = flow.throw(TransportError("no answer"))
+        rejected.try_again()
+    assert operations == ["send", "ack", "ack"]

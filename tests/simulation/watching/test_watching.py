@@ -17,7 +17,7 @@ from airflow_provider_cfqueues.triggers.queues import _ALONE, QueueMessageTrigge
 from simulation.watching.run import play
 
 SEEDS = 200
-FOUND = [1007, 2_201_129_741, 2_201_134_447, 3_201_148_969, 1101]
+FOUND = [1007, 2_201_129_741, 2_201_134_447, 3_201_148_969, 3_301_135_801, 1101]
 """Seeds of longer runs that found a bug; the last one was the simulation's own."""
 
 
