@@ -393,9 +393,9 @@ class UnconfirmedLeasesError(CloudflareQueuesError):
     """
 
     remedy = (
-        "Nothing is lost: a message that is not settled is delivered again when its lease ends. If this happens "
-        "often, raise visibility_timeout, and look for another consumer of the queue. An earlier try of this task "
-        "may also have settled them."
+        "A message that is not acked is delivered again when its lease ends, unless this was its last delivery. If "
+        "this happens often, raise visibility_timeout, and look for another consumer of the queue. An earlier try of "
+        "this task may also have settled the messages."
     )
     worth_another_try = False
 

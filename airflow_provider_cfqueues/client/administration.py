@@ -110,7 +110,7 @@ def update_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[
     """
     current = yield from _find_pull_consumer(queue_id)
     if current is None:
-        raise NotFoundError("The queue has no pull consumer", queue=queue_id)
+        raise _no_consumer(queue_id)
     consumer: Consumer = yield queue_calls.replace_consumer(queue_id, replace(current, **_settings(wanted)))
     known.consumers[queue_id] = consumer
     return consumer
@@ -128,7 +128,7 @@ def delete_pull_consumer(queue_id: str, known: Known) -> Flow[None]:
     consumers: list[Consumer] = yield queue_calls.list_consumers(queue_id)
     consumer_id = next((consumer.consumer_id for consumer in consumers if consumer.type == "http_pull"), None)
     if consumer_id is None:
-        raise NotFoundError("The queue has no pull consumer", queue=queue_id)
+        raise _no_consumer(queue_id)
     try:
         yield queue_calls.delete_consumer(queue_id, consumer_id)
     except NotFoundError as error:
@@ -182,6 +182,12 @@ def _find_pull_consumer(queue_id: str) -> Flow[Consumer | None]:
             error.add(remedy=f"Remove it first: `npx wrangler queues consumer worker remove QUEUE_NAME {script}`.")
             raise error
     return next(iter(consumers), None)
+
+
+def _no_consumer(queue_id: str) -> NotFoundError:
+    error = NotFoundError("The queue has no pull consumer", queue=queue_id)
+    error.add(remedy="Check that this is the right queue, or give it a consumer with ensure_pull_consumer.")
+    return error
 
 
 def _age(consumer: Consumer) -> timedelta:

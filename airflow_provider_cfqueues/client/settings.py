@@ -200,7 +200,7 @@ def _base_url(host: str | None) -> str:
             "leave it empty for Cloudflare itself"
         )
     if not host.isascii() or not host.isprintable() or " " in host:
-        raise ValueError("'host' (API base URL) has characters that a URL cannot have: type it again")
+        raise ValueError("'host' (API base URL) has a space, or a character that is not printable ASCII: remove it")
     if not parts.hostname or parts.username or parts.password or parts.query or parts.fragment or "\\" in host:
         raise ValueError("'host' (API base URL) must be a plain URL such as https://api.cloudflare.com/client/v4")
     return host.rstrip("/")

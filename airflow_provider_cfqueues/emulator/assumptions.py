@@ -158,7 +158,8 @@ ASSUMPTIONS: dict[str, Assumption] = {
         ("409", "429"),
     ),
     "missing-queue": Assumption(
-        "A queue that does not exist has code 11000, and 10104 under /messages.", ("10104", "11000")
+        "A call about a queue that does not exist fails with code 11000; on paths under /messages, with 10104.",
+        ("10104", "11000"),
     ),
     "verify": Assumption(
         "A token is verified by the path of its kind; a token that no account owns is accepted by both. A wrong"

@@ -17,6 +17,7 @@ from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, InvalidRequestError, MalformedResponseError
 from airflow_provider_cfqueues.models import PullResult
+from airflow_provider_cfqueues.texts import counted
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
@@ -95,13 +96,21 @@ class HookQueue:
 
     def _say_unreadable(self, error: MalformedResponseError) -> None:
         """Log an answer that could not be read, or raise its error once that happened too often."""
-        leased = f"Up to {self._may_be_leased} messages may be leased, for up to {self.visibility_timeout:g} s"
+        count = counted(self._may_be_leased, "message")
+        leased = f"Cloudflare may have leased up to {count}, for up to {self.visibility_timeout:g} s"
         if self._unreadable > len(UNREADABLE_WAITS):
             self._given_up = error
             error.add(f"{self._unreadable} answers in a row were like that. {leased}")
             raise error
         wait = UNREADABLE_WAITS[self._unreadable - 1]
-        log.warning("%s. %s. Pulling one batch at a time, the next in %d s", error.message.rstrip("."), leased, wait)
+        log.warning(
+            "Queue %s: %s. %s. Trying again in %d s, one batch at a time. If this goes on, check the proxy and the "
+            "host of the connection",
+            self.name,
+            error.message.rstrip("."),
+            leased,
+            wait,
+        )
 
     async def _pull(self, max_messages: int) -> PullResult:
         # One request: the hook's pull makes further ones until it has enough, and what the first gave would wait for

@@ -57,7 +57,7 @@ class _SettlingOperator(QueueOperator):
         report = self._push(context, result)
         if (self.fail_on == "any" and result.unconfirmed) or (self.fail_on == "all" and not result.confirmed_count):
             raise UnconfirmedLeasesError(
-                f"Leases not confirmed: {len(result.unconfirmed)} of {len(leases)}",
+                f"The API did not confirm {len(result.unconfirmed)} of {counted(len(leases), 'lease')}",
                 details=f"Not confirmed: {list_leases(result.unconfirmed)}.",
                 lease_ids=result.unconfirmed,
                 conn_id=self.cloudflare_conn_id,
@@ -110,7 +110,7 @@ class _SettlingOperator(QueueOperator):
             )
         for start in range(0, len(result.unconfirmed), LEASES_PER_LINE):
             line = result.unconfirmed[start : start + LEASES_PER_LINE]
-            self.log.warning("Leases not confirmed: %s", list_leases(line))
+            self.log.warning("The API did not confirm: %s", list_leases(line))
         if result.unconfirmed and result.repeated:
             self.log.warning("An earlier try of the request got no answer: it may have settled these leases")
 

@@ -144,7 +144,7 @@ def test_answers_to_pulls_that_cannot_be_read_slow_a_run_down_and_end_it_after_t
     asked = [request["body"]["batch_size"] for request in cf.requests() if request["path"].endswith("/pull")]
     assert asked[: len(at_once)] == at_once
     assert len(asked) == len(at_once) + 2
-    assert f"Up to {sum(asked[:-1])} messages may be leased" in logged()
+    assert f"Cloudflare may have leased up to {sum(asked[:-1])} messages" in logged()
 
 
 def test_an_answer_that_cannot_be_read_costs_a_run_no_more_than_time(cf, queue, jumping_time):
@@ -162,7 +162,7 @@ def test_only_answers_in_a_row_that_cannot_be_read_count(cf, queue, jumping_time
             cf.add_fault(path="pull", status=200, body="<html>", times=2)
             assert not await pulling.pull(100)
         cf.add_fault(path="pull", status=200, body="<html>", times=3)
-        with pytest.raises(MalformedResponseError, match=r"3 answers in a row .* Up to 300 messages may be leased"):
+        with pytest.raises(MalformedResponseError, match=r"3 answers in a row .* may have leased up to 300 messages"):
             await pulling.pull(100)
         await hook.aclose()
 

@@ -154,7 +154,7 @@ def test_when_a_task_fails_is_chosen(run, pulled, fail_on, leases, fails):
     leases = [pulled[0]["lease_id"] if lease == "good" else lease for lease in leases]
     ti = TaskInstance()
     if fails:
-        with pytest.raises(UnconfirmedLeasesError, match=r"not confirmed.*unheard-of") as caught:
+        with pytest.raises(UnconfirmedLeasesError, match=r"did not confirm.*unheard-of") as caught:
             run(QueueAckOperator, {"ti": ti}, lease_ids=leases, fail_on=fail_on)
         assert caught.value.lease_ids == ("unheard-of",)
     else:
@@ -164,7 +164,7 @@ def test_when_a_task_fails_is_chosen(run, pulled, fail_on, leases, fails):
 
 def test_a_count_that_falls_short_makes_every_lease_suspect(cf, run):
     cf.add_fault(path="ack", status=200, body={"success": True, "result": {"ackCount": 1, "retryCount": 0}})
-    with pytest.raises(UnconfirmedLeasesError, match=r"not confirmed: 2 of 2 .*: first, second\.$"):
+    with pytest.raises(UnconfirmedLeasesError, match=r"did not confirm 2 of 2 leases .*: first, second\.$"):
         run(QueueAckOperator, lease_ids=["first", "second"], fail_on="any")
 
 

@@ -80,7 +80,9 @@ def test_a_connection_that_is_missing_fails_at_once(cf, queue):
 
 @needs_policies
 def test_leases_that_were_not_confirmed_fail_at_once():
-    assert decide(UnconfirmedLeasesError("Leases not confirmed", lease_ids=["l"])).action.value == "fail"
+    assert (
+        decide(UnconfirmedLeasesError("The API did not confirm 1 of 1 lease", lease_ids=["l"])).action.value == "fail"
+    )
 
 
 @needs_policies

@@ -135,8 +135,9 @@ class Engine:
             if self._ending.notice(now := self._clock()):
                 waiting = len(self._workers.waiting)
                 self._log.warning(
-                    "The task is killed: it gives back %s, and handlers get %g s (grace) for %s",
-                    counted(waiting, "waiting message"),
+                    "The task must stop: it gives back %s that no handler has begun, and handlers get %g s (grace) to "
+                    "finish %s",
+                    counted(waiting, "message"),
                     self._options.grace,
                     counted(self.count_unhandled() - waiting, "message"),
                 )

@@ -48,7 +48,7 @@ class Truth(Record):
                 content_type = item["metadata"].get("CF-Content-Type")
                 body = None if item["id"] in self.numbers else decode_body(item["body"], content_type)
                 ends_ms = broker_ms + call.payload["visibility_timeout_ms"]
-                delivery = Delivery(self.number_of(item["id"], body), item["attempts"], process, ends_ms)
+                delivery = Delivery(self.number_of(item["id"], body), item["id"], item["attempts"], process, ends_ms)
                 self.deliveries[item["lease_id"]] = delivery
                 process.deliveries.append(delivery)
             shown = [(d.number, d.attempt) for d in process.deliveries[-len(result["messages"]) :]]
