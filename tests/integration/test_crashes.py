@@ -60,7 +60,7 @@ def test_a_worker_killed_with_its_ack_under_way_hides_nothing(cf, queue, worker,
     process.kill()
     process.wait()
     until(lambda: hook.get_metrics(queue).backlog_count == 0)
-    with pytest.raises(UnconfirmedLeasesError, match="not confirmed") as caught:
+    with pytest.raises(UnconfirmedLeasesError, match="did not confirm") as caught:
         QueueAckOperator(task_id="ack", queue_id=queue, lease_ids=[leased.lease_id]).execute({})
     assert caught.value.lease_ids == (leased.lease_id,)
 
