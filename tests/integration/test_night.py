@@ -144,17 +144,6 @@ def test_the_time_that_is_left_is_not_told_while_the_api_confirms_nothing(cf, lo
 
 
 @pytest.mark.usefixtures("jumping_time")
-def test_the_time_that_is_left_is_told_by_the_pace_of_the_messages(cf, logged):
-    def handle(message):
-        if message.body["n"] == 0:
-            cf.add_fault("pull", status=429, headers={"retry-after": "30"})
-
-    CloudflareQueuesHook().send(cf.queues["my-queue"], [{"n": n} for n in range(100)])
-    process(handler=handle, expected_seconds_per_message=1, visibility_timeout=300, settle_interval=0).execute({})
-    assert re.search(r"Handled \d+ messages \([\d,]+/s\), none failed; backlog: \d+, about 0 s left", logged())
-
-
-@pytest.mark.usefixtures("jumping_time")
 def test_the_rate_leaves_out_the_time_before_the_first_message_and_in_between(cf, logged):
     CloudflareQueuesHook().send(cf.queues["my-queue"], [{"n": n} for n in range(100)])
     cf.add_fault("pull", status=200, body={"success": True, "result": {"messages": []}}, times=4)
