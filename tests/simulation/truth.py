@@ -36,7 +36,7 @@ class Delivery:
     A lease, and what became of it.
 
     :param number: of the message.
-    :param message_id: its ID in the queue, which a message that was sent again has a new one of.
+    :param message_id: its ID in the queue. A message that is sent again gets a new one.
     :param attempt: which delivery of it.
     :param process: whose lease it is.
     :param ends_ms: when it ends, by the broker's clock.
@@ -178,12 +178,11 @@ class Truth(Record):
         fitting = [one for one in mine if (may_delete(one) if is_renewal else one.attempt == body.get("attempts"))]
         delivery = next((one for one in fitting if not one.is_copied), (fitting or mine)[0])
         delivery.is_copied = True
-        if is_renewal:  # the body does not say of which delivery: the copy stands for all that were read
-            for one in fitting:
-                one.is_copied = one.is_copied or one.message_id == delivery.message_id
         self.check(not process.options.dry_run, "%s is copied in a dry run", delivery)
         if is_renewal:
             self.check(may_delete(delivery), "%s is sent again, and nothing would delete it", delivery)
+            for one in fitting:  # the body does not say of which delivery: the copy stands for all that were read
+                one.is_copied = one.is_copied or one.message_id == delivery.message_id
             return number
         limit = process.options.max_attempts
         is_unseen = self._items[number].is_undecodable or (limit is not None and delivery.attempt > limit)

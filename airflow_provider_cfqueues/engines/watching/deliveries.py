@@ -120,7 +120,7 @@ class Batch:
 
     @property
     def acked_once_closed(self) -> list[Spacing]:
-        """Those of them whose messages the stream acks, and not a DAG."""
+        """The events in doubt whose messages the stream acks. The messages of the others are acked by a DAG."""
         return [spacing for spacing in self.in_doubt if not spacing.is_left_to_task]
 
     async def closing(self) -> None:
