@@ -41,12 +41,17 @@ def watch(monkeypatch):
     return start
 
 
-def leased_or_waiting(cf):
-    return [message for queue in cf.state()["queues"] if queue["name"] == "orders" for message in queue["messages"]]
+def leased_or_waiting(cf, name="orders"):
+    return [message for queue in cf.state()["queues"] if queue["name"] == name for message in queue["messages"]]
+
+
+LONG_AFTER_START = 120
+"""Seconds: in these tests, ten times ``run_seconds`` have passed then."""
 
 
 async def send_while_a_run_is_awaited(cf, queue, triggerer, watcher):
-    """Send one message, and two more once its event is stored."""
+    """Send one message long after the start, and two more once its event is stored."""
+    await asyncio.sleep(LONG_AFTER_START)
     cf.send(queue, 1)
     await until(lambda: triggerer.events[watcher])
     cf.send(queue, 2)
@@ -201,6 +206,7 @@ def test_without_dag_ids_the_next_event_waits_and_is_closed_by_one_without_messa
 def test_a_lone_message_starts_one_run_and_no_other(cf, queue, watch):
     async def scenario():
         triggerer, _, runs = watch()
+        await asyncio.sleep(LONG_AFTER_START)
         for number in range(2):
             cf.send(queue, number)
             await asyncio.sleep(300)
@@ -208,6 +214,22 @@ def test_a_lone_message_starts_one_run_and_no_other(cf, queue, watch):
         return runs
 
     assert run(scenario()).messages("ship") == [[0], [1]]
+
+
+def test_without_dag_ids_an_event_soon_after_the_start_is_closed_as_well(cf, queue, watch):
+    """Another triggerer may have sent an event just before, which this one cannot know of."""
+
+    async def scenario():
+        triggerer, watcher, runs = watch()
+        cf.send(queue, 1)
+        await until(lambda: triggerer.events[watcher])
+        await asyncio.sleep(20)
+        before = [message["state"] for message in leased_or_waiting(cf)]
+        await until(lambda: not leased_or_waiting(cf))
+        await triggerer.stop()
+        return before, [len(payload["messages"]) for payload in triggerer.events[watcher]]
+
+    assert run(scenario()) == (["leased"], [1, 0])
 
 
 def test_an_event_without_messages_takes_along_what_a_slow_scheduler_left_behind(cf, queue, watch):
@@ -283,6 +305,7 @@ def test_in_a_long_burst_a_late_event_closes_the_early_ones(cf, queue, watch):
     async def scenario():
         triggerer, watcher, runs = watch(run_seconds=10, max_poll_interval=1)
         in_queue = []
+        await asyncio.sleep(LONG_AFTER_START)
         for number in range(20):
             cf.send(queue, number)
             await until(lambda number=number: number in triggerer.bodies(watcher))
@@ -341,7 +364,7 @@ def test_where_the_asset_manager_is_set_no_event_waits(cf, queue, watch, monkeyp
 
     began = run(_time())
     ended, bodies = run(scenario())
-    assert ended - began < 100
+    assert ended - began < LONG_AFTER_START + 100
     assert bodies == [1, 2, 3]
 
 
@@ -365,6 +388,42 @@ def test_a_watcher_that_starts_waits_for_the_run_of_an_event_that_was_made_just_
         return runs
 
     assert run(scenario()).messages("ship") == [[1], [2]]
+
+
+def test_a_run_that_a_watcher_left_behind_is_not_taken_for_that_of_another_watcher(cf, queue, watch):
+    """Two queues feed one DAG, and the watcher of one is removed before its run is there."""
+    cf.create_queue("returns")
+    returns = cf.queues["returns"]
+
+    async def scenario():
+        triggerer, watcher, runs = watch(dag_ids=["ship"])
+        other = triggerer.watch(queue_name="returns", dag_ids=["ship"])
+        runs.watch_too(other)
+        runs.is_away = True
+        cf.send(queue, 1)
+        await until(lambda: triggerer.events[watcher])
+        await triggerer.cancel(watcher)
+        triggerer.takes.clear()
+        cf.send(returns, 2)
+        await until(lambda: leased_or_waiting(cf, "returns")[0]["state"] == "leased")
+        await asyncio.sleep(5)
+        runs.make()  # of the first event, as the second is on its way
+        triggerer.takes.set()
+        await until(lambda: triggerer.events[other])
+        cf.send(returns, 3)
+        await until(lambda: len(triggerer.events[other]) == 2)
+        runs.make()
+        await asyncio.sleep(20)
+        before = runs.messages("ship"), len(leased_or_waiting(cf, "returns"))
+        runs.is_away = False
+        await until(lambda: not leased_or_waiting(cf, "returns"))
+        await asyncio.sleep(5)
+        await triggerer.stop()
+        return before, runs.messages("ship")
+
+    before, after = run(scenario())
+    assert before == ([[1], [2]], 2)
+    assert after == [[1], [2], [3]]
 
 
 def test_a_burst_of_a_thousand_messages_makes_few_events(cf, queue, watch):

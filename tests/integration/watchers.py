@@ -117,9 +117,12 @@ class Runs:
         asyncio.get_running_loop().call_later(self.pass_seconds, self.pass_once)
 
     def pass_once(self):
+        """Make runs, unless the scheduler is away."""
+        if not self.is_away:
+            self.make()
+
+    def make(self):
         """Make a run of each DAG that is queued, of the events up to the one that queued it."""
-        if self.is_away:
-            return
         for dag, last in self._rows.items():
             before = sum(len(run) for run in self.of[dag])
             events = [payload for number, payload in self._stored[:last] if number in self._dags[dag]]

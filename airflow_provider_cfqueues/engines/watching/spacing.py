@@ -18,7 +18,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from airflow_provider_cfqueues._compat import HAS_LATE_EVENT_GAP
 from airflow_provider_cfqueues._compat.events import count_dag_runs, skips_late_events
@@ -102,7 +102,6 @@ class ExpectedRuns:
         self._log = log
         self._creation: asyncio.Task[None] | None = None
         self._has_watcher = True
-        _EXPECTED.add(self)
 
     async def creation(self) -> None:
         """Wait until each DAG has one more run. A DAG that does not seem to make runs is not waited for."""
@@ -162,8 +161,29 @@ class ExpectedRuns:
             self._silent[dag_id] = self.missing.pop(dag_id)
 
 
-_EXPECTED: WeakSet[ExpectedRuns] = WeakSet()
-"""Those of all watchers in this process: two streams may feed one DAG."""
+_PENDING: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, list[tuple[float, int]]]] = WeakKeyDictionary()
+"""
+For each DAG, when events were sent whose runs may still come, and how many runs it had then. The events of all watchers
+of a triggerer are in it, also of those that have ended: several queues may feed one DAG.
+"""
+
+
+def _note_event(dag_id: str, count: int, patience: float) -> bool:
+    """
+    Note that an event is sent now; return whether a run of an earlier one may still come, so that it is in doubt.
+
+    :param dag_id: a DAG that the event starts.
+    :param count: how many runs it has.
+    :param patience: after how many seconds one run may be that of several events.
+    """
+    loop = asyncio.get_running_loop()
+    events = _PENDING.setdefault(loop, {}).setdefault(dag_id, [])
+    events[:] = [(at, before) for at, before in events if before == count or loop.time() - at < patience]
+    may_come = bool(events) and count < events[0][1] + len(events)
+    if not may_come:
+        events.clear()
+    events.append((loop.time(), count))
+    return may_come
 
 
 class Spacer:
@@ -182,11 +202,11 @@ class Spacer:
         self._silent: dict[str, int] = {}
         self._last: Spacing | None = None
         self._in_doubt: list[Spacing] = []
-        self._may_begin_at = float("inf")
+        self._started_at = float("inf")
 
     def start(self) -> None:
         """Note that the watcher starts. Another triggerer may have made an event for it just before."""
-        self._may_begin_at = asyncio.get_running_loop().time() + self._run_seconds
+        self._started_at = asyncio.get_running_loop().time()
 
     def stop(self) -> None:
         """Note that the watcher ends."""
@@ -203,7 +223,7 @@ class Spacer:
         """
         if not self._is_needed:
             return Spacing()
-        await asyncio.sleep(max(0.0, self._may_begin_at - asyncio.get_running_loop().time()))
+        await asyncio.sleep(max(0.0, self._started_at + self._run_seconds - asyncio.get_running_loop().time()))
         runs, is_in_doubt = await self._expect_runs()
         return Spacing(
             watcher=self,
@@ -216,7 +236,7 @@ class Spacer:
     async def _expect_runs(self) -> tuple[ExpectedRuns | None, bool]:
         """Return the runs that an event made now starts, where they are known, and whether it may be in none."""
         if self._dag_ids is None:
-            last_at = float("-inf") if self._last is None else self._last.decided_at
+            last_at = self._started_at if self._last is None else self._last.decided_at
             return None, asyncio.get_running_loop().time() - last_at < DOUBT * self._run_seconds
         try:
             before = {dag_id: await count_dag_runs(dag_id) for dag_id in self._dag_ids}
@@ -228,9 +248,10 @@ class Spacer:
             )
             return None, True
         loud = {dag_id: count for dag_id, count in before.items() if self._silent.get(dag_id) != count}
-        # A run of another stream's event looks like one of this event.
-        is_in_doubt = loud != before or any(other.missing.keys() & loud.keys() for other in _EXPECTED)
-        return ExpectedRuns(loud, silent=self._silent, log=self._log), is_in_doubt
+        # A run of another watcher's event looks like one of this event.
+        patience = DOUBT * self._run_seconds
+        may_come = [_note_event(dag_id, count, patience) for dag_id, count in loud.items()]
+        return ExpectedRuns(loud, silent=self._silent, log=self._log), loud != before or any(may_come)
 
     def is_closing_due(self) -> bool:
         """Return whether an event without messages is to take along those in doubt: the last of them is old enough."""

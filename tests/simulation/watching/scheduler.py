@@ -16,9 +16,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simulation.watching.world import World
 
-LONGEST_LAG = 60.0
-"""Seconds that a row waits at the most: less than a watcher that does not know its DAGs gives the scheduler."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
@@ -27,14 +24,10 @@ class Event:
 
     :param asset: the asset.
     :param messages: the numbers of its messages.
-    :param stored_at: when it was stored.
-    :param maker: the run of a watcher that made it.
     """
 
     asset: str
     messages: tuple[int, ...]
-    stored_at: float
-    maker: Any
 
 
 class Scheduler:
@@ -57,9 +50,9 @@ class Scheduler:
         """Whether no run is to be made."""
         return not any(self._rows.values())
 
-    def store(self, asset: str, messages: tuple[int, ...], maker: Any) -> None:
+    def store(self, asset: str, messages: tuple[int, ...]) -> None:
         """Store an event, and queue the DAGs of its asset."""
-        self._events.append(Event(asset=asset, messages=messages, stored_at=self._world.time.now, maker=maker))
+        self._events.append(Event(asset=asset, messages=messages))
         for dag, assets in self._world.scenario.dags.items():
             if asset in assets:
                 self._rows[dag].setdefault(asset, len(self._events) - 1)
@@ -75,15 +68,6 @@ class Scheduler:
         assets = self._world.scenario.dags[dag]
         is_due = any(message in event.messages for event in due if event.asset in assets)
         return not is_due and not any(message in messages for messages in self.runs[dag])
-
-    def is_guessed(self, asset: str, message: int) -> bool:
-        """Return whether an event of a message followed one that its watcher does not know of, before it had begun."""
-        for number, event in enumerate(self._events):
-            if event.asset == asset and message in event.messages:
-                others = (one for one in self._events[:number] if one.asset == asset and one.maker is not event.maker)
-                if any(event.stored_at - one.stored_at < LONGEST_LAG for one in others):
-                    return True
-        return False
 
     def _pass_soon(self, dag: str) -> None:
         scenario, time = self._world.scenario, self._world.time

@@ -73,7 +73,6 @@ class Outbox(deque):  # type: ignore[type-arg]
 
     def append(self, entry: Any) -> None:
         super().append(entry)
-        self._triggerer.makers[entry.persist_seq] = asyncio.current_task()
         self._triggerer.truth.bound(self._triggerer, entry)
         self._triggerer.runner.wake()
 
@@ -316,7 +315,6 @@ class Triggerer(Machine):
         self.life = life
         self.log = Log(self)
         self.is_ending = False
-        self.makers: dict[int | None, Any] = {}
         self.cancelled_at = float("-inf")
         self.supervisor = Supervisor(self)
         self.runner = Runner(self)

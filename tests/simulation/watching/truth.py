@@ -199,16 +199,11 @@ class Truth(Record):
             for dag, assets in self._scenario.dags.items()
             if watcher.asset in assets and self.scheduler.is_missed(dag, delivery.number)
         ]
-        if self._is_sure_of_runs(delivery, watcher):
+        if self._scenario.is_sure_of_runs(watcher):
             self.check(
                 not missed, "%s is acked, and waits for another event before it is in a run of %s", delivery, missed
             )
         self.counts["acked while their run was only guessed"] += bool(missed)
-
-    def _is_sure_of_runs(self, delivery: Delivery, watcher: Watcher) -> bool:
-        """Return whether the watcher knew, and did not guess, that the event before its own was in a run."""
-        is_guessed = not watcher.dag_ids and self.scheduler.is_guessed(watcher.asset, delivery.number)
-        return self._scenario.is_sure_of_runs(watcher) and not is_guessed
 
     def _check_retry(self, process: Triggerer, delivery: Delivery, delay: int | None) -> None:
         self._check_sent(process, delivery, "given back")
@@ -363,7 +358,7 @@ class Truth(Record):
                 watcher = self.watchers[number]
                 for dag, assets in self._scenario.dags.items():
                     is_right = watcher.asset not in assets or any(delivery.number in run for run in runs[dag])
-                    if not is_right and self._is_sure_of_runs(delivery, watcher):
+                    if not is_right and self._scenario.is_sure_of_runs(watcher):
                         raise Violation(f"{delivery} is acked, and in no run of {dag}")
                     self.counts["messages without a run"] += not is_right
 

@@ -18,7 +18,6 @@ from airflow.triggers import shared_stream
 from airflow_provider_cfqueues.client import message_calls
 from airflow_provider_cfqueues.emulator.model import Outgoing
 from airflow_provider_cfqueues.emulator.service import Service
-from airflow_provider_cfqueues.engines.watching import spacing
 from airflow_provider_cfqueues.engines.watching.stream import QueueStream
 from airflow_provider_cfqueues.triggers import queues
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
@@ -76,7 +75,7 @@ class Database:
         messages = self._world.truth.stored(process, entry, is_there=watcher is not None)
         if watcher is None:
             return
-        self._world.scheduler.store(watcher.asset, messages, process.makers[entry.persist_seq])
+        self._world.scheduler.store(watcher.asset, messages)
         if watcher.settle == "task":
             for message in entry.event.payload["messages"]:
                 self._world.run_dag(message["lease_id"])
@@ -151,7 +150,6 @@ class World(Stage):
         state = random_module.getstate()
         random_module.seed(self.seed)  # the package's own jitter
         COMMS.world = self
-        spacing._EXPECTED.clear()
         queues._MISSING.clear()
         try:
             self._plan()
