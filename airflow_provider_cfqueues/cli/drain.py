@@ -25,7 +25,6 @@ from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
 from airflow_provider_cfqueues.engines.waiting import Condition, Idling
-from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.texts import to_reason
 
@@ -44,18 +43,11 @@ def drain(arguments: Namespace, screen: Screen) -> int:
     idle_timeout = parse_seconds(arguments.idle_timeout, "idle_timeout")
     parse_visibility_timeout(arguments.visibility_timeout)
     hook = open_hook(arguments.conn_id)
-    queue_id = find_queue(hook, arguments.queue)
+    queue = HookQueue(hook, find_queue(hook, arguments.queue), visibility_timeout=arguments.visibility_timeout)
     with open_sink(arguments.output, screen.out, screen.note) as sink:
         to_stdout = arguments.output == "-"
         told = screen.on_stderr() if to_stdout else screen
-        draining = Drain(
-            hook,
-            queue_id,
-            sink,
-            visibility_timeout=arguments.visibility_timeout,
-            idle_timeout=idle_timeout,
-            max_messages=limit,
-        )
+        draining = Drain(queue, sink, idle_timeout=idle_timeout, max_messages=limit)
         try:
             with (
                 screen.progress(f"Draining {arguments.queue}", limit=limit, shown=not to_stdout) as advance,
@@ -74,27 +66,14 @@ class Drain:
     Empties a queue, and counts.
 
     :param sink: where the messages go.
-    :param visibility_timeout: seconds that the leases last.
     :param idle_timeout: end when the queue gave nothing for so many seconds.
     :param max_messages: at most so many; None = no limit.
     """
 
-    def __init__(
-        self,
-        hook: CloudflareQueuesHook,
-        queue_id: str,
-        sink: Sink,
-        *,
-        visibility_timeout: float,
-        idle_timeout: float,
-        max_messages: int | None,
-    ) -> None:
-        self._hook = hook
-        self._queue_id = queue_id
+    def __init__(self, queue: HookQueue, sink: Sink, *, idle_timeout: float, max_messages: int | None) -> None:
+        self._queue = queue
         self._sink = sink
-        self._visibility_timeout = visibility_timeout
         self._max_messages = max_messages
-        self._queue = HookQueue(hook, queue_id, visibility_timeout=visibility_timeout, dead_letter_queue_id=None)
         self._idling = Idling(idle_timeout, idle_timeout / LOOKS)
         self._writer = DaemonThreads(1, "cloudflare-queue-writer")
         self._condition = Condition()
@@ -104,9 +83,8 @@ class Drain:
         self._is_stopping = self._is_killed = False
         self._failure: OSError | None = None
         self._error: Exception | None = None
-        self._situation = Situation(consumer=None, can_dead_letter=False)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.report = Drained(queue_id, visibility_timeout)
+        self.report = Drained(queue.queue_id, queue.visibility_timeout)
 
     def run(self, advance: Callable[..., None]) -> None:
         """
@@ -117,7 +95,8 @@ class Drain:
             back.
         :raises CloudflareQueuesError: a request failed for good.
         """
-        self._situation = Situation(consumer=self._hook.get_pull_consumer(self._queue_id), can_dead_letter=False)
+        consumer = self._queue.hook.get_pull_consumer(self._queue.queue_id)
+        self._queue.situation = Situation(consumer=consumer)
         run_beside(self._run(advance), self.stop, lambda: 0.0 if self._is_killed else None)
         if self._failure is not None and self._error is not None:
             raise OSError(f"{self._failure}. Then a request failed, too: {describe(self._error)}") from self._error
@@ -145,7 +124,7 @@ class Drain:
                 await asyncio.wait(self._batches)
         finally:
             self._writer.shutdown(wait=False)
-            await self._hook.aclose()
+            await self._queue.hook.aclose()
 
     async def _wait_for_turn(self, loop: asyncio.AbstractEventLoop) -> int:
         """Wait until another batch may be pulled; return how many messages, 0 at the end."""
@@ -207,22 +186,23 @@ class Drain:
             self._failure = self._failure or error
             return 0, 1
         took = max(0.001, time.monotonic() - began)
-        return count, min(MAX_BATCHES, MAX_BYTES // max(1, size), int(self._visibility_timeout / 2 / took))
+        return count, min(MAX_BATCHES, MAX_BYTES // max(1, size), int(self._queue.visibility_timeout / 2 / took))
 
     async def _settle(self, messages: Sequence[Message], written: int) -> int:
-        settlements = [choose_settlement(message, Happened.HANDLED, self._situation) for message in messages[:written]]
+        situation, log = self._queue.situation, self._queue.hook.log
+        settlements = [choose_settlement(message, Happened.HANDLED, situation) for message in messages[:written]]
         settlements += [
             choose_settlement(
-                message, Happened.NOT_STARTED, self._situation, reason="it could not be written", delay_seconds=0
+                message, Happened.NOT_STARTED, situation, reason="it could not be written", delay_seconds=0
             )
             for message in messages[written:]
         ]
-        log_settlements(self._hook.log, self._queue.name, settlements)
-        settling = Settling(settlements, self._situation)
+        log_settlements(log, self._queue.name, settlements)
+        settling = Settling(settlements, situation)
         try:
             await self._queue.settle(settling)
         finally:
-            log_settlements(self._hook.log, self._queue.name, settling.changed)
+            log_settlements(log, self._queue.name, settling.changed)
             for settlement, confirmed in settling.settled:
                 if confirmed:
                     self.report.held.pop(settlement.message.lease_id, None)

@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cfqueues.engines.queue import find_dead_letter_queue
 from airflow_provider_cfqueues.engines.settlement import Happened, Situation, choose_settlement
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
@@ -114,7 +115,7 @@ class MessageProbe(Probe):
         matcher = self.matcher  # what cannot be loaded must fail before anything is leased
         if self.match is None:
             return True
-        situation, _ = yield from self._find_situation(hook)
+        situation = yield from self._find_situation(hook)
         cost = check_unmatched(situation, self.queue_id)
         hook.log_once("match", f"Queue {hook.name_of(self.queue_id)}: {cost}")
         try:
@@ -145,16 +146,12 @@ class MessageProbe(Probe):
             raise failed
         return wanted
 
-    def _find_situation(self, hook: CloudflareQueuesHook) -> Flow[tuple[Situation, str | None]]:
+    def _find_situation(self, hook: CloudflareQueuesHook) -> Flow[Situation]:
         consumer = yield from hook.get_pull_consumer_flow(self.queue_id, required=True)
-        name = self.dead_letter_queue or (consumer and consumer.dead_letter_queue)
-        needs_it = self.dead_letter_queue is not None or self.unmatched == "dead_letter"
-        what = "dead_letter_queue" if self.dead_letter_queue else "the dead-letter queue of the queue's consumer"
-        dead_letter_queue_id = (yield from hook.get_queue_id_flow(name, what=what)) if name and needs_it else None
-        situation = Situation(
-            consumer=consumer, can_dead_letter=dead_letter_queue_id is not None, unmatched=self.unmatched
-        )
-        return situation, dead_letter_queue_id
+        found = None
+        if self.dead_letter_queue is not None or self.unmatched == "dead_letter":
+            found = yield from find_dead_letter_queue(hook, self.queue_id, consumer, self.dead_letter_queue)
+        return Situation(consumer=consumer, dead_letter_queue_id=found, unmatched=self.unmatched)
 
     def _settle(self, hook: CloudflareQueuesHook, messages: list[tuple[Message, Happened, int]]) -> Flow[None]:
         """Settle what is not handed over. If that fails, the leases end by themselves, and what was found is kept."""
@@ -162,14 +159,14 @@ class MessageProbe(Probe):
             return
         queue = hook.name_of(self.queue_id)
         try:
-            situation, dead_letter_queue_id = yield from self._find_situation(hook)
+            situation = yield from self._find_situation(hook)
             settlements = [
                 choose_settlement(message, happened, situation, reason=REASONS[happened], delay_seconds=delay)
                 for message, happened, delay in messages
             ]
             log_settlements(log, queue, settlements)
             settling = Settling(settlements, situation)
-            yield from settling.send(self.queue_id, dead_letter_queue_id)
+            yield from settling.send(self.queue_id)
         except CloudflareQueuesError as error:
             log.warning("Could not give back %s before the leases end: %s", counted(len(messages), "message"), error)
             return

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.client import message_calls
 from airflow_provider_cfqueues.client.flow import once, patiently
+from airflow_provider_cfqueues.engines.settlement import Situation
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, InvalidRequestError, MalformedResponseError
-from airflow_provider_cfqueues.models import PullResult
+from airflow_provider_cfqueues.models import Consumer, PullResult
 from airflow_provider_cfqueues.texts import counted
 
 if TYPE_CHECKING:
+    from airflow_provider_cfqueues.client.flow import Flow
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 log = logging.getLogger(__name__)
@@ -33,22 +35,42 @@ NOT_ASKED = PullResult()
 """The result of a pull that did not ask the queue, so it does not mean that the queue is empty."""
 
 
+def find_dead_letter_queue(
+    hook: CloudflareQueuesHook, queue_id: str, consumer: Consumer | None, given: str | None
+) -> Flow[str | None]:
+    """
+    Return the ID of the queue that gets copies of a queue's messages, None if there is none.
+
+    :param consumer: the queue's consumer, if it could be read.
+    :param given: what the caller gave as ``dead_letter_queue``; it goes before the consumer's.
+    :raises ValueError: it is the queue itself.
+    """
+    name = given or (consumer and consumer.dead_letter_queue)
+    if not name:
+        return None
+    what = "dead_letter_queue" if given else "the dead-letter queue of the queue's consumer"
+    found = yield from hook.get_queue_id_flow(name, what=what)
+    if found == queue_id:
+        raise ValueError(f"{what} is {name!r}, the queue itself: rejected messages would be delivered again and again")
+    return found
+
+
 @dataclass(eq=False, repr=False)
 class HookQueue:
     """
-    One queue and, where there is one, its dead-letter queue.
+    One queue.
 
     :param hook: the hook.
     :param queue_id: ID of the queue.
     :param visibility_timeout: seconds that leases last.
-    :param dead_letter_queue_id: ID of the queue that gets copies of rejected messages.
+    :param situation: what the settlement of its messages depends on besides the message.
     """
 
     hook: CloudflareQueuesHook
     queue_id: str
     _: KW_ONLY
     visibility_timeout: float
-    dead_letter_queue_id: str | None
+    situation: Situation = field(default_factory=Situation)
     _unreadable: int = field(default=0, init=False)  # answers in a row; those of pulls at the same time count as one
     _may_be_leased: int = field(default=0, init=False)
     _given_up: MalformedResponseError | None = field(default=None, init=False)
@@ -58,16 +80,6 @@ class HookQueue:
     def name(self) -> str:
         """What the log calls it."""
         return self.hook.name_of(self.queue_id)
-
-    @property
-    def can_dead_letter(self) -> bool:
-        """Whether there is a dead-letter queue."""
-        return self.dead_letter_queue_id is not None
-
-    @property
-    def dead_letter_name(self) -> str:
-        """What the log calls the dead-letter queue; empty if there is none."""
-        return "" if self.dead_letter_queue_id is None else self.hook.name_of(self.dead_letter_queue_id)
 
     async def pull(self, max_messages: int) -> PullResult:
         """
@@ -126,7 +138,7 @@ class HookQueue:
 
         :raises CloudflareQueuesError: a request failed for good.
         """
-        result = await self.hook.arun(patiently(settling.send(self.queue_id, self.dead_letter_queue_id)))
+        result = await self.hook.arun(patiently(settling.send(self.queue_id)))
         self.hook.log_messages(self.queue_id, result)
 
     async def settle_until_leases_end(

@@ -62,14 +62,14 @@ class Situation:
 
     :param consumer: the queue's pull consumer. None = it could not be read; it is then taken to have no dead-letter
         queue and a ``max_retries`` of 3.
-    :param can_dead_letter: whether there is a dead-letter queue that copies can be sent to.
+    :param dead_letter_queue_id: ID of the queue that gets copies; None = there is none.
     :param unmatched: what the caller chose for messages that are not wanted: ``ack``, ``dead_letter`` or ``retry``
         (give them back even if Cloudflare may then delete them, unless there is a dead-letter queue). None = keep them.
     :param is_dry_run: whether everything is given back, whatever happened, and nothing is copied.
     """
 
-    consumer: Consumer | None
-    can_dead_letter: bool
+    consumer: Consumer | None = None
+    dead_letter_queue_id: str | None = None
     unmatched: str | None = None
     is_dry_run: bool = False
 
@@ -77,6 +77,11 @@ class Situation:
     def known(self) -> Consumer:
         """The consumer, or what is assumed of one that could not be read."""
         return self.consumer or UNKNOWN_CONSUMER
+
+    @property
+    def can_dead_letter(self) -> bool:
+        """Whether there is a dead-letter queue that copies can be sent to."""
+        return self.dead_letter_queue_id is not None
 
     def is_last(self, message: Message) -> bool:
         """Return whether this may be the last delivery of a message."""

@@ -47,7 +47,7 @@ class Settling:
         self.error: CloudflareQueuesError | None = None
         """Why a copy could not be sent at the last try, if it could not."""
 
-    def send(self, queue_id: str, dead_letter_queue_id: str | None) -> Flow[AckResult]:
+    def send(self, queue_id: str) -> Flow[AckResult]:
         """
         Copy what needs a copy, then ack and retry, a hundred leases a request.
 
@@ -56,6 +56,7 @@ class Settling:
         :raises CloudflareQueuesError: the API did not ack and retry.
         """
         self.error = None
+        dead_letter_queue_id = self._situation.dead_letter_queue_id
         if dead_letter_queue_id is not None:
             yield from self._copy(dead_letter_queue_id, self._wrapped(queue_id))
             if self.error is None:

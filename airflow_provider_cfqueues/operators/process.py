@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow_provider_cfqueues.delays import DelayRule, ExponentialDelay, is_rule
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues.engines.processing.options import Options
     from airflow_provider_cfqueues.engines.processing.report import Report
     from airflow_provider_cfqueues.engines.queue import HookQueue
-    from airflow_provider_cfqueues.models import Consumer
+    from airflow_provider_cfqueues.engines.settlement import Situation
 
 DEFAULT_DELAY = ExponentialDelay(jitter=0.2)
 
@@ -168,13 +167,11 @@ class QueueProcessOperator(QueueOperator):
         needs_store = self.journal and not options.dry_run  # a dry run acks nothing
         store = find_store(cast("Mapping[str, Any]", context)) if needs_store else None
         queue_id = self.find_queue()
-        consumer = self.hook.get_pull_consumer(queue_id)
-        options = replace(options, consumer=consumer)
         queue = self._open_queue(
             self.hook,
             queue_id,
             visibility_timeout=options.visibility_timeout,
-            dead_letter_queue_id=self._find_dead_letter_queue(consumer, queue_id),
+            situation=self._find_situation(queue_id),
         )
         journal = None if store is None else Journal(store, queue_id, now=utc_now, log=self.log)
         self._engine = Engine(queue, handler, options, log=self.log, journal=journal)
@@ -256,8 +253,11 @@ class QueueProcessOperator(QueueOperator):
 
         return bind_handler(self.handler, self.op_args, self.op_kwargs, cast("Mapping[str, Any]", context))
 
-    def _find_dead_letter_queue(self, consumer: Consumer | None, queue_id: str) -> str | None:
-        name = self.dead_letter_queue or (consumer and consumer.dead_letter_queue)
+    def _find_situation(self, queue_id: str) -> Situation:
+        from airflow_provider_cfqueues.engines.queue import find_dead_letter_queue
+        from airflow_provider_cfqueues.engines.settlement import Situation
+
+        consumer = self.hook.get_pull_consumer(queue_id)
         if self.max_attempts is not None and consumer is not None and consumer.is_last_delivery(self.max_attempts):
             self.log.warning(
                 "max_attempts=%s is not below the consumer's max_retries=%s: Cloudflare may take messages away before "
@@ -265,13 +265,8 @@ class QueueProcessOperator(QueueOperator):
                 self.max_attempts,
                 consumer.max_retries,
             )
-        what = "dead_letter_queue" if self.dead_letter_queue else "the dead-letter queue of the queue's consumer"
-        found = self.hook.get_queue_id(name, what=what) if name else None
-        if found == queue_id:
-            raise ValueError(
-                f"{what} is {name!r}, the queue itself: rejected messages would be delivered again and again"
-            )
-        return found
+        found = self.hook.run(find_dead_letter_queue(self.hook, queue_id, consumer, self.dead_letter_queue))
+        return Situation(consumer=consumer, dead_letter_queue_id=found)
 
     def _judge(self, report: Report, share: float | None) -> None:
         from airflow_provider_cfqueues.exceptions import ProcessingFailedError

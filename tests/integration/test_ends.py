@@ -193,7 +193,7 @@ def test_a_run_that_is_given_up_before_its_end_names_the_messages_that_are_open(
 
     async def give_up():
         hook, began = CloudflareQueuesHook(), asyncio.Event()
-        queue = HookQueue(hook, hook.get_queue_id("orders"), visibility_timeout=60, dead_letter_queue_id=None)
+        queue = HookQueue(hook, hook.get_queue_id("orders"), visibility_timeout=60)
 
         def handle(message):
             loop.call_soon_threadsafe(began.set)

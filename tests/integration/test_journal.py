@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_cfqueues.engines.processing.journal import MAX_MESSAGES, Journal
 from airflow_provider_cfqueues.engines.processing.report import Report
 from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.settlement import Kind
+from airflow_provider_cfqueues.engines.settlement import Kind, Situation
 from airflow_provider_cfqueues.exceptions import PermissionDeniedError, ProcessingFailedError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Message
@@ -268,6 +268,8 @@ def test_without_a_place_for_it_the_task_fails_before_anything_is_pulled(cf):
 class BrokenPort:
     """A queue to which the HTTP library itself cannot send."""
 
+    situation = Situation()
+
     async def settle(self, settling):
         raise RuntimeError("the client has been closed")
 
@@ -295,7 +297,7 @@ def test_leases_of_an_earlier_try_are_acked_once_each_a_hundred_in_a_request(cf,
     store.values["cloudflare_queue_journal_q"] = json.dumps({"handled": rows})
 
     async def begin():
-        queue = HookQueue(hook, cf.queues["orders"], visibility_timeout=600, dead_letter_queue_id=None)
+        queue = HookQueue(hook, cf.queues["orders"], visibility_timeout=600)
         async with Journal(store, "q", now=lambda: now, log=logging.getLogger("journal")).kept(queue, report):
             await hook.aclose()
 

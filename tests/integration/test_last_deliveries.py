@@ -12,7 +12,7 @@ from jumping_time import run
 from airflow_provider_cfqueues.engines.processing.engine import Engine
 from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.settlement import Kind
+from airflow_provider_cfqueues.engines.settlement import Kind, Situation
 from airflow_provider_cfqueues.exceptions import OverQuotaError, PermissionDeniedError, ProcessingFailedError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Consumer
@@ -129,16 +129,14 @@ def test_a_refused_copy_is_tried_again_until_the_lease_ends(cf, orders, send):
     send("a")
     cf.add_fault("batch", status=429, body=FULL, times=7)  # at five seconds each
     hook = CloudflareQueuesHook()
-    queue = HookQueue(hook, orders, visibility_timeout=60, dead_letter_queue_id=cf.queues["failed"])
-    consumer = Consumer(type="http_pull", max_retries=1)
+    situation = Situation(consumer=Consumer(type="http_pull", max_retries=1), dead_letter_queue_id=cf.queues["failed"])
+    queue = HookQueue(hook, orders, visibility_timeout=60, situation=situation)
 
     async def reject_it(message):
         reject(message)
 
     async def processed():
-        engine = Engine(
-            queue, reject_it, Options(idle_timeout=0, consumer=consumer, visibility_timeout=60), now=JumpingClock()
-        )
+        engine = Engine(queue, reject_it, Options(idle_timeout=0, visibility_timeout=60), now=JumpingClock())
         await engine.run()
         await hook.aclose()
         return engine

@@ -157,7 +157,7 @@ def test_an_answer_that_cannot_be_read_costs_a_run_no_more_than_time(cf, queue, 
 def test_only_answers_in_a_row_that_cannot_be_read_count(cf, queue, jumping_time):
     async def pull():
         hook = CloudflareQueuesHook()
-        pulling = HookQueue(hook, queue, visibility_timeout=30, dead_letter_queue_id=None)
+        pulling = HookQueue(hook, queue, visibility_timeout=30)
         for _ in range(2):
             cf.add_fault(path="pull", status=200, body="<html>", times=2)
             assert not await pulling.pull(100)

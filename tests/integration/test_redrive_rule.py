@@ -30,7 +30,7 @@ class ForgetsTheRule(Redrive):
     """Gives back messages as if nothing could ever delete them."""
 
     async def _settle(self, batch):
-        self._situation = Situation(consumer=Consumer(type="http_pull", max_retries=1_000), can_dead_letter=False)
+        self._source.situation = Situation(consumer=Consumer(type="http_pull", max_retries=1_000))
         await super()._settle(batch)
 
 

@@ -236,6 +236,11 @@ def test_a_sensor_with_a_dead_letter_queue_of_its_own_copies_what_it_does_not_wa
     assert copy.body["reason"] == "delivered 3 times; the sensor does not want it"
 
 
+def test_a_queue_is_not_its_own_dead_letter_queue(cf, wait):
+    with pytest.raises(ValueError, match="dead_letter_queue is 'bare', the queue itself"):
+        wait(QueueMessageSensor, queue_id=cf.queues["bare"], **WANTS_ORDERS, dead_letter_queue="bare")
+
+
 @pytest.mark.parametrize(("unmatched", "left", "dead"), [("ack", 0, 0), ("retry", 1, 0), ("dead_letter", 0, 1)])
 def test_what_becomes_of_messages_that_nobody_wants_can_be_chosen(cf, wait, unmatched, left, dead):
     name = "my-queue" if unmatched == "dead_letter" else "bare"

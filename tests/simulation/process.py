@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from airflow_provider_cfqueues.engines.processing.ending import END_SECONDS
 from airflow_provider_cfqueues.engines.processing.journal import Journal
 from airflow_provider_cfqueues.engines.processing.runner import Runner
 from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.settlement import Kind
+from airflow_provider_cfqueues.engines.settlement import Kind, Situation
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.outcomes import Ack, Reject
 from simulation.handlers import make_handler
@@ -158,18 +157,21 @@ class Process(Worker):
 
     def __init__(self, world: World, name: str, run: Run) -> None:
         super().__init__(world, name, run)
-        self.options = replace(run.options, consumer=world.consumer if world.scenario.knows_consumer else None)
-        self.consumer = self.options.consumer
+        self.options = run.options
+        self.consumer = world.consumer if world.scenario.knows_consumer else None
         self.has_processed = False
         self.stopped_at: float | None = None
         self.killed_at: float | None = None
         self.last_answer: int | None = None
-        has_dead_letter_queue = world.scenario.has_dead_letter_queue
+        situation = Situation(
+            consumer=self.consumer,
+            dead_letter_queue_id=DEAD_LETTER_QUEUE_ID if world.scenario.has_dead_letter_queue else None,
+        )
         queue = HookQueue(
             Hook(self),  # type: ignore[arg-type]
             QUEUE_ID,
             visibility_timeout=self.options.visibility_timeout,
-            dead_letter_queue_id=DEAD_LETTER_QUEUE_ID if has_dead_letter_queue else None,
+            situation=situation,
         )
         handler = make_handler(self, run.shape, self.options.batch_size is not None)
         self.journal: Journal | None = None

@@ -42,8 +42,9 @@ ALL_INPUTS = list(
 
 
 def settled(happened, attempts, consumer, can_dead_letter, unmatched, is_dry_run, is_over, refused):
+    dead_letter_queue_id = "failed" if can_dead_letter else None
     situation = Situation(
-        consumer=consumer, can_dead_letter=can_dead_letter, unmatched=unmatched, is_dry_run=is_dry_run
+        consumer=consumer, dead_letter_queue_id=dead_letter_queue_id, unmatched=unmatched, is_dry_run=is_dry_run
     )
     message = Message(id="m", lease_id="l", body="b", attempts=attempts)
     return choose_settlement(message, happened, situation, is_over=is_over, refused=refused)
@@ -136,7 +137,7 @@ def test_a_bug_while_settling_is_reported_and_its_messages_count_as_unconfirmed(
     async def settle():
         settled = []
         log = logging.getLogger(__name__)
-        queue = BrokenQueue(None, "q", visibility_timeout=60, dead_letter_queue_id=None)
+        queue = BrokenQueue(None, "q", visibility_timeout=60)
         state = RunState(queue, Options(), lambda: datetime.now(timezone.utc), log)
         settler = Settler(state, settled.append)
         message = Message(id="m", lease_id="l", body=None)

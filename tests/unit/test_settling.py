@@ -16,7 +16,7 @@ from airflow_provider_cfqueues.exceptions import (
 )
 from airflow_provider_cfqueues.models import AckResult, Consumer, Message
 
-SITUATION = Situation(consumer=Consumer(type="http_pull", dead_letter_queue="failed"), can_dead_letter=False)
+SITUATION = Situation(consumer=Consumer(type="http_pull", dead_letter_queue="failed"))
 
 
 def settling(*happened):
@@ -31,7 +31,7 @@ def settling(*happened):
 @pytest.mark.parametrize("error", [TransportError, MalformedResponseError, CloudflareQueuesError])
 def test_leases_of_a_request_that_failed_are_not_confirmed_and_are_named(error):
     open_settling = settling(Happened.HANDLED, Happened.NOT_STARTED)
-    flow = open_settling.send("orders", None)
+    flow = open_settling.send("orders")
     next(flow)
     with pytest.raises(error):
         flow.throw(error("no answer"))
@@ -42,7 +42,7 @@ def test_leases_of_a_request_that_failed_are_not_confirmed_and_are_named(error):
 
 def test_only_leases_that_the_api_confirmed_count_as_settled():
     partly = settling(Happened.HANDLED, Happened.HANDLED, Happened.NOT_STARTED)
-    flow = partly.send("orders", None)
+    flow = partly.send("orders")
     next(flow)
     with pytest.raises(StopIteration):
         flow.send(AckResult(ack_count=1, retry_count=1, warnings={"l1": "late"}, unconfirmed=("l1",)))
@@ -52,7 +52,7 @@ def test_only_leases_that_the_api_confirmed_count_as_settled():
 
 def test_what_takes_several_requests_is_counted_together():
     many = settling(*[Happened.HANDLED] * 150)
-    flow = many.send("orders", None)
+    flow = many.send("orders")
     next(flow)
     flow.send(AckResult(ack_count=100))
     with pytest.raises(StopIteration):
@@ -66,7 +66,7 @@ def test_what_takes_several_requests_is_counted_together():
 )
 def test_leases_that_the_counts_lack_are_named_with_what_the_api_said(warnings, why):
     short = settling(Happened.HANDLED, Happened.HANDLED)
-    flow = short.send("orders", None)
+    flow = short.send("orders")
     next(flow)
     with pytest.raises(StopIteration):
         flow.send(AckResult(ack_count=1, retry_count=0, warnings=warnings, unconfirmed=("l0", "l1")))
@@ -75,10 +75,10 @@ def test_leases_that_the_counts_lack_are_named_with_what_the_api_said(warnings, 
 
 def refuse_copies(happened, attempts, **arguments):
     """Settle a message while every copy of it is refused; return the settling, and the calls that it made."""
-    situation = Situation(consumer=Consumer(type="http_pull", max_retries=3), can_dead_letter=True)
+    situation = Situation(consumer=Consumer(type="http_pull", max_retries=3), dead_letter_queue_id="failed")
     message = Message(id="m", lease_id="l", body="x", raw_body="x", attempts=attempts)
     one = Settling([choose_settlement(message, happened, situation, **arguments)], situation)
-    flow, calls = one.send("orders", "failed"), []
+    flow, calls = one.send("orders"), []
     with suppress(StopIteration):
         call = next(flow)
         while True:
@@ -101,12 +101,12 @@ def test_a_message_whose_lease_is_over_is_not_sent_again_though_its_copy_is_refu
 
 def test_a_message_that_the_api_may_have_given_back_is_not_copied_after_all():
     message = Message(id="a", lease_id="lease", body="x", attempts=1)
-    situation = Situation(consumer=SITUATION.consumer, can_dead_letter=True)
+    situation = Situation(consumer=SITUATION.consumer, dead_letter_queue_id="failed")
     one = choose_settlement(message, Happened.REJECTED, situation, reason="", delay_seconds=0)
     rejected, operations = Settling([one], situation), []
     for _ in range(2):
         with suppress(TransportError):
-            flow = rejected.send("orders", "failed")
+            flow = rejected.send("orders")
             call = next(flow)
             while True:
                 operations.append(call.operation)

@@ -14,18 +14,18 @@ SAFE = Consumer(type="http_pull", max_retries=7, dead_letter_queue="failed")
 
 
 @pytest.mark.parametrize(
-    ("consumer", "can_dead_letter", "unmatched", "told"),
+    ("consumer", "dead_letter_queue_id", "unmatched", "told"),
     [
-        (SAFE, False, None, "loses one of its 7 deliveries .*; after the last, it goes to a dead-letter queue"),
-        (SAFE, False, "retry", "after the last, it goes to a dead-letter queue"),
-        (LOSSY, True, None, "after the last, it goes to a dead-letter queue"),
-        (LOSSY, False, "retry", "after the last, Cloudflare deletes it"),
-        (LOSSY, False, "ack", "are deleted"),
-        (LOSSY, True, "dead_letter", "are copied to the dead-letter queue"),
+        (SAFE, None, None, "loses one of its 7 deliveries .*; after the last, it goes to a dead-letter queue"),
+        (SAFE, None, "retry", "after the last, it goes to a dead-letter queue"),
+        (LOSSY, "failed", None, "after the last, it goes to a dead-letter queue"),
+        (LOSSY, None, "retry", "after the last, Cloudflare deletes it"),
+        (LOSSY, None, "ack", "are deleted"),
+        (LOSSY, "failed", "dead_letter", "are copied to the dead-letter queue"),
     ],
 )
-def test_the_cost_of_a_match_is_told(consumer, can_dead_letter, unmatched, told):
-    situation = Situation(consumer=consumer, can_dead_letter=can_dead_letter, unmatched=unmatched)
+def test_the_cost_of_a_match_is_told(consumer, dead_letter_queue_id, unmatched, told):
+    situation = Situation(consumer=consumer, dead_letter_queue_id=dead_letter_queue_id, unmatched=unmatched)
     assert re.search(told, check_unmatched(situation, "orders"))
 
 
@@ -38,7 +38,7 @@ def test_the_cost_of_a_match_is_told(consumer, can_dead_letter, unmatched, told)
     ],
 )
 def test_a_match_that_lets_cloudflare_delete_messages_is_refused_with_the_reason(consumer, unmatched, why):
-    situation = Situation(consumer=consumer, can_dead_letter=False, unmatched=unmatched)
+    situation = Situation(consumer=consumer, unmatched=unmatched)
     with pytest.raises(LossyMatchError, match=f"the queue's consumer {why}") as caught:
         check_unmatched(situation, "orders")
     assert caught.value.queue == "orders"

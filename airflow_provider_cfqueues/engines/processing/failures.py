@@ -101,7 +101,7 @@ class FailureLog:
         """Return where a message goes, and when."""
         kind, delay = settlement.kind, settlement.delay_seconds
         if kind is Kind.REJECTED:
-            return f"moved to {self._state.queue.dead_letter_name!r}"
+            return f"moved to {self._state.queue.hook.name_of(str(self._state.situation.dead_letter_queue_id))!r}"
         if kind is Kind.UNCONFIRMED:
             ends = settlement.message.lease_expires_at
             return f"left leased{f' until {ends:%H:%M:%S} UTC' if ends else ''}"

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar, cast
 from airflow_provider_cfqueues._compat import AIRFLOW_VERSION
 from airflow_provider_cfqueues.engines.processing.report import Report
 from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Settlement, Situation
+from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Settlement
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.threads import DaemonThreads
 from airflow_provider_cfqueues.models import Message
@@ -191,7 +191,7 @@ class Journal:
             for message_id, entry in self._entries.items()
             if entry.lease_id
         ]
-        settling = Settling(settlements, Situation(consumer=None, can_dead_letter=False))
+        settling = Settling(settlements, queue.situation)
         try:
             await queue.settle(settling)
         except Exception as error:  # noqa: BLE001 - whatever it is: they are acked when they are delivered again

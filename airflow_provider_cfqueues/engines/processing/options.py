@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS
 from airflow_provider_cfqueues.delays import DelayRule, ExponentialDelay
-from airflow_provider_cfqueues.models import Consumer
 
 DEFAULT_VISIBILITY_SECONDS = 300
 
@@ -32,7 +31,6 @@ class Options:
     :param dry_run: give every message back at the end, whatever its outcome.
     :param keep_results: how many results of handlers the report keeps.
     :param ends_task: exceptions of a handler that concern the whole task: the run ends, and raises them.
-    :param consumer: the queue's consumer, where it is known: says when a message is not delivered again.
     """
 
     max_messages: int | None = None
@@ -50,7 +48,6 @@ class Options:
     dry_run: bool = False
     keep_results: int = 0
     ends_task: tuple[type[Exception], ...] = ()
-    consumer: Consumer | None = None
 
 
 def choose_visibility_timeout(expected_seconds_per_message: float | None, batch_size: int | None) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,6 @@ from airflow_provider_cfqueues.engines.processing.ending import Ending
 from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.processing.report import Report
 from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.settlement import Situation
 from airflow_provider_cfqueues.engines.waiting import Condition
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.texts import to_reason
@@ -31,9 +31,7 @@ class RunState:
         self.options = options
         self.now = now
         self.log = log
-        self.situation = Situation(
-            consumer=options.consumer, can_dead_letter=queue.can_dead_letter, is_dry_run=options.dry_run
-        )
+        self.situation = replace(queue.situation, is_dry_run=options.dry_run)
         self.report = Report()
         self.condition = Condition()
         self.ending = Ending(options.grace)

@@ -81,14 +81,13 @@ class Redrive:
         self._log = log or logging.getLogger(__name__)
         self._matcher = Matcher(self._options.match)
         lease_seconds = self._options.visibility_timeout or DEFAULT_VISIBILITY_SECONDS
-        self._source = HookQueue(hook, source_id, visibility_timeout=lease_seconds, dead_letter_queue_id=None)
+        self._source = HookQueue(hook, source_id, visibility_timeout=lease_seconds)
         self._pace = Pace(self._options.messages_per_second)
         self._sender = Sender(wait=self._seconds_to_wait, on_request=self._note_request)
         self._renewer = Sender(on_request=self._note_request)  # no pace is worth a message
         self._idling = Idling(self._options.idle_timeout, poll_interval=1)
         self._threads = DaemonThreads(1, "cloudflare-queue-match")
         self._condition = Condition()
-        self._situation = Situation(consumer=None, can_dead_letter=False)
         self.error: Exception | None = None
         self._stopping = self._killed = False
         self._grace_ends: float | None = None
@@ -127,7 +126,7 @@ class Redrive:
 
         :param consumer: the pull consumer of the source, if it could be read.
         """
-        self._situation = Situation(consumer=consumer, can_dead_letter=False)
+        self._source.situation = Situation(consumer=consumer)
         self._loop = asyncio.get_running_loop()
         began = told = self._loop.time()
         self.report.activity.began(began)
@@ -236,7 +235,7 @@ class Redrive:
                 self._note(message, staying[message.lease_id])
         settlements = [self._choose(message, batch, staying) for message in batch.messages]
         log_settlements(self._log, self._source.name, settlements)
-        settling = Settling(settlements, self._situation, sender=self._renewer)
+        settling = Settling(settlements, self._source.situation, sender=self._renewer)
         await self._source.settle_until_leases_end(
             settling,
             unconfirmed=self.report.unconfirmed,
@@ -260,7 +259,7 @@ class Redrive:
         elif message.lease_id in staying:
             happened, delay = Happened.NOT_WANTED, self._options.unmatched_delay_seconds
         is_over = batch.has_ended(message)
-        return choose_settlement(message, happened, self._situation, delay_seconds=delay, is_over=is_over)
+        return choose_settlement(message, happened, self._source.situation, delay_seconds=delay, is_over=is_over)
 
     def _note(self, message: Message, error: Exception | None) -> None:
         if error is None:

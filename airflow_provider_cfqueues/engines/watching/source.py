@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from airflow_provider_cfqueues.engines.queue import HookQueue
+from airflow_provider_cfqueues.engines.queue import HookQueue, find_dead_letter_queue
 from airflow_provider_cfqueues.engines.settlement import Situation
 from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
@@ -78,15 +78,9 @@ class HookSource:
         hook.warned_of |= self._warned_of  # what an earlier try has said is not said again
         consumer = await hook.aget_pull_consumer(queue_id)
         self._warned_of.add(queue_id)
-        dead_letter_queue = options.dead_letter_queue or (consumer and consumer.dead_letter_queue)
-        what = "dead_letter_queue" if options.dead_letter_queue else "the dead-letter queue of the queue's consumer"
-        calls = HookQueue(
-            hook,
-            queue_id,
-            visibility_timeout=options.visibility_timeout,
-            dead_letter_queue_id=await hook.aget_queue_id(dead_letter_queue, what=what) if dead_letter_queue else None,
-        )
-        situation = Situation(consumer=consumer, can_dead_letter=calls.can_dead_letter, unmatched=options.unmatched)
+        found = await hook.arun(find_dead_letter_queue(hook, queue_id, consumer, options.dead_letter_queue))
+        situation = Situation(consumer=consumer, dead_letter_queue_id=found, unmatched=options.unmatched)
+        calls = HookQueue(hook, queue_id, visibility_timeout=options.visibility_timeout, situation=situation)
         return OpenQueue(queue_id=queue_id, calls=calls, situation=situation)
 
     async def aclose(self, *, renew: bool = False) -> None:

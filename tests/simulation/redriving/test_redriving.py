@@ -78,7 +78,7 @@ class MovesWhatStays(Redrive):
 
     def _choose(self, message, batch, staying):
         if message.lease_id in staying:
-            return choose_settlement(message, Happened.HANDLED, self._situation)
+            return choose_settlement(message, Happened.HANDLED, self._source.situation)
         return super()._choose(message, batch, staying)
 
 

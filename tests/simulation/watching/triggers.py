@@ -43,16 +43,16 @@ class SimulatedSource:
         await asyncio.sleep(world.network.latency * world.random.random())
         if world.random.random() < world.network.fault_rate:
             raise world.random.choice((CloudflareQueuesError("no such queue"), ValueError("no such connection")))
+        situation = Situation(
+            consumer=scenario.consumer if scenario.knows_consumer else None,
+            dead_letter_queue_id=DEAD_LETTER_QUEUE_ID if scenario.has_dead_letter_queue else None,
+            unmatched=self._options.unmatched,
+        )
         calls = HookQueue(
             Hook(self._triggerer),  # type: ignore[arg-type]
             QUEUE_ID,
             visibility_timeout=self._options.visibility_timeout,
-            dead_letter_queue_id=DEAD_LETTER_QUEUE_ID if scenario.has_dead_letter_queue else None,
-        )
-        situation = Situation(
-            consumer=scenario.consumer if scenario.knows_consumer else None,
-            can_dead_letter=scenario.has_dead_letter_queue,
-            unmatched=self._options.unmatched,
+            situation=situation,
         )
         return OpenQueue(queue_id=QUEUE_ID, calls=calls, situation=situation)
 
