@@ -12,10 +12,10 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.settlement import Happened
 from airflow_provider_cfqueues.engines.watching.deliveries import Batch, Delivery, Verdict
 from airflow_provider_cfqueues.engines.watching.options import CONFIRM_SECONDS, SETTLE_SECONDS, WatchOptions
-from airflow_provider_cfqueues.engines.watching.source import OpenQueue
 from airflow_provider_cfqueues.engines.watching.spacing import LAST_RUN_SECONDS
 from airflow_provider_cfqueues.engines.watching.verdicts import VerdictSettling
 from airflow_provider_cfqueues.exceptions import list_leases
@@ -41,7 +41,7 @@ class Finishing:
     def __init__(
         self,
         options: WatchOptions,
-        open_queue: Callable[[], Awaitable[OpenQueue]],
+        open_queue: Callable[[], Awaitable[HookQueue]],
         *,
         now: Callable[[], datetime],
         log: Any,

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.unmatched import check_unmatched
 from airflow_provider_cfqueues.engines.watching.backoff import Backoff
 from airflow_provider_cfqueues.engines.watching.options import WatchOptions
-from airflow_provider_cfqueues.engines.watching.source import HookSource, OpenQueue
+from airflow_provider_cfqueues.engines.watching.source import HookSource
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import PullResult
 from airflow_provider_cfqueues.texts import counted
@@ -41,7 +42,7 @@ class Pulling:
         self._now = now
         self._log = log
         self._backoff = Backoff(options)
-        self._queue: OpenQueue | None = None
+        self._queue: HookQueue | None = None
         self._opening = asyncio.Lock()
         self._under_way: asyncio.Task[int] | None = None
         self._trouble = ""
@@ -67,9 +68,9 @@ class Pulling:
         self._under_way = None
         self.next_at = asyncio.get_running_loop().time() + wait
 
-    async def _pull(self, queue: OpenQueue, asked_for: int) -> int:
+    async def _pull(self, queue: HookQueue, asked_for: int) -> int:
         pulled_at = self._now()
-        result = await queue.calls.pull(asked_for)
+        result = await queue.pull(asked_for)
         if self._trouble:
             self._log.info("Queue %s can be pulled from again", self._options.queue)
             self._trouble = ""
@@ -78,7 +79,7 @@ class Pulling:
         self._take_in(result, pulled_at)
         return len(result)
 
-    async def open(self) -> OpenQueue:
+    async def open(self) -> HookQueue:
         """Return the queue, looked up again where that may help against the last failure."""
         async with self._opening:
             if self._queue is None:

@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 
 from airflow_provider_cfqueues.engines.queue import HookQueue, find_dead_letter_queue
 from airflow_provider_cfqueues.engines.settlement import Situation
 from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenQueue:
-    """
-    A queue that can be pulled from.
-
-    :param queue_id: its ID.
-    :param calls: its calls.
-    :param situation: what the settlement of its messages depends on besides the message.
-    """
-
-    queue_id: str
-    calls: HookQueue
-    situation: Situation
 
 
 class _SharedHook:
@@ -64,7 +48,7 @@ class HookSource:
         self._shared: _SharedHook | None = None
         self._warned_of: set[str] = set()
 
-    async def open(self) -> OpenQueue:
+    async def open(self) -> HookQueue:
         """
         Read the connection and look the queue up. Each call does so again: what is wrong may be fixed by now.
 
@@ -80,8 +64,7 @@ class HookSource:
         self._warned_of.add(queue_id)
         found = await hook.arun(find_dead_letter_queue(hook, queue_id, consumer, options.dead_letter_queue))
         situation = Situation(consumer=consumer, dead_letter_queue_id=found, unmatched=options.unmatched)
-        calls = HookQueue(hook, queue_id, visibility_timeout=options.visibility_timeout, situation=situation)
-        return OpenQueue(queue_id=queue_id, calls=calls, situation=situation)
+        return HookQueue(hook, queue_id, visibility_timeout=options.visibility_timeout, situation=situation)
 
     async def aclose(self, *, renew: bool = False) -> None:
         """

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.settlement import Kind, choose_settlement
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.watching.deliveries import Verdict
 from airflow_provider_cfqueues.engines.watching.options import WatchOptions
-from airflow_provider_cfqueues.engines.watching.source import OpenQueue
 from airflow_provider_cfqueues.exceptions import list_leases
 from airflow_provider_cfqueues.texts import counted
 
@@ -39,7 +39,7 @@ class VerdictSettling:
         left = self._verdicts if self._settling is None else self._settling.open
         return [one.message.lease_id for one in left]
 
-    async def send(self, queue: OpenQueue) -> None:
+    async def send(self, queue: HookQueue) -> None:
         """
         Settle the messages. Called again after a failure, it goes on where it failed.
 
@@ -50,7 +50,7 @@ class VerdictSettling:
         if settling.error is not None:
             settling.try_again()
         before = len(settling.settled)
-        await queue.calls.settle(settling)
+        await queue.settle(settling)
         if is_first:
             log_settlements(self._log, name, settling.changed)
         new = settling.settled[before:]
@@ -67,7 +67,7 @@ class VerdictSettling:
         if settling.open and settling.error is not None:
             raise settling.error
 
-    def _decide(self, queue: OpenQueue) -> Settling:
+    def _decide(self, queue: HookQueue) -> Settling:
         settlements = [
             choose_settlement(message, happened, queue.situation, reason=reason, delay_seconds=self._delay_seconds)
             for message, happened, reason in self._verdicts

@@ -11,7 +11,6 @@ from airflow.triggers.shared_stream import SharedStreamProducer
 from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.settlement import Situation
 from airflow_provider_cfqueues.engines.watching.options import WatchOptions
-from airflow_provider_cfqueues.engines.watching.source import OpenQueue
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
 from simulation.network import Hook
@@ -36,7 +35,7 @@ class SimulatedSource:
         self._triggerer = triggerer
         self._options = options
 
-    async def open(self) -> OpenQueue:
+    async def open(self) -> HookQueue:
         """Look the queue up, or fail to."""
         world = self._triggerer.world
         scenario = world.scenario
@@ -48,13 +47,12 @@ class SimulatedSource:
             dead_letter_queue_id=DEAD_LETTER_QUEUE_ID if scenario.has_dead_letter_queue else None,
             unmatched=self._options.unmatched,
         )
-        calls = HookQueue(
+        return HookQueue(
             Hook(self._triggerer),  # type: ignore[arg-type]
             QUEUE_ID,
             visibility_timeout=self._options.visibility_timeout,
             situation=situation,
         )
-        return OpenQueue(queue_id=QUEUE_ID, calls=calls, situation=situation)
 
     async def aclose(self) -> None:
         """Let go of the connection."""
