@@ -31,6 +31,7 @@ LAYERS = {
 """A folder or module may import from its own row and those above; each row says why it is a layer of its own."""
 FREE = {"__version__", "DEFAULT_CONNECTION", "_compat", "provider_info"}
 SHARED_BY_ENGINES = [
+    "course",
     "queue",
     "settlement",
     "settlement_log",

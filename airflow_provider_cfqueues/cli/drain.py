@@ -19,12 +19,13 @@ from airflow_provider_cfqueues.cli.lookup import find_queue, open_hook
 from airflow_provider_cfqueues.cli.running import FAILED, INTERRUPTED, command, describe, told_to_stop
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.cli.sink import Sink, open_sink
+from airflow_provider_cfqueues.engines.course import Course
 from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Situation, choose_settlement
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
-from airflow_provider_cfqueues.engines.waiting import Condition, Idling
+from airflow_provider_cfqueues.engines.waiting import Idling
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.texts import to_reason
 
@@ -51,7 +52,7 @@ def drain(arguments: Namespace, screen: Screen) -> int:
         try:
             with (
                 screen.progress(f"Draining {arguments.queue}", limit=limit, shown=not to_stdout) as advance,
-                told_to_stop(screen, draining.stop) as stop,
+                told_to_stop(screen, draining.course.stop) as stop,
             ):
                 draining.run(advance)
         finally:
@@ -76,14 +77,13 @@ class Drain:
         self._max_messages = max_messages
         self._idling = Idling(idle_timeout, idle_timeout / LOOKS)
         self._writer = DaemonThreads(1, "cloudflare-queue-writer")
-        self._condition = Condition()
+        self.course = Course()
+        """If it is stopped, what is leased is written and acked; if it is killed, nothing is waited for."""
         self._batches: list[asyncio.Task[None]] = []
         self._width = 1
         self._asked_for = 0
-        self._is_stopping = self._is_killed = False
         self._failure: OSError | None = None
         self._error: Exception | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self.report = Drained(queue.queue_id, queue.visibility_timeout)
 
     def run(self, advance: Callable[..., None]) -> None:
@@ -97,46 +97,35 @@ class Drain:
         """
         consumer = self._queue.hook.get_pull_consumer(self._queue.queue_id)
         self._queue.situation = Situation(consumer=consumer)
-        run_beside(self._run(advance), self.stop, lambda: 0.0 if self._is_killed else None)
+        run_beside(self._run(advance), self.course.stop, lambda: self.course.killed_at)
         if self._failure is not None and self._error is not None:
             raise OSError(f"{self._failure}. Then a request failed, too: {describe(self._error)}") from self._error
         if error := self._failure or self._error:
             raise error
 
-    def stop(self, *, killed: bool = False) -> None:
-        """
-        Pull nothing more; what is leased is written and acked. Safe from a signal handler.
-
-        :param killed: do not wait for that either.
-        """
-        self._is_stopping = True
-        self._is_killed = self._is_killed or killed
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._condition.notify)
-
     async def _run(self, advance: Callable[..., None]) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.course.begin()
         try:
-            while size := await self._wait_for_turn(self._loop):
+            while size := await self._wait_for_turn():
                 self._asked_for += size
-                self._batches.append(self._loop.create_task(self._move(size, advance)))
+                self._batches.append(asyncio.create_task(self._move(size, advance)))
             if self._batches:
                 await asyncio.wait(self._batches)
         finally:
             self._writer.shutdown(wait=False)
             await self._queue.hook.aclose()
 
-    async def _wait_for_turn(self, loop: asyncio.AbstractEventLoop) -> int:
+    async def _wait_for_turn(self) -> int:
         """Wait until another batch may be pulled; return how many messages, 0 at the end."""
-        while not (self._is_stopping or self._failure or self._error):
-            now = loop.time()
+        while not (self.course.is_stopping or self._failure or self._error):
+            now = self.course.time()
             self._batches = self._under_way()
             left = BATCH if self._max_messages is None else min(BATCH, self._max_messages - self._asked_for)
             if not self._batches and (left <= 0 or self._idling.is_over(now)):
                 break
             if left > 0 and len(self._batches) < self._width and not self._idling.is_early(now):
                 return left
-            await self._condition.wait(*self._batches, timeout=self._idling.seconds_left(now))
+            await self.course.wait(*self._batches, timeout=self._idling.seconds_left(now))
         return 0
 
     def _under_way(self) -> list[asyncio.Task[None]]:
@@ -158,7 +147,7 @@ class Drain:
             self.report.written += written
             is_more_waiting = len(pulled) * 2 >= size
             self._width = max(1, min(self._width * 2 if is_more_waiting else self._width, most))
-            self._condition.notify()
+            self.course.notify()
             acked = await self._settle(pulled.messages, written)
             advance(acked, None if backlog is None else self.report.fates[Kind.ACKED] + backlog)
         except Exception as error:  # noqa: BLE001 - raised again once all that is leased is settled

@@ -6,7 +6,7 @@ import asyncio
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues.engines.processing.ending import END_SECONDS
+from airflow_provider_cfqueues.engines.processing.engine import END_SECONDS
 from airflow_provider_cfqueues.engines.processing.journal import Journal
 from airflow_provider_cfqueues.engines.processing.runner import Runner
 from airflow_provider_cfqueues.engines.queue import HookQueue

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_cfqueues.engines.processing.ending import SETTLE_SECONDS
 from airflow_provider_cfqueues.engines.processing.failures import FailureLog
 from airflow_provider_cfqueues.engines.processing.handling import Handling
 from airflow_provider_cfqueues.engines.processing.journal import Journal, ack_again
@@ -32,6 +31,13 @@ from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.waiting import utc_now
 from airflow_provider_cfqueues.models import Message, PullResult
 from airflow_provider_cfqueues.texts import counted
+
+END_SECONDS = 1
+"""Seconds after the grace in which a killed run ends, whatever handlers and API do."""
+SETTLE_SECONDS = 0.7
+"""Seconds after the grace in which requests are waited for; the rest of the second is for what follows."""
+CLEAN_UP_SECONDS = 1
+"""How long tasks that handlers left behind may clean up if the run is not killed."""
 
 
 class Engine:
@@ -63,8 +69,7 @@ class Engine:
         self.report = self.state.report
         self.failures = FailureLog(self.state)
         self._options = options
-        self._ending = self.state.ending
-        self._condition = self.state.condition
+        self._course = self.state.course
         self.journal = journal
         self._runner = runner or Runner(options.concurrency)
         self._runner.on_error = self.state.fail
@@ -74,7 +79,7 @@ class Engine:
         self._window = self._puller.window
         self._settler = Settler(self.state, self._on_settled)
         self._began = 0.0
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_hurrying = self._is_over = False
 
     def count_unsettled(self) -> int:
         """Return how many settlements the API was sent, and did not confirm yet."""
@@ -90,9 +95,12 @@ class Engine:
 
         :param killed: running handlers get ``grace`` seconds, not as long as they need, and the end a second more.
         """
-        self._ending.stop(killed=killed)
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._condition.notify)
+        self._course.stop(killed=killed)
+
+    def ends_by(self) -> float | None:
+        """Return when a run that is killed is over at the latest, by ``time.monotonic``."""
+        killed_at = self._course.killed_at
+        return None if killed_at is None else killed_at + self._options.grace + END_SECONDS
 
     async def run(self) -> Report:
         """
@@ -100,12 +108,13 @@ class Engine:
 
         :return: what became of the messages; ``state.error`` has what failed for good, if anything did.
         """
-        self._loop = asyncio.get_running_loop()
-        self._began = self._clock()
+        loop = asyncio.get_running_loop()
+        self._course.begin()
+        self._began = self._course.time()
         if self._options.max_duration is not None:
-            self._loop.call_later(self._options.max_duration, self._puller.pull_no_more)
+            loop.call_later(self._options.max_duration, self._puller.pull_no_more)
         self._await_earlier_leases()
-        pulling = self._loop.create_task(self._puller.run())
+        pulling = loop.create_task(self._puller.run())
         workers = self._workers.start()
         try:
             await self._until_done(pulling)
@@ -117,11 +126,11 @@ class Engine:
             self._settler.flush()
             await self._until_done(*self._settler.requests, beyond_grace=SETTLE_SECONDS)
             await self._settler.give_up()
-            self._ending.is_over = True
+            self._is_over = True
         finally:
             self.failures.tell()
-            await self._runner.end(self._ending.clean_up_seconds)
-            self.report.seconds = self._clock() - self._began
+            await self._runner.end(0 if self._course.is_killed else CLEAN_UP_SECONDS)
+            self.report.seconds = self._course.time() - self._began
         for end in ends:
             if isinstance(end, Exception):
                 raise end
@@ -130,9 +139,10 @@ class Engine:
     async def _until_done(self, *tasks: asyncio.Task[None], beyond_grace: float = 0) -> None:
         """Wait for tasks; if the run is killed, only until the grace and ``beyond_grace`` are over."""
         for task in tasks:
-            task.add_done_callback(lambda _: self._condition.notify())
+            task.add_done_callback(lambda _: self._course.notify())
         while not all(task.done() for task in tasks):
-            if self._ending.notice(now := self._clock()):
+            if self._course.is_killed and not self._is_hurrying:
+                self._is_hurrying = True
                 waiting = len(self._workers.waiting)
                 self._log.warning(
                     "The task must stop: it gives back %s that no handler has begun, and handlers get %g s (grace) to "
@@ -143,13 +153,10 @@ class Engine:
                 )
                 self._give_back(self._workers.give_up_waiting())
                 self._settler.flush()  # now, as the API may need the time
-            left = self._ending.seconds_left(now, beyond_grace)
+            left = self._course.seconds_left(beyond_grace)
             if left is not None and left <= 0:
                 return
-            await self._condition.wait(timeout=left)
-
-    def _clock(self) -> float:
-        return asyncio.get_running_loop().time()
+            await self._course.wait(timeout=left)
 
     def _give_back(self, messages: Iterable[Message]) -> None:
         now = self.state.now()
@@ -183,7 +190,7 @@ class Engine:
 
     def name_what_is_open(self) -> None:
         """Name and count what is not settled. That is nothing, unless the run was given up before its end."""
-        if self._ending.is_over:
+        if self._is_over:
             return
         messages = [*self._workers.messages, *self._settler.open_messages()]
         self.report.fates[Kind.UNCONFIRMED] += len(messages)
@@ -201,7 +208,7 @@ class Engine:
         if self.journal is not None:
             away = self._options.visibility_timeout + (self.state.situation.known.retry_delay or 0)
             seconds = self.journal.seconds_away(away)
-            self._puller.idling.not_before(self._clock() + seconds if seconds else 0)
+            self._puller.idling.not_before(self._course.time() + seconds if seconds else 0)
 
     def _ack_again(self, message: Message) -> bool:
         """Ack a message that was handled under an earlier lease; return whether it was."""
@@ -224,7 +231,7 @@ class Engine:
         )
         if not handled.is_over:
             self.report.add(handled, self._options)
-            self.report.activity.progressed(self._clock())
+            self.report.activity.progressed(self._course.time())
             if self.journal is not None:
                 (self.journal.note if settlement.kind is Kind.ACKED else self.journal.forget)(message)
         if settlement.reason or settlement.note:
@@ -241,14 +248,14 @@ class Engine:
     def _on_settled(self, settling: Settling) -> None:
         confirmed = [one.message for one, is_confirmed in settling.settled if is_confirmed]
         if confirmed:
-            self.report.activity.progressed(self._clock())
+            self.report.activity.progressed(self._course.time())
         if self.journal is not None:
             for message in confirmed:
                 self.journal.forget(message)
             self._await_earlier_leases()
         if not self._options.dry_run:
             self._window.close(len(settling.settled) + len(settling.open))
-        self._condition.notify()
+        self._course.notify()
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> list[BaseException | None]:

@@ -50,7 +50,7 @@ class Handling:
         self._max_attempts = state.options.max_attempts
         self._ends_task = state.options.ends_task
         self._delay = state.options.delay
-        self._ending = state.ending
+        self._course = state.course
         self._now = state.now
         self._log = state.log
         self._count, self._seconds = 0, 0.0  # of calls, without the way there and back
@@ -105,7 +105,7 @@ class Handling:
         now = clock()
         end = now + SLICE_SECONDS
         for unit in [messages] if self._batch_size else ([message] for message in messages):
-            if self._ending.is_stopping:
+            if self._course.is_stopping:
                 return
             if ready := self._sort_out(unit, done.append):
                 yield ready

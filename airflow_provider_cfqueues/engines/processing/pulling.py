@@ -32,19 +32,19 @@ class Puller:
     def pull_no_more(self) -> None:
         """Begin no further pull. What is pulled is handled: giving a message back would cost a delivery."""
         self._wants_no_more = True
-        self._state.condition.notify()
+        self._state.course.notify()
 
     async def run(self) -> None:
         """Pull until the queue is idle, a limit is reached or the run stops; then wait for what is under way."""
         while True:
             now = asyncio.get_running_loop().time()
-            is_over = self._wants_no_more or self._state.ending.is_stopping
+            is_over = self._wants_no_more or self._state.course.is_stopping
             is_over = is_over or self.window.is_spent or self.idling.is_over(now)
             if is_over and not self.requests:
                 return
             if not is_over:
                 self._begin(now)
-            await self._state.condition.wait(timeout=None if is_over else self.idling.seconds_left(now))
+            await self._state.course.wait(timeout=None if is_over else self.idling.seconds_left(now))
 
     def _begin(self, now: float) -> None:
         """Begin the pulls that there is room for, one at a time while the queue is idle."""
@@ -95,4 +95,4 @@ class Puller:
         del self.requests[request]
         if not request.cancelled() and isinstance(error := request.exception(), Exception):
             self._state.fail(error)
-        self._state.condition.notify()
+        self._state.course.notify()

@@ -53,7 +53,7 @@ def run_in_thread(engine: Engine, hook: CloudflareQueuesHook) -> None:
     """
     gc.freeze()  # what Airflow has imported stays: the collector need not look through it again and again
     try:
-        run_beside(_run(engine, hook), engine.stop, lambda: engine.state.ending.by)
+        run_beside(_run(engine, hook), engine.stop, engine.ends_by)
     finally:
         gc.unfreeze()
         engine.name_what_is_open()

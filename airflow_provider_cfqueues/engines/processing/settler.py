@@ -74,7 +74,7 @@ class Settler:
                 settling,
                 unconfirmed=state.report.unconfirmed,
                 now=state.now,
-                rest=lambda seconds: state.condition.rest(seconds, lambda: state.ending.is_killed),
+                rest=state.course.rest,
                 on_error=state.fail,
                 log=state.log,
             )

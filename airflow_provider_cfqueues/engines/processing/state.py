@@ -7,11 +7,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_cfqueues.engines.processing.ending import Ending
+from airflow_provider_cfqueues.engines.course import Course
 from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.processing.report import Report
 from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.waiting import Condition
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.texts import to_reason
 
@@ -33,8 +32,7 @@ class RunState:
         self.log = log
         self.situation = replace(queue.situation, is_dry_run=options.dry_run)
         self.report = Report()
-        self.condition = Condition()
-        self.ending = Ending(options.grace)
+        self.course = Course(options.grace)
         self.error: Exception | None = None
 
     def fail(self, error: BaseException) -> None:
@@ -46,5 +44,5 @@ class RunState:
         if self.error is None:
             self.error = error
             self.log.error("Processing stops: %s", to_reason(error, MAX_ERROR))
-        self.ending.is_stopping = True
-        self.condition.notify()
+        self.course.is_stopping = True
+        self.course.notify()

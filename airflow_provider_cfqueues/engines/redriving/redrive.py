@@ -18,6 +18,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from airflow_provider_cfqueues.engines.course import Course
 from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.redriving.batch import Batch
 from airflow_provider_cfqueues.engines.redriving.options import (
@@ -32,7 +33,7 @@ from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Settlem
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
-from airflow_provider_cfqueues.engines.waiting import Condition, Idling, utc_now
+from airflow_provider_cfqueues.engines.waiting import Idling, utc_now
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.matching import Matcher
 from airflow_provider_cfqueues.models import Consumer, Message
@@ -87,11 +88,8 @@ class Redrive:
         self._renewer = Sender(on_request=self._note_request)  # no pace is worth a message
         self._idling = Idling(self._options.idle_timeout, poll_interval=1)
         self._threads = DaemonThreads(1, "cloudflare-queue-match")
-        self._condition = Condition()
+        self._course = Course(self._options.grace)
         self.error: Exception | None = None
-        self._stopping = self._killed = False
-        self._grace_ends: float | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self) -> dict[str, Any]:
         """
@@ -113,10 +111,7 @@ class Redrive:
 
         :param killed: what is under way gets ``grace`` seconds, not as long as it needs.
         """
-        self._stopping = True
-        self._killed = self._killed or killed
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._condition.notify)
+        self._course.stop(killed=killed)
 
     # -- the run ----------------------------------------------------------------------------------------------------
 
@@ -127,8 +122,8 @@ class Redrive:
         :param consumer: the pull consumer of the source, if it could be read.
         """
         self._source.situation = Situation(consumer=consumer)
-        self._loop = asyncio.get_running_loop()
-        began = told = self._loop.time()
+        self._course.begin()
+        began = told = self._course.time()
         self.report.activity.began(began)
         ends_at = math.inf if self._options.max_duration is None else began + self._options.max_duration
         settling: asyncio.Task[None] | None = None
@@ -137,8 +132,8 @@ class Redrive:
                 pulled = await self._within_grace(self._source.pull(size))
                 if pulled is not None:
                     if pulled and self._idling.is_idle:
-                        self.report.activity.began(self._loop.time())
-                    self._idling.answered(len(pulled), self._loop.time())
+                        self.report.activity.began(self._course.time())
+                    self._idling.answered(len(pulled), self._course.time())
                 if pulled:
                     self.report.pulled += len(pulled)
                     self.report.backlog = pulled.backlog.backlog_count if pulled.backlog else None
@@ -149,24 +144,24 @@ class Redrive:
                         await self._within_grace(self._send(batch))
                     finally:
                         batch.close()
-                        settling = self._loop.create_task(self._settle(batch))
-                self.report.seconds = self._loop.time() - began
-                if self._loop.time() >= told + LOG_INTERVAL_SECONDS:
-                    told = self._loop.time()
+                        settling = asyncio.create_task(self._settle(batch))
+                self.report.seconds = self._course.time() - began
+                if self._course.time() >= told + LOG_INTERVAL_SECONDS:
+                    told = self._course.time()
                     self._log.info("%s", self.report)
         finally:
             if settling is not None:
                 await settling
             self._threads.shutdown(wait=False, cancel_futures=True)
-            self.report.seconds = self._loop.time() - began
+            self.report.seconds = self._course.time() - began
             await self._hook.aclose()
 
     async def _wait_for_turn(self, ends_at: float) -> int:
         """Wait until messages may be sent; return how many to pull for that, 0 at the end of the run."""
         limit = self._options.max_messages
         left = self._pace.batch_size if limit is None else min(self._pace.batch_size, limit - self.report.pulled)
-        while not self._stopping and left > 0:
-            now = self._clock()
+        while not self._course.is_stopping and left > 0:
+            now = self._course.time()
             wait = self._pace.seconds_left(now)
             if self._idling.is_early(now):
                 wait = max(wait, self._idling.seconds_left(now) or 0)
@@ -174,21 +169,19 @@ class Redrive:
                 break
             if not wait:
                 return left
-            await self._condition.wait(timeout=wait)
+            await self._course.wait(timeout=wait)
         return 0
 
     async def _within_grace(self, work: Coroutine[Any, Any, T]) -> T | None:
         """Return what comes of it; None where it failed, or where the run was killed and the grace has passed."""
-        task = asyncio.get_running_loop().create_task(work)
+        task = asyncio.create_task(work)
         while not task.done():
-            if self._killed and self._grace_ends is None:
-                self._grace_ends = self._clock() + self._options.grace
-            left = None if self._grace_ends is None else self._grace_ends - self._clock()
+            left = self._course.seconds_left()
             if left is not None and left <= 0:
                 task.cancel()
                 await asyncio.wait({task})
             else:
-                await self._condition.wait(task, timeout=left)
+                await self._course.wait(task, timeout=left)
         if task.cancelled():
             return None
         try:
@@ -203,10 +196,7 @@ class Redrive:
         if self.error is None:
             self.error = error
             self._log.error("Redriving stops: %s", error)
-        self._stopping = True
-
-    def _clock(self) -> float:
-        return self._loop.time() if self._loop else 0.0
+        self._course.is_stopping = True
 
     # -- one batch --------------------------------------------------------------------------------------------------
 
@@ -214,7 +204,7 @@ class Redrive:
         # In a thread, as a function in match may take its time; one that never returns is left behind at a kill.
         judge = partial(
             contextvars.copy_context().run,
-            partial(batch.judge, self._matcher, unwrap=self._options.unwrap, stopping=lambda: self._stopping),
+            partial(batch.judge, self._matcher, unwrap=self._options.unwrap, stopping=lambda: self._course.is_stopping),
         )
         await asyncio.get_running_loop().run_in_executor(self._threads, judge)
         await self._hook.arun(
@@ -222,10 +212,12 @@ class Redrive:
         )
 
     def _seconds_to_wait(self) -> float | None:
-        return None if self._stopping else min(self._pace.seconds_left(self._clock()), MAX_PAUSE_SECONDS)
+        return (
+            None if self._course.is_stopping else min(self._pace.seconds_left(self._course.time()), MAX_PAUSE_SECONDS)
+        )
 
     def _note_request(self, sent: int) -> None:
-        self._pace.sent(sent, self._clock())
+        self._pace.sent(sent, self._course.time())
 
     async def _settle(self, batch: Batch) -> None:
         """Ack what was sent, and keep the rest from being lost. It is never cancelled."""
@@ -240,13 +232,13 @@ class Redrive:
             settling,
             unconfirmed=self.report.unconfirmed,
             now=self._now,
-            rest=lambda seconds: self._condition.rest(seconds, lambda: self._killed),
+            rest=self._course.rest,
             on_error=self._fail,
             log=self._log,
         )
         counts = settling.counts()
         if counts[Kind.ACKED]:
-            self.report.activity.progressed(self._clock())
+            self.report.activity.progressed(self._course.time())
         self.report.fates += counts
         self.report.sent_not_acked += settling.count_unconfirmed(Happened.HANDLED)
         for name in ("moved", "renewed", "expired"):
