@@ -21,7 +21,7 @@ from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.cli.sink import Sink, open_sink
 from airflow_provider_cfqueues.engines.course import Course
 from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Situation, choose_settlement
+from airflow_provider_cfqueues.engines.settlement import Case, Happened, Kind, Situation, choose_settlement
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
@@ -179,13 +179,12 @@ class Drain:
 
     async def _settle(self, messages: Sequence[Message], written: int) -> int:
         situation, log = self._queue.situation, self._queue.hook.log
-        settlements = [choose_settlement(message, Happened.HANDLED, situation) for message in messages[:written]]
-        settlements += [
-            choose_settlement(
-                message, Happened.NOT_STARTED, situation, reason="it could not be written", delay_seconds=0
-            )
+        cases = [Case(message=message, happened=Happened.HANDLED) for message in messages[:written]]
+        cases += [
+            Case(message=message, happened=Happened.NOT_STARTED, reason="it could not be written", delay_seconds=0)
             for message in messages[written:]
         ]
+        settlements = [choose_settlement(case, situation) for case in cases]
         log_settlements(log, self._queue.name, settlements)
         settling = Settling(settlements, situation)
         try:

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.engines.queue import find_dead_letter_queue
-from airflow_provider_cfqueues.engines.settlement import Happened, Situation, choose_settlement
+from airflow_provider_cfqueues.engines.settlement import Case, Happened, Situation, choose_settlement
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
@@ -103,7 +103,7 @@ class MessageProbe(Probe):
     def give_back(self, hook: CloudflareQueuesHook, found: Sequence[Message]) -> Flow[None]:
         """Give leased messages back, to be delivered at once."""
         if self.lease:
-            yield from self._settle(hook, [(message, Happened.NOT_STARTED, 0) for message in found])
+            yield from self._settle(hook, [_case(message, Happened.NOT_STARTED, 0) for message in found])
 
     def _look(self, hook: CloudflareQueuesHook) -> Flow[Sequence[AnyMessage]]:
         size = PEEKED_AT_ONCE if self.match else min(self.max_messages, PEEKED_AT_ONCE)
@@ -128,19 +128,19 @@ class MessageProbe(Probe):
     def _pull(self, hook: CloudflareQueuesHook) -> Flow[Sequence[Message]]:
         pulled: PullResult = yield from hook.pull_flow(self.queue_id, self.max_messages, self.visibility_timeout)
         wanted: list[Message] = []
-        others: list[tuple[Message, Happened, int]] = []
+        others: list[Case] = []
         failed = None
         for message in pulled:
             try:
                 if self.matcher.wants(message):
                     wanted.append(message)
                 else:
-                    others.append((message, Happened.NOT_WANTED, self.unmatched_delay_seconds))
+                    others.append(_case(message, Happened.NOT_WANTED, self.unmatched_delay_seconds))
             except MatchFailedError as error:
                 failed = failed or error
-                others.append((message, Happened.NOT_STARTED, self.unmatched_delay_seconds))
+                others.append(_case(message, Happened.NOT_STARTED, self.unmatched_delay_seconds))
         if failed is not None:
-            others += [(message, Happened.NOT_STARTED, 0) for message in wanted]
+            others += [_case(message, Happened.NOT_STARTED, 0) for message in wanted]
         yield from self._settle(hook, others)
         if failed is not None:
             raise failed
@@ -153,25 +153,26 @@ class MessageProbe(Probe):
             found = yield from find_dead_letter_queue(hook, self.queue_id, consumer, self.dead_letter_queue)
         return Situation(consumer=consumer, dead_letter_queue_id=found, unmatched=self.unmatched)
 
-    def _settle(self, hook: CloudflareQueuesHook, messages: list[tuple[Message, Happened, int]]) -> Flow[None]:
+    def _settle(self, hook: CloudflareQueuesHook, cases: list[Case]) -> Flow[None]:
         """Settle what is not handed over. If that fails, the leases end by themselves, and what was found is kept."""
-        if not messages:
+        if not cases:
             return
         queue = hook.name_of(self.queue_id)
         try:
             situation = yield from self._find_situation(hook)
-            settlements = [
-                choose_settlement(message, happened, situation, reason=REASONS[happened], delay_seconds=delay)
-                for message, happened, delay in messages
-            ]
+            settlements = [choose_settlement(case, situation) for case in cases]
             log_settlements(log, queue, settlements)
             settling = Settling(settlements, situation)
             yield from settling.send(self.queue_id)
         except CloudflareQueuesError as error:
-            log.warning("Could not give back %s before the leases end: %s", counted(len(messages), "message"), error)
+            log.warning("Could not give back %s before the leases end: %s", counted(len(cases), "message"), error)
             return
         log_settlements(log, queue, settling.changed)
         Unconfirmed().note(log, queue, settling.unconfirmed("no ack or retry was sent"))
+
+
+def _case(message: Message, happened: Happened, delay_seconds: int) -> Case:
+    return Case(message=message, happened=happened, reason=REASONS[happened], delay_seconds=delay_seconds)
 
 
 @dataclass(frozen=True, kw_only=True)

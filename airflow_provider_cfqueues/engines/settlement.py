@@ -13,14 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from airflow_provider_cfqueues.models import UNKNOWN_CONSUMER, Consumer, Message
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 
 class Happened(Enum):
@@ -65,7 +61,7 @@ class Situation:
     :param dead_letter_queue_id: ID of the queue that gets copies; None = there is none.
     :param unmatched: what the caller chose for messages that are not wanted: ``ack``, ``dead_letter`` or ``retry``
         (give them back even if Cloudflare may then delete them, unless there is a dead-letter queue). None = keep them.
-    :param is_dry_run: whether everything is given back, whatever happened, and nothing is copied.
+    :param is_dry_run: whether everything is given back at once, whatever happened, and nothing is copied.
     """
 
     consumer: Consumer | None = None
@@ -92,76 +88,59 @@ class Situation:
         return self.is_last(message) and self.known.dead_letter_queue is None
 
 
-class Handled(msgspec.Struct, frozen=True, kw_only=True):
+class Case(msgspec.Struct, frozen=True, kw_only=True):
     """
-    What came of a message in a handler. Like :class:`Settlement`, it is no dataclass, as a message is none.
+    What happened to a message. Like :class:`Settlement`, it is no dataclass, as a message is none.
 
     :param message: the message.
     :param happened: what happened to it.
-    :param finished_at: when its handler was done.
-    :param is_over: whether its lease had ended before a handler took it.
-    :param failed: whether it counts as a failure of the task.
     :param reason: why it is not acked.
-    :param result: what the handler returned.
-    :param error: what the handler raised, if that is a failure.
     :param delay_seconds: how long it waits if it is given back; None = the consumer's ``retry_delay``.
+    :param is_over: whether its lease is over: another consumer may have it, so it is not sent again.
     """
 
     message: Message
     happened: Happened
-    finished_at: datetime
-    is_over: bool = False
-    failed: bool = False
     reason: str = ""
-    result: Any = None
-    error: BaseException | None = None
     delay_seconds: int | None = None
+    is_over: bool = False
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """
     A message whose fate is decided.
 
-    :param message: the message.
-    :param happened: what happened to it.
+    :param case: what happened to it.
     :param kind: what the API is told.
-    :param reason: why it is not acked.
     :param delay_seconds: how long it waits if it is given back, or if its copy is in its own queue.
-    :param is_over: whether its lease is over.
     :param refused: the copies that were tried and not accepted.
-    :param note: what the log says of it beyond ``reason``; empty = nothing.
+    :param note: what the log says of it beyond the reason; empty = nothing.
     """
 
-    message: Message
-    happened: Happened
+    case: Case
     kind: Kind
-    reason: str = ""
     delay_seconds: int | None = None
-    is_over: bool = False
     refused: frozenset[Kind] = frozenset()
     note: str = ""
 
     @property
+    def message(self) -> Message:
+        """The message."""
+        return self.case.message
+
+    @property
     def why(self) -> str:
         """Why it is not acked, and what else the log says of it."""
-        return "; ".join(filter(None, (self.reason, self.note)))
+        return "; ".join(filter(None, (self.case.reason, self.note)))
 
     @property
     def copy_reason(self) -> str:
         """What a copy in the dead-letter queue says of it."""
-        return f"delivered {_times(self.message.attempts)}; {self.reason}" if self.note else self.reason
+        reason = self.case.reason
+        return f"delivered {_times(self.message.attempts)}; {reason}" if self.note else reason
 
 
-def choose_settlement(
-    message: Message,
-    happened: Happened,
-    situation: Situation,
-    *,
-    reason: str = "",
-    delay_seconds: int | None = None,
-    is_over: bool = False,
-    refused: frozenset[Kind] = frozenset(),
-) -> Settlement:
+def choose_settlement(case: Case, situation: Situation, *, refused: frozenset[Kind] = frozenset()) -> Settlement:
     """
     Decide what the API is told of a message.
 
@@ -169,40 +148,28 @@ def choose_settlement(
     event is stored → HANDLED; a watcher refused it → REJECTED; Airflow did not confirm the event, or the watcher ends →
     NOT_STARTED; no watcher wants it → NOT_WANTED, with ``unmatched`` in the situation.
 
-    :param message: the message.
-    :param happened: what happened to it.
+    :param case: the message, and what happened to it.
     :param situation: the queue's consumer, its dead-letter queues and what the caller chose.
-    :param reason: why it is not acked.
-    :param delay_seconds: how long it waits if it is given back.
-    :param is_over: whether its lease is over: another consumer may have it, so it is not sent again.
     :param refused: the copies that were tried and not accepted; call it again with them.
     """
-    kind = _choose_kind(message, happened, situation, is_over=is_over, refused=refused)
-    return Settlement(
-        message=message,
-        happened=happened,
-        kind=kind,
-        reason=reason,
-        delay_seconds=delay_seconds,
-        is_over=is_over,
-        refused=refused,
-        note=_note(message, kind, happened, situation, refused),
-    )
+    kind = _choose_kind(case, situation, refused)
+    delay_seconds = 0 if situation.is_dry_run else case.delay_seconds
+    note = _note(case, kind, situation, refused)
+    return Settlement(case=case, kind=kind, delay_seconds=delay_seconds, refused=refused, note=note)
 
 
-def _choose_kind(
-    message: Message, happened: Happened, situation: Situation, *, is_over: bool, refused: frozenset[Kind]
-) -> Kind:
+def _choose_kind(case: Case, situation: Situation, refused: frozenset[Kind]) -> Kind:
+    happened = case.happened
     is_wet = not situation.is_dry_run
     unmatched = situation.unmatched if happened is Happened.NOT_WANTED else None
     if is_wet and (happened is Happened.HANDLED or unmatched == "ack"):
         return Kind.ACKED
-    deletes = situation.deletes(message)
+    deletes = situation.deletes(case.message)
     can_copy = situation.can_dead_letter and is_wet and Kind.REJECTED not in refused
     if can_copy and (deletes or happened is Happened.REJECTED or unmatched == "dead_letter"):
         return Kind.REJECTED
     was_not_seen = happened in (Happened.NOT_STARTED, Happened.NOT_WANTED)
-    if is_over and was_not_seen:
+    if case.is_over and was_not_seen:
         return Kind.EXPIRED
     accepts_deletion = unmatched == "retry" and not situation.can_dead_letter
     if not deletes or (is_wet and accepts_deletion):
@@ -214,11 +181,11 @@ def _choose_kind(
     return Kind.UNCONFIRMED
 
 
-def _note(message: Message, kind: Kind, happened: Happened, situation: Situation, refused: frozenset[Kind]) -> str:
+def _note(case: Case, kind: Kind, situation: Situation, refused: frozenset[Kind]) -> str:
     """Return what the log says of what may be the last delivery, and of a rejected message that is not copied."""
     if kind is Kind.ACKED:
         return ""
-    is_last, delivered = situation.is_last(message), f"delivered {_times(message.attempts)}"
+    is_last, delivered = situation.is_last(case.message), f"delivered {_times(case.message.attempts)}"
     if kind is Kind.UNCONFIRMED:
         return (
             f"{delivered}, and {_why_not_copied(situation, refused)}: Cloudflare may DELETE it when its lease ends. "
@@ -231,9 +198,9 @@ def _note(message: Message, kind: Kind, happened: Happened, situation: Situation
     if kind in (Kind.RETRIED, Kind.EXPIRED) and is_last:
         advice = "" if situation.known.dead_letter_queue else ". Set a dead-letter queue on the queue's consumer"
         return f"{delivered}: Cloudflare {situation.known.takes_away} now, or after its next delivery{advice}"
-    if kind is Kind.RETRIED and happened is Happened.REJECTED:
+    if kind is Kind.RETRIED and case.happened is Happened.REJECTED:
         return f"rejected, but {_why_not_copied(situation, refused)}"
-    if kind is Kind.REJECTED and happened is not Happened.REJECTED and is_last:
+    if kind is Kind.REJECTED and case.happened is not Happened.REJECTED and is_last:
         return f"{delivered}, so it is copied to the dead-letter queue"
     return ""
 

@@ -15,7 +15,7 @@ def log_settlements(log: Any, queue: str, settlements: Iterable[Settlement]) -> 
     """Log what is remarkable about settlements of a queue: a line for all that have the same reason."""
     alike: dict[tuple[Kind, str], list[Message]] = {}
     for one in settlements:
-        is_expected = one.happened in (Happened.NOT_STARTED, Happened.NOT_WANTED)
+        is_expected = one.case.happened in (Happened.NOT_STARTED, Happened.NOT_WANTED)
         if (one.note or not is_expected) and (text := one.why):
             alike.setdefault((one.kind, text), []).append(one.message)
     for (kind, text), messages in alike.items():

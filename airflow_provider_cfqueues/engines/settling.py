@@ -98,7 +98,9 @@ class Settling:
 
     def try_again(self) -> None:
         """Let :meth:`send` copy again what is left leased. What the API may have been told is not decided again."""
-        self.open = [self._choose(one, frozenset()) if one.kind is Kind.UNCONFIRMED else one for one in self.open]
+        self.open = [
+            choose_settlement(one.case, self._situation) if one.kind is Kind.UNCONFIRMED else one for one in self.open
+        ]
 
     @property
     def _ended(self) -> list[tuple[Settlement, bool]]:
@@ -127,7 +129,7 @@ class Settling:
 
     def count_unconfirmed(self, *happened: Happened) -> int:
         """Return how many messages to which these things happened are not confirmed by the API."""
-        return sum(not confirmed and one.happened in happened for one, confirmed in self._ended)
+        return sum(not confirmed and one.case.happened in happened for one, confirmed in self._ended)
 
     @property
     def exhausted(self) -> int:
@@ -163,16 +165,8 @@ class Settling:
         refused = {one.message.lease_id for one in self._to_copy(kind)}
         self.error = self.error or next(filter(None, map(self._refused.get, refused)), None)
         self.open = [
-            self._choose(one, one.refused | {kind}) if one.message.lease_id in refused else one for one in self.open
+            choose_settlement(one.case, self._situation, refused=one.refused | {kind})
+            if one.message.lease_id in refused
+            else one
+            for one in self.open
         ]
-
-    def _choose(self, one: Settlement, refused: frozenset[Kind]) -> Settlement:
-        return choose_settlement(
-            one.message,
-            one.happened,
-            self._situation,
-            reason=one.reason,
-            delay_seconds=one.delay_seconds,
-            is_over=one.is_over,
-            refused=refused,
-        )

@@ -11,9 +11,10 @@ import pytest
 
 from airflow_provider_cfqueues.engines.processing.engine import Engine
 from airflow_provider_cfqueues.engines.processing.handling import Handling
+from airflow_provider_cfqueues.engines.processing.report import Handled
 from airflow_provider_cfqueues.engines.processing.settler import Settler
 from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.settlement import Handled, Happened, Kind
+from airflow_provider_cfqueues.engines.settlement import Happened, Kind
 from airflow_provider_cfqueues.exceptions import TransportError
 from airflow_provider_cfqueues.models import Consumer
 from simulation.run import play, play_on_all_cores

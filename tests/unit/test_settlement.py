@@ -10,6 +10,7 @@ from airflow_provider_cfqueues.engines.processing.settler import Settler
 from airflow_provider_cfqueues.engines.processing.state import RunState
 from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.settlement import (
+    Case,
     Happened,
     Kind,
     Settlement,
@@ -47,7 +48,7 @@ def settled(happened, attempts, consumer, can_dead_letter, unmatched, is_dry_run
         consumer=consumer, dead_letter_queue_id=dead_letter_queue_id, unmatched=unmatched, is_dry_run=is_dry_run
     )
     message = Message(id="m", lease_id="l", body="b", attempts=attempts)
-    return choose_settlement(message, happened, situation, is_over=is_over, refused=refused)
+    return choose_settlement(Case(message=message, happened=happened, is_over=is_over), situation, refused=refused)
 
 
 def could_delete(attempts, consumer):
@@ -141,7 +142,7 @@ def test_a_bug_while_settling_is_reported_and_its_messages_count_as_unconfirmed(
         state = RunState(queue, Options(), lambda: datetime.now(timezone.utc), log)
         settler = Settler(state, settled.append)
         message = Message(id="m", lease_id="l", body=None)
-        settler.stage(Settlement(message=message, happened=Happened.HANDLED, kind=Kind.ACKED))
+        settler.stage(Settlement(case=Case(message=message, happened=Happened.HANDLED), kind=Kind.ACKED))
         settler.flush()
         await asyncio.wait([*settler.requests])
         await asyncio.sleep(0)
@@ -185,7 +186,8 @@ def test_the_log_says_what_becomes_of_a_message_at_its_last_delivery(
 @pytest.mark.parametrize(("kind", "level"), [(Kind.UNCONFIRMED, "ERROR"), (Kind.REJECTED, "WARNING")])
 def test_only_a_message_that_stays_leased_is_an_error_in_the_log(caplog, kind, level):
     message = Message(id="m", lease_id="l", body=None, attempts=3)
-    settlement = Settlement(message=message, happened=Happened.FAILED, kind=kind, reason="no", note="so")
+    case = Case(message=message, happened=Happened.FAILED, reason="no")
+    settlement = Settlement(case=case, kind=kind, note="so")
     log_settlements(logging.getLogger("test"), "orders", [settlement])
     (record,) = caplog.records
     assert record.levelname == level

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Situation, choose_settlement
+from airflow_provider_cfqueues.engines.settlement import Case, Happened, Kind, Situation, choose_settlement
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.exceptions import (
     CloudflareQueuesError,
@@ -22,7 +22,7 @@ SITUATION = Situation(consumer=Consumer(type="http_pull", dead_letter_queue="fai
 def settling(*happened):
     messages = [Message(id=f"m{n}", lease_id=f"l{n}", body="x", attempts=1) for n in range(len(happened))]
     settlements = [
-        choose_settlement(message, what, SITUATION, reason="", delay_seconds=0)
+        choose_settlement(Case(message=message, happened=what, delay_seconds=0), SITUATION)
         for message, what in zip(messages, happened, strict=True)
     ]
     return Settling(settlements, SITUATION)
@@ -77,7 +77,7 @@ def refuse_copies(happened, attempts, **arguments):
     """Settle a message while every copy of it is refused; return the settling, and the calls that it made."""
     situation = Situation(consumer=Consumer(type="http_pull", max_retries=3), dead_letter_queue_id="failed")
     message = Message(id="m", lease_id="l", body="x", raw_body="x", attempts=attempts)
-    one = Settling([choose_settlement(message, happened, situation, **arguments)], situation)
+    one = Settling([choose_settlement(Case(message=message, happened=happened, **arguments), situation)], situation)
     flow, calls = one.send("orders"), []
     with suppress(StopIteration):
         call = next(flow)
@@ -102,7 +102,7 @@ def test_a_message_whose_lease_is_over_is_not_sent_again_though_its_copy_is_refu
 def test_a_message_that_the_api_may_have_given_back_is_not_copied_after_all():
     message = Message(id="a", lease_id="lease", body="x", attempts=1)
     situation = Situation(consumer=SITUATION.consumer, dead_letter_queue_id="failed")
-    one = choose_settlement(message, Happened.REJECTED, situation, reason="", delay_seconds=0)
+    one = choose_settlement(Case(message=message, happened=Happened.REJECTED, delay_seconds=0), situation)
     rejected, operations = Settling([one], situation), []
     for _ in range(2):
         with suppress(TransportError):

@@ -19,13 +19,13 @@ from airflow_provider_cfqueues.engines.processing.handling import Handling
 from airflow_provider_cfqueues.engines.processing.journal import Journal, ack_again
 from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.processing.pulling import Puller
-from airflow_provider_cfqueues.engines.processing.report import Report
+from airflow_provider_cfqueues.engines.processing.report import Handled, Report
 from airflow_provider_cfqueues.engines.processing.runner import Runner
 from airflow_provider_cfqueues.engines.processing.settler import Settler
 from airflow_provider_cfqueues.engines.processing.state import RunState
 from airflow_provider_cfqueues.engines.processing.workers import Workers
 from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.settlement import Handled, Happened, Kind, Settlement, choose_settlement
+from airflow_provider_cfqueues.engines.settlement import Case, Happened, Kind, Settlement, choose_settlement
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.waiting import utc_now
@@ -160,17 +160,17 @@ class Engine:
 
     def _give_back(self, messages: Iterable[Message]) -> None:
         now = self.state.now()
-        settlements = [
-            choose_settlement(
-                message,
-                Happened.NOT_STARTED,
-                self.state.situation,
+        cases = [
+            Case(
+                message=message,
+                happened=Happened.NOT_STARTED,
                 reason="the run ended before a handler took it",
                 delay_seconds=0,
                 is_over=message.lease_expires_at is not None and message.lease_expires_at <= now,
             )
             for message in messages
         ]
+        settlements = [choose_settlement(case, self.state.situation) for case in cases]
         log_settlements(self._log, self.state.queue.name, settlements)
         for settlement in settlements:
             self._stage(settlement)
@@ -221,20 +221,13 @@ class Engine:
 
     def _settle(self, handled: Handled) -> None:
         message = handled.message
-        settlement = choose_settlement(
-            message,
-            handled.happened,
-            self.state.situation,
-            reason=handled.reason,
-            delay_seconds=0 if self._options.dry_run else handled.delay_seconds,
-            is_over=handled.is_over,
-        )
+        settlement = choose_settlement(handled, self.state.situation)
         if not handled.is_over:
             self.report.add(handled, self._options)
             self.report.activity.progressed(self._course.time())
             if self.journal is not None:
                 (self.journal.note if settlement.kind is Kind.ACKED else self.journal.forget)(message)
-        if settlement.reason or settlement.note:
+        if settlement.why:
             self.failures.note(handled, settlement)
         self._workers.done(message)
         self._window.handled(message)

@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import Any
 
 import airflow_provider_cfqueues
-from airflow_provider_cfqueues.engines.processing.report import kind_of
+from airflow_provider_cfqueues.engines.processing.report import Handled, kind_of
 from airflow_provider_cfqueues.engines.processing.state import RunState
-from airflow_provider_cfqueues.engines.settlement import Handled, Kind, Settlement
+from airflow_provider_cfqueues.engines.settlement import Kind, Settlement
 from airflow_provider_cfqueues.texts import counted, with_printable_text
 
 MAX_LISTED = 100

@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow_provider_cfqueues.arguments import parse_delay
 from airflow_provider_cfqueues.engines.processing.handlers import is_async
+from airflow_provider_cfqueues.engines.processing.report import Handled
 from airflow_provider_cfqueues.engines.processing.results import (
     BrokenHandlerError,
     check_result,
@@ -19,7 +20,7 @@ from airflow_provider_cfqueues.engines.processing.results import (
 )
 from airflow_provider_cfqueues.engines.processing.runner import Runner
 from airflow_provider_cfqueues.engines.processing.state import RunState
-from airflow_provider_cfqueues.engines.settlement import Handled, Happened
+from airflow_provider_cfqueues.engines.settlement import Happened
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.outcomes import Outcome, Reject, Retry
 from airflow_provider_cfqueues.texts import to_reason

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar, cast
 from airflow_provider_cfqueues._compat import AIRFLOW_VERSION
 from airflow_provider_cfqueues.engines.processing.report import Report
 from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Settlement
+from airflow_provider_cfqueues.engines.settlement import Case, Happened, Kind, Settlement
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.threads import DaemonThreads
 from airflow_provider_cfqueues.models import Message
@@ -75,7 +75,7 @@ class Entry:
 
 def ack_again(message: Message) -> Settlement:
     """Return the settlement of a message that an earlier try handled."""
-    return Settlement(message=message, happened=Happened.HANDLED, kind=Kind.ACKED_FROM_JOURNAL)
+    return Settlement(case=Case(message=message, happened=Happened.HANDLED), kind=Kind.ACKED_FROM_JOURNAL)
 
 
 class Journal:

@@ -6,12 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from datetime import datetime
 from traceback import walk_tb
 from typing import Any
 
 from airflow_provider_cfqueues.bodies import why_not_xcom
 from airflow_provider_cfqueues.engines.processing.options import Options
-from airflow_provider_cfqueues.engines.settlement import Handled, Happened, Kind
+from airflow_provider_cfqueues.engines.settlement import Case, Happened, Kind
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
 from airflow_provider_cfqueues.engines.waiting import Activity
@@ -47,6 +48,22 @@ REMEDIES = {
     ),
 }
 """What to do about messages that are not done: for one, and for more."""
+
+
+class Handled(Case, frozen=True, kw_only=True):
+    """
+    What came of a message in a handler.
+
+    :param finished_at: when its handler was done.
+    :param failed: whether it counts as a failure of the task.
+    :param result: what the handler returned.
+    :param error: what the handler raised, if that is a failure.
+    """
+
+    finished_at: datetime
+    failed: bool = False
+    result: Any = None
+    error: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)

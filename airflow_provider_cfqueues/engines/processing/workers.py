@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from airflow_provider_cfqueues.engines.processing.handling import Handling
+from airflow_provider_cfqueues.engines.processing.report import Handled
 from airflow_provider_cfqueues.engines.processing.state import RunState
-from airflow_provider_cfqueues.engines.settlement import Handled
 from airflow_provider_cfqueues.models import Message
 
 

@@ -29,7 +29,7 @@ from airflow_provider_cfqueues.engines.redriving.options import (
 )
 from airflow_provider_cfqueues.engines.redriving.pace import Pace
 from airflow_provider_cfqueues.engines.sending import Sender
-from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Settlement, Situation, choose_settlement
+from airflow_provider_cfqueues.engines.settlement import Case, Happened, Kind, Settlement, Situation, choose_settlement
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
@@ -250,8 +250,8 @@ class Redrive:
             happened = Happened.HANDLED
         elif message.lease_id in staying:
             happened, delay = Happened.NOT_WANTED, self._options.unmatched_delay_seconds
-        is_over = batch.has_ended(message)
-        return choose_settlement(message, happened, self._source.situation, delay_seconds=delay, is_over=is_over)
+        case = Case(message=message, happened=happened, delay_seconds=delay, is_over=batch.has_ended(message))
+        return choose_settlement(case, self._source.situation)
 
     def _note(self, message: Message, error: Exception | None) -> None:
         if error is None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.settlement import Kind, choose_settlement
+from airflow_provider_cfqueues.engines.settlement import Case, Kind, choose_settlement
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.watching.deliveries import Verdict
@@ -68,9 +68,10 @@ class VerdictSettling:
             raise settling.error
 
     def _decide(self, queue: HookQueue) -> Settling:
-        settlements = [
-            choose_settlement(message, happened, queue.situation, reason=reason, delay_seconds=self._delay_seconds)
+        cases = [
+            Case(message=message, happened=happened, reason=reason, delay_seconds=self._delay_seconds)
             for message, happened, reason in self._verdicts
         ]
+        settlements = [choose_settlement(case, queue.situation) for case in cases]
         log_settlements(self._log, self._options.queue, settlements)
         return Settling(settlements, queue.situation)

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.redriving.redrive import Redrive
-from airflow_provider_cfqueues.engines.settlement import Happened, choose_settlement
+from airflow_provider_cfqueues.engines.settlement import Case, Happened, choose_settlement
 from airflow_provider_cfqueues.models import Consumer
 from simulation.redriving.run import play
 
@@ -78,7 +78,7 @@ class MovesWhatStays(Redrive):
 
     def _choose(self, message, batch, staying):
         if message.lease_id in staying:
-            return choose_settlement(message, Happened.HANDLED, self._source.situation)
+            return choose_settlement(Case(message=message, happened=Happened.HANDLED), self._source.situation)
         return super()._choose(message, batch, staying)
 
 
