@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from airflow_provider_cfqueues.arguments import (
@@ -20,7 +17,7 @@ from airflow_provider_cfqueues.cli.formats import number
 from airflow_provider_cfqueues.cli.lookup import find_queue, open_hook
 from airflow_provider_cfqueues.cli.running import FAILED, INTERRUPTED, command, told_to_stop
 from airflow_provider_cfqueues.cli.screen import Screen
-from airflow_provider_cfqueues.engines.redriving.options import RedriveOptions, RedriveReport
+from airflow_provider_cfqueues.engines.redriving.options import RedriveOptions
 from airflow_provider_cfqueues.engines.redriving.redrive import Redrive
 from airflow_provider_cfqueues.texts import counted
 
@@ -43,9 +40,8 @@ def redrive(arguments: Namespace, screen: Screen) -> int:
         with (
             screen.progress(f"Moving {arguments.queue} to {arguments.target}", limit=options.max_messages) as advance,
             told_to_stop(screen, moving.stop) as stop,
-            _followed(moving.report, advance),
         ):
-            moving.run()
+            moving.run(advance)
     finally:
         facts = moving.report.to_xcom()
         screen.result(facts, _what_was_moved(facts, arguments))
@@ -77,24 +73,3 @@ def _what_was_moved(facts: dict[str, Any], arguments: Namespace) -> str:
     lines = [f"  {item['message_id']}: {item['reason']}" for item in facts["not_moved"]]
     lines += [f"  {message_id}: not confirmed" for message_id in facts["unconfirmed_ids"]]
     return "\n".join([", ".join(parts), *lines])
-
-
-@contextmanager
-def _followed(report: RedriveReport, advance: Callable[..., None]) -> Iterator[None]:
-    """Move a progress bar while other code works and counts."""
-    done = threading.Event()
-
-    def follow() -> None:
-        shown = 0
-        while not done.wait(0.2):
-            moved, backlog = report.moved, report.backlog
-            advance(moved - shown, None if backlog is None else moved + backlog)
-            shown = moved
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()

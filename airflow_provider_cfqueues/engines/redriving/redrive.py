@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from airflow_provider_cfqueues.engines.course import Course
 from airflow_provider_cfqueues.engines.queue import HookQueue
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 T = TypeVar("T")
+OnMoved: TypeAlias = "Callable[[int, int | None], None]"
 LOG_INTERVAL_SECONDS = 10
 MAX_PAUSE_SECONDS = 0.5
 """How long a run that is told to stop may wait for its turn to send."""
@@ -90,15 +91,18 @@ class Redrive:
         self._threads = DaemonThreads(1, "cloudflare-queue-match")
         self._course = Course(self._options.grace)
         self.error: Exception | None = None
+        self._on_moved: OnMoved = lambda count, total: None
 
-    def run(self) -> dict[str, Any]:
+    def run(self, on_moved: OnMoved | None = None) -> dict[str, Any]:
         """
         Move messages until the queue is idle, a limit is reached, something fails for good, or ``stop`` is called.
 
+        :param on_moved: is told, in another thread, how many more were moved, and how many there are in all, if known.
         :return: the counts, as :class:`~airflow_provider_cfqueues.engines.redriving.options.RedriveReport` has them.
         :raises CloudflareQueuesError: a request failed for good; what was moved until then is acked.
         """
         self._hook.get_queue(self._target_id)  # before a pull: a target that is not there costs no delivery
+        self._on_moved = on_moved or self._on_moved
         look = self._hook.get_pull_consumer_flow(self._source_id, required=True, is_dead_letter_queue=True)
         run_beside(self.move(self._hook.run(look)), self.stop)
         if self.error is not None:
@@ -240,6 +244,8 @@ class Redrive:
         if counts[Kind.ACKED]:
             self.report.activity.progressed(self._course.time())
         self.report.fates += counts
+        backlog = self.report.backlog
+        self._on_moved(counts[Kind.ACKED], None if backlog is None else self.report.moved + backlog)
         self.report.sent_not_acked += settling.count_unconfirmed(Happened.HANDLED)
         for name in ("moved", "renewed", "expired"):
             count(name, counts[FATES[name]], queue=self._source_id)
