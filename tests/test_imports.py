@@ -32,6 +32,7 @@ LAYERS = {
 FREE = {"__version__", "DEFAULT_CONNECTION", "_compat", "provider_info"}
 SHARED_BY_ENGINES = [
     "course",
+    "run",
     "queue",
     "settlement",
     "settlement_log",

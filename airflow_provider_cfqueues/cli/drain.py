@@ -118,7 +118,7 @@ class Drain:
     async def _wait_for_turn(self) -> int:
         """Wait until another batch may be pulled; return how many messages, 0 at the end."""
         while not (self.course.is_stopping or self._failure or self._error):
-            now = self.course.time()
+            now = self.course.clock()
             self._batches = self._under_way()
             left = BATCH if self._max_messages is None else min(BATCH, self._max_messages - self._asked_for)
             if not self._batches and (left <= 0 or self._idling.is_over(now)):

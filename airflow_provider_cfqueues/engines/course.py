@@ -28,7 +28,7 @@ class Course:
         """Begin, in the loop that is running."""
         self._loop = asyncio.get_running_loop()
 
-    def time(self) -> float:
+    def clock(self) -> float:
         """Return the time of the loop, in seconds."""
         return asyncio.get_running_loop().time()
 
@@ -51,7 +51,7 @@ class Course:
 
         :param beyond_grace: how long after the grace it ends.
         """
-        now = self.time()
+        now = self.clock()
         if self.is_killed and self._grace_ends is None:
             self._grace_ends = now + self._grace
         return None if self._grace_ends is None else self._grace_ends + beyond_grace - now
@@ -81,7 +81,7 @@ class Course:
 
     async def rest(self, seconds: float) -> bool:
         """Wait so many seconds, whatever changes meanwhile; return False as soon as the run is killed."""
-        until = self.time() + seconds
-        while not self.is_killed and (left := until - self.time()) > 0:
+        until = self.clock() + seconds
+        while not self.is_killed and (left := until - self.clock()) > 0:
             await self.wait(timeout=left)
         return not self.is_killed

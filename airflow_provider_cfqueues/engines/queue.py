@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass, field
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues.client import message_calls
 from airflow_provider_cfqueues.client.flow import once, patiently
 from airflow_provider_cfqueues.engines.settlement import Situation
-from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
-from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, InvalidRequestError, MalformedResponseError
+from airflow_provider_cfqueues.exceptions import MalformedResponseError
 from airflow_provider_cfqueues.models import Consumer, PullResult
 from airflow_provider_cfqueues.texts import counted
 
@@ -29,8 +25,6 @@ log = logging.getLogger(__name__)
 UNREADABLE_WAITS = (5, 20)
 """Seconds after a pull's first and second answer that cannot be read. Each may have leased messages that the task does
 not see, so the third one ends the run."""
-SETTLE_AGAIN_SECONDS = 5.0
-"""How long to wait before a copy that could not be sent is tried again, unless the API asks for more."""
 NOT_ASKED = PullResult()
 """The result of a pull that did not ask the queue, so it does not mean that the queue is empty."""
 
@@ -140,46 +134,3 @@ class HookQueue:
         """
         result = await self.hook.arun(patiently(settling.send(self.queue_id)))
         self.hook.log_messages(self.queue_id, result)
-
-    async def settle_until_leases_end(
-        self,
-        settling: Settling,
-        *,
-        unconfirmed: Unconfirmed,
-        now: Callable[[], datetime],
-        rest: Callable[[float], Awaitable[bool]],
-        on_error: Callable[[CloudflareQueuesError], None],
-        log: Any,
-    ) -> None:
-        """
-        Settle, and keep trying to copy what must not be given back, until that is done or its leases end.
-
-        :param unconfirmed: is told, whatever is raised, which messages the API did not confirm.
-        :param now: tells the time that leases are compared with.
-        :param rest: waits so many seconds; returns False if there is no time for that.
-        :param on_error: gets what keeps copies from being sent, and why the API did not ack and retry.
-        :param log: where messages go that may be lost.
-        """
-        why_open = "the run ended before the API answered"
-        try:
-            await self.settle(settling)
-            log_settlements(log, self.name, settling.changed)
-            told = 0.0
-            while (error := settling.error) is not None:
-                on_error(error)
-                wait = max(error.retry_after or 0, SETTLE_AGAIN_SECONDS)
-                until = now() + timedelta(seconds=wait)
-                if isinstance(error, InvalidRequestError) or not settling.is_leased_until(until):
-                    break
-                if wait != told:
-                    told = wait
-                    log.warning("Queue %s: could not copy messages: %s. Trying again in %.0f s", self.name, error, wait)
-                if not await rest(wait):
-                    break
-                settling.try_again()
-                await self.settle(settling)
-        except CloudflareQueuesError as error:
-            why_open = error.message
-            on_error(error)
-        finally:
-            unconfirmed.note(log, self.name, settling.unconfirmed(why_open))

@@ -138,7 +138,7 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
             clears=self.on_failed_run == "clear",
             poll_interval=arguments.parse_seconds(self.poll_interval, "poll_interval", at_least=MIN_POLL_INTERVAL),
             lease_seconds=options.visibility_timeout,
-            is_stopping=lambda: self._engine is not None and self._engine.state.course.is_stopping,
+            is_stopping=lambda: self._engine is not None and self._engine.state.is_stopping,
         )
         return self._starter
 

@@ -69,7 +69,6 @@ class Engine:
         self.report = self.state.report
         self.failures = FailureLog(self.state)
         self._options = options
-        self._course = self.state.course
         self.journal = journal
         self._runner = runner or Runner(options.concurrency)
         self._runner.on_error = self.state.fail
@@ -95,11 +94,11 @@ class Engine:
 
         :param killed: running handlers get ``grace`` seconds, not as long as they need, and the end a second more.
         """
-        self._course.stop(killed=killed)
+        self.state.stop(killed=killed)
 
     def ends_by(self) -> float | None:
         """Return when a run that is killed is over at the latest, by ``time.monotonic``."""
-        killed_at = self._course.killed_at
+        killed_at = self.state.killed_at
         return None if killed_at is None else killed_at + self._options.grace + END_SECONDS
 
     async def run(self) -> Report:
@@ -109,8 +108,8 @@ class Engine:
         :return: what became of the messages; ``state.error`` has what failed for good, if anything did.
         """
         loop = asyncio.get_running_loop()
-        self._course.begin()
-        self._began = self._course.time()
+        self.state.begin()
+        self._began = self.state.clock()
         if self._options.max_duration is not None:
             loop.call_later(self._options.max_duration, self._puller.pull_no_more)
         self._await_earlier_leases()
@@ -129,8 +128,8 @@ class Engine:
             self._is_over = True
         finally:
             self.failures.tell()
-            await self._runner.end(0 if self._course.is_killed else CLEAN_UP_SECONDS)
-            self.report.seconds = self._course.time() - self._began
+            await self._runner.end(0 if self.state.is_killed else CLEAN_UP_SECONDS)
+            self.report.seconds = self.state.clock() - self._began
         for end in ends:
             if isinstance(end, Exception):
                 raise end
@@ -139,9 +138,9 @@ class Engine:
     async def _until_done(self, *tasks: asyncio.Task[None], beyond_grace: float = 0) -> None:
         """Wait for tasks; if the run is killed, only until the grace and ``beyond_grace`` are over."""
         for task in tasks:
-            task.add_done_callback(lambda _: self._course.notify())
+            task.add_done_callback(lambda _: self.state.notify())
         while not all(task.done() for task in tasks):
-            if self._course.is_killed and not self._is_hurrying:
+            if self.state.is_killed and not self._is_hurrying:
                 self._is_hurrying = True
                 waiting = len(self._workers.waiting)
                 self._log.warning(
@@ -153,10 +152,10 @@ class Engine:
                 )
                 self._give_back(self._workers.give_up_waiting())
                 self._settler.flush()  # now, as the API may need the time
-            left = self._course.seconds_left(beyond_grace)
+            left = self.state.seconds_left(beyond_grace)
             if left is not None and left <= 0:
                 return
-            await self._course.wait(timeout=left)
+            await self.state.wait(timeout=left)
 
     def _give_back(self, messages: Iterable[Message]) -> None:
         now = self.state.now()
@@ -208,7 +207,7 @@ class Engine:
         if self.journal is not None:
             away = self._options.visibility_timeout + (self.state.situation.known.retry_delay or 0)
             seconds = self.journal.seconds_away(away)
-            self._puller.idling.not_before(self._course.time() + seconds if seconds else 0)
+            self._puller.idling.not_before(self.state.clock() + seconds if seconds else 0)
 
     def _ack_again(self, message: Message) -> bool:
         """Ack a message that was handled under an earlier lease; return whether it was."""
@@ -224,7 +223,7 @@ class Engine:
         settlement = choose_settlement(handled, self.state.situation)
         if not handled.is_over:
             self.report.add(handled, self._options)
-            self.report.activity.progressed(self._course.time())
+            self.report.activity.progressed(self.state.clock())
             if self.journal is not None:
                 (self.journal.note if settlement.kind is Kind.ACKED else self.journal.forget)(message)
         if settlement.why:
@@ -241,14 +240,14 @@ class Engine:
     def _on_settled(self, settling: Settling) -> None:
         confirmed = [one.message for one, is_confirmed in settling.settled if is_confirmed]
         if confirmed:
-            self.report.activity.progressed(self._course.time())
+            self.report.activity.progressed(self.state.clock())
         if self.journal is not None:
             for message in confirmed:
                 self.journal.forget(message)
             self._await_earlier_leases()
         if not self._options.dry_run:
             self._window.close(len(settling.settled) + len(settling.open))
-        self._course.notify()
+        self.state.notify()
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> list[BaseException | None]:

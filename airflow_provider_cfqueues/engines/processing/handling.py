@@ -47,13 +47,10 @@ class Handling:
         self._handler = handler
         self._is_async = is_async(handler)
         self._runner = runner
+        self._state = state
+        self._options = state.options
         self._batch_size = state.options.batch_size
-        self._max_attempts = state.options.max_attempts
-        self._ends_task = state.options.ends_task
-        self._delay = state.options.delay
-        self._course = state.course
         self._now = state.now
-        self._log = state.log
         self._count, self._seconds = 0, 0.0  # of calls, without the way there and back
         self.error: Exception | None = None
 
@@ -106,7 +103,7 @@ class Handling:
         now = clock()
         end = now + SLICE_SECONDS
         for unit in [messages] if self._batch_size else ([message] for message in messages):
-            if self._course.is_stopping:
+            if self._state.is_stopping:
                 return
             if ready := self._sort_out(unit, done.append):
                 yield ready
@@ -148,8 +145,8 @@ class Handling:
         for message in messages:
             if message.lease_expires_at and message.lease_expires_at <= self._now():
                 on_done(self._verdict(message, NotStarted(0, "its lease ended before a handler took it"), is_over=True))
-            elif self._max_attempts is not None and (message.attempts or 0) > self._max_attempts:
-                reason = f"delivered {message.attempts} times (max_attempts={self._max_attempts})"
+            elif self._options.max_attempts is not None and (message.attempts or 0) > self._options.max_attempts:
+                reason = f"delivered {message.attempts} times (max_attempts={self._options.max_attempts})"
                 on_done(self._verdict(message, Reject(reason)))
             elif message.body_error is not None:
                 on_done(self._verdict(message, Reject(message.body_error)))
@@ -167,7 +164,7 @@ class Handling:
     def _judge(self, messages: Sequence[Message], returned: Any, error: BaseException | None) -> list[Handled]:
         """Turn what a handler returned or raised into one outcome per message."""
         if error is not None:
-            if isinstance(error, self._ends_task):
+            if isinstance(error, self._options.ends_task):
                 self.error = self.error or error
             verdict = error if isinstance(error, (Retry, Reject)) else Retry(reason=error)
             failed = not isinstance(error, Retry)
@@ -216,13 +213,13 @@ class Handling:
 
     def _choose_delay(self, message: Message, asked: float | None = None) -> int | None:
         """Return how long a message waits that is given back. It runs beside handlers: a rule may be user code."""
-        rule = self._delay
+        rule = self._options.delay
         try:
             if asked is None:
                 asked = rule if rule is None or isinstance(rule, int) else rule.seconds(message)
             return parse_delay(asked)
         except BaseException as error:  # noqa: BLE001 - whatever a rule does, the message is given back
-            self._log.warning(
+            self._state.log.warning(
                 "Message %s has no valid delay, so it waits for the consumer's retry_delay: %s",
                 message.id,
                 to_reason(error),

@@ -32,19 +32,19 @@ class Puller:
     def pull_no_more(self) -> None:
         """Begin no further pull. What is pulled is handled: giving a message back would cost a delivery."""
         self._wants_no_more = True
-        self._state.course.notify()
+        self._state.notify()
 
     async def run(self) -> None:
         """Pull until the queue is idle, a limit is reached or the run stops; then wait for what is under way."""
         while True:
-            now = asyncio.get_running_loop().time()
-            is_over = self._wants_no_more or self._state.course.is_stopping
+            now = self._state.clock()
+            is_over = self._wants_no_more or self._state.is_stopping
             is_over = is_over or self.window.is_spent or self.idling.is_over(now)
             if is_over and not self.requests:
                 return
             if not is_over:
                 self._begin(now)
-            await self._state.course.wait(timeout=None if is_over else self.idling.seconds_left(now))
+            await self._state.wait(timeout=None if is_over else self.idling.seconds_left(now))
 
     def _begin(self, now: float) -> None:
         """Begin the pulls that there is room for, one at a time while the queue is idle."""
@@ -73,14 +73,14 @@ class Puller:
         if pulled.backlog is not None:
             report.backlog = pulled.backlog.backlog_count
         if pulled and not self.window.open:
-            report.activity.began(asyncio.get_running_loop().time())
+            report.activity.began(self._state.clock())
         report.pulled += len(pulled)
         report.attempts.update(message.attempts or 0 for message in pulled)
         self.window.take_in(pulled)
         if self._state.options.dry_run:
             self._end_at_repeats(pulled)
         self._on_pulled(pulled, size)
-        self.idling.answered(len(pulled), asyncio.get_running_loop().time())
+        self.idling.answered(len(pulled), self._state.clock())
 
     def _end_at_repeats(self, pulled: PullResult) -> None:
         """End a dry run that outlasts its leases: its messages would be delivered again until no delivery is left."""
@@ -95,4 +95,4 @@ class Puller:
         del self.requests[request]
         if not request.cancelled() and isinstance(error := request.exception(), Exception):
             self._state.fail(error)
-        self._state.course.notify()
+        self._state.notify()

@@ -70,14 +70,7 @@ class Settler:
         state = self._state
         settling = Settling(batch, state.situation, sender=self._sender)
         try:
-            await state.queue.settle_until_leases_end(
-                settling,
-                unconfirmed=state.report.unconfirmed,
-                now=state.now,
-                rest=state.course.rest,
-                on_error=state.fail,
-                log=state.log,
-            )
+            await state.settle(settling)
         finally:  # whatever was raised: no lease goes uncounted
             state.report.count(settling)
             self._on_settled(settling)

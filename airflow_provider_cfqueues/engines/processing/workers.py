@@ -37,7 +37,7 @@ class Workers:
     def end_when_idle(self) -> None:
         """Let them end once no message waits: none will come any more."""
         self._ends_when_idle = True
-        self._state.course.notify()
+        self._state.notify()
 
     @property
     def are_idle(self) -> bool:
@@ -79,22 +79,22 @@ class Workers:
                 self._put_back(messages)
                 if self._handling.error is not None:
                     self._state.fail(self._handling.error)
-                self._state.course.notify()
+                self._state.notify()
         except BaseException:
-            self._state.course.is_stopping = True  # a worker that is gone must not leave the others to pull for it
-            self._state.course.notify()
+            self._state.is_stopping = True  # a worker that is gone must not leave the others to pull for it
+            self._state.notify()
             raise
 
     async def _next_messages(self) -> list[Message]:
         """Return messages whose turn it is, none where there will not be any."""
-        while not self._state.course.is_stopping:
+        while not self._state.is_stopping:
             if self.waiting:
                 return self._take()
             if self._ends_when_idle:
                 break
             self._idle += 1
             try:
-                await self._state.course.wait()
+                await self._state.wait()
             finally:
                 self._idle -= 1
         return []

@@ -18,7 +18,6 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from airflow_provider_cfqueues.engines.course import Course
 from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.redriving.batch import Batch
 from airflow_provider_cfqueues.engines.redriving.options import (
@@ -28,6 +27,7 @@ from airflow_provider_cfqueues.engines.redriving.options import (
     RedriveReport,
 )
 from airflow_provider_cfqueues.engines.redriving.pace import Pace
+from airflow_provider_cfqueues.engines.run import Run
 from airflow_provider_cfqueues.engines.sending import Sender
 from airflow_provider_cfqueues.engines.settlement import Case, Happened, Kind, Settlement, Situation, choose_settlement
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
@@ -79,7 +79,6 @@ class Redrive:
         self._source_id = source_id
         self._target_id = target_id
         self._options = options or RedriveOptions()
-        self._now = now
         self._log = log or logging.getLogger(__name__)
         self._matcher = Matcher(self._options.match)
         lease_seconds = self._options.visibility_timeout or DEFAULT_VISIBILITY_SECONDS
@@ -89,8 +88,14 @@ class Redrive:
         self._renewer = Sender(on_request=self._note_request)  # no pace is worth a message
         self._idling = Idling(self._options.idle_timeout, poll_interval=1)
         self._threads = DaemonThreads(1, "cloudflare-queue-match")
-        self._course = Course(self._options.grace)
-        self.error: Exception | None = None
+        self.state = Run(
+            "Redriving",
+            self._source,
+            self.report.unconfirmed,
+            now=now,
+            log=self._log,
+            grace=self._options.grace,
+        )
         self._on_moved: OnMoved = lambda count, total: None
 
     def run(self, on_moved: OnMoved | None = None) -> dict[str, Any]:
@@ -105,8 +110,8 @@ class Redrive:
         self._on_moved = on_moved or self._on_moved
         look = self._hook.get_pull_consumer_flow(self._source_id, required=True, is_dead_letter_queue=True)
         run_beside(self.move(self._hook.run(look)), self.stop)
-        if self.error is not None:
-            raise self.error
+        if self.state.error is not None:
+            raise self.state.error
         return self.report.to_xcom()
 
     def stop(self, *, killed: bool = False) -> None:
@@ -115,19 +120,19 @@ class Redrive:
 
         :param killed: what is under way gets ``grace`` seconds, not as long as it needs.
         """
-        self._course.stop(killed=killed)
+        self.state.stop(killed=killed)
 
     # -- the run ----------------------------------------------------------------------------------------------------
 
     async def move(self, consumer: Consumer | None) -> None:
         """
-        Do what :meth:`run` does, in an event loop, and note in ``error`` what fails for good.
+        Do what :meth:`run` does, in an event loop, and note what fails for good.
 
         :param consumer: the pull consumer of the source, if it could be read.
         """
         self._source.situation = Situation(consumer=consumer)
-        self._course.begin()
-        began = told = self._course.time()
+        self.state.begin()
+        began = told = self.state.clock()
         self.report.activity.began(began)
         ends_at = math.inf if self._options.max_duration is None else began + self._options.max_duration
         settling: asyncio.Task[None] | None = None
@@ -136,12 +141,12 @@ class Redrive:
                 pulled = await self._within_grace(self._source.pull(size))
                 if pulled is not None:
                     if pulled and self._idling.is_idle:
-                        self.report.activity.began(self._course.time())
-                    self._idling.answered(len(pulled), self._course.time())
+                        self.report.activity.began(self.state.clock())
+                    self._idling.answered(len(pulled), self.state.clock())
                 if pulled:
                     self.report.pulled += len(pulled)
                     self.report.backlog = pulled.backlog.backlog_count if pulled.backlog else None
-                    batch = Batch(pulled.messages, self._now)
+                    batch = Batch(pulled.messages, self.state.now)
                     try:
                         if settling is not None:
                             await settling
@@ -149,23 +154,23 @@ class Redrive:
                     finally:
                         batch.close()
                         settling = asyncio.create_task(self._settle(batch))
-                self.report.seconds = self._course.time() - began
-                if self._course.time() >= told + LOG_INTERVAL_SECONDS:
-                    told = self._course.time()
+                self.report.seconds = self.state.clock() - began
+                if self.state.clock() >= told + LOG_INTERVAL_SECONDS:
+                    told = self.state.clock()
                     self._log.info("%s", self.report)
         finally:
             if settling is not None:
                 await settling
             self._threads.shutdown(wait=False, cancel_futures=True)
-            self.report.seconds = self._course.time() - began
+            self.report.seconds = self.state.clock() - began
             await self._hook.aclose()
 
     async def _wait_for_turn(self, ends_at: float) -> int:
         """Wait until messages may be sent; return how many to pull for that, 0 at the end of the run."""
         limit = self._options.max_messages
         left = self._pace.batch_size if limit is None else min(self._pace.batch_size, limit - self.report.pulled)
-        while not self._course.is_stopping and left > 0:
-            now = self._course.time()
+        while not self.state.is_stopping and left > 0:
+            now = self.state.clock()
             wait = self._pace.seconds_left(now)
             if self._idling.is_early(now):
                 wait = max(wait, self._idling.seconds_left(now) or 0)
@@ -173,34 +178,26 @@ class Redrive:
                 break
             if not wait:
                 return left
-            await self._course.wait(timeout=wait)
+            await self.state.wait(timeout=wait)
         return 0
 
     async def _within_grace(self, work: Coroutine[Any, Any, T]) -> T | None:
         """Return what comes of it; None where it failed, or where the run was killed and the grace has passed."""
         task = asyncio.create_task(work)
         while not task.done():
-            left = self._course.seconds_left()
+            left = self.state.seconds_left()
             if left is not None and left <= 0:
                 task.cancel()
                 await asyncio.wait({task})
             else:
-                await self._course.wait(task, timeout=left)
+                await self.state.wait(task, timeout=left)
         if task.cancelled():
             return None
         try:
             return task.result()
         except CloudflareQueuesError as error:
-            self._fail(error)
+            self.state.fail(error)
             return None
-
-    def _fail(self, error: Exception) -> None:
-        if isinstance(error, CloudflareQueuesError):
-            error.progress = None  # of one request; the report counts what is open
-        if self.error is None:
-            self.error = error
-            self._log.error("Redriving stops: %s", error)
-        self._course.is_stopping = True
 
     # -- one batch --------------------------------------------------------------------------------------------------
 
@@ -208,7 +205,7 @@ class Redrive:
         # In a thread, as a function in match may take its time; one that never returns is left behind at a kill.
         judge = partial(
             contextvars.copy_context().run,
-            partial(batch.judge, self._matcher, unwrap=self._options.unwrap, stopping=lambda: self._course.is_stopping),
+            partial(batch.judge, self._matcher, unwrap=self._options.unwrap, stopping=lambda: self.state.is_stopping),
         )
         await asyncio.get_running_loop().run_in_executor(self._threads, judge)
         await self._hook.arun(
@@ -216,12 +213,10 @@ class Redrive:
         )
 
     def _seconds_to_wait(self) -> float | None:
-        return (
-            None if self._course.is_stopping else min(self._pace.seconds_left(self._course.time()), MAX_PAUSE_SECONDS)
-        )
+        return None if self.state.is_stopping else min(self._pace.seconds_left(self.state.clock()), MAX_PAUSE_SECONDS)
 
     def _note_request(self, sent: int) -> None:
-        self._pace.sent(sent, self._course.time())
+        self._pace.sent(sent, self.state.clock())
 
     async def _settle(self, batch: Batch) -> None:
         """Ack what was sent, and keep the rest from being lost. It is never cancelled."""
@@ -232,17 +227,10 @@ class Redrive:
         settlements = [self._choose(message, batch, staying) for message in batch.messages]
         log_settlements(self._log, self._source.name, settlements)
         settling = Settling(settlements, self._source.situation, sender=self._renewer)
-        await self._source.settle_until_leases_end(
-            settling,
-            unconfirmed=self.report.unconfirmed,
-            now=self._now,
-            rest=self._course.rest,
-            on_error=self._fail,
-            log=self._log,
-        )
+        await self.state.settle(settling)
         counts = settling.counts()
         if counts[Kind.ACKED]:
-            self.report.activity.progressed(self._course.time())
+            self.report.activity.progressed(self.state.clock())
         self.report.fates += counts
         backlog = self.report.backlog
         self._on_moved(counts[Kind.ACKED], None if backlog is None else self.report.moved + backlog)

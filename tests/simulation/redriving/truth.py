@@ -117,7 +117,7 @@ class Truth(Record):
 
     def judge_run(self, process: Process) -> None:
         """Judge a run that came to its end."""
-        report, error = process.redrive.report, process.redrive.error
+        report, error = process.redrive.report, process.redrive.state.error
         raised = process.main.exception()
         self.note(process, "ends: %s, error %r, raised %r", report.to_xcom(), error, raised)
         is_defect = isinstance(raised, RuntimeError) and "Cannot send a request" in str(raised)

@@ -1,0 +1,93 @@
+"""What the parts of a run share: its queue, its course, what failed for good, and how its messages are settled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow_provider_cfqueues.engines.course import Course
+from airflow_provider_cfqueues.engines.queue import HookQueue
+from airflow_provider_cfqueues.engines.settlement_log import log_settlements
+from airflow_provider_cfqueues.engines.settling import Settling
+from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, InvalidRequestError
+from airflow_provider_cfqueues.texts import to_reason
+
+MAX_ERROR = 5_000
+"""Characters of an error in the log: one that lists a hundred leases is shown whole."""
+SETTLE_AGAIN_SECONDS = 5.0
+"""How long to wait before a copy that could not be sent is tried again, unless the API asks for more."""
+
+
+class Run(Course):
+    """
+    One run over a queue.
+
+    :param doing: what the log calls it, such as ``Processing``.
+    :param unconfirmed: gets the messages that the API did not confirm.
+    :param now: tells the time that leases are compared with.
+    """
+
+    def __init__(
+        self,
+        doing: str,
+        queue: HookQueue,
+        unconfirmed: Unconfirmed,
+        *,
+        now: Callable[[], datetime],
+        log: Any,
+        grace: float,
+    ) -> None:
+        super().__init__(grace)
+        self._doing = doing
+        self.queue = queue
+        self._unconfirmed = unconfirmed
+        self.now = now
+        self.log = log
+        self.error: Exception | None = None
+
+    def fail(self, error: BaseException) -> None:
+        """Note what failed for good, and stop. What is no Exception comes from a task that a handler did not await."""
+        if not isinstance(error, Exception):
+            error = RuntimeError(f"An error was raised outside the handlers: {to_reason(error)}")
+        if isinstance(error, CloudflareQueuesError):
+            error.progress = None  # of one request; the run names what is open itself
+        if self.error is None:
+            self.error = error
+            self.log.error("%s stops: %s", self._doing, to_reason(error, MAX_ERROR))
+        self.is_stopping = True
+        self.notify()
+
+    async def settle(self, settling: Settling) -> None:
+        """
+        Settle, and keep trying to copy what must not be given back, until that is done or its leases end.
+
+        Whatever is raised, the log names the messages that the API did not confirm. What keeps copies from being sent,
+        and a request that fails for good, stop the run.
+        """
+        why_open = "the run ended before the API answered"
+        try:
+            await self.queue.settle(settling)
+            log_settlements(self.log, self.queue.name, settling.changed)
+            told = 0.0
+            while (error := settling.error) is not None:
+                self.fail(error)
+                wait = max(error.retry_after or 0, SETTLE_AGAIN_SECONDS)
+                until = self.now() + timedelta(seconds=wait)
+                if isinstance(error, InvalidRequestError) or not settling.is_leased_until(until):
+                    break
+                if wait != told:
+                    told = wait
+                    self.log.warning(
+                        "Queue %s: could not copy messages: %s. Trying again in %.0f s", self.queue.name, error, wait
+                    )
+                if not await self.rest(wait):
+                    break
+                settling.try_again()
+                await self.queue.settle(settling)
+        except CloudflareQueuesError as error:
+            why_open = error.message
+            self.fail(error)
+        finally:
+            self._unconfirmed.note(self.log, self.queue.name, settling.unconfirmed(why_open))
