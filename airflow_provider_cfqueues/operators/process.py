@@ -199,7 +199,7 @@ class QueueProcessOperator(QueueOperator):
             with suppress(Exception):  # the failure matters more
                 ti.xcom_push(key="report", value=report.to_xcom())
         if isinstance(error, CloudflareQueuesError) and report.unconfirmed.count:
-            summary = "" if isinstance(error, ProcessingFailedError) else report.summary()
+            summary = "" if isinstance(error, ProcessingFailedError) else report.conclusion()
             error.add(". ".join(filter(None, [summary, report.unconfirmed.when])), details=report.unconfirmed.named)
 
     def on_kill(self) -> None:
@@ -273,7 +273,7 @@ class QueueProcessOperator(QueueOperator):
 
         queue = self.queue_id or self.queue_name
         if self._killed:
-            msg = f"The task was killed: {report.summary()}"
+            msg = f"The task was killed. {report.conclusion()}"
         elif are_too_many(report.failed + report.in_doubt, report.handled, share):
             allowed = f"{share:.0%}".replace("%", " %") if share else "none"
             msg = report.verdict("" if share == 1 else f" (fail_on allows {allowed})")

@@ -16,9 +16,9 @@ CONCLUSIONS = {
     "skipped, as their leases ended before the handler began; 1,000 may have had no delivery left",
 }
 REMEDIES = {
-    1: "Fix the cause. 1 message is delivered again after its delay. "
+    1: "Fix the cause. 1 message is delivered again after a delay. "
     "Of these, 1 may have had no delivery left: Cloudflare takes them away.",
-    1_000: "Fix the cause. 1,000 messages are delivered again after their delay. "
+    1_000: "Fix the cause. 1,000 messages are delivered again after a delay. "
     "Of these, 1,000 may have had no delivery left: Cloudflare takes them away.",
 }
 

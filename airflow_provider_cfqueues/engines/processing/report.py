@@ -33,21 +33,6 @@ FATES = {
     Kind.UNCONFIRMED: "not confirmed (if not settled, delivered again)",
 }
 """What became of messages, for a person."""
-REMEDIES = {
-    Kind.RETRIED: (
-        "1 message is delivered again after its delay.",
-        "{:,} messages are delivered again after their delay.",
-    ),
-    Kind.UNCONFIRMED: (
-        "1 message is not confirmed: if it is not settled, it is delivered again when its lease ends.",
-        "{:,} messages are not confirmed: if they are not settled, they are delivered again when their leases end.",
-    ),
-    Kind.REJECTED: (
-        "1 message is in the dead-letter queue: look at it (peek), and redrive it once the cause is fixed.",
-        "{:,} messages are in the dead-letter queue: look at them (peek), and redrive them once the cause is fixed.",
-    ),
-}
-"""What to do about messages that are not done: for one, and for more."""
 
 
 class Handled(Case, frozen=True, kw_only=True):
@@ -155,15 +140,6 @@ class Report:
         self.exhausted += settling.exhausted
         self.in_doubt += settling.count_unconfirmed(Happened.HANDLED, Happened.NOT_STARTED)
 
-    def summary(self) -> str:
-        """Return what became of the messages, in a sentence."""
-        acked = self.fates[Kind.ACKED]
-        parts = [f"{acked} {'message is' if acked == 1 else 'messages are'} acked"]
-        words = {Kind.REJECTED: "rejected", Kind.RENEWED: "renewed", Kind.EXPIRED: "expired"}
-        words |= {Kind.RETRIED: "given back", Kind.ACKED_FROM_JOURNAL: "acked from the journal"}
-        words[Kind.UNCONFIRMED] = "not confirmed"
-        return ", ".join([*parts, *(f"{self.fates[kind]} {word}" for kind, word in words.items() if self.fates[kind])])
-
     def conclusion(self) -> str:
         """Return how the run went, in a sentence for a person who reads nothing else."""
         if not self.fates:
@@ -183,8 +159,12 @@ class Report:
 
     def remedy(self) -> str:
         """Return what to do about the messages that are not done."""
-        told = (REMEDIES[kind][count > 1].format(count) for kind in REMEDIES if (count := self.fates[kind]))
-        parts = ["Fix the cause.", *told]
+        parts = ["Fix the cause."]
+        for kind in (Kind.RETRIED, Kind.UNCONFIRMED, Kind.REJECTED):
+            if count := self.fates[kind]:
+                parts.append(f"{counted(count, 'message is', 'messages are')} {FATES[kind]}.")
+        if self.fates[Kind.REJECTED]:
+            parts.append("Look there (peek), and redrive once the cause is fixed.")
         if self.exhausted:
             parts.append(f"Of these, {self.exhausted:,} may have had no delivery left: Cloudflare takes them away.")
         return " ".join(parts)
