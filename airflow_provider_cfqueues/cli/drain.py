@@ -112,7 +112,7 @@ class Drain:
             if self._batches:
                 await asyncio.wait(self._batches)
         finally:
-            self._writer.shutdown(wait=False)
+            self._writer.end()
             await self._queue.hook.aclose()
 
     async def _wait_for_turn(self) -> int:

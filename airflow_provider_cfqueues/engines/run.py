@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from airflow_provider_cfqueues.engines.course import Course
 from airflow_provider_cfqueues.engines.queue import HookQueue
@@ -13,6 +15,8 @@ from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, InvalidRequestError
 from airflow_provider_cfqueues.texts import to_reason
+
+T = TypeVar("T")
 
 MAX_ERROR = 5_000
 """Characters of an error in the log: one that lists a hundred leases is shown whole."""
@@ -57,6 +61,23 @@ class Run(Course):
             self.error = error
             self.log.error("%s stops: %s", self._doing, to_reason(error, MAX_ERROR))
         self.is_stopping = True
+        self.notify()
+
+    def start(self, work: Coroutine[Any, Any, None], requests: dict[asyncio.Task[None], T], about: T) -> None:
+        """
+        Start a request. If it raises an error, the run stops.
+
+        :param requests: what is under way, in order; has the request as long as it is.
+        :param about: what ``requests`` says of it.
+        """
+        request = asyncio.create_task(work)
+        requests[request] = about
+        request.add_done_callback(partial(self._ended, requests))
+
+    def _ended(self, requests: dict[asyncio.Task[None], Any], request: asyncio.Task[None]) -> None:
+        del requests[request]
+        if not request.cancelled() and isinstance(error := request.exception(), Exception):
+            self.fail(error)
         self.notify()
 
     async def settle(self, settling: Settling) -> None:

@@ -55,16 +55,14 @@ class DaemonThreads(Executor):
             thread.start()
         return future
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def end(self, *, cancel: bool = False) -> None:
         """End the threads, each after the call that it is busy with. What is cancelled does not begin at all."""
         with suppress(Empty):
-            while cancel_futures:
+            while cancel:
                 if call := self._calls.get_nowait():
                     call[0].cancel()
         for _ in self._threads:
             self._calls.put(None)
-        for thread in self._threads if wait else ():
-            thread.join()
 
     def places(self) -> Counter[str]:
         """Return where in their code calls are just now, such as ``orders.py:31 in ship``, and how many."""

@@ -179,7 +179,7 @@ class QueueProcessOperator(QueueOperator):
             self._engine.stop(killed=True)
         report = self._engine.report
         try:
-            run_in_thread(self._engine, self.hook)
+            run_in_thread(self._engine)
             self._judge(report, share)
         except BaseException as error:  # a time-out, too
             self._report_failure(context, report, error)

@@ -13,7 +13,7 @@ from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
 def pool():
     pool = DaemonThreads(2, "pool")
     yield pool
-    pool.shutdown()
+    pool.end()
 
 
 def test_what_a_call_returns_or_raises_is_in_its_future(pool):
@@ -35,10 +35,10 @@ def test_a_shutdown_can_cancel_what_did_not_begin():
     first = pool.submit(lambda: (began.set(), go.wait(10))[1])
     began.wait(10)
     second = pool.submit(lambda: None)
-    pool.shutdown(wait=False, cancel_futures=True)
+    pool.end(cancel=True)
     assert second.cancelled()
     go.set()
-    pool.shutdown()
+    pool.end()
     assert first.result() is True
 
 

@@ -141,7 +141,7 @@ class Journal:
             writing.cancel()
             with suppress(asyncio.TimeoutError):  # the wait is given up, not a write that has begun
                 await asyncio.wait_for(self._write(), LAST_WRITE_SECONDS)
-            self._thread.shutdown(wait=False)
+            self._thread.end()
 
     def delete(self) -> None:
         """Delete it: the task succeeded, so there will be no next try."""

@@ -9,7 +9,6 @@ from airflow_provider_cfqueues.engines.processing.state import RunState
 from airflow_provider_cfqueues.engines.processing.window import Window
 from airflow_provider_cfqueues.engines.queue import NOT_ASKED
 from airflow_provider_cfqueues.engines.waiting import Idling
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.models import PullResult
 
 
@@ -53,16 +52,11 @@ class Puller:
         sizes = self.window.sizes()
         for size in sizes[:1] if self.idling.is_idle else sizes:
             self.window.begin(size)
-            request = asyncio.get_running_loop().create_task(self._pull(size))
-            self.requests[request] = None
-            request.add_done_callback(self._ended)
+            self._state.start(self._pull(size), self.requests, None)
 
     async def _pull(self, size: int) -> None:
         try:
             pulled = await self._state.queue.pull(size)
-        except CloudflareQueuesError as error:
-            self._state.fail(error)
-        else:
             if pulled is not NOT_ASKED:
                 self._take_in(pulled, size)
         finally:
@@ -90,9 +84,3 @@ class Puller:
             self._state.log.info(ends, min(repeated))
             self.pull_no_more()
         self._dry_ids |= ids
-
-    def _ended(self, request: asyncio.Task[None]) -> None:
-        del self.requests[request]
-        if not request.cancelled() and isinstance(error := request.exception(), Exception):
-            self._state.fail(error)
-        self._state.notify()

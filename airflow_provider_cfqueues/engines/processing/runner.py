@@ -46,7 +46,7 @@ class Runner:
 
     async def end(self, timeout: float) -> None:
         """End what still runs. Tasks that handlers left behind get so many seconds to clean up."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.end(cancel=True)
         if self._loop_thread is not None:
             self._loop_thread.stop()
             await asyncio.wait([asyncio.wrap_future(self._loop_thread.ended)], timeout=timeout)

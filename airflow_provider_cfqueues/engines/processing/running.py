@@ -7,7 +7,6 @@ import gc
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues.client.failures import without_frames
 from airflow_provider_cfqueues.engines.processing.engine import Engine
@@ -17,9 +16,6 @@ from airflow_provider_cfqueues.engines.threads import run_beside
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.telemetry.metrics import count
 from airflow_provider_cfqueues.texts import counted, per_second
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 INTERVAL_SECONDS = 10
 COUNTED = (Kind.REJECTED, Kind.RENEWED, Kind.EXPIRED, Kind.ACKED_FROM_JOURNAL)
@@ -41,19 +37,18 @@ class Metrics:
             self._sent[name] = number
 
 
-def run_in_thread(engine: Engine, hook: CloudflareQueuesHook) -> None:
+def run_in_thread(engine: Engine) -> None:
     """
     Run an engine beside this thread, until it is done.
 
     If something is raised here meanwhile (a time-out, Airflow 2's SIGTERM), the engine stops and settles. The wait ends
     a second after the grace; the log names what is open then.
 
-    :param hook: the hook whose async client it uses; closed at the end.
     :raises Exception: what ended the engine for good.
     """
     gc.freeze()  # what Airflow has imported stays: the collector need not look through it again and again
     try:
-        run_beside(_run(engine, hook), engine.stop, engine.ends_by)
+        run_beside(_run(engine), engine.stop, engine.ends_by)
     finally:
         gc.unfreeze()
         engine.name_what_is_open()
@@ -61,14 +56,14 @@ def run_in_thread(engine: Engine, hook: CloudflareQueuesHook) -> None:
         raise without_frames(error) if isinstance(error, CloudflareQueuesError) else error
 
 
-async def _run(engine: Engine, hook: CloudflareQueuesHook) -> None:
+async def _run(engine: Engine) -> None:
     journal = engine.journal
     kept = nullcontext() if journal is None else journal.kept(engine.state.queue, engine.report)
     try:
         async with _telling(engine), kept:
             await engine.run()
     finally:
-        await hook.aclose()
+        await engine.state.queue.hook.aclose()
 
 
 @asynccontextmanager

@@ -62,9 +62,7 @@ class Settler:
         while self._staged:
             # Taken out before the first await, into a task that owns them: a slow request cannot drop what comes next.
             batch, self._staged = self._staged[:MAX_LEASES_PER_ACK], self._staged[MAX_LEASES_PER_ACK:]
-            request = asyncio.get_running_loop().create_task(self._send(batch))
-            self.requests[request] = batch
-            request.add_done_callback(self._ended)
+            self._state.start(self._send(batch), self.requests, batch)
 
     async def _send(self, batch: list[Settlement]) -> None:
         state = self._state
@@ -74,8 +72,3 @@ class Settler:
         finally:  # whatever was raised: no lease goes uncounted
             state.report.count(settling)
             self._on_settled(settling)
-
-    def _ended(self, request: asyncio.Task[None]) -> None:
-        del self.requests[request]
-        if not request.cancelled() and isinstance(error := request.exception(), Exception):
-            self._state.fail(error)

@@ -161,7 +161,7 @@ class Redrive:
         finally:
             if settling is not None:
                 await settling
-            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads.end(cancel=True)
             self.report.seconds = self.state.clock() - began
             await self._hook.aclose()
 
