@@ -37,7 +37,6 @@ SHARED_BY_ENGINES = [
     "settlement",
     "settlement_log",
     "settling",
-    "unconfirmed",
     "sending",
     "unmatched",
     "copies",

@@ -10,9 +10,8 @@ from typing import Any, TypeVar
 
 from airflow_provider_cfqueues.engines.course import Course
 from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.settlement_log import log_settlements
+from airflow_provider_cfqueues.engines.settlement_log import Unconfirmed, log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
-from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, InvalidRequestError
 from airflow_provider_cfqueues.texts import to_reason
 

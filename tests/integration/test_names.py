@@ -178,12 +178,14 @@ def test_the_remedy_is_about_what_became_of_the_messages_that_failed(send, proce
     def reject(message):
         raise Reject("no quantity")
 
-    with pytest.raises(ProcessingFailedError, match=r"8 messages are in the dead-letter queue: look at ") as caught:
+    with pytest.raises(
+        ProcessingFailedError, match=r"8 messages are copied to the dead-letter queue\. Look there"
+    ) as caught:
         process(reject, dead_letter_queue="failed")
     assert "delay" not in str(caught.value)
     send(*["x"] * 3)
     with pytest.raises(
-        ProcessingFailedError, match=r"Fix the cause\. 3 messages are delivered again after their delay\."
+        ProcessingFailedError, match=r"Fix the cause\. 3 messages are delivered again after a delay\."
     ) as caught:
         process(fail)
     assert "dead-letter" not in str(caught.value)

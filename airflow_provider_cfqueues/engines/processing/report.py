@@ -13,8 +13,8 @@ from typing import Any
 from airflow_provider_cfqueues.bodies import why_not_xcom
 from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.settlement import Case, Happened, Kind
+from airflow_provider_cfqueues.engines.settlement_log import Unconfirmed
 from airflow_provider_cfqueues.engines.settling import Settling
-from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
 from airflow_provider_cfqueues.engines.waiting import Activity
 from airflow_provider_cfqueues.texts import counted, per_second, to_reason
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_cfqueues.engines.settlement import Kind
-from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
+from airflow_provider_cfqueues.engines.settlement_log import Unconfirmed
 from airflow_provider_cfqueues.engines.waiting import Activity
 from airflow_provider_cfqueues.matching import Match
 from airflow_provider_cfqueues.texts import counted, per_second
