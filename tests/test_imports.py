@@ -37,8 +37,6 @@ SHARED_BY_ENGINES = [
     "settlement",
     "settlement_log",
     "settling",
-    "sending",
-    "unmatched",
     "copies",
     "waiting",
     "threads",

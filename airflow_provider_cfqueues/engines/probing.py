@@ -15,10 +15,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.engines.queue import find_dead_letter_queue
-from airflow_provider_cfqueues.engines.settlement import Case, Happened, Situation, choose_settlement
+from airflow_provider_cfqueues.engines.settlement import Case, Happened, Situation, check_unmatched, choose_settlement
 from airflow_provider_cfqueues.engines.settlement_log import Unconfirmed, log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
-from airflow_provider_cfqueues.engines.unmatched import check_unmatched
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MatchFailedError
 from airflow_provider_cfqueues.matching import AnyMessage, Match, Matcher
 from airflow_provider_cfqueues.texts import counted

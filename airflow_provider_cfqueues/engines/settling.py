@@ -17,8 +17,7 @@ import msgspec
 
 from airflow_provider_cfqueues.client import messages
 from airflow_provider_cfqueues.client.message_calls import MAX_LEASES_PER_ACK
-from airflow_provider_cfqueues.engines.copies import copy, wrap
-from airflow_provider_cfqueues.engines.sending import Sender
+from airflow_provider_cfqueues.engines.copies import Sender, copy, wrap
 from airflow_provider_cfqueues.engines.settlement import Happened, Kind, Settlement, Situation, choose_settlement
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, InvalidRequestError
 from airflow_provider_cfqueues.models import AckResult, Lease, Message, OutgoingMessage

@@ -197,7 +197,7 @@ class QueueMessageSensor(_QueueSensor):
     def _probe(self) -> probing.MessageProbe:
         from airflow_provider_cfqueues import arguments
         from airflow_provider_cfqueues.engines import probing
-        from airflow_provider_cfqueues.engines.unmatched import parse_unmatched
+        from airflow_provider_cfqueues.engines.settlement import parse_unmatched
 
         return probing.MessageProbe(
             queue_id=self.find_queue(),

@@ -4,8 +4,7 @@ import re
 
 import pytest
 
-from airflow_provider_cfqueues.engines.settlement import Situation
-from airflow_provider_cfqueues.engines.unmatched import check_unmatched
+from airflow_provider_cfqueues.engines.settlement import Situation, check_unmatched
 from airflow_provider_cfqueues.exceptions import LossyMatchError
 from airflow_provider_cfqueues.models import Consumer
 

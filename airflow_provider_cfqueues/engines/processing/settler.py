@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_cfqueues.client.message_calls import MAX_LEASES_PER_ACK
+from airflow_provider_cfqueues.engines.copies import Sender
 from airflow_provider_cfqueues.engines.processing.state import RunState
-from airflow_provider_cfqueues.engines.sending import Sender
 from airflow_provider_cfqueues.engines.settlement import Settlement
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.models import Message

@@ -18,6 +18,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from airflow_provider_cfqueues.engines.copies import Sender
 from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.redriving.batch import Batch
 from airflow_provider_cfqueues.engines.redriving.options import (
@@ -28,7 +29,6 @@ from airflow_provider_cfqueues.engines.redriving.options import (
 )
 from airflow_provider_cfqueues.engines.redriving.pace import Pace
 from airflow_provider_cfqueues.engines.run import Run
-from airflow_provider_cfqueues.engines.sending import Sender
 from airflow_provider_cfqueues.engines.settlement import Case, Happened, Kind, Settlement, Situation, choose_settlement
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues.client.message_calls import MAX_MESSAGES_PER_PULL
-from airflow_provider_cfqueues.engines.unmatched import parse_unmatched
+from airflow_provider_cfqueues.engines.settlement import parse_unmatched
 from airflow_provider_cfqueues.matching import Match, check_match
 
 SETTLE_SECONDS = 60

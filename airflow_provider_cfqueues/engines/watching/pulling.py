@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.unmatched import check_unmatched
+from airflow_provider_cfqueues.engines.settlement import check_unmatched
 from airflow_provider_cfqueues.engines.watching.backoff import Backoff
 from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 from airflow_provider_cfqueues.engines.watching.source import HookSource
