@@ -46,9 +46,9 @@ class DaemonThreads(Executor):
         self._threads: list[Thread] = []
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Call a function in a thread."""
+        """Call a function in a thread, with the caller's context variables."""
         future: Future[T] = Future()
-        self._calls.put((future, partial(fn, *args, **kwargs)))
+        self._calls.put((future, partial(contextvars.copy_context().run, fn, *args, **kwargs)))
         if not self._idle.acquire(blocking=False) and len(self._threads) < self._size:
             thread = Thread(target=self._work, name=f"{self._name}_{len(self._threads)}", daemon=True)
             self._threads.append(thread)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any, TypeVar
 
 from airflow_provider_cfqueues.engines.threads import DaemonThreads, LoopThread
@@ -28,8 +26,7 @@ class Runner:
 
     def run_sync(self, call: Callable[[], T]) -> asyncio.Future[T]:
         """Run a call in a thread."""
-        run = partial(contextvars.copy_context().run, call)
-        return asyncio.get_running_loop().run_in_executor(self._threads, run)
+        return asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def run_async(self, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
         """Run a coroutine in the handlers' loop."""

@@ -27,20 +27,20 @@ class Batch:
         self._now = now
         self.sent: set[str] = set()
         self.refused: dict[str, InvalidRequestError] = {}
-        self._verdicts: dict[str, Verdict] = {}
+        self.verdicts: dict[str, Verdict] = {}
 
-    def judge(self, matcher: Matcher, *, unwrap: bool, stopping: Callable[[], bool]) -> None:
+    def judge(self, matcher: Matcher, *, unwrap: bool, stopping: Callable[[], bool]) -> dict[str, Verdict]:
         """
-        Decide for each message whether it is moved. It may run in a thread that is left behind at a kill.
+        Return the verdict on each message, by lease. It may run in a thread that is left behind at a kill.
 
         :param matcher: says which messages are wanted.
         :param unwrap: whether what ``QueueProcessOperator`` wrote about a message is sent as that message.
         :param stopping: whether to judge no further one.
         """
-        verdicts = self._verdicts
+        verdicts: dict[str, Verdict] = {}
         for message in self.messages:
             if stopping():
-                return
+                break
             verdict: Verdict = None
             try:
                 if matcher.wants(message):
@@ -50,14 +50,11 @@ class Batch:
             except BaseException as error:  # noqa: BLE001 - it ends the judging of this message, not the process
                 verdict = RuntimeError(f"match raised {type(error).__name__}")
             verdicts[message.lease_id] = verdict
-
-    def close(self) -> None:
-        """Ignore all verdicts that come from now on."""
-        self._verdicts = self._verdicts.copy()
+        return verdicts
 
     def chosen(self) -> dict[str, OutgoingMessage]:
         """Return what to send, by lease, without messages whose leases have ended."""
-        verdicts = ((message, self._verdicts.get(message.lease_id)) for message in self.messages)
+        verdicts = ((message, self.verdicts.get(message.lease_id)) for message in self.messages)
         return {
             message.lease_id: verdict
             for message, verdict in verdicts
@@ -66,7 +63,7 @@ class Batch:
 
     def staying(self) -> dict[str, Exception | None]:
         """Return why messages are not to be moved, by lease; None where they are not wanted."""
-        verdicts = {**self._verdicts, **self.refused}
+        verdicts = {**self.verdicts, **self.refused}
         return {lease_id: verdict for lease_id, verdict in verdicts.items() if not isinstance(verdict, OutgoingMessage)}
 
     def has_ended(self, message: Message) -> bool:

@@ -10,7 +10,6 @@ back if Cloudflare might then delete it. If the answer to a send or an ack is lo
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import math
 from collections.abc import Callable, Coroutine, Mapping
@@ -152,7 +151,6 @@ class Redrive:
                             await settling
                         await self._within_grace(self._send(batch))
                     finally:
-                        batch.close()
                         settling = asyncio.create_task(self._settle(batch))
                 self.report.seconds = self.state.clock() - began
                 if self.state.clock() >= told + LOG_INTERVAL_SECONDS:
@@ -204,10 +202,9 @@ class Redrive:
     async def _send(self, batch: Batch) -> None:
         # In a thread, as a function in match may take its time; one that never returns is left behind at a kill.
         judge = partial(
-            contextvars.copy_context().run,
-            partial(batch.judge, self._matcher, unwrap=self._options.unwrap, stopping=lambda: self.state.is_stopping),
+            batch.judge, self._matcher, unwrap=self._options.unwrap, stopping=lambda: self.state.is_stopping
         )
-        await asyncio.get_running_loop().run_in_executor(self._threads, judge)
+        batch.verdicts = await asyncio.get_running_loop().run_in_executor(self._threads, judge)
         await self._hook.arun(
             self._sender.send(self._target_id, batch.chosen(), sent=batch.sent, refused=batch.refused)
         )
