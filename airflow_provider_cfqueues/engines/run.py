@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
 from airflow_provider_cfqueues.engines.course import Course
 from airflow_provider_cfqueues.engines.queue import HookQueue
+from airflow_provider_cfqueues.engines.settlement import Kind
 from airflow_provider_cfqueues.engines.settlement_log import Unconfirmed, log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
+from airflow_provider_cfqueues.engines.waiting import Activity
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, InvalidRequestError
 from airflow_provider_cfqueues.texts import to_reason
 
@@ -23,12 +27,35 @@ SETTLE_AGAIN_SECONDS = 5.0
 """How long to wait before a copy that could not be sent is tried again, unless the API asks for more."""
 
 
+@dataclass(kw_only=True)
+class RunReport:
+    """
+    What any run counts.
+
+    :param pulled: messages leased.
+    :param fates: how many messages ended how, each in exactly one way of
+        :class:`~airflow_provider_cfqueues.engines.settlement.Kind`.
+    :param unconfirmed: names those that the API did not confirm.
+    :param seconds: how long the run took.
+    :param activity: how long there were messages to settle: without the wait in an empty queue, or for an API that
+        confirms nothing.
+    :param backlog: what the API said last is waiting, if it did.
+    """
+
+    pulled: int = 0
+    fates: Counter[Kind] = field(default_factory=Counter)
+    unconfirmed: Unconfirmed = field(default_factory=Unconfirmed)
+    seconds: float = 0.0
+    activity: Activity = field(default_factory=Activity)
+    backlog: int | None = None
+
+
 class Run(Course):
     """
     One run over a queue.
 
     :param doing: what the log calls it, such as ``Processing``.
-    :param unconfirmed: gets the messages that the API did not confirm.
+    :param report: gets the messages that the API did not confirm.
     :param now: tells the time that leases are compared with.
     """
 
@@ -36,7 +63,7 @@ class Run(Course):
         self,
         doing: str,
         queue: HookQueue,
-        unconfirmed: Unconfirmed,
+        report: RunReport,
         *,
         now: Callable[[], datetime],
         log: Any,
@@ -45,7 +72,7 @@ class Run(Course):
         super().__init__(grace)
         self._doing = doing
         self.queue = queue
-        self._unconfirmed = unconfirmed
+        self._unconfirmed = report.unconfirmed
         self.now = now
         self.log = log
         self.error: Exception | None = None

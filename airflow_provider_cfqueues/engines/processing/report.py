@@ -12,10 +12,9 @@ from typing import Any
 
 from airflow_provider_cfqueues.bodies import why_not_xcom
 from airflow_provider_cfqueues.engines.processing.options import Options
+from airflow_provider_cfqueues.engines.run import RunReport
 from airflow_provider_cfqueues.engines.settlement import Case, Happened, Kind
-from airflow_provider_cfqueues.engines.settlement_log import Unconfirmed
 from airflow_provider_cfqueues.engines.settling import Settling
-from airflow_provider_cfqueues.engines.waiting import Activity
 from airflow_provider_cfqueues.texts import counted, per_second, to_reason
 
 MAX_FAILURES_KEPT = 100
@@ -61,18 +60,12 @@ class Failure:
 
 
 @dataclass(kw_only=True)
-class Report:
+class Report(RunReport):
     """
-    Counts of a run.
+    Counts of a run. ``fates`` also counts messages that were not pulled, but acked by the lease of an earlier try.
 
-    :param pulled: messages leased.
     :param handled: messages that a handler finished.
     :param failed: messages whose handler raised, or that were rejected.
-    :param fates: how many messages ended how, each in exactly one way: ``acked``, ``retried``, ``rejected``,
-        ``renewed``, ``expired``, ``unconfirmed`` and ``acked_from_journal``, as
-        :class:`~airflow_provider_cfqueues.engines.settlement.Kind` says. The last also counts messages that were not
-        pulled, but acked by the lease of an earlier try.
-    :param unconfirmed: names those that the API did not confirm.
     :param in_doubt: messages that did not fail, but whose settlement the API did not confirm.
     :param exhausted: messages after what may have been their last delivery, which Cloudflare takes away; they count as
         retried, expired or unconfirmed too.
@@ -83,23 +76,14 @@ class Report:
     :param failures: the first messages that failed, with reason.
     :param kinds: how many messages failed alike, as :func:`kind_of` says; the first hundred kinds.
     :param examples: the first message of each kind.
-    :param seconds: how long the run took.
-    :param activity: how long messages were open, until the last one was handled or its settlement confirmed: without
-        the wait in an empty queue, or for an API that confirms nothing.
     """
 
-    pulled: int = 0
     handled: int = 0
     failed: int = 0
-    fates: Counter[Kind] = field(default_factory=Counter)
-    unconfirmed: Unconfirmed = field(default_factory=Unconfirmed)
     in_doubt: int = 0
     exhausted: int = 0
     late: int = 0
     closest: float = 1.0
-    seconds: float = 0.0
-    activity: Activity = field(default_factory=Activity)
-    backlog: int | None = None
     attempts: Counter[int] = field(default_factory=Counter)
     results: list[Any] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)

@@ -22,6 +22,6 @@ class RunState(Run):
 
     def __init__(self, queue: HookQueue, options: Options, now: Callable[[], datetime], log: Any) -> None:
         self.report = Report()
-        super().__init__("Processing", queue, self.report.unconfirmed, now=now, log=log, grace=options.grace)
+        super().__init__("Processing", queue, self.report, now=now, log=log, grace=options.grace)
         self.options = options
         self.situation = replace(queue.situation, is_dry_run=options.dry_run)

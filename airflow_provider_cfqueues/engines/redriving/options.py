@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_cfqueues.engines.run import RunReport
 from airflow_provider_cfqueues.engines.settlement import Kind
-from airflow_provider_cfqueues.engines.settlement_log import Unconfirmed
-from airflow_provider_cfqueues.engines.waiting import Activity
 from airflow_provider_cfqueues.matching import Match
 from airflow_provider_cfqueues.texts import counted, per_second
 
@@ -57,35 +55,22 @@ class RedriveOptions:
 
 
 @dataclass(kw_only=True)
-class RedriveReport:
+class RedriveReport(RunReport):
     """
     Counts of a run.
 
     A message that was delivered again during the run is counted again.
 
-    :param pulled: messages leased.
-    :param fates: how many of them ended how, each in exactly one way of
-        :class:`~airflow_provider_cfqueues.engines.settlement.Kind`: acked ones were moved.
-    :param unconfirmed: names those that the API did not confirm.
     :param sent_not_acked: how many of the unconfirmed ones the target has: a further redrive sends them again.
     :param unmatched: how many ``match`` did not want.
     :param unmovable: how many could not be moved unaltered, were refused, or failed in ``match``.
     :param listed: the first hundred of these, each with ``message_id`` and ``reason``.
-    :param seconds: how long the run took.
-    :param activity: the same, until the last ack and without the wait in an empty queue.
-    :param backlog: what the API said is waiting, where it did.
     """
 
-    pulled: int = 0
-    fates: Counter[Kind] = field(default_factory=Counter)
-    unconfirmed: Unconfirmed = field(default_factory=Unconfirmed)
     sent_not_acked: int = 0
     unmatched: int = 0
     unmovable: int = 0
     listed: list[dict[str, str]] = field(default_factory=list)
-    seconds: float = 0.0
-    activity: Activity = field(default_factory=Activity)
-    backlog: int | None = None
 
     @property
     def moved(self) -> int:

@@ -90,7 +90,7 @@ class Redrive:
         self.state = Run(
             "Redriving",
             self._source,
-            self.report.unconfirmed,
+            self.report,
             now=now,
             log=self._log,
             grace=self._options.grace,
