@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import nullcontext
 
 from airflow_provider_cfqueues.client.failures import without_frames
 from airflow_provider_cfqueues.engines.processing.engine import Engine
@@ -57,26 +56,16 @@ def run_in_thread(engine: Engine) -> None:
 
 
 async def _run(engine: Engine) -> None:
-    journal = engine.journal
-    kept = nullcontext() if journal is None else journal.kept(engine.state.queue, engine.report)
+    queue, journal = engine.state.queue, engine.journal
+    metrics = Metrics(queue.queue_id)
+    telling = asyncio.create_task(_tell_progress(engine, metrics))
     try:
-        async with _telling(engine), kept:
+        async with nullcontext() if journal is None else journal.kept(queue, engine.report):
             await engine.run()
     finally:
-        await engine.state.queue.hook.aclose()
-
-
-@asynccontextmanager
-async def _telling(engine: Engine) -> AsyncIterator[None]:
-    metrics = Metrics(engine.state.queue.queue_id)
-    task = asyncio.get_running_loop().create_task(_tell_progress(engine, metrics))
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        telling.cancel()
         metrics.send(engine.report)
+        await queue.hook.aclose()
 
 
 async def _tell_progress(engine: Engine, metrics: Metrics) -> None:

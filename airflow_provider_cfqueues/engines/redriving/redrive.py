@@ -75,10 +75,8 @@ class Redrive:
             raise ValueError(f"The messages of queue {hook.name_of(source_id)} cannot be moved to the same queue")
         self.report = RedriveReport()
         self._hook = hook
-        self._source_id = source_id
         self._target_id = target_id
         self._options = options or RedriveOptions()
-        self._log = log or logging.getLogger(__name__)
         self._matcher = Matcher(self._options.match)
         lease_seconds = self._options.visibility_timeout or DEFAULT_VISIBILITY_SECONDS
         self._source = HookQueue(hook, source_id, visibility_timeout=lease_seconds)
@@ -92,7 +90,7 @@ class Redrive:
             self._source,
             self.report,
             now=now,
-            log=self._log,
+            log=log or logging.getLogger(__name__),
             grace=self._options.grace,
         )
         self._on_moved: OnMoved = lambda count, total: None
@@ -107,7 +105,7 @@ class Redrive:
         """
         self._hook.get_queue(self._target_id)  # before a pull: a target that is not there costs no delivery
         self._on_moved = on_moved or self._on_moved
-        look = self._hook.get_pull_consumer_flow(self._source_id, required=True, is_dead_letter_queue=True)
+        look = self._hook.get_pull_consumer_flow(self._source.queue_id, required=True, is_dead_letter_queue=True)
         run_beside(self.move(self._hook.run(look)), self.stop)
         if self.state.error is not None:
             raise self.state.error
@@ -155,7 +153,7 @@ class Redrive:
                 self.report.seconds = self.state.clock() - began
                 if self.state.clock() >= told + LOG_INTERVAL_SECONDS:
                     told = self.state.clock()
-                    self._log.info("%s", self.report)
+                    self.state.log.info("%s", self.report)
         finally:
             if settling is not None:
                 await settling
@@ -222,7 +220,7 @@ class Redrive:
             if message.lease_id in staying:
                 self._note(message, staying[message.lease_id])
         settlements = [self._choose(message, batch, staying) for message in batch.messages]
-        log_settlements(self._log, self._source.name, settlements)
+        log_settlements(self.state.log, self._source.name, settlements)
         settling = Settling(settlements, self._source.situation, sender=self._renewer)
         await self.state.settle(settling)
         counts = settling.counts()
@@ -233,7 +231,7 @@ class Redrive:
         self._on_moved(counts[Kind.ACKED], None if backlog is None else self.report.moved + backlog)
         self.report.sent_not_acked += settling.count_unconfirmed(Happened.HANDLED)
         for name in ("moved", "renewed", "expired"):
-            count(name, counts[FATES[name]], queue=self._source_id)
+            count(name, counts[FATES[name]], queue=self._source.queue_id)
 
     def _choose(self, message: Message, batch: Batch, staying: Mapping[str, Exception | None]) -> Settlement:
         happened, delay = Happened.NOT_STARTED, 0
@@ -247,9 +245,9 @@ class Redrive:
     def _note(self, message: Message, error: Exception | None) -> None:
         if error is None:
             self.report.unmatched += 1
-            count("unmatched", 1, queue=self._source_id)
+            count("unmatched", 1, queue=self._source.queue_id)
             return
         reason = getattr(error, "message", str(error))
         self.report.refuse(message.id, reason)
-        count("unmovable", 1, queue=self._source_id)
-        self._log.warning("Message %s stays in queue %s: %s", message.id, self._source.name, reason)
+        count("unmovable", 1, queue=self._source.queue_id)
+        self.state.log.warning("Message %s stays in queue %s: %s", message.id, self._source.name, reason)
