@@ -29,8 +29,8 @@ class Course:
         self._loop = asyncio.get_running_loop()
 
     def clock(self) -> float:
-        """Return the time of the loop, in seconds."""
-        return asyncio.get_running_loop().time()
+        """Return the time of the loop, in seconds; also after its end, as what it leaves behind may ask."""
+        return (self._loop or asyncio.get_running_loop()).time()
 
     def stop(self, *, killed: bool = False) -> None:
         """Stop, in haste if the run is killed; safe from any thread and from a signal handler."""
