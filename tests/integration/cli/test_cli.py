@@ -96,12 +96,20 @@ def test_a_table_fits_into_the_line_and_cuts_nothing(cf, run, monkeypatch, colum
     assert cf.queues["orders"] in "".join(pieces)
 
 
-def test_a_log_line_is_above_the_progress_bar_not_in_it(cf, tmp_path):
+@pytest.mark.parametrize(
+    ("arguments", "bar"),
+    [
+        (["drain", "orders", "--output", "file"], "Draining orders"),
+        (["redrive", "orders", "orders-failed"], "Moving orders to orders-failed"),
+    ],
+    ids=["drain", "redrive"],
+)
+def test_a_log_line_is_above_the_progress_bar_not_in_it(cf, tmp_path, arguments, bar):
     send(cf, "a")
     cf.add_fault(path="ack", status=500)
-    arguments = ["drain", "orders", "--output", str(tmp_path / "f"), "--idle-timeout", "0"]
+    command = [sys.executable, "-m", "airflow_provider_cfqueues", *arguments, "--idle-timeout", "1"]
     terminal, end = os.openpty()
-    with subprocess.Popen([sys.executable, "-m", "airflow_provider_cfqueues", *arguments], stdout=end, stderr=end):
+    with subprocess.Popen(command, cwd=tmp_path, stdout=end, stderr=end):
         os.close(end)
         written = b""
         with suppress(OSError):  # how a terminal ends
@@ -110,9 +118,9 @@ def test_a_log_line_is_above_the_progress_bar_not_in_it(cf, tmp_path):
     os.close(terminal)
     shown = re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", written.decode())
     lines = re.split("[\r\n]+", shown)
-    assert any("Draining orders" in line for line in lines)
+    assert any(bar in line and " 1/" in line for line in lines)
     (told,) = (line for line in lines if "Trying again in" in line)
-    assert "Draining" not in told
+    assert bar not in told
 
 
 HOSTILE = "[red]x[/red] :smile: \x1b]0;owned\x07\x1b[2J\x9b31m\x7f\r\u202eover"
