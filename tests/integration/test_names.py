@@ -179,7 +179,7 @@ def test_the_remedy_is_about_what_became_of_the_messages_that_failed(send, proce
         raise Reject("no quantity")
 
     with pytest.raises(
-        ProcessingFailedError, match=r"8 messages are copied to the dead-letter queue\. Look there"
+        ProcessingFailedError, match=r"8 messages are copied to the dead-letter queue\. Look at rejected"
     ) as caught:
         process(reject, dead_letter_queue="failed")
     assert "delay" not in str(caught.value)

@@ -147,10 +147,10 @@ class Report(RunReport):
         for kind in (Kind.RETRIED, Kind.UNCONFIRMED, Kind.REJECTED):
             if count := self.fates[kind]:
                 parts.append(f"{counted(count, 'message is', 'messages are')} {FATES[kind]}.")
-        if self.fates[Kind.REJECTED]:
-            parts.append("Look there (peek), and redrive once the cause is fixed.")
         if self.exhausted:
             parts.append(f"Of these, {self.exhausted:,} may have had no delivery left: Cloudflare takes them away.")
+        if self.fates[Kind.REJECTED]:
+            parts.append("Look at rejected messages (peek), and redrive them once the cause is fixed.")
         return " ".join(parts)
 
     def verdict(self, limit: str) -> str:
