@@ -38,8 +38,8 @@ class Consumer:
     id: str
     queue_name: str
     created_ms: int
-    dead_letter_queue: str
-    settings: ConsumerSettings
+    dead_letter_queue: str = ""
+    settings: ConsumerSettings = ConsumerSettings()
     notification: dict[str, Any] | None = None
 
 

@@ -145,7 +145,9 @@ class Service:
         self.broker.clear()
         self.broker.clock.offset_ms = 0
         self.broker.store.put("clock_offset_ms", 0)
-        start.restore(self.broker.queues, self._at_start)
+        for queue in self._at_start:
+            kept = {"settings": queue.settings, "jurisdiction": queue.jurisdiction, "consumer": queue.consumer}
+            self.broker.queues.create(queue.name, queue_id=queue.id, **kept)
 
     def close(self) -> None:
         """Close the state file."""
