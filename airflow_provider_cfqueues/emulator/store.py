@@ -46,15 +46,12 @@ CREATE TABLE queues (
     backlog_count INTEGER AS (received - acked - dead_lettered - exhausted - expired - purged)
 );
 
+-- shown is JSON, as the API shows a subscription.
 CREATE TABLE subscriptions (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
-    enabled INTEGER NOT NULL,
-    events TEXT NOT NULL,
     queue INTEGER NOT NULL REFERENCES queues ON DELETE CASCADE,
-    source TEXT NOT NULL,
-    created_ms INTEGER NOT NULL,
-    modified_ms INTEGER NOT NULL
+    shown TEXT NOT NULL
 ) WITHOUT ROWID;
 
 -- visible_ms is when a waiting message can be pulled, or when the lease of a leased one ends; max_retries is that of
