@@ -171,7 +171,7 @@ class DeliveryPaused(BrokerError):
 
 
 class LeaseRefused(BrokerError):
-    """A lease is refused, and that fails the whole call; only if ``lease-refused`` says so."""
+    """A lease or ref changes nothing; its text says why. It fails the whole call only if ``lease-refused`` says so."""
 
 
 class QuotaExceeded(BrokerError):
