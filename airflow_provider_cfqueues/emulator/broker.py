@@ -131,15 +131,14 @@ class Broker:
             self.operations.check()
             given = self._leases(queue, [*acks, *(retry.lease_id for retry in retries)])
 
-            def retry_all() -> int:
-                delays = (default if retry.delay_seconds is None else retry.delay_seconds for retry in retries)
-                pairs = zip(retries, delays, strict=True)
-                return sum(given.each([retry.lease_id], given.retry, now, delay) for retry, delay in pairs)
+            def retry(one: Retry) -> int:
+                delay = default if one.delay_seconds is None else one.delay_seconds
+                return given.each([one.lease_id], given.retry, now, delay)
 
             if self.assume["first-use-wins"] == "acks-first":
-                acked, retried = given.each(acks, given.ack), retry_all()
+                acked, retried = given.each(acks, given.ack), sum(map(retry, retries))
             else:
-                retried, acked = retry_all(), given.each(acks, given.ack)
+                retried, acked = sum(map(retry, retries)), given.each(acks, given.ack)
             given.finish("acked")
             return Settlement(acked, retried, given.warnings)
 

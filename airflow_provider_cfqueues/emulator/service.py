@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections import deque
 from collections.abc import Mapping
 from random import Random
@@ -42,7 +43,7 @@ class Service:
     ) -> None:
         if not parsing.ACCOUNT_ID.fullmatch(account_id):
             raise ValueError(f"account id must be 1 to 32 letters, digits, '-' or '_', not {account_id!r}")
-        if not api_token or not api_token.isascii() or any(c.isspace() or not c.isprintable() for c in api_token):
+        if not re.fullmatch(r"[!-~]+", api_token):
             raise ValueError("API token must be printable ASCII without white space")
         self.account_id = account_id
         self.api_token = api_token
