@@ -80,8 +80,8 @@ def test_every_assumption_has_a_fact():
 
 SWITCHES = [
     (name, choice)
-    for name, assumption in ASSUMPTIONS.items()
-    for choice in assumption.choices[1:]
+    for name, choices in ASSUMPTIONS.items()
+    for choice in choices[1:]
     if name != "rate-limit"
 ]
 
