@@ -60,12 +60,12 @@ class Broker:
         self.assume = assumptions.choose(assume or {})
         self.clock = clock or Clock()
         self.operations = DailyOperations(daily_operations, self.clock)
-        random = random or Random()  # noqa: S311 -- ids, not secrets
+        self.random = random or Random()  # noqa: S311 -- ids, not secrets
         self.store = Store(path)
-        self.queues = Registry(self.store, self.clock, random, self.assume)
+        self.queues = Registry(self.store, self.clock, self.random, self.assume)
         self.subscriptions = Subscriptions(self.store, self.queues, self.clock)
         if self.store.get("secret") is None:
-            self.store.put("secret", random.randbytes(32))
+            self.store.put("secret", self.random.randbytes(32))
         self._sealer = Sealer(self.store.get("secret"))
         self._lifecycle = Lifecycle(self.store, self.queues, self.operations, self.assume)
 

@@ -81,12 +81,11 @@ class Emulator:
             "queues": queues,
             "account_id": account_id,
             "api_token": api_token,
-            "state": state,
-            "json_encoding": json_encoding,
+            "rate_limit": rate_limit,
+            "path": state or ":memory:",
             "clock": clock,
             "random": random,
-            "assume": assume,
-            "rate_limit": rate_limit,
+            "assume": {"json-encoding": json_encoding, **(assume or {})},
             "daily_operations": daily_operations,
         }
 

@@ -6,13 +6,10 @@ import base64
 import json
 import re
 from collections import deque
-from collections.abc import Mapping
-from random import Random
 from typing import Any
 
 from airflow_provider_cfqueues.emulator import parsing, snapshot, start, wire
 from airflow_provider_cfqueues.emulator.broker import Broker
-from airflow_provider_cfqueues.emulator.clock import Clock
 from airflow_provider_cfqueues.emulator.faults import Faults
 from airflow_provider_cfqueues.emulator.fields import is_number
 from airflow_provider_cfqueues.emulator.limits import RateLimit
@@ -25,7 +22,11 @@ LOGGED_REQUESTS = 1000
 
 
 class Service:
-    """Everything behind the HTTP; not thread-safe. :class:`.server.Emulator` explains its arguments."""
+    """
+    Everything behind the HTTP; not thread-safe. :class:`.server.Emulator` explains its arguments.
+
+    :param broker: the arguments of its :class:`.broker.Broker`.
+    """
 
     def __init__(
         self,
@@ -33,13 +34,8 @@ class Service:
         queues: start.Given | None = None,
         account_id: str = ACCOUNT_ID,
         api_token: str = API_TOKEN,
-        state: str | None = None,
-        json_encoding: str = "base64",
-        clock: Clock | None = None,
-        random: Random | None = None,
-        assume: Mapping[str, str] | None = None,
         rate_limit: int | None = None,
-        daily_operations: int | None = None,
+        **broker: Any,
     ) -> None:
         if not parsing.ACCOUNT_ID.fullmatch(account_id):
             raise ValueError(f"account id must be 1 to 32 letters, digits, '-' or '_', not {account_id!r}")
@@ -47,14 +43,11 @@ class Service:
             raise ValueError("API token must be printable ASCII without white space")
         self.account_id = account_id
         self.api_token = api_token
-        self.random = random or Random()  # noqa: S311 -- ids, not secrets
         self.faults = Faults()
         self.log: deque[LoggedRequest] = deque(maxlen=LOGGED_REQUESTS)
         wanted = None if queues is None else start.by_name(queues)
-        assume = {"json-encoding": json_encoding, **(assume or {})}
-        self.broker = Broker(
-            state or ":memory:", clock=clock, random=self.random, assume=assume, daily_operations=daily_operations
-        )
+        self.broker = Broker(**broker)
+        self.random = self.broker.random
         self.assume = self.broker.assume
         self.rate_limit = RateLimit(rate_limit, self.broker.clock, self.assume)
         self._start_encoding = self.json_encoding = self.assume["json-encoding"]
