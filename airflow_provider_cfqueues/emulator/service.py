@@ -43,14 +43,12 @@ class Service:
             raise ValueError("API token must be printable ASCII without white space")
         self.account_id = account_id
         self.api_token = api_token
-        self.faults = Faults()
-        self.log: deque[LoggedRequest] = deque(maxlen=LOGGED_REQUESTS)
         wanted = None if queues is None else start.by_name(queues)
         self.broker = Broker(**broker)
         self.random = self.broker.random
         self.assume = self.broker.assume
-        self.rate_limit = RateLimit(rate_limit, self.broker.clock, self.assume)
-        self._start_encoding = self.json_encoding = self.assume["json-encoding"]
+        self._rate_limit = rate_limit
+        self._forget()
         self.broker.clock.offset_ms += self.broker.store.get("clock_offset_ms", 0)
         if wanted is None:
             wanted = start.DEFAULT if self.broker.store.is_new else {}
@@ -60,6 +58,14 @@ class Service:
             self.close()
             raise
         self._at_start = self.broker.queues.all()
+
+    def _forget(self) -> None:
+        """Set what no state file keeps to what it is at the start."""
+        self.faults = Faults()
+        self.log: deque[LoggedRequest] = deque(maxlen=LOGGED_REQUESTS)
+        self.rate_limit = RateLimit(self._rate_limit, self.broker.clock, self.assume)
+        self.json_encoding = self.assume["json-encoding"]
+        self.broker.operations.used = 0
 
     def queues(self) -> dict[str, str]:
         """Return the id of every queue by its name."""
@@ -131,11 +137,7 @@ class Service:
 
     def reset(self) -> None:
         """Go back to the start: its queues with their ids, real time, no messages, faults or logged calls."""
-        self.faults.clear()
-        self.rate_limit.reset()
-        self.broker.operations.used = 0
-        self.log.clear()
-        self.json_encoding = self._start_encoding
+        self._forget()
         self.broker.clear()
         self.broker.clock.offset_ms = 0
         self.broker.store.put("clock_offset_ms", 0)
