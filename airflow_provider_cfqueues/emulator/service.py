@@ -142,8 +142,13 @@ class Service:
         self.broker.clock.offset_ms = 0
         self.broker.store.put("clock_offset_ms", 0)
         for queue in self._at_start:
-            kept = {"settings": queue.settings, "jurisdiction": queue.jurisdiction, "consumer": queue.consumer}
-            self.broker.queues.create(queue.name, queue_id=queue.id, **kept)
+            self.broker.queues.create(
+                queue.name,
+                queue_id=queue.id,
+                settings=queue.settings,
+                jurisdiction=queue.jurisdiction,
+                consumer=queue.consumer,
+            )
 
     def close(self) -> None:
         """Close the state file."""

@@ -20,7 +20,7 @@ from airflow_provider_cfqueues.emulator.model import StateFileError
 SCHEMA_VERSION = 4
 COUNTERS = ("received", "delivered", "acked", "retried", "dead_lettered", "exhausted", "expired", "purged")
 
-_SCHEMA = """
+_SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
 -- settings and consumer are JSON.
@@ -35,14 +35,7 @@ CREATE TABLE queues (
     settings TEXT NOT NULL,
     consumer TEXT,
     backlog_bytes INTEGER NOT NULL DEFAULT 0,
-    received INTEGER NOT NULL DEFAULT 0,
-    delivered INTEGER NOT NULL DEFAULT 0,
-    acked INTEGER NOT NULL DEFAULT 0,
-    retried INTEGER NOT NULL DEFAULT 0,
-    dead_lettered INTEGER NOT NULL DEFAULT 0,
-    exhausted INTEGER NOT NULL DEFAULT 0,
-    expired INTEGER NOT NULL DEFAULT 0,
-    purged INTEGER NOT NULL DEFAULT 0,
+    {" ".join(f"{counter} INTEGER NOT NULL DEFAULT 0," for counter in COUNTERS)}
     backlog_count INTEGER AS (received - acked - dead_lettered - exhausted - expired - purged)
 );
 
