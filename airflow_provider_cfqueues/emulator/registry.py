@@ -23,8 +23,6 @@ from airflow_provider_cfqueues.emulator.model import (
 )
 from airflow_provider_cfqueues.emulator.store import Store
 
-_SELECT = "SELECT * FROM queues"
-
 
 class Registry:
     """The queues of the account."""
@@ -41,19 +39,19 @@ class Registry:
 
     def all(self) -> list[Queue]:
         """Return every queue, oldest first."""
-        rows = self._store.db.execute(f"{_SELECT} ORDER BY number")
+        rows = self._store.db.execute("SELECT * FROM queues ORDER BY number")
         return [_queue(row) for row in rows]
 
     def get(self, queue_id: str) -> Queue:
         """Return the queue with this id."""
-        row = self._store.db.execute(f"{_SELECT} WHERE id = ?", (queue_id,)).fetchone()
+        row = self._store.db.execute("SELECT * FROM queues WHERE id = ?", (queue_id,)).fetchone()
         if row is None:
             raise QueueNotFound(queue_id)
         return _queue(row)
 
     def find(self, name: str) -> Queue | None:
         """Return the queue with this name, if there is one."""
-        row = self._store.db.execute(f"{_SELECT} WHERE name = ?", (name,)).fetchone()
+        row = self._store.db.execute("SELECT * FROM queues WHERE name = ?", (name,)).fetchone()
         return None if row is None else _queue(row)
 
     def create(
