@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues.emulator.clock import Clock
-
 if TYPE_CHECKING:
+    from airflow_provider_cfqueues.emulator.clock import Clock
     from airflow_provider_cfqueues.emulator.server import Emulator
 
 __all__ = ["Clock", "Emulator"]
@@ -14,6 +13,10 @@ __all__ = ["Clock", "Emulator"]
 
 def __getattr__(name: str) -> Any:
     # On first use: the pytest plugin is imported by every pytest, and the broker is of use without a server.
+    if name == "Clock":
+        from airflow_provider_cfqueues.emulator.clock import Clock
+
+        return Clock
     if name == "Emulator":
         try:
             from airflow_provider_cfqueues.emulator.server import Emulator
