@@ -157,16 +157,3 @@ def _texts(items: list[Any]) -> list[str]:
     if not isinstance(items, list):
         raise TypeError("not a list")
     return [text_of(item) for item in items]
-
-
-def exhaust(reading: Generator[None, None, T]) -> T:
-    """
-    Return what a generator returns at its end.
-
-    :param reading: the generator.
-    """
-    try:
-        while True:
-            next(reading)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]

@@ -3,7 +3,7 @@ from datetime import datetime, timezone
 import pytest
 
 from airflow_provider_cfqueues.client.answers import Answer
-from airflow_provider_cfqueues.client.call import Call, exhaust
+from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, RateLimitedError
 
 CALL = Call(operation="do", name="do it", method="GET", path="/x", read=lambda envelope: envelope.result)
@@ -12,7 +12,12 @@ CALL = Call(operation="do", name="do it", method="GET", path="/x", read=lambda e
 def read(status, content=b"{}", **headers):
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     answer = Answer(status=status, headers=names, content=content, sent_at=datetime.now(timezone.utc))
-    return exhaust(CALL.reading(answer))
+    reading = CALL.reading(answer)
+    try:
+        while True:
+            next(reading)
+    except StopIteration as stop:
+        return stop.value
 
 
 @pytest.mark.parametrize(
