@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import tenacity
@@ -24,7 +25,7 @@ from airflow_provider_cfqueues.client.flow import Flow, Pause
 from airflow_provider_cfqueues.client.repeating import RepeatPolicy, Told, Tries
 from airflow_provider_cfqueues.client.settings import Settings
 from airflow_provider_cfqueues.client.sync_http import SyncHttp
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MalformedResponseError, ResponseTooSlowError
 
 __all__ = ["AsyncClient", "Client", "RepeatPolicy"]
 
@@ -73,12 +74,14 @@ class _BaseClient:
     async def _wait(self, seconds: float) -> None:
         await self._sleep(seconds)
 
-    async def _drive(self, flow: Flow[T]) -> T:
+    async def _drive(self, flow: Flow[T], *, patient: bool = False) -> T:
         try:
             step = next(flow)
             while True:
                 try:
-                    result = await (self._wait(step.seconds) if isinstance(step, Pause) else self._repeat(step))
+                    result = await (
+                        self._wait(step.seconds) if isinstance(step, Pause) else self._repeat(step, patient)
+                    )
                 except CloudflareQueuesError as error:
                     step = flow.throw(error)
                 else:
@@ -89,7 +92,9 @@ class _BaseClient:
             error.add(conn_id=self.settings.conn_id)
             raise without_frames(error) from error.__cause__
 
-    async def _repeat(self, call: Call[T]) -> T:
+    async def _repeat(self, call: Call[T], patient: bool) -> T:
+        if patient:
+            call = replace(call, repeat_also=(*call.repeat_also, MalformedResponseError, ResponseTooSlowError))
         tries = self._tries(call)
 
         async def one_try() -> T:
@@ -138,14 +143,16 @@ class AsyncClient(_BaseClient):
     _carrier = AsyncHttp
     _sleep = staticmethod(asyncio.sleep)
 
-    async def run(self, flow: Flow[T]) -> T:
+    async def run(self, flow: Flow[T], *, patient: bool = False) -> T:
         """
         Drive a flow to its result.
 
         :param flow: the flow.
+        :param patient: repeat calls also after an answer that is not what the API sends, or that took too long. A task
+            that runs for hours waits until that passes; a single call fails at once.
         :raises CloudflareQueuesError: what the flow did not handle.
         """
-        return await self._drive(flow)
+        return await self._drive(flow, patient=patient)
 
     async def aclose(self) -> None:
         """Close the connections."""

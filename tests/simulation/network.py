@@ -121,9 +121,9 @@ class Hook:
     def __init__(self, process: Process) -> None:
         self._client = SimulatedClient(process)
 
-    async def arun(self, flow: Flow[T]) -> T:
+    async def arun(self, flow: Flow[T], *, patient: bool = False) -> T:
         """Drive a flow."""
-        return await self._client.run(flow)
+        return await self._client.run(flow, patient=patient)
 
     async def aclose(self) -> None:
         """Close nothing."""
