@@ -138,7 +138,7 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
             remarks=tuple(_remarks(len(items), max_messages, messages, once)),
         )
 
-    milliseconds = None if visibility_timeout is None else max(1, round(visibility_timeout * 1000))
+    milliseconds = None if visibility_timeout is None else round(visibility_timeout * 1000)
     return Call(
         operation="pull",
         name="pull messages",

@@ -106,7 +106,7 @@ class CloudflareQueuesHook(AdministrationHook):
 
         :param queue_id: ID of the queue.
         :param max_messages: how many messages at the most.
-        :param visibility_timeout: seconds that the leases last, above 0 and up to 43,200 (12 hours); None = the
+        :param visibility_timeout: seconds that the leases last, 0.001 to 43,200 (12 hours); None = the
             consumer's setting (30 s unless changed).
         :return: the messages, a sequence; a body that cannot be decoded does not hide the others.
         :raises CloudflareQueuesError: no message could be pulled. If only a later request fails, the messages pulled
