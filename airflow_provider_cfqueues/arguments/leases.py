@@ -104,11 +104,11 @@ def delay_leases(leases: list[Lease], delay: Any) -> list[Lease]:
     :raises ValueError: a delay is out of range, or the rule needs what a bare lease ID does not tell.
     """
     rule = delay if is_rule(delay) else None
-    common = None if rule else parse_delay(delay)
+    common = parse_delay(delay) if rule is None else None
 
     def delay_of(lease: Lease) -> float | None:
         if lease.delay_seconds is not None:
             return lease.delay_seconds
-        return parse_delay(rule.seconds(lease)) if rule else common
+        return common if rule is None else parse_delay(rule.seconds(lease))
 
     return [replace(lease, delay_seconds=delay_of(lease)) for lease in leases]

@@ -36,10 +36,8 @@ def get_pull_consumer(queue_id: str, known: Known, *, required: bool = False) ->
     if queue_id not in known.consumers:
         try:
             consumers: list[Consumer] = yield replace(queue_calls.list_consumers(queue_id), repeat=required)
-        except NotFoundError:
-            raise
         except CloudflareQueuesError as error:
-            if required and not isinstance(error, PermissionDeniedError):
+            if isinstance(error, NotFoundError) or (required and not isinstance(error, PermissionDeniedError)):
                 raise
             consumers = []
         known.consumers[queue_id] = next((consumer for consumer in consumers if consumer.type == "http_pull"), None)
