@@ -36,15 +36,8 @@ class CloudflareQueuesHook(AdministrationHook):
     """
 
     # Airflow looks for these two in the class itself, not in those that it inherits from.
-    @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the extra fields of the connection form for Airflow 2.11 to 3.1."""
-        return form.connection_form_widgets()
-
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return labels and placeholders of the connection form for Airflow 2.11 to 3.1."""
-        return form.ui_field_behaviour()
+    get_connection_form_widgets = staticmethod(form.connection_form_widgets)
+    get_ui_field_behaviour = staticmethod(form.ui_field_behaviour)
 
     def ack(self, queue_id: str, *, acks: Any = (), retries: Any = ()) -> AckResult:
         """
