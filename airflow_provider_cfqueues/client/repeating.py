@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -105,9 +105,9 @@ class Tries(Generic[T]):
         self._began = clock()
         self._first_failure: CloudflareQueuesError | None = None
 
-    def reading(self, answer: Answer) -> Generator[None, None, T]:
+    def reading(self, answer: Answer) -> Coroutine[Any, Any, T]:
         """
-        Read the result that an answer holds. It yields now and then, so that an event loop can do something else.
+        Read the result that an answer holds. It pauses now and then, so that an event loop can do something else.
 
         :param answer: the answer.
         :raises ApiError: it holds none.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, ClassVar, TypeAlias, TypeVar
@@ -101,7 +101,7 @@ class _BaseClient:
             tries.raise_first()
             with self._observe(call) as exchange:
                 exchange.answer = await self._carry(call)
-                exchange.result = result = await _read(tries.reading(exchange.answer))
+                exchange.result = result = await tries.reading(exchange.answer)
             return result
 
         try:
@@ -159,17 +159,7 @@ class AsyncClient(_BaseClient):
         await self._http.aclose()
 
 
-async def _read(reading: Generator[None, None, T]) -> T:
-    """Return what a generator returns at its end; whenever it yields, an event loop can do something else."""
-    try:
-        while True:
-            next(reading)
-            await asyncio.sleep(0)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-
-
-def _finish(coroutine: Coroutine[None, None, T]) -> T:
+def _finish(coroutine: Coroutine[Any, Any, T]) -> T:
     """Return the result of a coroutine that blocks where others wait."""
     try:
         while True:

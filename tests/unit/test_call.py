@@ -1,3 +1,4 @@
+import asyncio
 from datetime import datetime, timezone
 
 import pytest
@@ -12,12 +13,7 @@ CALL = Call(operation="do", name="do it", method="GET", path="/x", read=lambda e
 def read(status, content=b"{}", **headers):
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     answer = Answer(status=status, headers=names, content=content, sent_at=datetime.now(timezone.utc))
-    reading = CALL.reading(answer)
-    try:
-        while True:
-            next(reading)
-    except StopIteration as stop:
-        return stop.value
+    return asyncio.run(CALL.reading(answer))
 
 
 @pytest.mark.parametrize(
