@@ -23,6 +23,7 @@ from airflow_provider_cfqueues.arguments.values import (
     parse_optional,
     parse_seconds,
     parse_visibility_timeout,
+    read_date,
     refuse_none,
     require_one,
 )

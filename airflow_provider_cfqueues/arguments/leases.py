@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any
 
 from msgspec.structs import asdict, replace
 
-from airflow_provider_cfqueues.arguments.values import describe, parse_delay, parse_rendered, short
+from airflow_provider_cfqueues.arguments.values import describe, parse_delay, parse_rendered, read_date, short
 from airflow_provider_cfqueues.delays import is_rule
 from airflow_provider_cfqueues.models import Lease, Message
 
@@ -81,17 +80,8 @@ def _read_lease(fields: Mapping[Any, Any], what: str) -> Lease:
         lease_id=lease_id,
         delay_seconds=parse_delay(fields.get("delay_seconds")),
         attempts=attempts if isinstance(attempts, int) else None,
-        lease_expires_at=_parse_time(fields.get("lease_expires_at")),
+        lease_expires_at=read_date(fields.get("lease_expires_at")),  # only needed for a warning
     )
-
-
-def _parse_time(value: Any) -> datetime | None:
-    """Return when a lease ends, or None if that cannot be read: it is only needed for a warning."""
-    try:
-        time = datetime.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
-        return None
-    return time if isinstance(time, datetime) and time.tzinfo else None
 
 
 def delay_leases(leases: list[Lease], delay: Any) -> list[Lease]:

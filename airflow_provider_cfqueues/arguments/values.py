@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from reprlib import Repr
 from typing import Any, TypeAlias, TypeVar
 
@@ -200,6 +200,19 @@ def parse_visibility_timeout(value: Any) -> float | None:
     return parse_optional(
         parse_seconds, value, "visibility_timeout", at_least=MIN_VISIBILITY_SECONDS, at_most=MAX_VISIBILITY_SECONDS
     )
+
+
+def read_date(value: Any) -> datetime | None:
+    """
+    Return a time, None if it cannot be read or has no time zone.
+
+    :param value: the time, or its text in ISO 8601.
+    """
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(value.replace("Z", "+00:00"))
+    except (AttributeError, TypeError, ValueError):
+        return None
+    return moment if moment.tzinfo else None
 
 
 def parse_rendered(text: str, what: str) -> Any:
