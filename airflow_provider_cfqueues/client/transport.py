@@ -15,8 +15,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
-import tenacity
-
 from airflow_provider_cfqueues.client.async_http import AsyncHttp
 from airflow_provider_cfqueues.client.call import Call, Exchange
 from airflow_provider_cfqueues.client.environment import Network, read_environment
@@ -107,8 +105,8 @@ class _BaseClient:
         try:
             return await one_try()
         except CloudflareQueuesError as error:
-            options = tries.failed(error)
-        return await tenacity.AsyncRetrying(sleep=self._wait, **options)(one_try)
+            retrying = tries.failed(error, self._wait)
+        return await retrying(one_try)
 
 
 class Client(_BaseClient):
