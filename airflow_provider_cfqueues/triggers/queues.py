@@ -93,8 +93,8 @@ class QueueMessageTrigger(BaseEventTrigger):
         their leases not ended. None = 10,000.
     :param dag_ids: IDs of the DAGs that are scheduled on the asset. None = not known.
     :param run_seconds: without ``dag_ids``, how long Airflow's scheduler commonly takes to create the run of an event.
-        If two events come within ten times ``run_seconds``, an event without messages follows, ten times
-        ``run_seconds`` after the last one. The messages of all but the first event are acked after that.
+        An event that comes within ten times ``run_seconds`` after another one, or after the start, may be in no run: an
+        event without messages follows, ten times ``run_seconds`` later. The messages are acked after that.
     :raises ValueError: an argument is wrong or does not fit Airflow's settings.
     """
 

@@ -220,7 +220,7 @@ def test_without_dag_ids_an_event_soon_after_the_start_is_closed_as_well(cf, que
     """Another triggerer may have sent an event just before, which this one cannot know of."""
 
     async def scenario():
-        triggerer, watcher, runs = watch()
+        triggerer, watcher, _ = watch()
         cf.send(queue, 1)
         await until(lambda: triggerer.events[watcher])
         await asyncio.sleep(20)

@@ -7,9 +7,9 @@ next event only when the run of its last one exists: then each event is the firs
 Messages that arrive meanwhile wait in the queue, and go into the next event together.
 
 With ``dag_ids``, the watcher asks the triggerer's supervisor how many runs these DAGs have. Without ``dag_ids``, it
-waits for as long as a scheduler commonly takes. If that may have been too short, the event is in doubt: an event
-without messages follows, unless one with messages comes as late. The messages are acked only once that closing event
-is stored.
+waits for as long as a scheduler commonly takes. An event is in doubt if that may have been too short, or if the run may
+be that of another event: an event without messages follows, unless one with messages comes as late. The messages are
+acked only once that closing event is stored.
 """
 
 from __future__ import annotations
