@@ -80,7 +80,7 @@ def _read_lease(fields: Mapping[Any, Any], what: str) -> Lease:
         lease_id=lease_id,
         delay_seconds=parse_delay(fields.get("delay_seconds")),
         attempts=attempts if isinstance(attempts, int) else None,
-        lease_expires_at=read_date(fields.get("lease_expires_at")),  # only needed for a warning
+        lease_expires_at=read_date(fields.get("lease_expires_at")),  # None does no harm: only a warning needs it
     )
 
 
