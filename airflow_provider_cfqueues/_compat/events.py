@@ -7,8 +7,8 @@ from typing import Any
 
 from airflow_provider_cfqueues._compat import HAS_LATE_EVENT_GAP, HAS_SHARED_STREAMS, conf
 
-ANSWER_SECONDS = 10
-"""How long the supervisor of a triggerer may take to answer."""
+ANSWER_SECONDS = 30
+"""How long the supervisor of a triggerer may take to answer. Its first answer can take seconds, as it loads the API."""
 ASSET_MANAGER = "airflow_provider_cfqueues.assets.manager.PromptAssetManager"
 
 
