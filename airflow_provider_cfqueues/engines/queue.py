@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_provider_cfqueues.client import message_calls
-from airflow_provider_cfqueues.client.flow import once, patiently
+from airflow_provider_cfqueues.client.flow import once
 from airflow_provider_cfqueues.engines.settlement import Situation
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.exceptions import MalformedResponseError
@@ -132,5 +132,5 @@ class HookQueue:
 
         :raises CloudflareQueuesError: a request failed for good.
         """
-        result = await self.hook.arun(patiently(settling.send(self.queue_id)))
+        result = await self.hook.arun(settling.send(self.queue_id), patient=True)
         self.hook.log_messages(self.queue_id, result)
