@@ -122,8 +122,7 @@ def parse_match(match: Match) -> list[Condition]:
         msg = f"match must be a text such as 'jsonpath:$.type == \"order\"', or a list of them, not {match!r}{hint}"
         raise TypeError(msg)
     if not conditions:
-        msg = "match is an empty list, which no message matches; leave it out to want every message"
-        raise ValueError(msg)
+        raise ValueError("match is an empty list, which no message matches; leave it out to want every message")
     return [_parse(text) for text in conditions]
 
 
@@ -135,29 +134,25 @@ def refuse_functions(match: Match) -> None:
     :raises ValueError: one of them names a function.
     """
     if named := [condition.text for condition in parse_match(match) if condition.kind == "function"]:
-        msg = (
+        raise ValueError(
             f"match rendered to {named[0]!r}, but a template may not name a function: whoever triggers the DAG "
             "could run any code. Write the function into the DAG itself, or use 'literal:' or 'jsonpath:'"
         )
-        raise ValueError(msg)
 
 
 def _parse(text: str) -> Condition:
     kind, colon, subject = text.partition(":")
     if not colon or kind not in _LOADERS:
-        msg = f"match {text!r} must begin with 'literal:', 'jsonpath:' or 'function:'"
-        raise ValueError(msg)
+        raise ValueError(f"match {text!r} must begin with 'literal:', 'jsonpath:' or 'function:'")
     if kind == "literal":
         return Condition(text=text, kind=kind, subject=subject)
     subject, expected = subject.strip(), None
     if kind == "function" and not _DOTTED_PATH.fullmatch(subject):
-        msg = f"match {text!r} must name a function as 'function:package.module.name'"
-        raise ValueError(msg)
+        raise ValueError(f"match {text!r} must name a function as 'function:package.module.name'")
     if kind == "jsonpath":
         subject, expected = _split_comparison(subject)
     if not subject:
-        msg = f"match {text!r} has no path; an example: 'jsonpath:$.type == \"order\"'"
-        raise ValueError(msg)
+        raise ValueError(f"match {text!r} has no path; an example: 'jsonpath:$.type == \"order\"'")
     return Condition(text=text, kind=kind, subject=subject, expected=expected)
 
 
@@ -181,14 +176,10 @@ def _split_comparison(subject: str) -> tuple[str, tuple[Any, ...] | None]:
 
 def _read_value(text: str) -> Any:
     """Read JSON, or a Python literal: people quote either way."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        pass
-    try:
-        return ast.literal_eval(text.strip())
-    except (SyntaxError, MemoryError, RecursionError, TypeError) as error:
-        raise ValueError(text) from error
+    for read in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return read(text.strip())
+    raise ValueError(text)
 
 
 def _load_literal(condition: Condition) -> Callable[[AnyMessage], bool]:
@@ -215,11 +206,10 @@ def _load_jsonpath(condition: Condition) -> Callable[[AnyMessage], bool]:
     try:
         path = parse(condition.subject)
     except Exception as error:  # the library raises more than one kind
-        msg = (
+        raise ValueError(
             f"match {condition.text!r}: {condition.subject!r} is not a JSONPath ({error}). Compare what a path finds "
             "with == VALUE or in [VALUE, …], values as JSON"
-        )
-        raise ValueError(msg) from error
+        ) from error
 
     def holds(message: AnyMessage) -> bool:
         if not isinstance(message.body, (dict, list)):
@@ -236,14 +226,12 @@ def _load_function(condition: Condition) -> Callable[[AnyMessage], Any]:
     try:
         function = import_string(condition.subject)
     except Exception as error:  # importing a module of the user's may raise anything
-        msg = f"match {condition.text!r} cannot be imported: {type(error).__name__}: {error}"
-        raise ValueError(msg) from error
+        raise ValueError(f"match {condition.text!r} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(function):
         msg = f"match {condition.text!r} is not a function but {type(function).__name__}"
         raise ValueError(msg)  # noqa: TRY004 - the text is wrong, not its type
     if inspect.iscoroutinefunction(function):
-        msg = f"match {condition.text!r} is an async function; it must be a plain one that returns a bool"
-        raise ValueError(msg)
+        raise ValueError(f"match {condition.text!r} is an async function; it must be a plain one that returns a bool")
     return function  # type: ignore[no-any-return]
 
 

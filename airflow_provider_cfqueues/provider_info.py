@@ -12,10 +12,16 @@ _ASSET_URIS = [
         "to_openlineage_converter": "airflow_provider_cfqueues.telemetry.lineage.convert_asset_to_openlineage",
     }
 ]
+_MODULES = {
+    "hooks": ("administration", "base", "queues"),
+    "operators": ("administration", "base", "consumers", "process", "purge", "queues", "redrive", "runs", "settling"),
+    "sensors": ("queues",),
+    "triggers": ("purging", "queues", "sensing"),
+}
 
 
-def _modules(*names: str) -> list[dict[str, Any]]:
-    modules = [f"airflow_provider_cfqueues.{name}" for name in names]
+def _list_modules(package: str, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    modules = [f"airflow_provider_cfqueues.{package}.{name}" for name in names]
     return [{"integration-name": "Cloudflare Queues", "python-modules": modules}]
 
 
@@ -32,20 +38,7 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["service"],
             }
         ],
-        "hooks": _modules("hooks.administration", "hooks.base", "hooks.queues"),
-        "operators": _modules(
-            "operators.administration",
-            "operators.base",
-            "operators.consumers",
-            "operators.process",
-            "operators.purge",
-            "operators.queues",
-            "operators.redrive",
-            "operators.runs",
-            "operators.settling",
-        ),
-        "sensors": _modules("sensors.queues"),
-        "triggers": _modules("triggers.purging", "triggers.queues", "triggers.sensing"),
+        **{package: _list_modules(package, names) for package, names in _MODULES.items()},
         "notifications": ["airflow_provider_cfqueues.notifications.queues.CloudflareQueuesNotifier"],
         "extra-links": ["airflow_provider_cfqueues.links.queues.CloudflareQueueLink"],
         "queues": ["airflow_provider_cfqueues.queues.cloudflare.CloudflareQueuesMessageQueueProvider"],

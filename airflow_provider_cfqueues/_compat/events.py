@@ -56,10 +56,8 @@ async def count_dag_runs(dag_id: str, states: list[str] | None = None) -> int:
     asking.add_done_callback(lambda done: done.cancelled() or done.exception())
     await asyncio.wait({asking}, timeout=ANSWER_SECONDS)
     if not asking.done():
-        msg = f"no answer within {ANSWER_SECONDS} s"
-        raise TimeoutError(msg)
+        raise TimeoutError(f"no answer within {ANSWER_SECONDS} s")
     if asking.cancelled():
-        msg = "the triggerer's supervisor is gone"
-        raise ConnectionError(msg)
+        raise ConnectionError("the triggerer's supervisor is gone")
     answer: Any = asking.result()
     return int(answer.count)

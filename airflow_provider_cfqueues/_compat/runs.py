@@ -14,8 +14,6 @@ from airflow_provider_cfqueues._compat import AIRFLOW_VERSION
 from airflow_provider_cfqueues._compat.supervisor import share_supervisor
 
 ACTIVE_STATES = ("queued", "running")
-_NOT_FOUND = 404
-_BAD_REQUEST = 400
 _TRIES = 3
 
 
@@ -128,7 +126,7 @@ class _SupervisorRuns:
         why = str(known.get("message") or text)
         if known.get("reason") == "value_error":
             return ValueError(why)
-        if status in (_NOT_FOUND, _BAD_REQUEST):  # it is not there, has import errors, or no task may start it
+        if status in (400, 404):  # it is not there, has import errors, or no task may start it
             return _no_run(self._dag_id, why)
         return RuntimeError(text)
 

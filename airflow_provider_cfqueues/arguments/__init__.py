@@ -11,7 +11,6 @@ from airflow_provider_cfqueues.arguments.administration import parse_consumer, p
 from airflow_provider_cfqueues.arguments.leases import delay_leases, parse_leases
 from airflow_provider_cfqueues.arguments.messages import parse_message, parse_messages
 from airflow_provider_cfqueues.arguments.values import (
-    MAX_DELAY_SECONDS,
     MAX_VISIBILITY_SECONDS,
     Seconds,
     is_id,
@@ -24,30 +23,7 @@ from airflow_provider_cfqueues.arguments.values import (
     parse_optional,
     parse_seconds,
     parse_visibility_timeout,
+    read_date,
     refuse_none,
     require_one,
 )
-
-__all__ = [
-    "MAX_DELAY_SECONDS",
-    "MAX_VISIBILITY_SECONDS",
-    "Seconds",
-    "delay_leases",
-    "is_id",
-    "is_none",
-    "parse_consumer",
-    "parse_count",
-    "parse_delay",
-    "parse_id",
-    "parse_leases",
-    "parse_message",
-    "parse_messages",
-    "parse_name",
-    "parse_number",
-    "parse_optional",
-    "parse_queue_settings",
-    "parse_seconds",
-    "parse_visibility_timeout",
-    "refuse_none",
-    "require_one",
-]

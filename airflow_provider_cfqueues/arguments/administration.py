@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from airflow_provider_cfqueues.arguments.values import (
@@ -10,9 +9,7 @@ from airflow_provider_cfqueues.arguments.values import (
     parse_delay,
     parse_name,
     parse_optional,
-    parse_seconds,
     parse_visibility_timeout,
-    short,
 )
 from airflow_provider_cfqueues.models import Consumer
 
@@ -73,19 +70,11 @@ def parse_queue_settings(
     settings = {
         "delivery_delay": parse_delay(delivery_delay, "delivery_delay"),
         "delivery_paused": delivery_paused,
-        "message_retention_period": _parse_retention(message_retention_period),
+        "message_retention_period": parse_delay(
+            message_retention_period,
+            "message_retention_period",
+            at_least=MIN_RETENTION_SECONDS,
+            at_most=MAX_RETENTION_SECONDS,
+        ),
     }
     return {key: value for key, value in settings.items() if value is not None}
-
-
-def _parse_retention(value: Any) -> int | None:
-    """Return the seconds, with a fraction rounded up: no message is deleted earlier than asked."""
-    if value is None:
-        return None
-    seconds = parse_seconds(value, "message_retention_period")
-    if not MIN_RETENTION_SECONDS <= seconds <= MAX_RETENTION_SECONDS:
-        raise ValueError(
-            f"message_retention_period must be from {MIN_RETENTION_SECONDS} to {MAX_RETENTION_SECONDS} seconds "
-            f"(14 days), not {short(value)}"
-        )
-    return math.ceil(seconds)

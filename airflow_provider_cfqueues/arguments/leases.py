@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
-from airflow_provider_cfqueues.arguments.values import describe, parse_delay, parse_rendered, short
+from airflow_provider_cfqueues.arguments.values import describe, parse_delay, parse_rendered, read_date, short
 from airflow_provider_cfqueues.delays import is_rule
 from airflow_provider_cfqueues.models import Lease, Message
 
@@ -37,20 +36,18 @@ def parse_leases(value: Any, what: str = "lease_ids") -> list[Lease]:
 
 
 def _add_leases(value: Any, what: str, found: list[Lease]) -> None:
-    if isinstance(value, Lease):
-        found.append(_lease(value.lease_id, value.delay_seconds, value.attempts, value.lease_expires_at, what))
-    elif isinstance(value, Message):
-        found.append(_lease(value.lease_id, None, value.attempts, value.lease_expires_at, what))
+    if isinstance(value, (Lease, Message)):
+        found.append(_read_lease(asdict(value), what))
     elif isinstance(value, str):
         parsed = parse_rendered(value, what)
         if isinstance(parsed, str):
-            found.append(_lease(parsed, None, None, None, what))
+            found.append(_read_lease({"lease_id": parsed}, what))
         else:
             _add_leases(parsed, what, found)
     elif isinstance(value, Mapping):
-        found.append(_lease_of_mapping(value, what))
+        found.append(_read_lease(value, what))
     elif _is_pair(value):
-        found.append(_lease(value[0], value[1], None, None, what))
+        found.append(_read_lease({"lease_id": value[0], "delay_seconds": value[1]}, what))
     elif isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray)):
         for item in value:
             _add_leases(item, what, found)
@@ -67,30 +64,11 @@ def _is_pair(value: Any) -> bool:
     )
 
 
-def _lease_of_mapping(value: Mapping[Any, Any], what: str) -> Lease:
-    if "lease_id" not in value:
-        keys = short(sorted(map(str, value)))
+def _read_lease(fields: Mapping[Any, Any], what: str) -> Lease:
+    if "lease_id" not in fields:
+        keys = short(sorted(map(str, fields)))
         raise ValueError(f"{what}: a mapping must be a message with a 'lease_id'; found one with the keys {keys}")
-    attempts, expires = value.get("attempts"), value.get("lease_expires_at")
-    return _lease(
-        value["lease_id"],
-        value.get("delay_seconds"),
-        attempts if isinstance(attempts, int) else None,
-        _parse_time(expires),
-        what,
-    )
-
-
-def _parse_time(value: Any) -> datetime | None:
-    """Return when a lease ends, or None if that cannot be read: it is only needed for a warning."""
-    try:
-        time = datetime.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
-        return None
-    return time if isinstance(time, datetime) and time.tzinfo else None
-
-
-def _lease(lease_id: Any, delay: Any, attempts: int | None, expires: datetime | None, what: str) -> Lease:
+    lease_id, attempts = fields["lease_id"], fields.get("attempts")
     if not isinstance(lease_id, str):
         raise TypeError(f"{what}: a lease ID must be a string; found {describe(lease_id)}")
     if lease_id.split() != [lease_id] or "," in lease_id:
@@ -98,7 +76,12 @@ def _lease(lease_id: Any, delay: Any, attempts: int | None, expires: datetime | 
             f"{what}: a lease ID is never empty and has no white space or comma; found {short(lease_id)}. Give a list "
             "with one ID per item"
         )
-    return Lease(lease_id=lease_id, delay_seconds=parse_delay(delay), attempts=attempts, lease_expires_at=expires)
+    return Lease(
+        lease_id=lease_id,
+        delay_seconds=parse_delay(fields.get("delay_seconds")),
+        attempts=attempts if isinstance(attempts, int) else None,
+        lease_expires_at=read_date(fields.get("lease_expires_at")),  # None does no harm: only a warning needs it
+    )
 
 
 def delay_leases(leases: list[Lease], delay: Any) -> list[Lease]:
@@ -110,13 +93,12 @@ def delay_leases(leases: list[Lease], delay: Any) -> list[Lease]:
     :raises TypeError: it is none of these.
     :raises ValueError: a delay is out of range, or the rule needs what a bare lease ID does not tell.
     """
+    rule = delay if is_rule(delay) else None
+    common = parse_delay(delay) if rule is None else None
 
-    def delay_of(lease: Lease) -> int | None:
-        return parse_delay(delay.seconds(lease))
+    def delay_of(lease: Lease) -> float | None:
+        if lease.delay_seconds is not None:
+            return lease.delay_seconds
+        return common if rule is None else parse_delay(rule.seconds(lease))
 
-    if not is_rule(delay):
-        common = parse_delay(delay)
-        return [lease if lease.delay_seconds is not None else replace(lease, delay_seconds=common) for lease in leases]
-    return [
-        lease if lease.delay_seconds is not None else replace(lease, delay_seconds=delay_of(lease)) for lease in leases
-    ]
+    return [replace(lease, delay_seconds=delay_of(lease)) for lease in leases]

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from reprlib import Repr
 from typing import Any, TypeAlias, TypeVar
 
@@ -17,6 +17,8 @@ Seconds: TypeAlias = "float | str | timedelta"
 
 MAX_DELAY_SECONDS = 86_400
 """24 hours: Cloudflare's limit for ``delay_seconds`` since February 2026 (documentation, error codes)."""
+MIN_VISIBILITY_SECONDS = 0.001
+"""The API counts in milliseconds."""
 MAX_VISIBILITY_SECONDS = 43_200
 """12 hours: Cloudflare's limit for the visibility timeout (documentation, pull consumers)."""
 _ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
@@ -119,19 +121,21 @@ def parse_number(value: Any, what: str) -> float:
     return number
 
 
-def parse_seconds(value: Any, what: str, *, at_least: float = 0) -> float:
+def parse_seconds(value: Any, what: str, *, at_least: float = 0, at_most: float = math.inf) -> float:
     """
     Return a duration.
 
     :param value: seconds as a number or text that holds one, or a timedelta.
     :param what: the name of the argument, for the error.
     :param at_least: the shortest.
+    :param at_most: the longest.
     :raises TypeError: it is none of these.
-    :raises ValueError: the text holds no number, or it is not finite, or too short.
+    :raises ValueError: the text holds no number, or it is not finite, or out of range.
     """
-    seconds = _seconds(value, what)
-    if seconds < at_least:
-        raise ValueError(f"{what} must be at least {at_least:g} seconds, not {short(value)}")
+    seconds = value.total_seconds() if isinstance(value, timedelta) else parse_number(value, what)
+    if not at_least <= seconds <= at_most:
+        limits = f"at least {at_least:g}" if at_most == math.inf else f"from {at_least:g} to {at_most}"
+        raise ValueError(f"{what} must be {limits} seconds, not {short(value)}")
     return seconds
 
 
@@ -165,48 +169,50 @@ def parse_count(value: Any, what: str, *, at_least: int = 1, at_most: int | None
     return int(number)
 
 
-def parse_delay(value: Any, what: str = "delay_seconds") -> int | None:
+def parse_delay(
+    value: Any, what: str = "delay_seconds", *, at_least: int = 0, at_most: int = MAX_DELAY_SECONDS
+) -> int | None:
     """
     Return a delay as the API gets it: whole seconds, or None for the default of the consumer (retry) or queue (send).
 
     The API's schema says ``number``; whether it honours fractions is not documented, so a fraction is rounded up:
     no message comes back earlier than asked.
 
-    :param value: seconds from 0 to 86,400 as a number, a timedelta or text that holds a number, or None.
+    :param value: seconds as a number, a timedelta or text that holds a number, or None.
     :param what: the name of the argument, for the error.
+    :param at_least: the shortest.
+    :param at_most: the longest, 24 hours.
     :raises TypeError: it is not a number.
     :raises ValueError: it is out of range.
     """
-    if value is None:
-        return None
-    seconds = _seconds(value, what)
-    if not 0 <= seconds <= MAX_DELAY_SECONDS:
-        raise ValueError(f"{what} must be from 0 to {MAX_DELAY_SECONDS} seconds (24 hours), not {short(value)}")
-    return math.ceil(seconds)
+    return None if value is None else math.ceil(parse_seconds(value, what, at_least=at_least, at_most=at_most))
 
 
 def parse_visibility_timeout(value: Any) -> float | None:
     """
     Return a visibility timeout in seconds, or None for the consumer's.
 
-    :param value: seconds, above 0 and up to 43,200 (12 hours), as a number, a timedelta or text that holds a
+    :param value: seconds, from a millisecond to 43,200 (12 hours), as a number, a timedelta or text that holds a
         number, or None.
     :raises TypeError: it is not a number.
     :raises ValueError: it is out of range.
     """
-    if value is None:
+    return parse_optional(
+        parse_seconds, value, "visibility_timeout", at_least=MIN_VISIBILITY_SECONDS, at_most=MAX_VISIBILITY_SECONDS
+    )
+
+
+def read_date(value: Any) -> datetime | None:
+    """
+    Return a time, None if it cannot be read or has no time zone.
+
+    :param value: the time, or its text in ISO 8601.
+    """
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(value.replace("Z", "+00:00"))
+    except (AttributeError, TypeError, ValueError):
         return None
-    seconds = _seconds(value, "visibility_timeout")
-    if not 0 < seconds <= MAX_VISIBILITY_SECONDS:
-        raise ValueError(
-            f"visibility_timeout must be above 0 and at most {MAX_VISIBILITY_SECONDS} seconds (12 hours), "
-            f"not {short(value)}"
-        )
-    return seconds
-
-
-def _seconds(value: Any, what: str) -> float:
-    return value.total_seconds() if isinstance(value, timedelta) else parse_number(value, what)
+    return moment if moment.tzinfo else None
 
 
 def parse_rendered(text: str, what: str) -> Any:

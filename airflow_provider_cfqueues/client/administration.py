@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from airflow_provider_cfqueues.client import message_calls, queue_calls
+from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.client.flow import API_VISIBILITY_SECONDS, Flow, Known, Pause
 from airflow_provider_cfqueues.client.lookup import get_queue_id
 from airflow_provider_cfqueues.exceptions import (
@@ -77,11 +78,7 @@ def delete_queue(queue_id: str, known: Known) -> Flow[None]:
     """
     known.queue_ids = {name: known_id for name, known_id in known.queue_ids.items() if known_id != queue_id}
     known.consumers.pop(queue_id, None)
-    try:
-        yield queue_calls.delete_queue(queue_id)
-    except NotFoundError as error:
-        if not error.maybe_applied:
-            raise
+    yield from _delete(queue_calls.delete_queue(queue_id))
 
 
 def create_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[Consumer]:
@@ -129,11 +126,7 @@ def delete_pull_consumer(queue_id: str, known: Known) -> Flow[None]:
     consumer_id = next((consumer.consumer_id for consumer in consumers if consumer.type == "http_pull"), None)
     if consumer_id is None:
         raise _no_consumer(queue_id)
-    try:
-        yield queue_calls.delete_consumer(queue_id, consumer_id)
-    except NotFoundError as error:
-        if not error.maybe_applied:
-            raise
+    yield from _delete(queue_calls.delete_consumer(queue_id, consumer_id))
 
 
 def ensure_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[EnsuredConsumer]:
@@ -168,6 +161,15 @@ def ensure_pull_consumer(queue_id: str, wanted: Consumer, known: Known) -> Flow[
     if age < YOUNG:
         untried = yield from _try_out(queue_id, consumer, age, known.call(queue_id))
     return EnsuredConsumer(consumer=consumer, action=action, untried=untried)
+
+
+def _delete(call: Call[None]) -> Flow[None]:
+    """Delete something. If it is not there, an earlier try whose answer was lost may have deleted it."""
+    try:
+        yield call
+    except NotFoundError as error:
+        if not error.maybe_applied:
+            raise
 
 
 def _find_pull_consumer(queue_id: str) -> Flow[Consumer | None]:

@@ -6,11 +6,12 @@ No socket, no clock, no Airflow: sync and async clients carry these values and d
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import GeneratorType
+from inspect import iscoroutine
 from typing import Any, Generic, TypeVar, cast
 
 from airflow_provider_cfqueues import exceptions as errors
@@ -53,7 +54,7 @@ class Call(Generic[T]):
     :param name: what it does, for errors and logs.
     :param method: the HTTP method.
     :param path: below the base URL; ``{account_id}`` is filled in by the client.
-    :param read: turns the envelope of a success into the result; a generator may yield in between, see :meth:`reading`.
+    :param read: turns the envelope of a success into the result; a coroutine may pause in between, see :meth:`reading`.
     :param queue: ID of the queue concerned.
     :param params: the query.
     :param payload: the JSON body.
@@ -67,7 +68,7 @@ class Call(Generic[T]):
     name: str
     method: str
     path: str
-    read: Callable[[Envelope], T | Generator[None, None, T]]
+    read: Callable[[Envelope], T | Coroutine[Any, Any, T]]
     queue: str | None = None
     params: Mapping[str, str | int] = field(default_factory=dict)
     payload: Any = None
@@ -80,9 +81,9 @@ class Call(Generic[T]):
         """Return the body of the request."""
         return None if self.payload is None else self.encode(self.payload)
 
-    def reading(self, answer: Answer, *, repeated: bool = False, secret: str = "") -> Generator[None, None, T]:
+    async def reading(self, answer: Answer, *, repeated: bool = False, secret: str = "") -> T:
         """
-        Read the result that an answer holds. It yields now and then, so that an event loop can do something else.
+        Read the result that an answer holds. It pauses now and then, so that an event loop can do something else.
 
         :param answer: the answer.
         :param repeated: whether an earlier try may have been applied.
@@ -98,7 +99,7 @@ class Call(Generic[T]):
         except (ValueError, RecursionError):
             document = None
         if len(content) > BYTES_AT_ONCE:
-            yield
+            await asyncio.sleep(0)
         body = document if isinstance(document, dict) else {}
         if not 200 <= answer.status < 300 or body.get("success") is not True:
             raise self._refusal(answer, body, excerpt(content, secret))
@@ -112,7 +113,7 @@ class Call(Generic[T]):
                     repeated=repeated,
                 )
             )
-            return (yield from result) if isinstance(result, GeneratorType) else cast("T", result)
+            return await result if iscoroutine(result) else cast("T", result)
         except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, OSError) as error:
             msg = f"Could not {self.name}: the API's result has an unexpected shape ({type(error).__name__}: {error})"
             raise errors.MalformedResponseError(msg, queue=self.queue, **facts_of(answer, {})) from error
@@ -157,16 +158,3 @@ def _texts(items: list[Any]) -> list[str]:
     if not isinstance(items, list):
         raise TypeError("not a list")
     return [text_of(item) for item in items]
-
-
-def exhaust(reading: Generator[None, None, T]) -> T:
-    """
-    Return what a generator returns at its end.
-
-    :param reading: the generator.
-    """
-    try:
-        while True:
-            next(reading)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]

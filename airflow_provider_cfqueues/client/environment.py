@@ -116,6 +116,7 @@ def _proxy() -> Proxy | None:
 
 
 def _parse_proxy(variable: str, value: str) -> Proxy | None:
+    """Read a URL. The caller raises: an error tracker would record the local variables, which hold the password."""
     try:
         parts = urlsplit(value if "://" in value else f"http://{value}")
         port = parts.port or (443 if parts.scheme == "https" else 80)

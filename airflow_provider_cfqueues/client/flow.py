@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 from airflow_provider_cfqueues.client.call import Call
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MalformedResponseError, ResponseTooSlowError
 from airflow_provider_cfqueues.models import Consumer
 
 T = TypeVar("T")
@@ -69,27 +68,3 @@ def once(call: Call[T]) -> Flow[T]:
     """
     result: T = yield call
     return result
-
-
-def patiently(flow: Flow[T]) -> Flow[T]:
-    """
-    Drive a flow whose calls are repeated also after an answer that is not what the API sends, or that took too long.
-
-    A single call fails at once if something else answers in the API's place. A task that runs for hours waits until
-    that passes, as it waits for other failures.
-
-    :param flow: the flow.
-    """
-    try:
-        step = next(flow)
-        while True:
-            if isinstance(step, Call):
-                step = replace(step, repeat_also=(*step.repeat_also, MalformedResponseError, ResponseTooSlowError))
-            try:
-                result = yield step
-            except CloudflareQueuesError as error:
-                step = flow.throw(error)
-            else:
-                step = flow.send(result)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from airflow_provider_cfqueues.client import queue_calls
 from airflow_provider_cfqueues.client.answers import NO_ROUTE
 from airflow_provider_cfqueues.client.flow import Flow, Known
-from airflow_provider_cfqueues.client.settings import ApiToken, Credentials
+from airflow_provider_cfqueues.client.settings import Credentials
 from airflow_provider_cfqueues.exceptions import (
     AuthenticationError,
     CloudflareQueuesError,
@@ -36,10 +36,8 @@ def get_pull_consumer(queue_id: str, known: Known, *, required: bool = False) ->
     if queue_id not in known.consumers:
         try:
             consumers: list[Consumer] = yield replace(queue_calls.list_consumers(queue_id), repeat=required)
-        except NotFoundError:
-            raise
         except CloudflareQueuesError as error:
-            if required and not isinstance(error, PermissionDeniedError):
+            if isinstance(error, NotFoundError) or (required and not isinstance(error, PermissionDeniedError)):
                 raise
             consumers = []
         known.consumers[queue_id] = next((consumer for consumer in consumers if consumer.type == "http_pull"), None)
@@ -133,8 +131,8 @@ def test_connection(credentials: Credentials) -> Flow[str]:
     """
     # No call verifies an e-mail and a key by themselves.
     may, may_not = "The e-mail and Global API Key can", "The e-mail and Global API Key may not"
-    if isinstance(credentials, ApiToken):
-        status = yield from _verify_token(credentials.token)
+    if credentials.email is None:
+        status = yield from _verify_token(credentials.secret)
         if status != "active":
             raise AuthenticationError(f"The API token is {status}.")
         may, may_not = "The API token is active, and it can", "The API token is active, but may not"

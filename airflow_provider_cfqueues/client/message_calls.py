@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -116,7 +117,7 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
     :param lease_seconds: how long the leases last in either case.
     """
 
-    def read(envelope: Envelope) -> Generator[None, None, PullResult]:
+    async def read(envelope: Envelope) -> PullResult:
         result = envelope.result or {}
         expires = envelope.sent_at + timedelta(seconds=lease_seconds)
         items = result.get("messages") or ()
@@ -129,7 +130,7 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
             unread += len(message.raw_body) if isinstance(message.raw_body, str) else 0
             if unread > BYTES_AT_ONCE:
                 unread = 0
-                yield
+                await asyncio.sleep(0)
         once = _each_once(messages)
         return PullResult(
             messages=tuple(once),
@@ -138,7 +139,7 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
             remarks=tuple(_remarks(len(items), max_messages, messages, once)),
         )
 
-    milliseconds = None if visibility_timeout is None else max(1, round(visibility_timeout * 1000))
+    milliseconds = None if visibility_timeout is None else round(visibility_timeout * 1000)
     return Call(
         operation="pull",
         name="pull messages",

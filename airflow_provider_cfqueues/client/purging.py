@@ -6,9 +6,9 @@ import logging
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
+from airflow_provider_cfqueues.arguments import read_date
 from airflow_provider_cfqueues.client import message_calls, queue_calls
 from airflow_provider_cfqueues.client.flow import Flow, Known, Pause
-from airflow_provider_cfqueues.client.reading import read_date
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MalformedResponseError
 from airflow_provider_cfqueues.models import PurgeStatus, QueueMetrics
 

@@ -79,7 +79,7 @@ def _consumer_payload(consumer: Consumer) -> dict[str, Any]:
         batch_size=consumer.batch_size,
         max_retries=consumer.max_retries,
         retry_delay=consumer.retry_delay,
-        visibility_timeout_ms=None if timeout is None else max(1, round(timeout * 1000)),
+        visibility_timeout_ms=None if timeout is None else round(timeout * 1000),
     )
     return {
         "type": "http_pull",

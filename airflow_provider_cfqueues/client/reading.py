@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS, parse_id
+from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS, parse_id, read_date
 from airflow_provider_cfqueues.client.call import side_field
 from airflow_provider_cfqueues.models import Consumer, Queue, QueueMetrics
 
@@ -57,19 +57,6 @@ def read_consumer(item: Mapping[str, Any]) -> Consumer:
         script_name=item.get("script_name") or item.get("script"),
         created_on=read_date(item.get("created_on")),
     )
-
-
-def read_date(value: Any) -> datetime | None:
-    """
-    Read a time as ISO 8601; what is none counts as not reported.
-
-    :param value: the time.
-    """
-    try:
-        moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
-    except (AttributeError, ValueError):
-        return None
-    return moment if moment.tzinfo else None
 
 
 def read_backlog(result: Mapping[str, Any]) -> QueueMetrics | None:

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -105,9 +105,9 @@ class Tries(Generic[T]):
         self._began = clock()
         self._first_failure: CloudflareQueuesError | None = None
 
-    def reading(self, answer: Answer) -> Generator[None, None, T]:
+    def reading(self, answer: Answer) -> Coroutine[Any, Any, T]:
         """
-        Read the result that an answer holds. It yields now and then, so that an event loop can do something else.
+        Read the result that an answer holds. It pauses now and then, so that an event loop can do something else.
 
         :param answer: the answer.
         :raises ApiError: it holds none.
@@ -115,13 +115,14 @@ class Tries(Generic[T]):
         self._told.was_answered = True
         return self._call.reading(answer, repeated=self._ambiguous, secret=self._settings.credentials.secret)
 
-    def failed(self, error: CloudflareQueuesError) -> dict[str, Any]:
+    def failed(self, error: CloudflareQueuesError, sleep: Callable[[float], Awaitable[None]]) -> tenacity.AsyncRetrying:
         """
-        Return the arguments for tenacity's ``Retrying`` and ``AsyncRetrying``, which repeat after a first failure.
+        Return what repeats after a first failure.
 
         A call that works never uses tenacity, which would cost more than the rest of the call.
 
         :param error: how the first try failed.
+        :param sleep: waits before the next try.
         """
         self._first_failure = error
         backoff = tenacity.wait_exponential(self._policy.first_wait, max=self._policy.max_wait)
@@ -130,13 +131,14 @@ class Tries(Generic[T]):
         def wait(state: tenacity.RetryCallState) -> float:
             return max((backoff + jitter)(state), getattr(_error_of(state), "retry_after", None) or 0)
 
-        return {
-            "retry": tenacity.retry_if_exception(self._may_repeat),
-            "wait": wait,
-            "stop": self._is_over,
-            "before_sleep": self._log,
-            "reraise": True,
-        }
+        return tenacity.AsyncRetrying(
+            sleep=sleep,
+            retry=tenacity.retry_if_exception(self._may_repeat),
+            wait=wait,
+            stop=self._is_over,
+            before_sleep=self._log,
+            reraise=True,
+        )
 
     def raise_first(self) -> None:
         """Raise how the first try failed, once: tenacity's own first try."""

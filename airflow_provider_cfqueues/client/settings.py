@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_cfqueues import __version__
@@ -28,39 +28,22 @@ class Hidden(str):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ApiToken:
-    """An API token, of a user or of an account (prefix ``cfat_``)."""
+class Credentials:
+    """
+    What authenticates requests.
 
-    token: str = field(repr=False)
+    :param secret: an API token, of a user or of an account (prefix ``cfat_``); beside an e-mail the Global API Key.
+    :param email: the account e-mail of the legacy scheme.
+    """
 
-    @property
-    def secret(self) -> str:
-        """What must not be shown."""
-        return self.token
-
-    def headers(self) -> dict[str, str]:
-        """Return the headers that authenticate a request."""
-        return {"Authorization": f"Bearer {self.token}"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GlobalApiKey:
-    """The legacy scheme: account e-mail and Global API Key."""
-
-    email: str
-    api_key: str = field(repr=False)
-
-    @property
-    def secret(self) -> str:
-        """What must not be shown."""
-        return self.api_key
+    secret: str = field(repr=False)
+    email: str | None = None
 
     def headers(self) -> dict[str, str]:
         """Return the headers that authenticate a request."""
-        return {"X-Auth-Email": self.email, "X-Auth-Key": self.api_key}
-
-
-Credentials: TypeAlias = "ApiToken | GlobalApiKey"
+        if self.email is None:
+            return {"Authorization": f"Bearer {self.secret}"}
+        return {"X-Auth-Email": self.email, "X-Auth-Key": self.secret}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,11 +144,11 @@ def _credentials(login: str | None, password: str | None, api_key: Any) -> Crede
             "(e-mail) with 'api_key' (Global API Key)"
         )
     if password:
-        return ApiToken(token=_secret(password, "'password' (API token)"))
+        return Credentials(secret=_secret(password, "'password' (API token)"))
     if login and api_key:
-        return GlobalApiKey(
+        return Credentials(
+            secret=_secret(api_key, "'api_key' (Global API Key, in extra)"),
             email=_secret(login, "'login' (account e-mail)"),
-            api_key=_secret(api_key, "'api_key' (Global API Key, in extra)"),
         )
     if login:
         raise ValueError("'api_key' (Global API Key, in extra) is missing beside 'login': add it, or use an API token")

@@ -10,50 +10,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
-import tenacity
-
 from airflow_provider_cfqueues.client.async_http import AsyncHttp
-from airflow_provider_cfqueues.client.call import Call, Exchange, exhaust
+from airflow_provider_cfqueues.client.call import Call, Exchange
 from airflow_provider_cfqueues.client.environment import Network, read_environment
 from airflow_provider_cfqueues.client.failures import without_frames
 from airflow_provider_cfqueues.client.flow import Flow, Pause
 from airflow_provider_cfqueues.client.repeating import RepeatPolicy, Told, Tries
 from airflow_provider_cfqueues.client.settings import Settings
 from airflow_provider_cfqueues.client.sync_http import SyncHttp
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, MalformedResponseError, ResponseTooSlowError
 
-__all__ = ["AsyncClient", "Client", "RepeatPolicy", "unobserved"]
+__all__ = ["AsyncClient", "Client", "RepeatPolicy"]
 
 T = TypeVar("T")
 Observe: TypeAlias = Callable[[Call[Any]], AbstractContextManager[Exchange]]
 
 
-@contextmanager
-def unobserved(call: Call[Any]) -> Iterator[Exchange]:
-    """
-    Let a request pass.
-
-    :param call: what is asked.
-    """
-    yield Exchange()
-
-
-async def _exhaust(reading: Generator[None, None, T]) -> T:
-    try:
-        while True:
-            next(reading)
-            await asyncio.sleep(0)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-
-
 class _BaseClient:
     """
-    What both clients are.
+    What both clients are. It is written for asyncio; the sync client has a carrier and a sleep that block.
 
     :param settings: the checked connection.
     :param network: how the API is reached; None = as the environment says.
@@ -73,7 +53,7 @@ class _BaseClient:
         network: Network | None = None,
         policy: RepeatPolicy | None = None,
         sleep: Callable[[float], Any] | None = None,
-        observe: Observe = unobserved,
+        observe: Observe = lambda call: nullcontext(Exchange()),
     ) -> None:
         self.settings = settings
         self._policy = policy or RepeatPolicy()
@@ -86,9 +66,51 @@ class _BaseClient:
     def _tries(self, call: Call[T]) -> Tries[T]:
         return Tries(self._policy, call, self.settings, self._told)
 
+    async def _carry(self, call: Call[Any]) -> Any:
+        return await self._http.carry(call)
+
+    async def _wait(self, seconds: float) -> None:
+        await self._sleep(seconds)
+
+    async def _drive(self, flow: Flow[T], *, patient: bool = False) -> T:
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    result = await (
+                        self._wait(step.seconds) if isinstance(step, Pause) else self._repeat(step, patient)
+                    )
+                except CloudflareQueuesError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(result)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        except CloudflareQueuesError as error:
+            error.add(conn_id=self.settings.conn_id)
+            raise without_frames(error) from error.__cause__
+
+    async def _repeat(self, call: Call[T], patient: bool) -> T:
+        if patient:
+            call = replace(call, repeat_also=(*call.repeat_also, MalformedResponseError, ResponseTooSlowError))
+        tries = self._tries(call)
+
+        async def one_try() -> T:
+            tries.raise_first()
+            with self._observe(call) as exchange:
+                exchange.answer = await self._carry(call)
+                exchange.result = result = await tries.reading(exchange.answer)
+            return result
+
+        try:
+            return await one_try()
+        except CloudflareQueuesError as error:
+            retrying = tries.failed(error, self._wait)
+        return await retrying(one_try)
+
 
 class Client(_BaseClient):
-    """Makes calls over ``requests``."""
+    """Makes calls over ``requests``. Its coroutines block, so no event loop is needed to run them."""
 
     _carrier = SyncHttp
     _sleep = staticmethod(time.sleep)
@@ -100,36 +122,13 @@ class Client(_BaseClient):
         :param flow: the flow.
         :raises CloudflareQueuesError: what the flow did not handle.
         """
-        try:
-            step = next(flow)
-            while True:
-                try:
-                    result = self._sleep(step.seconds) if isinstance(step, Pause) else self._repeat(step)
-                except CloudflareQueuesError as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(result)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        except CloudflareQueuesError as error:
-            error.add(conn_id=self.settings.conn_id)
-            raise without_frames(error) from error.__cause__
+        return _finish(self._drive(flow))
 
-    def _repeat(self, call: Call[T]) -> T:
-        tries = self._tries(call)
+    async def _carry(self, call: Call[Any]) -> Any:
+        return self._http.carry(call)
 
-        def one_try() -> T:
-            tries.raise_first()
-            with self._observe(call) as exchange:
-                exchange.answer = self._http.carry(call)
-                exchange.result = result = exhaust(tries.reading(exchange.answer))
-            return result
-
-        try:
-            return one_try()
-        except CloudflareQueuesError as error:
-            options = tries.failed(error)
-        return tenacity.Retrying(sleep=self._sleep, **options)(one_try)
+    async def _wait(self, seconds: float) -> None:
+        self._sleep(seconds)
 
     def close(self) -> None:
         """Close the connections."""
@@ -142,44 +141,26 @@ class AsyncClient(_BaseClient):
     _carrier = AsyncHttp
     _sleep = staticmethod(asyncio.sleep)
 
-    async def run(self, flow: Flow[T]) -> T:
+    async def run(self, flow: Flow[T], *, patient: bool = False) -> T:
         """
         Drive a flow to its result.
 
         :param flow: the flow.
+        :param patient: repeat calls also after an answer that is not what the API sends, or that took too long. A task
+            that runs for hours waits until that passes; a single call fails at once.
         :raises CloudflareQueuesError: what the flow did not handle.
         """
-        try:
-            step = next(flow)
-            while True:
-                try:
-                    result = await (self._sleep(step.seconds) if isinstance(step, Pause) else self._repeat(step))
-                except CloudflareQueuesError as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(result)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        except CloudflareQueuesError as error:
-            error.add(conn_id=self.settings.conn_id)
-            raise without_frames(error) from error.__cause__
-
-    async def _repeat(self, call: Call[T]) -> T:
-        tries = self._tries(call)
-
-        async def one_try() -> T:
-            tries.raise_first()
-            with self._observe(call) as exchange:
-                exchange.answer = await self._http.carry(call)
-                exchange.result = result = await _exhaust(tries.reading(exchange.answer))
-            return result
-
-        try:
-            return await one_try()
-        except CloudflareQueuesError as error:
-            options = tries.failed(error)
-        return await tenacity.AsyncRetrying(sleep=self._sleep, **options)(one_try)
+        return await self._drive(flow, patient=patient)
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+
+
+def _finish(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a coroutine that blocks where others wait."""
+    try:
+        while True:
+            coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]

@@ -80,7 +80,8 @@ class Endpoint:
             await self._send_half(response, scope, receive, send)
         else:
             if fault.truncate is not False:
-                response = _copy(response, response.body[: fault.truncate])
+                response.body = response.body[: fault.truncate]
+                response.headers["content-length"] = str(len(response.body))
             await response(scope, receive, send)
 
     def _response(self, request: Request, data: bytes, fault: Fault) -> Response:
@@ -150,8 +151,3 @@ def _canned(fault: Fault, headers: dict[str, str]) -> Response:
     headers["content-type"] = "text/html" if isinstance(body, str) else "application/json"
     headers |= {key.lower(): value for key, value in fault.headers.items()}
     return Response(text, fault.status or 200, headers)
-
-
-def _copy(response: Response, body: bytes | memoryview) -> Response:
-    headers = {key: value for key, value in response.headers.items() if key != "content-length"}
-    return Response(bytes(body), response.status_code, headers)

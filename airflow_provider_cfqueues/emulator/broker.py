@@ -60,12 +60,12 @@ class Broker:
         self.assume = assumptions.choose(assume or {})
         self.clock = clock or Clock()
         self.operations = DailyOperations(daily_operations, self.clock)
-        random = random or Random()  # noqa: S311 -- ids, not secrets
+        self.random = random or Random()  # noqa: S311 -- ids, not secrets
         self.store = Store(path)
-        self.queues = Registry(self.store, self.clock, random, self.assume)
+        self.queues = Registry(self.store, self.clock, self.random, self.assume)
         self.subscriptions = Subscriptions(self.store, self.queues, self.clock)
         if self.store.get("secret") is None:
-            self.store.put("secret", random.randbytes(32))
+            self.store.put("secret", self.random.randbytes(32))
         self._sealer = Sealer(self.store.get("secret"))
         self._lifecycle = Lifecycle(self.store, self.queues, self.operations, self.assume)
 
@@ -131,15 +131,14 @@ class Broker:
             self.operations.check()
             given = self._leases(queue, [*acks, *(retry.lease_id for retry in retries)])
 
-            def retry_all() -> int:
-                delays = (default if retry.delay_seconds is None else retry.delay_seconds for retry in retries)
-                pairs = zip(retries, delays, strict=True)
-                return sum(given.each([retry.lease_id], given.retry, now, delay) for retry, delay in pairs)
+            def retry(one: Retry) -> int:
+                delay = default if one.delay_seconds is None else one.delay_seconds
+                return given.each([one.lease_id], given.retry, now, delay)
 
             if self.assume["first-use-wins"] == "acks-first":
-                acked, retried = given.each(acks, given.ack), retry_all()
+                acked, retried = given.each(acks, given.ack), sum(map(retry, retries))
             else:
-                retried, acked = retry_all(), given.each(acks, given.ack)
+                retried, acked = sum(map(retry, retries)), given.each(acks, given.ack)
             given.finish("acked")
             return Settlement(acked, retried, given.warnings)
 

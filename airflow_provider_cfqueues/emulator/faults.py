@@ -110,7 +110,3 @@ class Faults:
     def active(self) -> list[dict[str, Any]]:
         """Return the rules that still wait for a call."""
         return [asdict(rule) for rule, _ in self._rules]
-
-    def clear(self) -> None:
-        """Forget all rules."""
-        self._rules.clear()

@@ -62,6 +62,10 @@ class Fields:
             raise ApiError(400, self._code, f'Required at "{self._at(key)}"')
         return self._values[key]
 
+    def over(self, before: JSON) -> Fields:
+        """Return these values, and those of an object where this one has none."""
+        return Fields({**before, **self._values}, self.assume)
+
     def get(self, key: str, default: Any = None) -> Any:
         """Return a value of any type."""
         return self._values.get(key, default)

@@ -24,10 +24,6 @@ FROM messages WHERE number IN (SELECT value FROM json_each(?)) AND +queue = ?
 _USED = "SELECT message, lease, outcome FROM used_leases WHERE message IN (SELECT value FROM json_each(?))"
 
 
-class TicketRefused(Exception):
-    """A lease or ref that changes nothing; its text says why."""
-
-
 class Leases:
     """
     The leases or refs of one call, inside the transaction of that call.
@@ -62,9 +58,9 @@ class Leases:
         for text in texts:
             try:
                 action(text, *args)
-            except TicketRefused as refused:
+            except LeaseRefused as refused:
                 if self._assume["lease-refused"] == "error":
-                    raise LeaseRefused(str(refused)) from refused
+                    raise
                 if self._assume["lease-refused"] == "warning":
                     self.warnings[text] = str(refused)
             else:
@@ -79,7 +75,7 @@ class Leases:
             self._end(ticket)
             self._acked.add(ticket.message)
         elif ticket.message not in self._acked:
-            raise TicketRefused("message is no longer in this queue (dead-lettered, expired or purged)")
+            raise LeaseRefused("message is no longer in this queue (dead-lettered, expired or purged)")
         self._use(ticket, "acknowledged")
 
     def retry(self, text: str, now: int, delay_seconds: float) -> None:
@@ -87,7 +83,7 @@ class Leases:
         ticket = self._unused(text)
         message = self._messages.get(ticket.message)
         if message is None:
-            raise TicketRefused("message is no longer in this queue (acknowledged, dead-lettered or purged)")
+            raise LeaseRefused("message is no longer in this queue (acknowledged, dead-lettered or purged)")
         self._check_late("late-retry", ticket)
         self._use(ticket, "retried")
         if message["lease"] == ticket.lease:
@@ -98,7 +94,7 @@ class Leases:
         """Move the end of a lease that has not ended, and return a new id for it; the old one goes on naming it."""
         ticket = self._unused(text)
         if not self._holds(ticket):
-            raise TicketRefused("lease has ended")
+            raise LeaseRefused("lease has ended")
         self._db.execute("UPDATE messages SET visible_ms = ? WHERE number = ?", (ends_ms, ticket.message))
         [renewed] = self._sealer.seal([ticket._replace(ends_ms=ends_ms)])
         return renewed
@@ -107,7 +103,7 @@ class Leases:
         """Delete the message of a ref or of the lease of a preview; no delivery has taken place."""
         ticket = self._valid(text, kind)
         if ticket.message not in self._messages:
-            raise TicketRefused("message is no longer in this queue")
+            raise LeaseRefused("message is no longer in this queue")
         self._end(ticket)
 
     def finish(self, counter: str) -> None:
@@ -120,16 +116,16 @@ class Leases:
         ticket = self._tickets[text]
         what = "ref" if kind == "ref" else "lease"
         if ticket is None or ticket.kind != kind:
-            raise TicketRefused(f"{what} is unknown or malformed")
+            raise LeaseRefused(f"{what} is unknown or malformed")
         if ticket.queue != self._queue.number:
-            raise TicketRefused(f"{what} is of another queue")
+            raise LeaseRefused(f"{what} is of another queue")
         return ticket
 
     def _unused(self, text: str) -> Ticket:
         ticket = self._valid(text, "lease")
         outcome = self._outcomes.get((ticket.message, ticket.lease))
         if outcome:
-            raise TicketRefused(f"lease is used up: {outcome} before")
+            raise LeaseRefused(f"lease is used up: {outcome} before")
         return ticket
 
     def _holds(self, ticket: Ticket) -> bool:
@@ -138,7 +134,7 @@ class Leases:
 
     def _check_late(self, assumption: str, ticket: Ticket) -> None:
         if self._assume[assumption] == "refused" and ticket.message in self._messages and not self._holds(ticket):
-            raise TicketRefused("lease has ended")
+            raise LeaseRefused("lease has ended")
 
     def _use(self, ticket: Ticket, outcome: str) -> None:
         self._uses[ticket.lease, outcome].append(ticket.message)

@@ -11,18 +11,20 @@ from airflow_provider_cfqueues.emulator.model import Outgoing, Queue
 from airflow_provider_cfqueues.emulator.registry import Registry
 from airflow_provider_cfqueues.emulator.store import Store, listed
 
+# json_extract, not ->>: that needs SQLite 3.38.
 _EXHAUSTED = """
-SELECT messages.number, messages.queue, messages.visible_ms, queues.id AS queue_id
-FROM messages JOIN consumers ON consumers.queue = messages.queue JOIN queues ON queues.number = messages.queue
-WHERE leased AND visible_ms <= :now AND visible_ms < expires_ms
-  AND attempts >= :deliveries + CASE WHEN :at_pull THEN messages.max_retries ELSE consumers.max_retries END
+SELECT messages.number, messages.visible_ms, queues.id AS queue_id
+FROM messages JOIN queues ON queues.number = messages.queue
+WHERE leased AND visible_ms <= :now AND visible_ms < expires_ms AND consumer IS NOT NULL AND attempts >= :deliveries
+  + CASE WHEN :at_pull THEN max_retries ELSE json_extract(consumer, '$.settings.max_retries') END
 ORDER BY visible_ms, messages.number
 """
 
 _ENDED = """
-UPDATE messages SET leased = 0, visible_ms = visible_ms + CASE WHEN :wait THEN
-  coalesce((SELECT CAST(round(retry_delay * 1000) AS INTEGER) FROM consumers WHERE consumers.queue = messages.queue), 0)
-  ELSE 0 END
+UPDATE messages SET leased = 0, visible_ms = visible_ms + CASE WHEN :wait THEN coalesce((
+  SELECT CAST(round(json_extract(consumer, '$.settings.retry_delay') * 1000) AS INTEGER)
+  FROM queues WHERE queues.number = messages.queue
+), 0) ELSE 0 END
 WHERE leased AND visible_ms <= :now
 """
 

@@ -26,10 +26,6 @@ class RateLimit:
         self._limit = limit
         self._clock = clock
         self._free = () if assume["rate-limit"] == "all-calls" else ("/messages/pull", "/messages/ack")
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget what was counted."""
         self._times: deque[int] = deque()
         self._blocked_until = 0
 

@@ -38,8 +38,8 @@ class Consumer:
     id: str
     queue_name: str
     created_ms: int
-    dead_letter_queue: str
-    settings: ConsumerSettings
+    dead_letter_queue: str = ""
+    settings: ConsumerSettings = ConsumerSettings()
     notification: dict[str, Any] | None = None
 
 
@@ -171,7 +171,7 @@ class DeliveryPaused(BrokerError):
 
 
 class LeaseRefused(BrokerError):
-    """A lease is refused, and that fails the whole call; only if ``lease-refused`` says so."""
+    """A lease or ref changes nothing; its text says why. It fails the whole call only if ``lease-refused`` says so."""
 
 
 class QuotaExceeded(BrokerError):

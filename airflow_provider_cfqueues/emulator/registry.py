@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import lru_cache
 from random import Random
 from typing import Any
 
@@ -21,12 +22,6 @@ from airflow_provider_cfqueues.emulator.model import (
     QueueSettings,
 )
 from airflow_provider_cfqueues.emulator.store import Store
-
-_SELECT = """
-SELECT queues.*, consumers.id AS consumer_id, consumers.created_ms AS consumer_created_ms, dead_letter_queue,
-       batch_size, max_retries, retry_delay, visibility_timeout_ms, notification
-FROM queues LEFT JOIN consumers ON consumers.queue = queues.number
-"""
 
 
 class Registry:
@@ -44,19 +39,19 @@ class Registry:
 
     def all(self) -> list[Queue]:
         """Return every queue, oldest first."""
-        rows = self._store.db.execute(f"{_SELECT} ORDER BY queues.number")
+        rows = self._store.db.execute("SELECT * FROM queues ORDER BY number")
         return [_queue(row) for row in rows]
 
     def get(self, queue_id: str) -> Queue:
         """Return the queue with this id."""
-        row = self._store.db.execute(f"{_SELECT} WHERE queues.id = ?", (queue_id,)).fetchone()
+        row = self._store.db.execute("SELECT * FROM queues WHERE id = ?", (queue_id,)).fetchone()
         if row is None:
             raise QueueNotFound(queue_id)
         return _queue(row)
 
     def find(self, name: str) -> Queue | None:
         """Return the queue with this name, if there is one."""
-        row = self._store.db.execute(f"{_SELECT} WHERE queues.name = ?", (name,)).fetchone()
+        row = self._store.db.execute("SELECT * FROM queues WHERE name = ?", (name,)).fetchone()
         return None if row is None else _queue(row)
 
     def create(
@@ -66,20 +61,22 @@ class Registry:
         queue_id: str | None = None,
         settings: QueueSettings = QueueSettings(),  # noqa: B008 -- frozen
         jurisdiction: str | None = None,
+        consumer: Consumer | None = None,
     ) -> Queue:
         """
         Make a queue.
 
         :param queue_id: its id; made up where it is not given.
         :param jurisdiction: where the real one would keep its data.
+        :param consumer: of a queue that was there before.
         """
         queue_id = queue_id or self.new_id()
         now = self._clock.now_ms()
         try:
             self._store.db.execute(
-                "INSERT INTO queues (id, name, jurisdiction, created_ms, modified_ms, delivery_delay,"
-                " delivery_paused, message_retention_period) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (queue_id, name, jurisdiction, now, now, *asdict(settings).values()),
+                "INSERT INTO queues (id, name, jurisdiction, created_ms, modified_ms, settings, consumer)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (queue_id, name, jurisdiction, now, now, _json(settings), consumer and _json(consumer)),
             )
         except sqlite3.IntegrityError as error:
             raise QueueExists(name) from error
@@ -95,9 +92,8 @@ class Registry:
         with self._store.transaction() as db:
             try:
                 db.execute(
-                    "UPDATE queues SET name = ?, modified_ms = ?, delivery_delay = ?, delivery_paused = ?,"
-                    " message_retention_period = ? WHERE number = ?",
-                    (name, now, *asdict(settings).values(), queue.number),
+                    "UPDATE queues SET name = ?, modified_ms = ?, settings = ? WHERE number = ?",
+                    (name, now, _json(settings), queue.number),
                 )
             except sqlite3.IntegrityError as error:
                 raise QueueExists(name) from error
@@ -120,33 +116,17 @@ class Registry:
             raise ConsumerNotFound(consumer_id)
         return consumer
 
-    def add_consumer(
-        self,
-        queue_id: str,
-        *,
-        dead_letter_queue: str = "",
-        settings: ConsumerSettings = ConsumerSettings(),  # noqa: B008 -- frozen
-        notification: dict[str, Any] | None = None,
-    ) -> Consumer:
+    def add_consumer(self, queue_id: str, **given: Any) -> Consumer:
         """
         Let a queue be pulled, or give it a consumer that sends notifications.
 
-        :param dead_letter_queue: name of the queue for messages that fail too often; made now if missing.
-        :param settings: what holds where a request says nothing.
-        :param notification: the settings of a consumer of that kind.
+        :param given: ``dead_letter_queue``, made now if it is missing, ``settings`` and ``notification`` of a consumer.
         """
         queue = self.get(queue_id)
         if queue.consumer is not None:
             raise ConsumerExists(queue.name)
-        facts = Consumer(
-            id=self.new_id(),
-            queue_name=queue.name,
-            created_ms=self._clock.now_ms(),
-            dead_letter_queue=dead_letter_queue,
-            settings=settings,
-            notification=notification,
-        )
-        return self._write_consumer(queue, facts)
+        consumer = Consumer(id=self.new_id(), queue_name=queue.name, created_ms=self._clock.now_ms(), **given)
+        return self._write_consumer(queue, consumer)
 
     def replace_consumer(self, queue_id: str, consumer_id: str, **given: Any) -> Consumer:
         """
@@ -162,19 +142,18 @@ class Registry:
 
     def delete_consumer(self, queue_id: str, consumer_id: str) -> None:
         """Delete the consumer of a queue."""
-        consumer = self.consumer(queue_id, consumer_id)
-        self._store.db.execute("DELETE FROM consumers WHERE id = ?", (consumer.id,))
+        self.consumer(queue_id, consumer_id)
+        self._store.db.execute("UPDATE queues SET consumer = NULL WHERE id = ?", (queue_id,))
 
     def _write_consumer(self, queue: Queue, consumer: Consumer) -> Consumer:
         if consumer.dead_letter_queue:
             self.ensure(consumer.dead_letter_queue, jurisdiction=queue.jurisdiction)
-        notification = None if consumer.notification is None else json.dumps(consumer.notification)
-        facts = (consumer.id, queue.number, consumer.created_ms, consumer.dead_letter_queue)
-        self._store.db.execute(
-            "INSERT OR REPLACE INTO consumers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*facts, *asdict(consumer.settings).values(), notification),
-        )
-        return self.consumer(queue.id, consumer.id)
+        self._store.db.execute("UPDATE queues SET consumer = ? WHERE number = ?", (_json(consumer), queue.number))
+        return consumer
+
+
+def _json(value: Consumer | QueueSettings) -> str:
+    return json.dumps(asdict(value))
 
 
 def _queue(row: sqlite3.Row) -> Queue:
@@ -186,26 +165,13 @@ def _queue(row: sqlite3.Row) -> Queue:
         created_ms=row["created_ms"],
         modified_ms=row["modified_ms"],
         purged_ms=row["purged_ms"],
-        settings=QueueSettings(
-            delivery_delay=row["delivery_delay"],
-            delivery_paused=bool(row["delivery_paused"]),
-            message_retention_period=row["message_retention_period"],
-        ),
-        consumer=None if row["consumer_id"] is None else _consumer(row),
+        settings=QueueSettings(**json.loads(row["settings"])),
+        consumer=_consumer(row["consumer"], row["name"]) if row["consumer"] else None,
     )
 
 
-def _consumer(row: sqlite3.Row) -> Consumer:
-    return Consumer(
-        id=row["consumer_id"],
-        queue_name=row["name"],
-        created_ms=row["consumer_created_ms"],
-        dead_letter_queue=row["dead_letter_queue"],
-        settings=ConsumerSettings(
-            batch_size=row["batch_size"],
-            max_retries=row["max_retries"],
-            retry_delay=row["retry_delay"],
-            visibility_timeout_ms=row["visibility_timeout_ms"],
-        ),
-        notification=json.loads(row["notification"]) if row["notification"] else None,
-    )
+@lru_cache
+def _consumer(text: str, queue_name: str) -> Consumer:
+    known = json.loads(text)
+    # The queue may have another name by now.
+    return Consumer(**{**known, "queue_name": queue_name, "settings": ConsumerSettings(**known["settings"])})

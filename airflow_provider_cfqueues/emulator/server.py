@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address
 from random import Random
@@ -20,7 +21,7 @@ from airflow_provider_cfqueues.emulator.service import Service
 from airflow_provider_cfqueues.emulator.start import Given
 
 if TYPE_CHECKING:
-    from starlette.types import Scope
+    from starlette.types import ASGIApp, Scope
 
 T = TypeVar("T")
 OPEN_TO_OTHERS = (
@@ -80,12 +81,11 @@ class Emulator:
             "queues": queues,
             "account_id": account_id,
             "api_token": api_token,
-            "state": state,
-            "json_encoding": json_encoding,
+            "rate_limit": rate_limit,
+            "path": state or ":memory:",
             "clock": clock,
             "random": random,
-            "assume": assume,
-            "rate_limit": rate_limit,
+            "assume": {"json-encoding": json_encoding, **(assume or {})},
             "daily_operations": daily_operations,
         }
 
@@ -107,12 +107,13 @@ class Emulator:
             self._service.close()
             raise
         self.base_url = f"http://{_url_host(self._address[0])}:{listener.getsockname()[1]}{BASE_PATH}"
-        self._server = _Server(self._service, self._hosts)
+        self._server = uvicorn.Server(_config(make_app(self._service, self._hang_up, self._hosts)))
         self._thread = threading.Thread(
-            target=self._server.serve_until_told, args=(listener,), name="cfqueues-emulator", daemon=True
+            target=lambda: asyncio.run(self._serve(listener)), name="cfqueues-emulator", daemon=True
         )
         self._thread.start()
-        self._server.accepts.wait()
+        while not self._server.started and self._thread.is_alive():
+            time.sleep(0.001)
         if not self._server.started:
             self._service.close()
             raise RuntimeError("the emulator did not start: see the error of its thread above")
@@ -182,45 +183,32 @@ class Emulator:
         async def run() -> T:
             return action(*args, **options)
 
-        return asyncio.run_coroutine_threadsafe(run(), self._server.loop).result()
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
 
-
-class _Server(uvicorn.Server):
-    loop: asyncio.AbstractEventLoop
-
-    def __init__(self, service: Service, hosts: Iterable[str]) -> None:
-        super().__init__(
-            uvicorn.Config(
-                make_app(service, self._hang_up, hosts),
-                http="h11",  # the one that uvicorn always has, so that every machine sees the same
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=60,
-                timeout_graceful_shutdown=1,
-            )
-        )
-        self.accepts = threading.Event()
-
-    def serve_until_told(self, listener: socket.socket) -> None:
-        try:
-            asyncio.run(self.serve([listener]))
-        finally:
-            self.accepts.set()  # or whoever waits for a start that failed would wait for ever
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.loop = asyncio.get_running_loop()
-        self.accepts.set()
+    async def _serve(self, listener: socket.socket) -> None:
+        self._loop = asyncio.get_running_loop()
+        await self._server.serve([listener])
 
     def _hang_up(self, scope: Scope) -> None:
         # By its address: ASGI has no way to close a connection, and each version of uvicorn keeps these.
-        for connection in set[Any](self.server_state.connections):
+        for connection in set[Any](self._server.server_state.connections):
             if connection.client == scope["client"]:
                 connection.transport.close()
+
+
+def _config(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="h11",  # the one that uvicorn always has, so that every machine sees the same
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=1,
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

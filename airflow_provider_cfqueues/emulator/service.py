@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections import deque
-from collections.abc import Mapping
-from random import Random
 from typing import Any
 
 from airflow_provider_cfqueues.emulator import parsing, snapshot, start, wire
 from airflow_provider_cfqueues.emulator.broker import Broker
-from airflow_provider_cfqueues.emulator.clock import Clock
 from airflow_provider_cfqueues.emulator.faults import Faults
 from airflow_provider_cfqueues.emulator.fields import is_number
 from airflow_provider_cfqueues.emulator.limits import RateLimit
@@ -24,7 +22,11 @@ LOGGED_REQUESTS = 1000
 
 
 class Service:
-    """Everything behind the HTTP; not thread-safe. :class:`.server.Emulator` explains its arguments."""
+    """
+    Everything behind the HTTP; not thread-safe. :class:`.server.Emulator` explains its arguments.
+
+    :param broker: the arguments of its :class:`.broker.Broker`.
+    """
 
     def __init__(
         self,
@@ -32,31 +34,21 @@ class Service:
         queues: start.Given | None = None,
         account_id: str = ACCOUNT_ID,
         api_token: str = API_TOKEN,
-        state: str | None = None,
-        json_encoding: str = "base64",
-        clock: Clock | None = None,
-        random: Random | None = None,
-        assume: Mapping[str, str] | None = None,
         rate_limit: int | None = None,
-        daily_operations: int | None = None,
+        **broker: Any,
     ) -> None:
         if not parsing.ACCOUNT_ID.fullmatch(account_id):
             raise ValueError(f"account id must be 1 to 32 letters, digits, '-' or '_', not {account_id!r}")
-        if not api_token or not api_token.isascii() or any(c.isspace() or not c.isprintable() for c in api_token):
+        if not re.fullmatch(r"[!-~]+", api_token):
             raise ValueError("API token must be printable ASCII without white space")
         self.account_id = account_id
         self.api_token = api_token
-        self.random = random or Random()  # noqa: S311 -- ids, not secrets
-        self.faults = Faults()
-        self.log: deque[LoggedRequest] = deque(maxlen=LOGGED_REQUESTS)
         wanted = None if queues is None else start.by_name(queues)
-        assume = {"json-encoding": json_encoding, **(assume or {})}
-        self.broker = Broker(
-            state or ":memory:", clock=clock, random=self.random, assume=assume, daily_operations=daily_operations
-        )
+        self.broker = Broker(**broker)
+        self.random = self.broker.random
         self.assume = self.broker.assume
-        self.rate_limit = RateLimit(rate_limit, self.broker.clock, self.assume)
-        self._start_encoding = self.json_encoding = self.assume["json-encoding"]
+        self._rate_limit = rate_limit
+        self._forget()
         self.broker.clock.offset_ms += self.broker.store.get("clock_offset_ms", 0)
         if wanted is None:
             wanted = start.DEFAULT if self.broker.store.is_new else {}
@@ -66,6 +58,14 @@ class Service:
             self.close()
             raise
         self._at_start = self.broker.queues.all()
+
+    def _forget(self) -> None:
+        """Set what no state file keeps to what it is at the start."""
+        self.faults = Faults()
+        self.log: deque[LoggedRequest] = deque(maxlen=LOGGED_REQUESTS)
+        self.rate_limit = RateLimit(self._rate_limit, self.broker.clock, self.assume)
+        self.json_encoding = self.assume["json-encoding"]
+        self.broker.operations.used = 0
 
     def queues(self) -> dict[str, str]:
         """Return the id of every queue by its name."""
@@ -137,15 +137,18 @@ class Service:
 
     def reset(self) -> None:
         """Go back to the start: its queues with their ids, real time, no messages, faults or logged calls."""
-        self.faults.clear()
-        self.rate_limit.reset()
-        self.broker.operations.used = 0
-        self.log.clear()
-        self.json_encoding = self._start_encoding
+        self._forget()
         self.broker.clear()
         self.broker.clock.offset_ms = 0
         self.broker.store.put("clock_offset_ms", 0)
-        start.restore(self.broker.queues, self._at_start)
+        for queue in self._at_start:
+            self.broker.queues.create(
+                queue.name,
+                queue_id=queue.id,
+                settings=queue.settings,
+                jurisdiction=queue.jurisdiction,
+                consumer=queue.consumer,
+            )
 
     def close(self) -> None:
         """Close the state file."""

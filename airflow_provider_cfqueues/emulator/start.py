@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
 from airflow_provider_cfqueues.emulator import assumptions, parsing
 from airflow_provider_cfqueues.emulator.fields import Fields
-from airflow_provider_cfqueues.emulator.model import ConsumerSettings, Queue, QueueExists
+from airflow_provider_cfqueues.emulator.model import ConsumerSettings, QueueExists
 from airflow_provider_cfqueues.emulator.registry import Registry
 from airflow_provider_cfqueues.emulator.wire import ApiError
 
@@ -21,7 +22,7 @@ DEFAULT = {"my-queue": Settings()}
 KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "dead-letter-queue": ("dead_letter_queue", str),
     "max-retries": ("max_retries", float),
-    "retry-delay": ("retry_delay", float),
+    "retry-delay": ("retry_delay", json.loads),  # 5 stays 5, and is not shown as 5.0
     "batch-size": ("batch_size", float),
     "visibility-timeout": ("visibility_timeout_ms", lambda text: float(text) * 1000),
 }
@@ -122,18 +123,3 @@ def _make_queue(queues: Registry, name: str, queue_id: str | None) -> None:
             raise ValueError(f"queue {name!r} cannot have the id {queue_id!r}: another queue has it") from error
     elif queue_id not in (None, queue.id):
         raise ValueError(f"queue {name!r} has the id {queue.id} in the state file, not {queue_id}")
-
-
-def restore(queues: Registry, before: Iterable[Queue]) -> None:
-    """Make queues again as they were, after all have been forgotten."""
-    before = list(before)
-    for queue in before:
-        queues.create(queue.name, queue_id=queue.id, settings=queue.settings, jurisdiction=queue.jurisdiction)
-    for queue in before:
-        if queue.consumer:
-            queues.add_consumer(
-                queue.id,
-                dead_letter_queue=queue.consumer.dead_letter_queue,
-                settings=queue.consumer.settings,
-                notification=queue.consumer.notification,
-            )

@@ -17,12 +17,13 @@ from typing import Any
 
 from airflow_provider_cfqueues.emulator.model import StateFileError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 COUNTERS = ("received", "delivered", "acked", "retried", "dead_lettered", "exhausted", "expired", "purged")
 
-_SCHEMA = """
+_SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
+-- settings and consumer are JSON.
 CREATE TABLE queues (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
@@ -31,42 +32,19 @@ CREATE TABLE queues (
     created_ms INTEGER NOT NULL,
     modified_ms INTEGER NOT NULL,
     purged_ms INTEGER,
-    delivery_delay NUMERIC NOT NULL,
-    delivery_paused INTEGER NOT NULL,
-    message_retention_period NUMERIC NOT NULL,
+    settings TEXT NOT NULL,
+    consumer TEXT,
     backlog_bytes INTEGER NOT NULL DEFAULT 0,
-    received INTEGER NOT NULL DEFAULT 0,
-    delivered INTEGER NOT NULL DEFAULT 0,
-    acked INTEGER NOT NULL DEFAULT 0,
-    retried INTEGER NOT NULL DEFAULT 0,
-    dead_lettered INTEGER NOT NULL DEFAULT 0,
-    exhausted INTEGER NOT NULL DEFAULT 0,
-    expired INTEGER NOT NULL DEFAULT 0,
-    purged INTEGER NOT NULL DEFAULT 0,
+    {" ".join(f"{counter} INTEGER NOT NULL DEFAULT 0," for counter in COUNTERS)}
     backlog_count INTEGER AS (received - acked - dead_lettered - exhausted - expired - purged)
 );
 
-CREATE TABLE consumers (
-    id TEXT PRIMARY KEY,
-    queue INTEGER NOT NULL UNIQUE REFERENCES queues ON DELETE CASCADE,
-    created_ms INTEGER NOT NULL,
-    dead_letter_queue TEXT NOT NULL,
-    batch_size INTEGER NOT NULL,
-    max_retries INTEGER NOT NULL,
-    retry_delay NUMERIC NOT NULL,
-    visibility_timeout_ms INTEGER NOT NULL,
-    notification TEXT
-) WITHOUT ROWID;
-
+-- shown is JSON, as the API shows a subscription.
 CREATE TABLE subscriptions (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
-    enabled INTEGER NOT NULL,
-    events TEXT NOT NULL,
     queue INTEGER NOT NULL REFERENCES queues ON DELETE CASCADE,
-    source TEXT NOT NULL,
-    created_ms INTEGER NOT NULL,
-    modified_ms INTEGER NOT NULL
+    shown TEXT NOT NULL
 ) WITHOUT ROWID;
 
 -- visible_ms is when a waiting message can be pulled, or when the lease of a leased one ends; max_retries is that of
@@ -173,7 +151,7 @@ class Store:
     def clear(self) -> None:
         """Forget every queue and message; numbers go on counting, so no old lease can name a new message."""
         with self.transaction() as db:
-            for table in ("messages", "used_leases", "consumers", "subscriptions", "queues"):
+            for table in ("messages", "used_leases", "subscriptions", "queues"):
                 db.execute(f"DELETE FROM {table}")  # noqa: S608 -- the names are right above
 
     def close(self) -> None:

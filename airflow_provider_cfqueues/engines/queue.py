@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.client import message_calls
-from airflow_provider_cfqueues.client.flow import once, patiently
+from airflow_provider_cfqueues.client.flow import once
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.unconfirmed import Unconfirmed
@@ -126,7 +126,7 @@ class HookQueue:
 
         :raises CloudflareQueuesError: a request failed for good.
         """
-        result = await self.hook.arun(patiently(settling.send(self.queue_id, self.dead_letter_queue_id)))
+        result = await self.hook.arun(settling.send(self.queue_id, self.dead_letter_queue_id), patient=True)
         self.hook.log_messages(self.queue_id, result)
 
     async def settle_until_leases_end(

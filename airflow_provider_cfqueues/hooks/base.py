@@ -163,10 +163,15 @@ class CloudflareBaseHook(BaseHook):
         with self._naming_queues():
             return self.get_conn().run(flow)
 
-    async def arun(self, flow: Flow[T]) -> T:
-        """Async twin of :meth:`run`."""
+    async def arun(self, flow: Flow[T], *, patient: bool = False) -> T:
+        """
+        Async twin of :meth:`run`.
+
+        :param flow: the flow.
+        :param patient: repeat calls also after an answer that is not what the API sends, or that took too long.
+        """
         with self._naming_queues():
-            return await (await self.aget_conn()).run(flow)
+            return await (await self.aget_conn()).run(flow, patient=patient)
 
     def name_of(self, queue_id: str) -> str:
         """

@@ -36,15 +36,8 @@ class CloudflareQueuesHook(AdministrationHook):
     """
 
     # Airflow looks for these two in the class itself, not in those that it inherits from.
-    @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the extra fields of the connection form for Airflow 2.11 to 3.1."""
-        return form.connection_form_widgets()
-
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return labels and placeholders of the connection form for Airflow 2.11 to 3.1."""
-        return form.ui_field_behaviour()
+    get_connection_form_widgets = staticmethod(form.connection_form_widgets)
+    get_ui_field_behaviour = staticmethod(form.ui_field_behaviour)
 
     def ack(self, queue_id: str, *, acks: Any = (), retries: Any = ()) -> AckResult:
         """
@@ -106,7 +99,7 @@ class CloudflareQueuesHook(AdministrationHook):
 
         :param queue_id: ID of the queue.
         :param max_messages: how many messages at the most.
-        :param visibility_timeout: seconds that the leases last, above 0 and up to 43,200 (12 hours); None = the
+        :param visibility_timeout: seconds that the leases last, 0.001 to 43,200 (12 hours); None = the
             consumer's setting (30 s unless changed).
         :return: the messages, a sequence; a body that cannot be decoded does not hide the others.
         :raises CloudflareQueuesError: no message could be pulled. If only a later request fails, the messages pulled

@@ -6,20 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues.operators.base import QueueOperator, check_choice
-from airflow_provider_cfqueues.operators.consumers import QueueEnsurePullConsumerOperator
+from airflow_provider_cfqueues.operators.consumers import (
+    QueueEnsurePullConsumerOperator as QueueEnsurePullConsumerOperator,  # its earlier path
+)
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
     from airflow_provider_cfqueues.arguments import Seconds
     from airflow_provider_cfqueues.models import Queue
-
-__all__ = [
-    "QueueCreateOperator",
-    "QueueDeleteOperator",
-    "QueueEnsurePullConsumerOperator",
-    "QueuePauseOperator",
-    "QueueResumeOperator",
-]
 
 NO_ACCOUNT = 7003
 """The API's code if the account does not exist: then nothing is known about the queue."""

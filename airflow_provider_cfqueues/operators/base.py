@@ -96,6 +96,37 @@ class QueueOperator(BaseOperator):
         return self.hook.traffic.to_openlineage()
 
 
+class EngineOperator(QueueOperator):
+    """
+    An operator whose task runs an engine on many messages, and may be killed meanwhile.
+
+    :param fail_on: when the task fails: ``all`` messages failed, ``any`` did, ``none`` (never), or the share between 0
+        and 1 that may fail.
+    :param grace: seconds that the engine gets when the task is killed; Airflow 3 ends the process after 5.
+    """
+
+    template_fields: Sequence[str] = (*QueueOperator.template_fields, "fail_on")
+    _engine: Any = None
+    _killed = False
+
+    def __init__(self, *, fail_on: str | float = "all", grace: float = 3, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.fail_on = fail_on
+        self.grace = grace
+
+    def on_kill(self) -> None:
+        """Start nothing more; ``execute`` settles what is done, gives the rest back and raises."""
+        self._killed = True
+        if self._engine is not None:
+            self._engine.stop(killed=True)
+
+    def _note_engine(self, engine: Any) -> None:
+        """Let ``on_kill`` stop the engine, which it may have wanted to while the queues were looked up."""
+        self._engine = engine
+        if self._killed:
+            engine.stop(killed=True)
+
+
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """
     Check an argument that takes one of a few words.

@@ -8,13 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow_provider_cfqueues.delays import DelayRule, ExponentialDelay, is_rule
-from airflow_provider_cfqueues.operators.base import QueueOperator, check_choice
+from airflow_provider_cfqueues.operators.base import EngineOperator, check_choice
 from airflow_provider_cfqueues.operators.fail_on import are_too_many, parse_fail_on
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
     from airflow_provider_cfqueues.arguments import Seconds
-    from airflow_provider_cfqueues.engines.processing.engine import Engine
     from airflow_provider_cfqueues.engines.processing.options import Options
     from airflow_provider_cfqueues.engines.processing.report import Report
     from airflow_provider_cfqueues.engines.queue import HookQueue
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 DEFAULT_DELAY = ExponentialDelay(jitter=0.2)
 
 
-class QueueProcessOperator(QueueOperator):
+class QueueProcessOperator(EngineOperator):
     """
     Process the messages of a queue with a handler, and settle each by its outcome.
 
@@ -80,7 +79,7 @@ class QueueProcessOperator(QueueOperator):
     """
 
     template_fields: Sequence[str] = (
-        *QueueOperator.template_fields,
+        *EngineOperator.template_fields,
         "op_args",
         "op_kwargs",
         "max_messages",
@@ -88,7 +87,6 @@ class QueueProcessOperator(QueueOperator):
         "visibility_timeout",
         "delay_seconds",
         "dead_letter_queue",
-        "fail_on",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"op_args": "py", "op_kwargs": "py"}
     shallow_copy_attrs: Sequence[str] = ("handler",)
@@ -112,8 +110,6 @@ class QueueProcessOperator(QueueOperator):
         delay_seconds: Seconds | DelayRule | None = DEFAULT_DELAY,
         max_attempts: int | None = None,
         dead_letter_queue: str | None = None,
-        fail_on: str | float = "all",
-        grace: float = 3,
         dry_run: bool = False,
         keep_results: int = 0,
         journal: bool = False,
@@ -140,13 +136,9 @@ class QueueProcessOperator(QueueOperator):
         self.delay_seconds = delay_seconds
         self.max_attempts = max_attempts
         self.dead_letter_queue = dead_letter_queue
-        self.fail_on = fail_on
-        self.grace = grace
         self.is_dry_run = dry_run  # BaseOperator has a method dry_run
         self.keep_results = keep_results
         self.journal = journal
-        self._engine: Engine | None = None
-        self._killed = False
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Process the queue."""
@@ -177,12 +169,11 @@ class QueueProcessOperator(QueueOperator):
             dead_letter_queue_id=self._find_dead_letter_queue(consumer, queue_id),
         )
         journal = None if store is None else Journal(store, queue_id, now=utc_now, log=self.log)
-        self._engine = Engine(queue, handler, options, log=self.log, journal=journal)
-        if self._killed:  # while the queue was looked up
-            self._engine.stop(killed=True)
-        report = self._engine.report
+        engine = Engine(queue, handler, options, log=self.log, journal=journal)
+        self._note_engine(engine)
+        report = engine.report
         try:
-            run_in_thread(self._engine, self.hook)
+            run_in_thread(engine, self.hook)
             self._judge(report, share)
         except BaseException as error:  # a time-out, too
             self._report_failure(context, report, error)
@@ -204,12 +195,6 @@ class QueueProcessOperator(QueueOperator):
         if isinstance(error, CloudflareQueuesError) and report.unconfirmed.count:
             summary = "" if isinstance(error, ProcessingFailedError) else report.summary()
             error.add(". ".join(filter(None, [summary, report.unconfirmed.when])), details=report.unconfirmed.named)
-
-    def on_kill(self) -> None:
-        """Start nothing more; ``execute`` settles what is done, gives the rest back and raises."""
-        self._killed = True
-        if self._engine is not None:
-            self._engine.stop(killed=True)
 
     def _options(self) -> Options:
         from airflow_provider_cfqueues._compat import AirflowFailException, AirflowSkipException

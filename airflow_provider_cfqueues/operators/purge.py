@@ -70,6 +70,7 @@ class QueuePurgeOperator(QueueOperator):
         """Purge the queue."""
 
         from airflow_provider_cfqueues import arguments
+        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
         from airflow_provider_cfqueues.triggers.purging import QueuePurgeTrigger
 
         interval = arguments.parse_seconds(self.poll_interval, "poll_interval", at_least=MIN_POLL_INTERVAL)
@@ -77,7 +78,11 @@ class QueuePurgeOperator(QueueOperator):
         purge = self._begin(context, self.find_queue())
         waits_here = self.wait_for_completion and not self.deferrable
         end = time.time() + timeout
-        status = self._finish(context, purge, interval, end if waits_here else 0)
+        try:
+            status = self.hook.finish_purge(purge, poll_interval=interval, end=end if waits_here else 0)
+        except CloudflareQueuesError as error:
+            self._explain(context, error)
+            raise
         if self.wait_for_completion and self.deferrable and not status.completed:
             self.defer(
                 trigger=QueuePurgeTrigger(
@@ -137,15 +142,6 @@ class QueuePurgeOperator(QueueOperator):
             self.log.warning("The purge has started, although its answer was lost: %s", error.message)
         self.log.info("Purging queue %s: about %s messages waited", self.queue_name or queue_id, purge.backlog_count)
         return purge
-
-    def _finish(self, context: Context, purge: Purge, interval: float, end: float) -> PurgeStatus:
-        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
-
-        try:
-            return self.hook.finish_purge(purge, poll_interval=interval, end=end)
-        except CloudflareQueuesError as error:
-            self._explain(context, error)
-            raise
 
     def _report(self, context: Context, purge: Purge, status: PurgeStatus) -> dict[str, Any]:
         from airflow_provider_cfqueues.exceptions import PurgeTimeoutError

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues.operators.base import QueueOperator
+from airflow_provider_cfqueues.operators.base import EngineOperator
 from airflow_provider_cfqueues.operators.fail_on import are_too_many, parse_fail_on
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
     from airflow_provider_cfqueues.arguments import Seconds
     from airflow_provider_cfqueues.engines.redriving.options import RedriveOptions, RedriveReport
-    from airflow_provider_cfqueues.engines.redriving.redrive import Redrive
     from airflow_provider_cfqueues.matching import Match
 
 
-class QueueRedriveOperator(QueueOperator):
+class QueueRedriveOperator(EngineOperator):
     """
     Move messages from a queue, commonly a dead-letter queue, to another: pull, send, and only then ack.
 
@@ -59,7 +58,7 @@ class QueueRedriveOperator(QueueOperator):
     """
 
     template_fields: Sequence[str] = (
-        *QueueOperator.template_fields,
+        *EngineOperator.template_fields,
         "target_queue_id",
         "target_queue_name",
         "match",
@@ -69,7 +68,6 @@ class QueueRedriveOperator(QueueOperator):
         "idle_timeout",
         "unmatched_delay_seconds",
         "visibility_timeout",
-        "fail_on",
     )
 
     def __init__(
@@ -85,8 +83,6 @@ class QueueRedriveOperator(QueueOperator):
         idle_timeout: Seconds = 5,
         unmatched_delay_seconds: Seconds = 300,
         visibility_timeout: Seconds | None = None,
-        fail_on: str | float = "all",
-        grace: float = 3,
         **kwargs: Any,
     ) -> None:
         from airflow_provider_cfqueues.matching import check_match
@@ -105,10 +101,6 @@ class QueueRedriveOperator(QueueOperator):
         self.idle_timeout = idle_timeout
         self.unmatched_delay_seconds = unmatched_delay_seconds
         self.visibility_timeout = visibility_timeout
-        self.fail_on = fail_on
-        self.grace = grace
-        self._redrive: Redrive | None = None
-        self._killed = False
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Move the messages."""
@@ -122,21 +114,14 @@ class QueueRedriveOperator(QueueOperator):
             str(self.target_queue_name), what="target_queue_name"
         )
         self.hook.note_argument(target_id, "target_queue_id")
-        self._redrive = Redrive(self.hook, self.find_queue(), target_id, options, log=self.log)
-        if self._killed:  # while the queues were looked up
-            self._redrive.stop(killed=True)
+        redrive = Redrive(self.hook, self.find_queue(), target_id, options, log=self.log)
+        self._note_engine(redrive)
         try:
-            self._redrive.run()
+            redrive.run()
         finally:
-            self.log.info("What became of the messages: %s", self._redrive.report.to_xcom())
-        self._judge(self._redrive.report, share)
-        return self._redrive.report.to_xcom()
-
-    def on_kill(self) -> None:
-        """Pull and send nothing more; ``execute`` acks what was sent, gives the rest back and raises."""
-        self._killed = True
-        if self._redrive is not None:
-            self._redrive.stop(killed=True)
+            self.log.info("What became of the messages: %s", redrive.report.to_xcom())
+        self._judge(redrive.report, share)
+        return redrive.report.to_xcom()
 
     def _options(self) -> RedriveOptions:
         from airflow_provider_cfqueues import arguments

@@ -78,12 +78,7 @@ def test_every_assumption_has_a_fact():
     assert len({fact.name for fact in FACTS}) == len(FACTS)
 
 
-SWITCHES = [
-    (name, choice)
-    for name, assumption in ASSUMPTIONS.items()
-    for choice in assumption.choices[1:]
-    if name != "rate-limit"
-]
+SWITCHES = [(name, choice) for name, choices in ASSUMPTIONS.items() for choice in choices[1:] if name != "rate-limit"]
 
 
 @cache

@@ -30,8 +30,9 @@ class Found:
 
 def test_a_queue_of_the_command_line_has_its_settings_and_a_dead_letter_queue_that_can_be_pulled(start):
     settings = "max-retries=5,retry-delay=0.5,batch-size=7,visibility-timeout=1.5"
-    cf = Found(start("--port", "0", "--queue", f"orders=abc,dead-letter-queue=orders-failed,{settings}").first_line)
-    assert list(cf.queues) == ["orders", "orders-failed"]
+    queues = ("--queue", f"orders=abc,dead-letter-queue=orders-failed,{settings}", "--queue", "later,retry-delay=5")
+    cf = Found(start("--port", "0", *queues).first_line)
+    assert list(cf.queues) == ["orders", "later", "orders-failed"]
     assert cf.queues["orders"] == "abc"
     found = consumers(cf)
     assert found["orders"] == {
@@ -41,6 +42,7 @@ def test_a_queue_of_the_command_line_has_its_settings_and_a_dead_letter_queue_th
         "batch_size": 7,
         "visibility_timeout_ms": 1500,
     }
+    assert str(found["later"]["retry_delay"]) == "5"
     assert found["orders-failed"]["dead_letter_queue"] == ""
 
 

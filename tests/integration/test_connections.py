@@ -170,7 +170,7 @@ def test_other_tasks_have_their_turn_while_a_large_answer_is_read():
     items = [{"id": f"{n}", "lease_id": f"l{n}", "body": body, "attempts": 1} for n in range(100)]
     large = json.dumps({"success": True, "result": {"messages": items}}).encode()
     received = Answer(status=200, headers={}, content=large, sent_at=datetime.now(timezone.utc))
-    turns = list(message_calls.pull("orders", 100, 60, 60).reading(received))
+    turns = list(message_calls.pull("orders", 100, 60, 60).reading(received).__await__())
     assert len(turns) > 20
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import traceback
 
 import pytest
-import tenacity
 
 from airflow_provider_cfqueues.cli.lookup import open_hook
 from airflow_provider_cfqueues.client.queue_calls import list_queues
@@ -204,18 +204,18 @@ def seconds_of_repeats(settings, policy=None, *, was_answered=False):
     told = Told()
     told.was_answered = was_answered
 
-    def sleep(seconds):
+    async def sleep(seconds):
         now[0] += seconds
 
     refused = TransportError("Connection refused")
     refused.add(maybe_applied=False)
 
-    def fail():
+    async def fail():
         raise refused
 
     tries = Tries(policy or RepeatPolicy(), list_queues(1), settings, told, clock=lambda: now[0])
     with pytest.raises(TransportError):
-        tenacity.Retrying(sleep=sleep, **tries.failed(refused))(fail)
+        asyncio.run(tries.failed(refused, sleep)(fail))
     return now[0]
 
 

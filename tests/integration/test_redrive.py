@@ -466,7 +466,7 @@ def test_a_target_that_is_not_there_costs_no_delivery(cf, failed):
         ({"messages_per_second": "0"}, "messages_per_second must be above 0"),
         ({"max_duration": -1}, "max_duration must be at least 0 seconds"),
         ({"idle_timeout": -1}, "idle_timeout must be at least 0 seconds"),
-        ({"visibility_timeout": 0}, "visibility_timeout must be above 0"),
+        ({"visibility_timeout": 0}, "visibility_timeout must be from 0.001 to 43200"),
         ({"grace": -1}, "grace must be at least 0 seconds"),
         ({"grace": None}, "grace is None: give a value"),
         ({"fail_on": "some"}, "fail_on must be"),

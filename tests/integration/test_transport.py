@@ -11,7 +11,7 @@ import pytest
 from raw_server import CLOSE, answer, answering
 
 from airflow_provider_cfqueues.client import queue_calls
-from airflow_provider_cfqueues.client.flow import Pause, once, patiently
+from airflow_provider_cfqueues.client.flow import Pause, once
 from airflow_provider_cfqueues.client.settings import parse_settings
 from airflow_provider_cfqueues.client.transport import AsyncClient, Client, RepeatPolicy
 from airflow_provider_cfqueues.exceptions import ConfigurationError, TransportError
@@ -79,12 +79,12 @@ def test_a_bundle_of_certificates_that_is_not_there_is_named(run, monkeypatch):
         run(list_queues(), ELSEWHERE)
 
 
-def test_a_patient_flow_pauses_as_it_asked_to(run, cloudflare_queues):
+def test_a_flow_pauses_as_it_asked_to(run, cloudflare_queues):
     def flow():
         yield Pause(seconds=7)
         return "done"
 
-    assert run(patiently(flow()), cloudflare_queues.base_url) == ("done", [7])
+    assert run(flow(), cloudflare_queues.base_url) == ("done", [7])
 
 
 def test_an_interim_answer_is_passed_over(run):

@@ -357,7 +357,7 @@ def test_watchers_of_a_queue_share_one_poll_and_are_told_what_has_no_effect(cf, 
         ]
         await until(lambda: all(triggerer.events[watcher] for watcher in watchers))
         pulls = len(calls(cf, "pull"))
-        await until(lambda: states(cf, queue) == [])
+        await until(lambda: not states(cf, queue))
         await triggerer.stop()
         return pulls, [triggerer.bodies(watcher) for watcher in watchers]
 

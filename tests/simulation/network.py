@@ -16,7 +16,7 @@ from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.client.environment import Network as Reached
 from airflow_provider_cfqueues.client.failures import no_answer
 from airflow_provider_cfqueues.client.repeating import Told, Tries
-from airflow_provider_cfqueues.client.settings import ApiToken, Settings
+from airflow_provider_cfqueues.client.settings import Credentials, Settings
 from airflow_provider_cfqueues.emulator import wire
 from airflow_provider_cfqueues.emulator.api import ROUTES
 from airflow_provider_cfqueues.emulator.call import Call as EmulatedCall
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SETTINGS = Settings(conn_id="sim", base_url="http://sim", account_id=ACCOUNT_ID, credentials=ApiToken(token="none"))
+SETTINGS = Settings(conn_id="sim", base_url="http://sim", account_id=ACCOUNT_ID, credentials=Credentials(secret="none"))
 _PREFIX = "/accounts/{account_id}/queues/"
 _HANDLERS = {
     (method, path.removeprefix(_PREFIX + "{queue_id}")): handler
@@ -121,9 +121,9 @@ class Hook:
     def __init__(self, process: Process) -> None:
         self._client = SimulatedClient(process)
 
-    async def arun(self, flow: Flow[T]) -> T:
+    async def arun(self, flow: Flow[T], *, patient: bool = False) -> T:
         """Drive a flow."""
-        return await self._client.run(flow)
+        return await self._client.run(flow, patient=patient)
 
     async def aclose(self) -> None:
         """Close nothing."""

@@ -1,9 +1,10 @@
+import asyncio
 from datetime import datetime, timezone
 
 import pytest
 
 from airflow_provider_cfqueues.client.answers import Answer
-from airflow_provider_cfqueues.client.call import Call, exhaust
+from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, RateLimitedError
 
 CALL = Call(operation="do", name="do it", method="GET", path="/x", read=lambda envelope: envelope.result)
@@ -12,7 +13,7 @@ CALL = Call(operation="do", name="do it", method="GET", path="/x", read=lambda e
 def read(status, content=b"{}", **headers):
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     answer = Answer(status=status, headers=names, content=content, sent_at=datetime.now(timezone.utc))
-    return exhaust(CALL.reading(answer))
+    return asyncio.run(CALL.reading(answer))
 
 
 @pytest.mark.parametrize(

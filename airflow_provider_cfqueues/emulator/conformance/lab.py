@@ -84,21 +84,19 @@ class Queue:
         raise NoOccasion("a message was sent, and could not be pulled")
 
     def pull(self, count: int = 1, seconds: float = LONG) -> Wait[list[dict[str, Any]]]:
-        """Pull until there are so many, or patience is over."""
+        """Pull until there are so many."""
         found: list[dict[str, Any]] = []
-        for _ in range(PATIENCE):
-            found += self.pull_once(count - len(found), seconds).messages
-            if len(found) == count:
-                return found
-            yield 1
-        raise NoOccasion(f"{count} messages were sent, and {len(found)} could be pulled")
+        while len(found) < count:
+            answer = yield from self.answered(count - len(found), seconds)
+            found += answer.messages
+        return found
 
     def one(self, seconds: float = LONG) -> Wait[dict[str, Any]]:
         """Pull one message."""
         [message] = yield from self.pull(1, seconds)
         return message
 
-    def arrives(self, within: float, seconds: float = LONG, every: float = 2) -> Wait[tuple[float, dict[str, Any]]]:
+    def arrives(self, within: float, seconds: float = LONG) -> Wait[tuple[float, dict[str, Any]]]:
         """Wait for a message; return after how many seconds it came, and an empty one if none did."""
         start = self._now()
         while True:
@@ -106,7 +104,7 @@ class Queue:
             messages = self.pull_once(1, seconds).messages
             if messages or waited >= within:
                 return waited, messages[0] if messages else {}
-            yield every
+            yield 2
 
     def retry(self, lease: str, **delay: float) -> Answer:
         """Give back."""
@@ -139,10 +137,10 @@ class Lab:
         self._names.append(f"{self.prefix}-{len(self._names)}")
         return self._names[-1]
 
-    def create(self, name: str | None = None, **body: Any) -> Queue:
+    def create(self) -> Queue:
         """Create a queue without a consumer."""
-        name = name or self.name()
-        answer = self.api.call("POST", "/queues", {"queue_name": name, **body})
+        name = self.name()
+        answer = self.api.call("POST", "/queues", {"queue_name": name})
         queue_id = answer.result.get("queue_id")
         if not queue_id:
             raise NoOccasion(f"no queue could be created ({answer})")
