@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from airflow_provider_cfqueues.triggers.queues import RUN_SECONDS
 from e2e.events import key_of
 from e2e.scenarios import LEASE_SECONDS, numbered
 from e2e.triggerer import Triggerer
@@ -21,6 +20,8 @@ from harness.cloudflare import Queue
 PER_ROUND = 5
 VICTIMS = ("both", "supervisor", "runner")
 ANSWER_DELAY_MS = 1_000
+RUN_SECONDS = 1
+"""The watchers' ``run_seconds``: each starts anew in each round, and closes its first event ten times as much later."""
 
 
 @dataclass
@@ -174,7 +175,7 @@ SHORT = ("after yield", "before the run")
 
 def kills(world: World) -> Verdict:
     """Kill at each step, look that each message is in a run, and count what came again."""
-    queue = watch(world, "kill", match="function:e2e.dags.everything")
+    queue = watch(world, "kill", match="function:e2e.dags.everything", run_seconds=RUN_SECONDS)
     triggerer = start(world, queue)
     verdict, again, missed, sent = Verdict(), Counter[str](), Counter[str](), 0
     steps = {name: STEPS[name] for name in SHORT} if world.is_short else STEPS

@@ -426,6 +426,163 @@ def test_a_run_that_a_watcher_left_behind_is_not_taken_for_that_of_another_watch
     assert after == [[1], [2], [3]]
 
 
+def test_an_event_that_one_without_messages_overtakes_is_acked_once_another_took_it_along(cf, queue, watch):
+    """Two queues feed one DAG. Airflow stores the events of watchers in the order in which it took them over."""
+    cf.create_queue("returns")
+    returns = cf.queues["returns"]
+
+    async def scenario():
+        triggerer, watcher, runs = watch(dag_ids=["ship"], max_poll_interval=1)
+        other = triggerer.watch(queue_name="returns", dag_ids=["ship"], max_poll_interval=1)
+        runs.watch_too(other)
+        await asyncio.sleep(LONG_AFTER_START)
+        runs.is_away = True
+        cf.send(queue, 1)
+        await until(lambda: triggerer.events[watcher])
+        cf.send(returns, 2)
+        await until(lambda: triggerer.events[other])
+        cf.send(queue, 3)
+        await asyncio.sleep(40)
+        triggerer.held[watcher] = asyncio.Event()
+        runs.make()  # now both go on: one watcher with a message, and the other one closes its first event
+        await until(lambda: len(triggerer.events[other]) == 2)
+        triggerer.held[watcher].set()
+        await until(lambda: len(triggerer.events[watcher]) == 2)
+        runs.make()
+        await asyncio.sleep(10)
+        without_run = {1, 2, 3} - {body for bodies in runs.messages("ship") for body in bodies}
+        acked = {3} - {message["body"] for message in leased_or_waiting(cf)}
+        runs.is_away = False
+        await until(lambda: not leased_or_waiting(cf))
+        await asyncio.sleep(5)
+        await triggerer.stop()
+        return without_run, acked, runs.messages("ship")
+
+    without_run, acked, after = run(scenario())
+    assert (without_run, acked) == ({3}, set())
+    assert sorted(body for bodies in after for body in bodies) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("wait", [0, LONG_AFTER_START], ids=["soon after the start", "while a run is active"])
+def test_the_run_of_an_event_of_another_triggerer_is_not_taken_for_that_of_the_first_event(cf, queue, watch, wait):
+    async def first():
+        triggerer, watcher, runs = watch(dag_ids=["ship"])
+        cf.send(queue, 0)
+        await until(lambda: runs.messages("ship") == [[0]] and not leased_or_waiting(cf))
+        await asyncio.sleep(LONG_AFTER_START)
+        runs.is_away, runs.active["ship"] = True, "running"
+        cf.send(queue, 1)
+        await until(lambda: len(triggerer.events[watcher]) == 2 and not leased_or_waiting(cf))
+        await triggerer.stop()
+        return runs
+
+    async def second(runs):
+        triggerer = Triggerer()
+        runs.follow(triggerer)
+        watcher = triggerer.watch(queue_name="orders", dag_ids=["ship"])
+        if not wait:
+            runs.active.clear()
+        await asyncio.sleep(wait)
+        cf.send(queue, 2)
+        await until(lambda: triggerer.events[watcher])
+        runs.make()
+        left_behind = runs.messages("ship")
+        await asyncio.sleep(10)
+        runs.is_away = False
+        await asyncio.sleep(120)
+        await triggerer.stop()
+        return left_behind, runs.messages("ship")
+
+    runs = run(first())
+    assert run(second(runs)) == ([[0], [1]], [[0], [1], [2]])
+
+
+def test_what_was_sent_while_the_scheduler_was_away_for_long_is_taken_along_when_it_is_back(cf, queue, watch):
+    async def scenario():
+        triggerer, watcher, runs = watch(dag_ids=["ship"])
+        await asyncio.sleep(LONG_AFTER_START)
+        runs.is_away = True
+        cf.send(queue, 1)
+        await asyncio.sleep(400)
+        cf.send(queue, 2)
+        await until(lambda: 2 in triggerer.bodies(watcher) and not leased_or_waiting(cf))
+        await asyncio.sleep(1_000)
+        runs.is_away = False
+        runs.make()
+        left_behind = runs.messages("ship")
+        await asyncio.sleep(300)
+        count = len(triggerer.events[watcher])
+        await asyncio.sleep(1_000)
+        await triggerer.stop()
+        return left_behind, runs.messages("ship"), len(triggerer.events[watcher]) - count
+
+    left_behind, messages, further = run(scenario())
+    assert left_behind == [[1]]
+    assert messages[:2] == [[1], [2]]
+    assert further == 0
+
+
+def test_messages_that_came_while_a_run_was_awaited_take_along_what_is_in_doubt(cf, queue, watch):
+    """A DAG at its ``max_active_runs`` is not given a run without messages before those that have some."""
+
+    async def scenario():
+        triggerer, watcher, runs = watch(dag_ids=["ship"])
+        runs.deleted, runs.is_away, runs.active["ship"] = -5, True, "running"
+        cf.send(queue, 1)
+        await until(lambda: triggerer.events[watcher])
+        cf.send(queue, 2)
+        await asyncio.sleep(100)
+        runs.is_away = False
+        runs.make()
+        await asyncio.sleep(300)
+        await triggerer.stop()
+        return runs.messages("ship"), leased_or_waiting(cf)
+
+    assert run(scenario()) == ([[1], [2]], [])
+
+
+def test_an_event_after_one_for_which_airflow_did_not_answer_is_in_doubt(cf, queue, watch):
+    async def scenario():
+        triggerer, watcher, runs = watch(dag_ids=["ship"], max_poll_interval=1)
+        await asyncio.sleep(LONG_AFTER_START)
+        runs.is_away, runs.error = True, RuntimeError("no database")
+        cf.send(queue, 1)
+        await until(lambda: triggerer.events[watcher])
+        runs.error = None
+        cf.send(queue, 2)
+        await until(lambda: 2 in triggerer.bodies(watcher))
+        runs.make()
+        await asyncio.sleep(5)
+        before = runs.messages("ship"), len(leased_or_waiting(cf))
+        runs.is_away = False
+        await asyncio.sleep(120)
+        await triggerer.stop()
+        return before, runs.messages("ship"), leased_or_waiting(cf)
+
+    assert run(scenario()) == (([[1]], 2), [[1], [2]], [])
+
+
+def test_runs_that_are_deleted_meanwhile_do_not_hold_up_the_next_event(cf, queue, watch):
+    async def scenario():
+        triggerer, _, runs = watch(dag_ids=["ship"])
+        for number in range(5):
+            cf.send(queue, number)
+            await until(lambda number=number: len(runs.messages("ship")) > number)
+        runs.is_away, runs.active["ship"] = True, "running"
+        cf.send(queue, 5)
+        await asyncio.sleep(60)
+        runs.deleted = 4
+        await asyncio.sleep(60)
+        runs.is_away = False
+        runs.make()
+        cf.send(queue, 6)
+        await asyncio.sleep(90)
+        await triggerer.stop()
+        return runs.messages("ship")
+
+    assert run(scenario())[5:7] == [[5], [6]]
+
+
 def test_a_burst_of_a_thousand_messages_makes_few_events(cf, queue, watch):
     async def scenario():
         triggerer, watcher, _ = watch(dag_ids=["ship"])

@@ -23,6 +23,7 @@ class Triggerer:
         self.stores = True
         self.takes = asyncio.Event()
         self.takes.set()
+        self.held = {}
         self.events = {}
         self.errors = []
         self.when_stored = lambda number, payload: None
@@ -49,6 +50,8 @@ class Triggerer:
         try:
             async for event in events:
                 await self.takes.wait()  # here Airflow awaits a line of its log
+                if number in self.held:
+                    await self.held[number].wait()
                 seq = self.manager.bind_pending_event(trigger_id=number, key=key)
                 self._unconfirmed.append((number, event, seq))
                 asyncio.get_running_loop().call_soon(self._store)
@@ -98,10 +101,14 @@ class Runs:
         self.active = {}
         self.error = None
         self.pass_seconds = 2
-        self._triggerer = triggerer
+        self.deleted = 0
         self._dags = dags
         self._rows = {}
         self._stored = []
+        self.follow(triggerer)
+
+    def follow(self, triggerer):
+        """Make runs of the events of another triggerer from now on, whose watchers have the same numbers."""
         triggerer.when_stored = self._queue
 
     def watch_too(self, watcher):
@@ -139,4 +146,4 @@ class Runs:
             raise self.error
         if question.states:
             return SimpleNamespace(count=int(self.active.get(question.dag_id) in question.states))
-        return SimpleNamespace(count=len(self.of[question.dag_id]))
+        return SimpleNamespace(count=len(self.of[question.dag_id]) - self.deleted)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_cfqueues.engines.settlement import Happened
 from airflow_provider_cfqueues.engines.watching.options import WatchOptions
-from airflow_provider_cfqueues.engines.watching.spacing import ExpectedRuns, Spacing
+from airflow_provider_cfqueues.engines.watching.runs import ExpectedRuns
+from airflow_provider_cfqueues.engines.watching.spacing import Spacing
 from airflow_provider_cfqueues.models import Message
 
 if TYPE_CHECKING:
@@ -116,12 +117,12 @@ class Batch:
     @property
     def in_doubt(self) -> list[Spacing]:
         """The watchers' events that are in a run only once a further one is stored."""
-        return [spacing for spacing in self.spacings if spacing.closing_seconds is not None]
+        return [spacing for spacing in self.spacings if spacing.is_in_doubt]
 
     @property
     def acked_once_closed(self) -> list[Spacing]:
         """The events in doubt whose messages the stream acks. The messages of the others are acked by a DAG."""
-        return [spacing for spacing in self.in_doubt if not spacing.is_left_to_task]
+        return [spacing for spacing in self.in_doubt if spacing.has_messages and not spacing.is_left_to_task]
 
     async def closing(self) -> None:
         """Wait until it is known of each event in doubt, whose messages the stream acks, whether it is in a run."""

@@ -16,7 +16,7 @@ from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.settlement import Happened
 from airflow_provider_cfqueues.engines.watching.deliveries import Batch, Delivery, Verdict
 from airflow_provider_cfqueues.engines.watching.options import CONFIRM_SECONDS, SETTLE_SECONDS, WatchOptions
-from airflow_provider_cfqueues.engines.watching.spacing import LAST_RUN_SECONDS
+from airflow_provider_cfqueues.engines.watching.runs import LAST_RUN_SECONDS
 from airflow_provider_cfqueues.engines.watching.verdicts import VerdictSettling
 from airflow_provider_cfqueues.exceptions import list_leases
 from airflow_provider_cfqueues.texts import counted

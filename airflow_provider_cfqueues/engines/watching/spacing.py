@@ -9,27 +9,22 @@ Messages that arrive meanwhile wait in the queue, and go into the next event tog
 With ``dag_ids``, the watcher asks the triggerer's supervisor how many runs these DAGs have. Without ``dag_ids``, it
 waits for as long as a scheduler commonly takes. An event is in doubt if that may have been too short, or if the run may
 be that of another event: an event without messages follows, unless one with messages comes as late. The messages are
-acked only once that closing event is stored.
+acked only once that closing event is stored. If a DAG makes no runs, another one follows after its next run.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from math import inf
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from airflow_provider_cfqueues._compat import HAS_LATE_EVENT_GAP
 from airflow_provider_cfqueues._compat.events import count_dag_runs, skips_late_events
 from airflow_provider_cfqueues.engines.watching.options import DOUBT, WatchOptions
-
-ASK_SECONDS = 1
-"""Seconds between two questions about the number of runs."""
-NO_RUN_SECONDS = 300
-"""A DAG that makes no run for so long, while none of its runs is active, is not waited for again until it makes one."""
-LAST_RUN_SECONDS = 3
-"""How long a watcher that stops waits for the run of its last event."""
+from airflow_provider_cfqueues.engines.watching.runs import ACTIVE, ExpectedRuns
 
 
 @dataclass(kw_only=True, eq=False)
@@ -38,11 +33,12 @@ class Spacing:
     What must happen between an event and the next one of the stream.
 
     :param watcher: whose event it is.
-    :param runs: the runs that the event starts, where their DAGs are known.
-    :param seconds: how long the scheduler may take to create them, where they are not, or the event may not be stored.
-    :param closing_seconds: after how many seconds a further event takes this one along, if it is in doubt; None = it is
-        not.
+    :param has_messages: whether it has messages; else it only takes others along.
+    :param seconds: how long the scheduler may take to create its runs, where they are not known, or it is not stored.
+    :param closing_seconds: after how many seconds a further event takes this one along, if it is in doubt.
     :param closes: the events in doubt that this one takes along.
+    :param runs: the runs that the event starts, where their DAGs are known.
+    :param is_in_doubt: whether it, or what it takes along, may be in no run of a DAG until a further event is stored.
     :param is_left_to_task: whether a DAG settles the event's messages.
     :param decided_at: when Airflow was through with the event, by the loop's clock.
     :param is_closed: whether an event that takes this one along is stored.
@@ -50,28 +46,35 @@ class Spacing:
     """
 
     watcher: Any = None
-    runs: ExpectedRuns | None = None
+    has_messages: bool = False
     seconds: float = 0
-    closing_seconds: float | None = None
+    closing_seconds: float = 0
     closes: Sequence[Spacing] = ()
+    runs: ExpectedRuns | None = None
+    is_in_doubt: bool = False
     is_left_to_task: bool = False
-    decided_at: float = float("inf")
+    decided_at: float = inf
     is_closed: bool = False
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def is_open(self) -> bool:
         """Whether the event is in doubt, and a further one may still take it along."""
-        return self.closing_seconds is not None and not self.closing.is_set()
+        return self.is_in_doubt and not self.closing.is_set()
 
     @property
     def due_at(self) -> float:
         """When the scheduler has created the run that was due as the event was stored: a further one takes it along."""
-        return self.decided_at + (self.closing_seconds or 0)
+        return self.decided_at + self.closing_seconds
 
     def is_due(self) -> bool:
         """Return whether a further event takes this one along."""
         return asyncio.get_running_loop().time() >= self.due_at
+
+    def doubt(self) -> None:
+        """Note that the event may be in no run. Once Airflow is through with it, nothing can be stored before it."""
+        if self.has_messages and self.decided_at == inf:
+            self.is_in_doubt = True
 
     def decide(self, *, is_stored: bool) -> None:
         """Note that Airflow is through with the event, and whether it took others along."""
@@ -87,103 +90,50 @@ class Spacing:
             self.closing.set()
 
 
-class ExpectedRuns:
+class _Sent(NamedTuple):
     """
-    The runs that an event starts, one of each DAG.
+    An event whose run of a DAG may still come.
 
-    :param before: how many runs each DAG had before the event.
-    :param silent: gets the DAGs that make no runs, with how many they have.
+    :param at: when it was sent, by the loop's clock.
+    :param before: how many runs the DAG had then.
+    :param spacing: the event.
     """
 
-    def __init__(self, before: Mapping[str, int], *, silent: dict[str, int], log: Any) -> None:
-        self.missing = dict(before)
-        self.is_abandoned = False
-        self._silent = silent
-        self._log = log
-        self._creation: asyncio.Task[None] | None = None
-        self._has_watcher = True
-
-    async def creation(self) -> None:
-        """Wait until each DAG has one more run. A DAG that does not seem to make runs is not waited for."""
-        if self._creation is None:
-            self._creation = asyncio.create_task(self._wait())
-        await asyncio.wait({self._creation})
-
-    def leave(self) -> None:
-        """Note that the watcher stops. If its DAG is paused, there will be no run, so the wait is short."""
-        self._has_watcher = False
-
-    def give_up(self) -> None:
-        """Stop waiting."""
-        self.missing.clear()
-        if self._creation is not None:
-            self._creation.cancel()
-
-    async def _wait(self) -> None:
-        time = asyncio.get_running_loop().time
-        last_active = dict.fromkeys(self.missing, time())
-        trouble, deadline = "", float("inf")
-        while self.missing:
-            try:
-                await self._count(last_active)
-            except Exception as error:  # noqa: BLE001 - an Airflow that does not answer is asked again
-                if not trouble:
-                    trouble = str(error) or type(error).__name__
-                    self._log.warning(
-                        "Could not ask Airflow how many runs the DAGs %s have: %s. Asking again",
-                        [*self.missing],
-                        trouble,
-                    )
-            self._ignore_silent([one for one in self.missing if time() - last_active[one] > NO_RUN_SECONDS])
-            if not self._has_watcher:
-                deadline = min(deadline, time() + LAST_RUN_SECONDS)
-            if self.missing and time() >= deadline:
-                self.is_abandoned = True
-                self.missing.clear()
-            if self.missing:
-                await asyncio.sleep(ASK_SECONDS)
-
-    async def _count(self, last_active: dict[str, float]) -> None:
-        for dag_id, before in list(self.missing.items()):
-            if await count_dag_runs(dag_id) > before:
-                self.missing.pop(dag_id, None)
-            elif await count_dag_runs(dag_id, ["queued", "running"]):
-                last_active[dag_id] = asyncio.get_running_loop().time()  # it may have reached max_active_runs
-
-    def _ignore_silent(self, dag_ids: Sequence[str]) -> None:
-        for dag_id in dag_ids:
-            self._log.warning(
-                "DAG %s created no run within %d s after an event. Is it paused, or does it wait for another asset as "
-                "well? Until it does, events may wait for a later event before they are in a run",
-                dag_id,
-                NO_RUN_SECONDS,
-            )
-            self._silent[dag_id] = self.missing.pop(dag_id)
+    at: float
+    before: int
+    spacing: Spacing
 
 
-_PENDING: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, list[tuple[float, int]]]] = WeakKeyDictionary()
+_PENDING: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, list[_Sent]]] = WeakKeyDictionary()
 """
-For each DAG, when events were sent whose runs may still come, and how many runs it had then. The events of all watchers
-of a triggerer are in it, also of those that have ended: several queues may feed one DAG.
+For each DAG, the events whose runs may still come. The events of all watchers of a triggerer are in it, also of those
+that have ended: several queues may feed one DAG.
 """
 
 
-def _note_event(dag_id: str, count: int, patience: float) -> bool:
+def _note_event(spacing: Spacing, dag_id: str, count: int, *, follows_unknown: bool) -> None:
     """
-    Note that an event is sent now; return whether a run of an earlier one may still come, so that it is in doubt.
+    Note that an event is sent now, and doubt it if a run of an earlier one may still come.
 
-    :param dag_id: a DAG that the event starts.
-    :param count: how many runs it has.
-    :param patience: after how many seconds one run may be that of several events.
+    The earlier one is in doubt as well, as long as Airflow has not confirmed it: it may be stored after this one.
+
+    :param spacing: the event.
+    :param dag_id: a DAG that it starts.
+    :param count: how many runs the DAG has.
+    :param follows_unknown: whether there may be an earlier event that is not noted here.
     """
-    loop = asyncio.get_running_loop()
-    events = _PENDING.setdefault(loop, {}).setdefault(dag_id, [])
-    events[:] = [(at, before) for at, before in events if before == count or loop.time() - at < patience]
-    may_come = bool(events) and count < events[0][1] + len(events)
-    if not may_come:
+    now = asyncio.get_running_loop().time()
+    events = _PENDING.setdefault(asyncio.get_running_loop(), {}).setdefault(dag_id, [])
+    events[:] = [sent for sent in events if sent.before == count or now - sent.at < spacing.closing_seconds]
+    if follows_unknown:
+        events.append(_Sent(now, count, Spacing()))
+    if events and count < events[0].before + len(events):
+        for earlier in events:
+            earlier.spacing.doubt()
+        spacing.doubt()
+    else:
         events.clear()
-    events.append((loop.time(), count))
-    return may_come
+    events.append(_Sent(now, count, spacing))
 
 
 class Spacer:
@@ -202,7 +152,7 @@ class Spacer:
         self._silent: dict[str, int] = {}
         self._last: Spacing | None = None
         self._in_doubt: list[Spacing] = []
-        self._started_at = float("inf")
+        self._started_at = inf
 
     def start(self) -> None:
         """Note that the watcher starts. Another triggerer may have made an event for it just before."""
@@ -219,43 +169,76 @@ class Spacer:
         """
         Return what must happen after an event that is made now; wait, if the watcher has just started.
 
-        :param is_closing: whether the event has no messages, so that nothing has to follow it.
+        :param is_closing: whether the event has no messages, and only takes others along.
         """
         if not self._is_needed:
             return Spacing()
         await asyncio.sleep(max(0.0, self._started_at + self._run_seconds - asyncio.get_running_loop().time()))
-        runs, is_in_doubt = await self._expect_runs()
-        return Spacing(
+        spacing = Spacing(
             watcher=self,
-            runs=runs,
+            has_messages=not is_closing,
             seconds=self._run_seconds,
-            closing_seconds=DOUBT * self._run_seconds if is_in_doubt and not is_closing else None,
-            closes=[earlier for earlier in self._open if earlier.is_due()],
+            closing_seconds=DOUBT * self._run_seconds,
         )
+        await self._expect_runs(spacing)
+        spacing.closes = [earlier for earlier in self._open if earlier.is_due()]
+        return spacing
 
-    async def _expect_runs(self) -> tuple[ExpectedRuns | None, bool]:
-        """Return the runs that an event made now starts, where they are known, and whether it may be in none."""
+    async def _expect_runs(self, spacing: Spacing) -> None:
+        """Note which runs an event made now starts, where they are known, and whether it may be in none."""
+        last, unsure = self._last, []
+        last_at = self._started_at if last is None else last.decided_at
+        is_soon = asyncio.get_running_loop().time() - last_at < spacing.closing_seconds
         if self._dag_ids is None:
-            last_at = self._started_at if self._last is None else self._last.decided_at
-            return None, asyncio.get_running_loop().time() - last_at < DOUBT * self._run_seconds
+            if is_soon:
+                spacing.doubt()
+            return
         try:
             before = {dag_id: await count_dag_runs(dag_id) for dag_id in self._dag_ids}
+            if last is None or last.runs is None:
+                # A DAG without runs is new: no other triggerer sent an event for it.
+                known = [dag_id for dag_id, count in before.items() if count or last is not None]
+                unsure = [dag_id for dag_id in known if is_soon or await count_dag_runs(dag_id, ACTIVE)]
         except Exception as error:  # noqa: BLE001 - a guess is better than no event
             self._log.warning(
                 "Could not ask Airflow how many runs the DAGs %s have: %s. Waiting run_seconds instead",
                 [*self._dag_ids],
                 error,
             )
-            return None, True
-        loud = {dag_id: count for dag_id, count in before.items() if self._silent.get(dag_id) != count}
-        # A run of another watcher's event looks like one of this event.
-        patience = DOUBT * self._run_seconds
-        may_come = [_note_event(dag_id, count, patience) for dag_id, count in loud.items()]
-        return ExpectedRuns(loud, silent=self._silent, log=self._log), loud != before or any(may_come)
+            spacing.doubt()
+            return
+        for dag_id, count in before.items():
+            if self._silent.get(dag_id, count) != count:
+                del self._silent[dag_id]
+        loud = {dag_id: count for dag_id, count in before.items() if dag_id not in self._silent}
+        spacing.runs = ExpectedRuns(loud, silent=self._silent, log=self._log)
+        spacing.is_in_doubt = loud != before
+        # A run of another event looks like one of this event.
+        for dag_id, count in loud.items():
+            _note_event(spacing, dag_id, count, follows_unknown=dag_id in unsure)
 
-    def is_closing_due(self) -> bool:
-        """Return whether an event without messages is to take along those in doubt: the last of them is old enough."""
-        return any(self._open) and self._open[-1].is_due()
+    async def is_closing_due(self) -> bool:
+        """
+        Return whether an event without messages is to take along those in doubt: the last of them is old enough.
+
+        If that one is without messages, a DAG made no runs. It is looked at again and again: what it left behind is
+        taken along after its next run.
+        """
+        if not any(self._open) or not self._open[-1].is_due():
+            return False
+        last = self._open[-1]
+        if last.has_messages or await self._is_back():
+            return True
+        last.decided_at = asyncio.get_running_loop().time()
+        return False
+
+    async def _is_back(self) -> bool:
+        """Return whether a DAG that made no runs has made one since."""
+        try:
+            counts = {dag_id: await count_dag_runs(dag_id) for dag_id in list(self._silent)}
+        except Exception:  # noqa: BLE001 - it is asked again
+            return False
+        return counts != self._silent or not counts
 
     def after_event(self, spacing: Spacing) -> None:
         """Note that Airflow took an event over, with what was returned before it."""

@@ -111,9 +111,9 @@ class QueueStream:
                 cut_by = min(cut_by, gathered_by)
             else:
                 return self._cut()
-            if time() >= cut_by:
-                return self._cut()
             wake_at = self._pulling.next_at if self._room() > 0 else time() + self._seconds_until_room()
+            if time() >= cut_by and (self._waiting or time() < wake_at):
+                return self._cut()
             await asyncio.sleep(max(0.0, min(wake_at, cut_by) - time()))
             if time() >= wake_at and self._room() > 0:
                 await self._pulling.pull(self._room())
@@ -138,7 +138,9 @@ class QueueStream:
 
     def _cut(self) -> Batch:
         """Return as many waiting messages as fit into an event; none for the empty event that follows a last one."""
-        self._in_doubt = {watcher: spacing for watcher, spacing in self._in_doubt.items() if not spacing.is_due()}
+        # Watchers close those that are due; only one without messages may be put off.
+        left = [one for one in self._in_doubt.values() if one.is_open and not (one.has_messages and one.is_due())]
+        self._in_doubt = {one.watcher: one for one in left}
         deliveries: list[Delivery] = []
         size = ENVELOPE_BYTES
         while self._waiting and len(deliveries) < MAX_MESSAGES_PER_EVENT:

@@ -89,7 +89,10 @@ class NeverCloses(QueueMessageTrigger):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self._spacer.is_closing_due = lambda: False
+        self._spacer.is_closing_due = self._never
+
+    async def _never(self):
+        return False
 
 
 class AcksAtOnce(QueueStream):
