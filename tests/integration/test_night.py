@@ -118,7 +118,7 @@ def test_the_table_of_a_run_without_messages_has_no_shortest_lease_and_no_rate_o
     assert "shortest lease" not in logged()
     CloudflareQueuesHook().send(cf.queues["my-queue"], ["a"])
     process().execute({})
-    assert re.search("shortest lease left +100% of 300 s", logged())
+    assert re.search("least time left on a lease +100% of 300 s", logged())
 
 
 def test_an_api_that_settles_nothing_is_named_by_its_status_and_the_error_says_when_to_run_again(cf, logged):

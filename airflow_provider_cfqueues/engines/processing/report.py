@@ -197,7 +197,7 @@ def log_report(log: Any, report: Report, options: Options) -> None:
         "acked": report.fates[Kind.ACKED],
         "retried": report.fates[Kind.RETRIED],
         "rejected": report.fates[Kind.REJECTED],
-        "renewed": report.fates[Kind.RENEWED],
+        "sent to the same queue again": report.fates[Kind.RENEWED],
         "expired before their turn": report.fates[Kind.EXPIRED],
         "may have had their last delivery": report.exhausted,
         "not confirmed": report.fates[Kind.UNCONFIRMED],
@@ -208,7 +208,7 @@ def log_report(log: Any, report: Report, options: Options) -> None:
         left = f"{max(0, report.closest):.0%} of {options.visibility_timeout:g} s"
         whose = "its" if report.late == 1 else "their"
         late = f"; {counted(report.late, 'handled message')} needed longer than {whose} lease" if report.late else ""
-        rows["shortest lease left"] = f"{left}{late}"
+        rows["least time left on a lease"] = f"{left}{late}"
     width = max(map(len, rows))
     log.info(
         "What became of the messages:\n%s", "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
