@@ -209,8 +209,8 @@ def kill(one: Round, step: Step, victim: str, triggerer: Triggerer) -> tuple[boo
     triggerer = start(world, one.queue)
     world.cloudflare.advance(LEASE_SECONDS + 1)
     world.wait_until_acked(one.queue, move_clock=LEASE_SECONDS + 1)
-    if not world.names_dags:  # then an acked message may have no run yet, which the next round would meet
-        world.airflow.pass_time(RUN_SECONDS)
+    # The next round may stop the scheduler: a run that is still to come would hold its events up.
+    world.airflow.until("the last run", lambda: not world.airflow.query("SELECT 1 FROM asset_dag_run_queue"))
     return is_reached, triggerer
 
 
