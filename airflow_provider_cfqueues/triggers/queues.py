@@ -271,7 +271,7 @@ class QueueMessageTrigger(BaseEventTrigger):
         from airflow_provider_cfqueues.engines.watching.events import make_event
 
         wanted = await judge.choose(batch)
-        if not wanted and not await self._spacer.is_closing_due():
+        if not wanted and not await self._spacer.must_close():
             return
         spacing = await self._spacer.before_event(is_closing=not wanted)
         event = make_event(batch, wanted, self._options)

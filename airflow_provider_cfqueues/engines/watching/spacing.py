@@ -217,12 +217,12 @@ class Spacer:
         for dag_id, count in loud.items():
             _note_event(spacing, dag_id, count, follows_unknown=dag_id in unsure)
 
-    async def is_closing_due(self) -> bool:
+    async def must_close(self) -> bool:
         """
-        Return whether an event without messages is to take along those in doubt: the last of them is old enough.
+        Return whether an event without messages is to be sent now, to take along those in doubt.
 
-        If that one is without messages, a DAG made no runs. It is looked at again and again: what it left behind is
-        taken along after its next run.
+        The last of them is old enough then. If that one has no messages itself, a DAG made no runs: as long as it makes
+        none, a further event is put off.
         """
         if not any(self._open) or not self._open[-1].is_due():
             return False

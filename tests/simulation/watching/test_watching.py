@@ -89,7 +89,7 @@ class NeverCloses(QueueMessageTrigger):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self._spacer.is_closing_due = self._never
+        self._spacer.must_close = self._never
 
     async def _never(self):
         return False
