@@ -96,7 +96,7 @@ class Settling:
         return bool(ends) and all(end is not None and moment < end for end in ends)
 
     def try_again(self) -> None:
-        """Let :meth:`send` copy again what is left leased. What the API may have been told is not decided again."""
+        """Let :meth:`send` try again to copy what is left leased. What the API may have been told stays as it is."""
         self.open = [
             choose_settlement(one.case, self._situation) if one.kind is Kind.UNCONFIRMED else one for one in self.open
         ]

@@ -21,7 +21,7 @@ PER_ROUND = 5
 VICTIMS = ("both", "supervisor", "runner")
 ANSWER_DELAY_MS = 1_000
 RUN_SECONDS = 1
-"""The watchers' ``run_seconds``: each starts anew in each round, and closes its first event ten times as much later."""
+"""``run_seconds`` of the watcher. It is short, as each round waits until the first event after a start is closed."""
 
 
 @dataclass
