@@ -42,6 +42,14 @@ pytestmark = [
     pytest.mark.filterwarnings(r"error:::airflow_provider_cfqueues\..*"),
 ]
 LEASE_SECONDS = 300
+# Wait for the run of a message, and for its next delivery, however long they take.
+TWO_DELIVERIES = {
+    "wait_for_completion": True,
+    "poll_interval": 0.1,
+    "delay_seconds": 0,
+    "max_messages": 2,
+    "idle_timeout": 60,
+}
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
@@ -264,9 +272,7 @@ def test_the_next_delivery_clears_a_run_that_failed(cf, run, target):
     send(cf, "at the second try")
     dag_id = target()
     with Scheduler(dag_id, lambda body, tries: "failed" if tries == 1 else "success"):
-        _, report = run(
-            dag_id, wait_for_completion=True, on_failed_run="clear", poll_interval=0.1, delay_seconds=0, max_active=1
-        )
+        _, report = run(dag_id, on_failed_run="clear", max_active=1, **TWO_DELIVERIES)
     assert (report["handled"], report["failed"], report["retried"], report["acked"]) == (2, 1, 1, 1)
     assert (report["runs_started"], report["runs_existing"]) == (1, 1)
     assert [found.state for found in runs_of(dag_id).values()] == ["success"]
@@ -302,7 +308,7 @@ def test_a_run_that_was_deleted_is_started_again(cf, run, target):
     send(cf, "deleted")
     dag_id = target()
     with Scheduler(dag_id, lambda body, tries: "deleted" if tries == 1 else "success"):
-        _, report = run(dag_id, wait_for_completion=True, poll_interval=0.1, delay_seconds=0)
+        _, report = run(dag_id, **TWO_DELIVERIES)
     assert (report["runs_started"], report["failed"], report["acked"]) == (2, 1, 1)
 
 
