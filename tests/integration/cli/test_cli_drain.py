@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import stat
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -26,11 +27,14 @@ UNAUTHORIZED = {"success": False, "errors": [{"code": 10000, "message": "Authent
 def room_for(size):
     """Let no file grow larger, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writes_none = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # Python would keep what it could write of a module, for all later tests
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        sys.dont_write_bytecode = writes_none
 
 
 def send_many(cf, count, body="x"):
