@@ -637,3 +637,35 @@ def test_an_event_that_follows_one_without_messages_waits_for_its_run_as_well(cf
         return runs
 
     assert run(scenario()).messages("ship") == [[1], [2, 3], [], [4]]
+
+
+def test_a_closing_event_takes_along_only_what_came_after_the_run_that_a_dag_owes(cf, queue, watch):
+    """Three queues feed one DAG, which is at its ``max_active_runs`` once it has a run of the first event."""
+    late = {}
+
+    async def scenario():
+        triggerer, _, runs = watch(dag_ids=["ship"], max_poll_interval=1)
+        for name in ("returns", "refunds"):
+            cf.create_queue(name)
+            late[name] = triggerer.watch(queue_name=name, dag_ids=["ship"], max_poll_interval=1)
+            triggerer.held[late[name]] = asyncio.Event()
+            runs.watch_too(late[name])
+        await asyncio.sleep(LONG_AFTER_START)
+        cf.send(queue, 1)
+        for number, name in enumerate(late, 2):
+            cf.send(cf.queues[name], number)
+        await until(lambda: runs.messages("ship") == [[1]])
+        runs.is_away, runs.active["ship"] = True, "running"
+        for name in late:
+            triggerer.held[late[name]].set()
+        await asyncio.sleep(120)
+        runs.make()
+        before = runs.messages("ship"), len(leased_or_waiting(cf, "refunds"))
+        runs.is_away = False
+        await asyncio.sleep(120)
+        await triggerer.stop()
+        return before, runs.messages("ship"), leased_or_waiting(cf, "refunds")
+
+    before, after, left = run(scenario())
+    assert before == ([[1], [2]], 1)
+    assert (after[:3], left) == ([[1], [2], [3]], [])

@@ -28,6 +28,8 @@ class ExpectedRuns:
 
     def __init__(self, before: Mapping[str, int], *, silent: dict[str, int], log: Any) -> None:
         self.missing = dict(before)
+        self.first_seen: dict[str, int] = {}
+        """How many runs each DAG had when it was first asked after the event was stored."""
         self.is_abandoned = False
         self._silent = silent
         self._log = log
@@ -77,6 +79,7 @@ class ExpectedRuns:
     async def _count(self, last_active: dict[str, float]) -> None:
         for dag_id, before in list(self.missing.items()):
             count = await count_dag_runs(dag_id)
+            self.first_seen.setdefault(dag_id, count)
             if count > before:
                 self.missing.pop(dag_id, None)
                 continue

@@ -103,6 +103,16 @@ class _Sent(NamedTuple):
     before: int
     spacing: Spacing
 
+    def is_owed(self, dag_id: str, count: int, *, is_active: bool) -> bool:
+        """
+        Return whether the DAG may owe a run to this event, or to one before it, however long ago that was.
+
+        A run that was created before the event was stored was not for it. Another one comes soon, unless the DAG is at
+        its ``max_active_runs``.
+        """
+        first_seen = self.spacing.runs.first_seen if self.spacing.runs else {}
+        return count == self.before or (is_active and count == first_seen.get(dag_id))
+
 
 _PENDING: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, list[_Sent]]] = WeakKeyDictionary()
 """
@@ -111,7 +121,15 @@ that have ended: several queues may feed one DAG.
 """
 
 
-def _note_event(spacing: Spacing, dag_id: str, count: int, *, follows_unknown: bool) -> None:
+def _find_pending(dag_id: str, count: int) -> list[_Sent]:
+    """Return the events whose runs may still come; none if the DAG has had a run for each of them."""
+    events = _PENDING.setdefault(asyncio.get_running_loop(), {}).setdefault(dag_id, [])
+    if events and count >= events[0].before + len(events):
+        events.clear()
+    return events
+
+
+def _note_event(spacing: Spacing, dag_id: str, count: int, *, is_active: bool, follows_unknown: bool) -> list[Spacing]:
     """
     Note that an event is sent now, and doubt it if a run of an earlier one may still come.
 
@@ -120,20 +138,25 @@ def _note_event(spacing: Spacing, dag_id: str, count: int, *, follows_unknown: b
     :param spacing: the event.
     :param dag_id: a DAG that it starts.
     :param count: how many runs the DAG has.
+    :param is_active: whether one of them is active.
     :param follows_unknown: whether there may be an earlier event that is not noted here.
     """
     now = asyncio.get_running_loop().time()
-    events = _PENDING.setdefault(asyncio.get_running_loop(), {}).setdefault(dag_id, [])
-    events[:] = [sent for sent in events if sent.before == count or now - sent.at < spacing.closing_seconds]
+    events = _find_pending(dag_id, count)
+    events[:] = [
+        sent
+        for sent in events
+        if now - sent.at < spacing.closing_seconds or sent.is_owed(dag_id, count, is_active=is_active)
+    ]
+    earlier = [sent.spacing for sent in events]
     if follows_unknown:
         events.append(_Sent(now, count, Spacing()))
-    if events and count < events[0].before + len(events):
-        for earlier in events:
-            earlier.spacing.doubt()
+    if _find_pending(dag_id, count):
+        for sent in events:
+            sent.spacing.doubt()
         spacing.doubt()
-    else:
-        events.clear()
     events.append(_Sent(now, count, spacing))
+    return earlier
 
 
 class Spacer:
@@ -180,21 +203,31 @@ class Spacer:
             seconds=self._run_seconds,
             closing_seconds=DOUBT * self._run_seconds,
         )
-        await self._expect_runs(spacing)
-        spacing.closes = [earlier for earlier in self._open if earlier.is_due()]
+        owed = await self._expect_runs(spacing)
+        due = [earlier for earlier in self._open if earlier.is_due()]
+        if any(earlier in owed for earlier in due):
+            # Its run may be that of an event before those that it is to take along: another one follows.
+            spacing.is_in_doubt = True
+        else:
+            spacing.closes = due
         return spacing
 
-    async def _expect_runs(self, spacing: Spacing) -> None:
-        """Note which runs an event made now starts, where they are known, and whether it may be in none."""
-        last, unsure = self._last, []
+    async def _expect_runs(self, spacing: Spacing) -> list[Spacing]:
+        """
+        Note which runs an event made now starts, where they are known, and whether it may be in none.
+
+        Return the earlier events whose runs may still come.
+        """
+        last, unsure, owed = self._last, [], []
         last_at = self._started_at if last is None else last.decided_at
         is_soon = asyncio.get_running_loop().time() - last_at < spacing.closing_seconds
         if self._dag_ids is None:
             if is_soon:
                 spacing.doubt()
-            return
+            return []
         try:
             before = {dag_id: await count_dag_runs(dag_id) for dag_id in self._dag_ids}
+            active = await self._find_active(before, spacing.closing_seconds)
             if last is None or last.runs is None:
                 # A DAG without runs is new: no other triggerer sent an event for it.
                 known = [dag_id for dag_id, count in before.items() if count or last is not None]
@@ -206,7 +239,7 @@ class Spacer:
                 error,
             )
             spacing.doubt()
-            return
+            return []
         for dag_id, count in before.items():
             if self._silent.get(dag_id, count) != count:
                 del self._silent[dag_id]
@@ -215,7 +248,28 @@ class Spacer:
         spacing.is_in_doubt = loud != before
         # A run of another event looks like one of this event.
         for dag_id, count in loud.items():
-            _note_event(spacing, dag_id, count, follows_unknown=dag_id in unsure)
+            owed += _note_event(
+                spacing, dag_id, count, is_active=dag_id in active, follows_unknown=dag_id in unsure
+            )
+        return owed
+
+    async def _find_active(self, counts: dict[str, int], closing_seconds: float) -> set[str]:
+        """
+        Return which DAGs may owe a run because they are at their ``max_active_runs``, and bring the counts up to date.
+
+        If a run has just ended, the one that is owed comes now.
+        """
+        time = asyncio.get_running_loop().time
+        old = [
+            dag_id
+            for dag_id, count in counts.items()
+            if any(time() - sent.at >= closing_seconds for sent in _find_pending(dag_id, count))
+        ]
+        active = {dag_id for dag_id in old if await count_dag_runs(dag_id, ACTIVE)}
+        if len(active) < len(old):
+            await asyncio.sleep(self._run_seconds)
+            counts |= {dag_id: await count_dag_runs(dag_id) for dag_id in old}
+        return active
 
     async def must_close(self) -> bool:
         """
