@@ -46,7 +46,8 @@ class PromptAssetManager(AssetManager):
         """
         Set the time of rows, or insert them again where the scheduler has just deleted them.
 
-        In one statement: on PostgreSQL and MySQL it waits for a scheduler that is making a run of the row.
+        In one statement: on PostgreSQL and MySQL it waits for a scheduler that is making a run of the row. (Before
+        Airflow 3.2, the scheduler does not lock it.)
         """
         now = datetime.now(timezone.utc)
         rows = [{"asset_id": asset_id, "target_dag_id": dag_id, "created_at": now} for dag_id in dag_ids]

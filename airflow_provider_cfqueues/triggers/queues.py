@@ -193,6 +193,10 @@ class QueueMessageTrigger(BaseEventTrigger):
         finally:
             self._spacer.stop()
 
+    async def on_kill(self) -> None:
+        """Note that Airflow stops this watcher because its row is gone, not because the triggerer stops."""
+        self._spacer.is_removed = True
+
     # -- before Airflow 3.3: a stream of its own --------------------------------------------------------------------
 
     async def run(self) -> AsyncIterator[TriggerEvent]:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 
 import pytest
 from jumping_time import run, until
@@ -71,7 +72,7 @@ def go_through(batch, *, left_to_task=False):
     """Do what a watcher does that wants every message of a batch, and whose event Airflow takes."""
     for delivery in batch.deliveries:
         delivery.judged = delivery.offered = 1
-    batch.take(batch.deliveries, Spacing(), left_to_task=left_to_task)
+    batch.take(batch.deliveries, Spacing(watcher=SimpleNamespace(is_removed=False)), left_to_task=left_to_task)
 
 
 def loop_clock():

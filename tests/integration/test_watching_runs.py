@@ -121,6 +121,25 @@ def test_a_watcher_that_is_removed_before_the_run_is_there_gives_its_messages_ba
     assert "Giving back 1 message of queue orders, because no run is known to have the event" in logged()
 
 
+@pytest.mark.parametrize("others", [0, 1], ids=["alone", "beside another"])
+def test_the_event_of_a_watcher_whose_row_is_gone_acks_nothing(cf, queue, watch, logged, others):
+    """Airflow confirms such an event, though it belongs to no asset any more."""
+
+    async def scenario():
+        triggerer, watcher, _ = watch()
+        for _ in range(others):
+            triggerer.watch(queue_name="orders")
+        await asyncio.sleep(LONG_AFTER_START)
+        triggerer.remove(watcher)
+        cf.send(queue, 1)
+        await until(lambda: "Giving back 1 message of queue orders, because no run is known" in logged())
+        await until(lambda: leased_or_waiting(cf)[0]["state"] == "delayed")
+        await triggerer.stop()
+        return leased_or_waiting(cf)
+
+    assert [message["body"] for message in run(scenario())] == [1]
+
+
 def test_a_message_of_a_watcher_that_is_removed_before_the_run_is_there_is_not_acked_for_another(
     cf, queue, watch, logged
 ):

@@ -26,6 +26,7 @@ class Triggerer:
         self.held = {}
         self.events = {}
         self.errors = []
+        self.removed = set()
         self.when_stored = lambda number, payload: None
         self._unconfirmed = []
         self._tasks = {}
@@ -55,6 +56,10 @@ class Triggerer:
                 seq = self.manager.bind_pending_event(trigger_id=number, key=key)
                 self._unconfirmed.append((number, event, seq))
                 asyncio.get_running_loop().call_soon(self._store)
+        except asyncio.CancelledError:
+            if number in self.removed:
+                await trigger.on_kill()
+            raise
         except Exception as error:  # noqa: BLE001 - as the triggerer does
             self.errors.append(error)
         finally:
@@ -65,14 +70,21 @@ class Triggerer:
         if not self.stores:
             return
         for number, event, _ in self._unconfirmed:
-            self.events[number].append(event.payload)
-            self.when_stored(number, event.payload)
+            if number not in self.removed:
+                self.events[number].append(event.payload)
+                self.when_stored(number, event.payload)
         self.manager.confirm_persisted([seq for _, _, seq in self._unconfirmed if seq is not None])
+        for number in self.removed & {number for number, _, _ in self._unconfirmed}:
+            asyncio.get_running_loop().call_later(1, self._tasks[number].cancel)
         self._unconfirmed.clear()
 
     def bodies(self, number):
         """Return the bodies of the messages in a watcher's stored events."""
         return [message["body"] for payload in self.events[number] for message in payload["messages"]]
+
+    def remove(self, number):
+        """Delete the row of a watcher: Airflow confirms its next event, but does not store it, and ends the watcher."""
+        self.removed.add(number)
 
     async def cancel(self, number):
         """End one watcher."""

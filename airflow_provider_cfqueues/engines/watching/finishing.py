@@ -27,6 +27,8 @@ CLOSE_SECONDS = 5
 """How long the watcher waits for an answer when it stops: a triggerer is killed soon after it is told to stop."""
 HOLD_UP_SECONDS = 5
 """How long settling a batch may hold up the next one."""
+REMOVAL_SECONDS = 3
+"""How long after an event is confirmed Airflow may stop a watcher whose row it had deleted before."""
 SETTLE_AGAIN_SECONDS = 5
 """Seconds between two tries to settle. In each, the client repeats the call as it does any other."""
 
@@ -127,8 +129,10 @@ class Finishing:
 
     async def _is_closed(self, batch: Batch, cases: Sequence[Case]) -> bool:
         """Wait until a later event has taken along those in doubt; return False where none does while leases last."""
-        if not batch.acked_once_closed or not any(one.happened is Happened.HANDLED for one in cases):
+        if not any(one.happened is Happened.HANDLED for one in cases):
             return True
+        if not batch.acked_once_closed:
+            return bool(batch.expected_runs) or await self._is_stored(batch, cases)
         batch.resolved.set()  # the next event may be the one
         ends_at = min(one.lease_ends_at for one in batch.deliveries)
         closing = asyncio.ensure_future(batch.closing())
@@ -139,6 +143,15 @@ class Finishing:
         finally:
             self._held -= len(cases)
             closing.cancel()
+
+    async def _is_stored(self, batch: Batch, cases: Sequence[Case]) -> bool:
+        """Return whether a confirmed event is stored: not if Airflow stops its watcher now, because its row is gone."""
+        batch.resolved.set()
+        self._held += len(cases)
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), REMOVAL_SECONDS)
+        self._held -= len(cases)
+        return not any(spacing.watcher.is_removed for spacing in batch.spacings)
 
     def _give_back_acks(self, cases: Sequence[Case]) -> list[Case]:
         """Nothing acks these messages any more: given back, they come sooner than after their leases."""

@@ -9,7 +9,8 @@ Messages that arrive meanwhile wait in the queue, and go into the next event tog
 With ``dag_ids``, the watcher asks the triggerer's supervisor how many runs these DAGs have. Without ``dag_ids``, it
 waits for as long as a scheduler commonly takes. An event is in doubt if that may have been too short, or if the run may
 be that of another event: an event without messages follows, unless one with messages comes as late. The messages are
-acked only once that closing event is stored. If a DAG makes no runs, another one follows after its next run.
+acked only once that closing event is stored. If a DAG makes no runs, or may be at its ``max_active_runs``, another one
+follows after its next run.
 """
 
 from __future__ import annotations
@@ -134,11 +135,12 @@ def _note_event(spacing: Spacing, dag_id: str, count: int, *, is_active: bool, f
     Note that an event is sent now, and doubt it if a run of an earlier one may still come.
 
     The earlier one is in doubt as well, as long as Airflow has not confirmed it: it may be stored after this one.
+    Return the earlier events if the DAG may be at its ``max_active_runs``: then their runs can come late.
 
     :param spacing: the event.
     :param dag_id: a DAG that it starts.
     :param count: how many runs the DAG has.
-    :param is_active: whether one of them is active.
+    :param is_active: whether it may be at its ``max_active_runs``.
     :param follows_unknown: whether there may be an earlier event that is not noted here.
     """
     now = asyncio.get_running_loop().time()
@@ -148,7 +150,7 @@ def _note_event(spacing: Spacing, dag_id: str, count: int, *, is_active: bool, f
         for sent in events
         if now - sent.at < spacing.closing_seconds or sent.is_owed(dag_id, count, is_active=is_active)
     ]
-    earlier = [sent.spacing for sent in events]
+    owed = [sent.spacing for sent in events if is_active]
     if follows_unknown:
         events.append(_Sent(now, count, Spacing()))
     if _find_pending(dag_id, count):
@@ -156,7 +158,7 @@ def _note_event(spacing: Spacing, dag_id: str, count: int, *, is_active: bool, f
             sent.spacing.doubt()
         spacing.doubt()
     events.append(_Sent(now, count, spacing))
-    return earlier
+    return owed
 
 
 class Spacer:
@@ -176,6 +178,8 @@ class Spacer:
         self._last: Spacing | None = None
         self._in_doubt: list[Spacing] = []
         self._started_at = inf
+        self.is_removed = False
+        """Whether Airflow has stopped the watcher because its row is gone."""
 
     def start(self) -> None:
         """Note that the watcher starts. Another triggerer may have made an event for it just before."""
@@ -195,7 +199,7 @@ class Spacer:
         :param is_closing: whether the event has no messages, and only takes others along.
         """
         if not self._is_needed:
-            return Spacing()
+            return Spacing(watcher=self)
         await asyncio.sleep(max(0.0, self._started_at + self._run_seconds - asyncio.get_running_loop().time()))
         spacing = Spacing(
             watcher=self,
@@ -206,7 +210,7 @@ class Spacer:
         owed = await self._expect_runs(spacing)
         due = [earlier for earlier in self._open if earlier.is_due()]
         if any(earlier in owed for earlier in due):
-            # Its run may be that of an event before those that it is to take along: another one follows.
+            # Its run may be owed to an event before those that it is to take along: another one follows.
             spacing.is_in_doubt = True
         else:
             spacing.closes = due
@@ -216,7 +220,7 @@ class Spacer:
         """
         Note which runs an event made now starts, where they are known, and whether it may be in none.
 
-        Return the earlier events whose runs may still come.
+        Return the earlier events whose runs may come late.
         """
         last, unsure, owed = self._last, [], []
         last_at = self._started_at if last is None else last.decided_at
@@ -248,16 +252,15 @@ class Spacer:
         spacing.is_in_doubt = loud != before
         # A run of another event looks like one of this event.
         for dag_id, count in loud.items():
-            owed += _note_event(
-                spacing, dag_id, count, is_active=dag_id in active, follows_unknown=dag_id in unsure
-            )
+            is_active, follows_unknown = dag_id in active, dag_id in unsure
+            owed += _note_event(spacing, dag_id, count, is_active=is_active, follows_unknown=follows_unknown)
         return owed
 
     async def _find_active(self, counts: dict[str, int], closing_seconds: float) -> set[str]:
         """
-        Return which DAGs may owe a run because they are at their ``max_active_runs``, and bring the counts up to date.
+        Return which DAGs owe a run for long and may be at their ``max_active_runs``, and bring the counts up to date.
 
-        If a run has just ended, the one that is owed comes now.
+        If a run has just ended, the one that is owed comes within ``run_seconds``.
         """
         time = asyncio.get_running_loop().time
         old = [
@@ -275,8 +278,8 @@ class Spacer:
         """
         Return whether an event without messages is to be sent now, to take along those in doubt.
 
-        The last of them is old enough then. If that one has no messages itself, a DAG made no runs: as long as it makes
-        none, a further event is put off.
+        The last of them is old enough then. If that one has no messages itself, and a DAG made no runs, a further event
+        is put off as long as it makes none.
         """
         if not any(self._open) or not self._open[-1].is_due():
             return False

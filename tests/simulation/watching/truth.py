@@ -39,7 +39,6 @@ class Delivery:
     :param unmatched: what becomes of it where none of them wants it.
     :param taken_by: the watchers whose event of it Airflow took.
     :param stored_for: the watchers whose event of it was stored.
-    :param swallowed_for: the watchers whose event of it Airflow confirmed and did not store: the row was gone.
     """
 
     number: int
@@ -51,7 +50,6 @@ class Delivery:
     unmatched: str = ""
     taken_by: set[int] = field(default_factory=set)
     stored_for: set[int] = field(default_factory=set)
-    swallowed_for: set[int] = field(default_factory=set)
     is_read: bool = False
     is_resolved: bool = False
     is_copied: bool = False
@@ -129,7 +127,8 @@ class Truth(Record):
         verb = "stores" if is_there else "swallows"
         self.note(process, "%s the event of messages %s, watcher %d", verb, messages, number)
         for delivery in self.in_event(entry):
-            (delivery.stored_for if is_there else delivery.swallowed_for).add(number)
+            if is_there:
+                delivery.stored_for.add(number)
         self.counts["events stored" if is_there else "events swallowed by Airflow"] += 1
         return messages
 
@@ -183,7 +182,7 @@ class Truth(Record):
         verdicts = {number: verdict(watcher, delivery.kind) for number, watcher in offered_to.items()}
         self.check(None not in verdicts.values(), "%s is acked, and a watcher refused it", delivery)
         wanted_by = {number for number, wants in verdicts.items() if wants}
-        missing = sorted(wanted_by - delivery.stored_for - delivery.swallowed_for)
+        missing = sorted(wanted_by - delivery.stored_for)
         self.check(not missing, "%s is acked, and its event is not stored for the watchers %s", delivery, missing)
         is_right = bool(wanted_by) or delivery.unmatched == "ack"
         self.check(is_right, "%s is acked, no watcher wants it, and it is not to be acked then", delivery)
