@@ -120,7 +120,7 @@ class QueueMessageTrigger(BaseEventTrigger):
         run_seconds: float = RUN_SECONDS,
     ) -> None:
         from airflow_provider_cfqueues.engines.watching.options import parse_watch_options
-        from airflow_provider_cfqueues.engines.watching.spacing import Spacer
+        from airflow_provider_cfqueues.engines.watching.spacer import Spacer
 
         super().__init__()  # type: ignore[no-untyped-call]
         _check_airflow(settle)

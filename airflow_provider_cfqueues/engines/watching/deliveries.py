@@ -102,8 +102,7 @@ class Batch:
 
     async def creation(self) -> None:
         """Wait for the runs that the watchers' events start, where they are known."""
-        for runs in self.expected_runs:
-            await runs.creation()
+        await asyncio.gather(*(runs.creation() for runs in self.expected_runs))
 
     @property
     def in_doubt(self) -> list[Spacing]:

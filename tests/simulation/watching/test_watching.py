@@ -38,7 +38,7 @@ class MarksFirst(QueueMessageTrigger):
     async def _make_event(self, batch, judge):
         wanted = await judge.choose(batch)
         if wanted:
-            batch.take(wanted, Spacing(), left_to_task=self._options.settle == "task")
+            batch.take(wanted, Spacing(watcher=self._spacer), left_to_task=self._options.settle == "task")
             for delivery in wanted:
                 delivery.offered -= 1
         async for event in super()._make_event(batch, judge):
@@ -95,7 +95,18 @@ class NeverCloses(QueueMessageTrigger):
         return False
 
 
-class AcksAtOnce(QueueStream):
+class AcksInDoubt(QueueStream):
+    """Takes it that each event that is stored is in a run."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._finishing._is_closed = self._is_closed
+
+    async def _is_closed(self, *_):
+        return True
+
+
+class AcksAtOnce(AcksInDoubt):
     """Acks what it hands on, as if Airflow had stored it."""
 
     async def _next_batch(self):
@@ -178,17 +189,6 @@ class EndsAtFailure(QueueStream):
 
     def _end(self, error):
         raise error
-
-
-class AcksInDoubt(QueueStream):
-    """Takes it that each event that is stored is in a run."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self._finishing._is_closed = self._is_closed
-
-    async def _is_closed(self, *_):
-        return True
 
 
 class ClosesTooEarly(QueueMessageTrigger):

@@ -363,14 +363,17 @@ class Truth(Record):
 
     def judge_calm_runs(self, runs: dict[str, list[set[int]]]) -> None:
         """
-        Judge that no run is without messages where nothing goes wrong and the watchers know their DAGs.
+        Judge that no run is without messages where nothing goes wrong, and a watcher shares none of the DAGs it knows.
 
         :param runs: the messages of each DAG's runs.
         """
-        for dag, assets in self._scenario.dags.items():
-            watchers = [watcher for watcher in self._scenario.watchers if watcher.asset in assets]
-            if self._scenario.is_calm and len(watchers) == 1 and watchers[0].dag_ids:
-                self.check(all(runs[dag]), "%s has a run without messages", dag)
+        if not self._scenario.is_calm:
+            return
+        shared = {asset for assets in self._scenario.dags.values() if len(set(assets)) > 1 for asset in assets}
+        for watcher in self._scenario.watchers:
+            for dag in watcher.dag_ids or ():
+                if watcher.asset not in shared and not all(runs[dag]):
+                    raise Violation(f"{dag} has a run without messages")
 
     def _judge_calm(self) -> None:
         if any(self._scenario.pulls_nothing(watcher) for watcher in self.watchers.values()):
