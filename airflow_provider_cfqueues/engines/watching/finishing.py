@@ -132,7 +132,7 @@ class Finishing:
         if not any(one.happened is Happened.HANDLED for one in cases):
             return True
         if not batch.acked_once_closed:
-            return bool(batch.expected_runs) or await self._is_stored(batch, cases)
+            return all(spacing.runs for spacing in batch.spacings) or await self._is_stored(batch, cases)
         batch.resolved.set()  # the next event may be the one
         ends_at = min(one.lease_ends_at for one in batch.deliveries)
         closing = asyncio.ensure_future(batch.closing())

@@ -15,7 +15,7 @@ NO_RUN_SECONDS = 300
 ACTIVE = ["queued", "running"]
 """The states of the runs that count for ``max_active_runs``."""
 LAST_RUN_SECONDS = 3
-"""How long a watcher that stops waits for the run of its last event."""
+"""How long a run may take that is due and that nothing holds up, where a watcher must not wait for longer."""
 
 
 class ExpectedRuns:

@@ -23,7 +23,7 @@ from airflow_provider_cfqueues._compat import HAS_LATE_EVENT_GAP
 from airflow_provider_cfqueues._compat.events import count_dag_runs, skips_late_events
 from airflow_provider_cfqueues.engines.watching.options import DOUBT, WatchOptions
 from airflow_provider_cfqueues.engines.watching.pending import find_pending, note_event
-from airflow_provider_cfqueues.engines.watching.runs import ACTIVE, ExpectedRuns
+from airflow_provider_cfqueues.engines.watching.runs import ACTIVE, LAST_RUN_SECONDS, ExpectedRuns
 from airflow_provider_cfqueues.engines.watching.spacing import Spacing
 
 
@@ -126,7 +126,7 @@ class Spacer:
         """
         Return which DAGs owe a run for long and may be at their ``max_active_runs``, and bring the counts up to date.
 
-        If a run has just ended, the one that is owed comes within ``run_seconds``.
+        If a run has just ended, the one that is owed comes within seconds.
         """
         time = asyncio.get_running_loop().time
         old = [
@@ -136,7 +136,7 @@ class Spacer:
         ]
         active = {dag_id for dag_id in old if await count_dag_runs(dag_id, ACTIVE)}
         if len(active) < len(old):
-            await asyncio.sleep(self._run_seconds)
+            await asyncio.sleep(LAST_RUN_SECONDS)
             counts |= {dag_id: await count_dag_runs(dag_id) for dag_id in old}
         return active
 
