@@ -206,6 +206,19 @@ def paused(world: World) -> Verdict:
     return judge(world, [watched])
 
 
+def changed(world: World) -> Verdict:
+    """Change an argument of the watcher again and again, while messages come: Airflow replaces the watcher each time."""
+    watched = Watched(world, "changed")
+    watched.start()
+    for number in range(2 if world.is_short else 4):
+        watched.watchers["changed"]["max_in_flight"] = 1_000 + number
+        world.airflow.write_dags(watched.specs)
+        for _ in range(40):
+            watched.send(1)
+            world.airflow.pass_time(0.2)
+    return judge(world, [watched])
+
+
 BURSTS: dict[str, Callable[[World], Verdict]] = {
     "bursts": bursts,
     "repeated": repeated,
@@ -215,4 +228,5 @@ BURSTS: dict[str, Callable[[World], Verdict]] = {
     "stopped": stopped,
     "one-run": one_run,
     "paused": paused,
+    "changed": changed,
 }

@@ -75,7 +75,7 @@ class Triggerer:
                 self.when_stored(number, event.payload)
         self.manager.confirm_persisted([seq for _, _, seq in self._unconfirmed if seq is not None])
         for number in self.removed & {number for number, _, _ in self._unconfirmed}:
-            asyncio.get_running_loop().call_later(1, self._tasks[number].cancel)
+            asyncio.get_running_loop().call_later(0.5, self._tasks[number].cancel)
         self._unconfirmed.clear()
 
     def bodies(self, number):

@@ -27,8 +27,11 @@ CLOSE_SECONDS = 5
 """How long the watcher waits for an answer when it stops: a triggerer is killed soon after it is told to stop."""
 HOLD_UP_SECONDS = 5
 """How long settling a batch may hold up the next one."""
-REMOVAL_SECONDS = 3
-"""How long after an event is confirmed Airflow may stop a watcher whose row it had deleted before."""
+REMOVAL_SECONDS = 1
+"""
+How long after Airflow confirms an event it may stop a watcher whose row was gone by then: it tells the triggerer's
+runner both in one answer.
+"""
 SETTLE_AGAIN_SECONDS = 5
 """Seconds between two tries to settle. In each, the client repeats the call as it does any other."""
 
