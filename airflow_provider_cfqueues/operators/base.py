@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_cfqueues._compat import Context
+    from airflow_provider_cfqueues.exceptions import NotFoundError
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 
@@ -96,6 +98,50 @@ class QueueOperator(BaseOperator):
         return self.hook.traffic.to_openlineage()
 
 
+class DeletingOperator(QueueOperator):
+    """
+    An operator that deletes a queue, or something of it.
+
+    :param if_missing: what to do if it is not there: ``ignore``, ``fail`` or ``skip`` (the task is skipped).
+    """
+
+    template_fields: Sequence[str] = (*QueueOperator.template_fields, "if_missing")
+
+    def __init__(self, *, if_missing: str = "ignore", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.if_missing = if_missing
+
+    @abstractmethod
+    def _delete(self, queue_id: str) -> None:
+        """Delete it, and log that."""
+
+    @abstractmethod
+    def _explain_missing(self, error: NotFoundError) -> str:
+        """Return what is not there; empty if the error is about something else."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Delete it."""
+
+        from airflow_provider_cfqueues import arguments
+        from airflow_provider_cfqueues._compat import AirflowSkipException
+        from airflow_provider_cfqueues.exceptions import NotFoundError
+
+        arguments.parse_choice(self.if_missing, "if_missing", ("ignore", "fail", "skip"))
+        queue_id = self.queue_id
+        try:
+            queue_id = self.find_queue()
+            self._delete(queue_id)
+        except NotFoundError as error:
+            missing = self._explain_missing(error)
+            if self.if_missing == "fail" or not missing:
+                raise
+            if self.if_missing == "skip":
+                raise AirflowSkipException(missing) from error
+            self.log.info("%s: nothing to delete", missing)
+            return {"queue_id": queue_id, "deleted": False}
+        return {"queue_id": queue_id, "deleted": True}
+
+
 class EngineOperator(QueueOperator):
     """
     An operator whose task runs an engine on many messages, and may be killed meanwhile.
@@ -125,20 +171,3 @@ class EngineOperator(QueueOperator):
         self._engine = engine
         if self._killed:
             engine.stop(killed=True)
-
-
-def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    """
-    Check an argument that takes one of a few words.
-
-    :param name: its name.
-    :param value: what was given.
-    :param choices: the words.
-    :raises ValueError: it is none of them.
-    """
-    from airflow_provider_cfqueues import arguments
-
-    arguments.refuse_none(value, name)
-    if value not in choices:
-        *others, last = map(repr, choices)
-        raise ValueError(f"{name} must be {', '.join(others)} or {last}, not {value!r}")

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow_provider_cfqueues.delays import DelayRule, ExponentialDelay, is_rule
-from airflow_provider_cfqueues.operators.base import EngineOperator, check_choice
+from airflow_provider_cfqueues.operators.base import EngineOperator
 from airflow_provider_cfqueues.operators.fail_on import are_too_many, parse_fail_on
 
 if TYPE_CHECKING:
@@ -196,6 +196,7 @@ class QueueProcessOperator(EngineOperator):
     def _options(self) -> Options:
         from airflow_provider_cfqueues._compat import AirflowFailException, AirflowSkipException
         from airflow_provider_cfqueues.arguments import (
+            parse_choice,
             parse_count,
             parse_delay,
             parse_optional,
@@ -204,7 +205,7 @@ class QueueProcessOperator(EngineOperator):
         )
         from airflow_provider_cfqueues.engines.processing.options import Options, choose_visibility_timeout
 
-        check_choice("until", self.until, ("empty", "forever"))
+        parse_choice(self.until, "until", ("empty", "forever"))
         batch_size = min(100, parse_count(self.batch_size, "batch_size")) if self.batch else None
         expected = parse_optional(parse_seconds, self.expected_seconds_per_message, "expected_seconds_per_message")
         timeout = parse_visibility_timeout(self.visibility_timeout)

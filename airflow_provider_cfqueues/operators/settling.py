@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_cfqueues.operators.base import QueueOperator, check_choice
+from airflow_provider_cfqueues.operators.base import QueueOperator
 from airflow_provider_cfqueues.texts import counted
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class _SettlingOperator(QueueOperator):
         from airflow_provider_cfqueues.exceptions import UnconfirmedLeasesError, list_leases
         from airflow_provider_cfqueues.models import AckResult
 
-        check_choice("fail_on", self.fail_on, ("all", "any", "none"))
+        arguments.parse_choice(self.fail_on, "fail_on", ("all", "any", "none"))
         acks, retries = getattr(self, self._acks, None), getattr(self, self._retries, None)
         to_ack = arguments.parse_leases(acks, self._acks)
         to_retry = arguments.delay_leases(arguments.parse_leases(retries, self._retries), self.delay_seconds)

@@ -197,7 +197,7 @@ class QueueMessageSensor(_QueueSensor):
     def _probe(self) -> probing.MessageProbe:
         from airflow_provider_cfqueues import arguments
         from airflow_provider_cfqueues.engines import probing
-        from airflow_provider_cfqueues.engines.settlement import parse_unmatched
+        from airflow_provider_cfqueues.engines.settlement import UNMATCHED
 
         return probing.MessageProbe(
             queue_id=self.find_queue(),
@@ -205,7 +205,7 @@ class QueueMessageSensor(_QueueSensor):
             max_messages=arguments.parse_count(self.max_messages, "max_messages"),
             visibility_timeout=arguments.parse_visibility_timeout(self.visibility_timeout),
             match=self.match,
-            unmatched=parse_unmatched(self.unmatched),
+            unmatched=arguments.parse_optional(arguments.parse_choice, self.unmatched, "unmatched", choices=UNMATCHED),
             unmatched_delay_seconds=arguments.parse_delay(self.unmatched_delay_seconds, "unmatched_delay_seconds") or 0,
             dead_letter_queue=arguments.parse_optional(
                 arguments.parse_name, self.dead_letter_queue, "dead_letter_queue"

@@ -249,7 +249,7 @@ def test_what_becomes_of_messages_that_nobody_wants_can_be_chosen(cf, wait, unma
 
 
 def test_a_wrong_choice_is_an_error(wait):
-    with pytest.raises(ValueError, match="unmatched must be 'ack', 'dead_letter', 'retry' or None, not 'delete'"):
+    with pytest.raises(ValueError, match="unmatched must be 'ack', 'dead_letter' or 'retry', not 'delete'"):
         wait(QueueMessageSensor, match=ORDER, unmatched="delete")
 
 
