@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from airflow_provider_cfqueues.arguments import parse_count, parse_optional, parse_seconds, parse_visibility_timeout
 from airflow_provider_cfqueues.cli.drained import Drained
-from airflow_provider_cfqueues.cli.lookup import find_queue, open_hook
+from airflow_provider_cfqueues.cli.lookup import find_queue
 from airflow_provider_cfqueues.cli.running import FAILED, INTERRUPTED, command, describe, told_to_stop
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.cli.sink import Sink, open_sink
@@ -26,6 +26,7 @@ from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
 from airflow_provider_cfqueues.engines.waiting import Idling
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.texts import to_reason
 
@@ -38,12 +39,11 @@ LOOKS = 5
 
 
 @command
-def drain(arguments: Namespace, screen: Screen) -> int:
+def drain(arguments: Namespace, hook: CloudflareQueuesHook, screen: Screen) -> int:
     """Pull messages into a file, and ack what is written."""
     limit = parse_optional(parse_count, arguments.max_messages, "max_messages")
     idle_timeout = parse_seconds(arguments.idle_timeout, "idle_timeout")
     parse_visibility_timeout(arguments.visibility_timeout)
-    hook = open_hook(arguments.conn_id)
     queue = HookQueue(hook, find_queue(hook, arguments.queue), visibility_timeout=arguments.visibility_timeout)
     with open_sink(arguments.output, screen.out, screen.note) as sink:
         to_stdout = arguments.output == "-"

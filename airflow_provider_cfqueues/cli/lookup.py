@@ -1,23 +1,12 @@
-"""The hook of a command, and finding the queue that it is about."""
+"""Finding the queue that a command is about."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from airflow_provider_cfqueues.client.repeating import RepeatPolicy
 from airflow_provider_cfqueues.exceptions import NotFoundError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Queue
-
-ONE_QUICK_REPEAT = RepeatPolicy(unreached_seconds=1, jitter=0.25)
-"""The first wait is 0.5 to 0.75 s, the second one would end too late. Somebody waits, and can press again."""
-
-
-def open_hook(conn_id: str) -> CloudflareQueuesHook:
-    """Return a hook that says soon if nothing listens; once it was answered, it is as patient as in a task."""
-    hook = CloudflareQueuesHook(conn_id)
-    hook.repeat_policy = ONE_QUICK_REPEAT
-    return hook
 
 
 def pick(queues: Sequence[Queue], given: str) -> Queue | None:

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from airflow_provider_cfqueues.cli.formats import NO_DEAD_LETTER_QUEUE, plain
-from airflow_provider_cfqueues.cli.lookup import open_hook, pick
+from airflow_provider_cfqueues.cli.lookup import pick
 from airflow_provider_cfqueues.cli.running import FAILED, command
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
@@ -28,9 +28,9 @@ class Check(NamedTuple):
 
 
 @command
-def ping(arguments: Namespace, screen: Screen) -> int:
+def ping(arguments: Namespace, hook: CloudflareQueuesHook, screen: Screen) -> int:
     """Say whether a connection is good, and what it may do."""
-    checks = _check_connection(open_hook(arguments.conn_id), arguments.queue)
+    checks = _check_connection(hook, arguments.queue)
     facts = [
         {"check": check.name, "ok": check.ok, "warning": check.warns, "detail": check.detail}
         if screen.as_json

@@ -14,18 +14,18 @@ from airflow_provider_cfqueues.arguments import (
     parse_visibility_timeout,
 )
 from airflow_provider_cfqueues.cli.formats import number
-from airflow_provider_cfqueues.cli.lookup import find_queue, open_hook
+from airflow_provider_cfqueues.cli.lookup import find_queue
 from airflow_provider_cfqueues.cli.running import FAILED, INTERRUPTED, command, told_to_stop
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.engines.redriving.options import RedriveOptions
 from airflow_provider_cfqueues.engines.redriving.redrive import Redrive
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.texts import counted
 
 
 @command
-def redrive(arguments: Namespace, screen: Screen) -> int:
+def redrive(arguments: Namespace, hook: CloudflareQueuesHook, screen: Screen) -> int:
     """Move messages from a dead-letter queue back to a queue."""
-    hook = open_hook(arguments.conn_id)
     source_id, target_id = find_queue(hook, arguments.queue), find_queue(hook, arguments.target)
     options = RedriveOptions(
         match=arguments.match,

@@ -16,18 +16,25 @@ from typing import Any, TextIO
 from airflow_provider_cfqueues._compat import AirflowException
 from airflow_provider_cfqueues.cli.definition import option_of
 from airflow_provider_cfqueues.cli.screen import Screen
+from airflow_provider_cfqueues.client.repeating import RepeatPolicy
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.texts import printable
 
 FAILED, MISUSED, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
 """Exit codes; the last two are what shells show for SIGINT and SIGPIPE."""
+ONE_QUICK_REPEAT = RepeatPolicy(unreached_seconds=1, jitter=0.25)
+"""
+A command says soon if nothing listens; once it was answered, it is as patient as a task. The first wait is 0.5 to
+0.75 s, the second one would end too late. Somebody waits, and can press again.
+"""
 
 
-def command(work: Callable[[Namespace, Screen], int | None]) -> Callable[[Namespace], None]:
+def command(work: Callable[[Namespace, CloudflareQueuesHook, Screen], int | None]) -> Callable[[Namespace], None]:
     """
     Make a function the work of a command. It ends by SystemExit; if it failed, with a line on stderr.
 
-    :param work: gets arguments and screen; returns the exit code, None is 0.
+    :param work: gets arguments, hook and screen; returns the exit code, None is 0.
     """
 
     @functools.wraps(work)
@@ -37,7 +44,9 @@ def command(work: Callable[[Namespace, Screen], int | None]) -> Callable[[Namesp
         os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
         try:
             with _results_alone() as out:
-                code = work(arguments, Screen(out, as_json=arguments.json))
+                hook = CloudflareQueuesHook(arguments.conn_id)
+                hook.repeat_policy = ONE_QUICK_REPEAT
+                code = work(arguments, hook, Screen(out, as_json=arguments.json))
         except BrokenPipeError:  # the reader of the results has closed the pipe
             code = PIPE_CLOSED
         except (CloudflareQueuesError, OSError) as error:
@@ -91,7 +100,7 @@ def _results_alone() -> Iterator[TextIO]:
 
 
 @contextmanager
-def told_to_stop(screen: Screen, also: Callable[[], None] = lambda: None) -> Iterator[threading.Event]:
+def told_to_stop(screen: Screen, also: Callable[[], None]) -> Iterator[threading.Event]:
     """
     Set an event at the first Ctrl-C or SIGTERM; the second does what it always does.
 
