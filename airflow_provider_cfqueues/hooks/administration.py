@@ -65,6 +65,20 @@ class AdministrationHook(CloudflareBaseHook):
 
     get_queue_id, aget_queue_id = twins(get_queue_id_flow)
 
+    def find_queue_flow(self, queue_id: str | None, queue_name: str | None, *, kind: str = "queue") -> Flow[str]:
+        """
+        Return the ID of a queue that is given by its ID or by its name, as a part of another flow.
+
+        :param queue_id: ID of the queue. Exactly one of it and the name is given.
+        :param queue_name: name of the queue.
+        :param kind: how the names of both arguments begin, for errors.
+        """
+        arguments.require_one(**{f"{kind}_id": queue_id, f"{kind}_name": queue_name})
+        if not queue_id:
+            return (yield from self.get_queue_id_flow(str(queue_name), what=f"{kind}_name"))
+        self._known.arguments[queue_id] = f"{kind}_id"
+        return queue_id
+
     def _list_queues(self) -> Flow[list[Queue]]:
         """Return all queues of the account, from all pages of the list."""
         return lookup.list_queues()

@@ -69,11 +69,7 @@ class QueueOperator(BaseOperator):
 
     def find_queue(self) -> str:
         """Return the ID of the queue, looked up where it was given by name."""
-
-        from airflow_provider_cfqueues import arguments
-
-        arguments.require_one(queue_id=self.queue_id, queue_name=self.queue_name)
-        queue_id = self.queue_id or self.hook.get_queue_id(str(self.queue_name))
+        queue_id = self.hook.run(self.hook.find_queue_flow(self.queue_id, self.queue_name))
         self.show_queue(queue_id)
         return queue_id
 

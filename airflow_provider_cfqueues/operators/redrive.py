@@ -104,16 +104,12 @@ class QueueRedriveOperator(EngineOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Move the messages."""
-        from airflow_provider_cfqueues import arguments
         from airflow_provider_cfqueues.engines.redriving.redrive import Redrive
 
         options = self._options()
         share = parse_fail_on(self.fail_on)
-        arguments.require_one(target_queue_id=self.target_queue_id, target_queue_name=self.target_queue_name)
-        target_id = self.target_queue_id or self.hook.get_queue_id(
-            str(self.target_queue_name), what="target_queue_name"
-        )
-        self.hook.note_argument(target_id, "target_queue_id")
+        target = self.hook.find_queue_flow(self.target_queue_id, self.target_queue_name, kind="target_queue")
+        target_id = self.hook.run(target)
         redrive = Redrive(self.hook, self.find_queue(), target_id, options, log=self.log)
         self._note_engine(redrive)
         try:
