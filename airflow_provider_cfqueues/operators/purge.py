@@ -88,7 +88,8 @@ class QueuePurgeOperator(QueueOperator):
                 trigger=QueuePurgeTrigger(
                     cloudflare_conn_id=self.cloudflare_conn_id,
                     queue_name=self.queue_name,
-                    poll_interval=interval,
+                    poke_interval=interval,
+                    max_poke_interval=interval,
                     end=end,
                     **asdict(purge),
                 ),

@@ -34,10 +34,10 @@ class SensingTrigger(BaseTrigger):
     :param end: when to give up, in seconds since the epoch.
     :param silent_fail: whether a failed poke is logged only.
     :param queue_name: the queue's name, if it was given by name; for texts.
-    :param probe: the arguments of the probe.
+    :param probe: the arguments of the probe, or of what else is waited for.
     """
 
-    probe_class: ClassVar[type[probing.Probe]]
+    probe_class: ClassVar[type[Any]]
 
     def __init__(
         self,
