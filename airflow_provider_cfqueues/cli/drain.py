@@ -15,8 +15,7 @@ from collections.abc import Callable, Sequence
 
 from airflow_provider_cfqueues.arguments import parse_count, parse_optional, parse_seconds, parse_visibility_timeout
 from airflow_provider_cfqueues.cli.drained import Drained
-from airflow_provider_cfqueues.cli.lookup import find_queue
-from airflow_provider_cfqueues.cli.running import FAILED, INTERRUPTED, command, describe, told_to_stop
+from airflow_provider_cfqueues.cli.running import FAILED, INTERRUPTED, command, describe, find_queue, told_to_stop
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.cli.sink import Sink, open_sink
 from airflow_provider_cfqueues.engines.course import Course

@@ -7,8 +7,7 @@ from typing import Any
 
 from airflow_provider_cfqueues.cli.formats import age, body, plain
 from airflow_provider_cfqueues.cli.lines import to_plain
-from airflow_provider_cfqueues.cli.lookup import find_queue
-from airflow_provider_cfqueues.cli.running import command
+from airflow_provider_cfqueues.cli.running import command, find_queue
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.engines.copies import is_wrapped
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook

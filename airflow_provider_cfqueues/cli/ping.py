@@ -8,8 +8,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from airflow_provider_cfqueues.cli.formats import NO_DEAD_LETTER_QUEUE, plain
-from airflow_provider_cfqueues.cli.lookup import pick
-from airflow_provider_cfqueues.cli.running import FAILED, command
+from airflow_provider_cfqueues.cli.running import FAILED, command, pick
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_cfqueues.cli.formats import age, number, plain
-from airflow_provider_cfqueues.cli.lookup import find_queue, pick
-from airflow_provider_cfqueues.cli.running import command
+from airflow_provider_cfqueues.cli.running import command, find_queue, pick
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.exceptions import NotFoundError, PermissionDeniedError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook

@@ -14,8 +14,7 @@ from airflow_provider_cfqueues.arguments import (
     parse_visibility_timeout,
 )
 from airflow_provider_cfqueues.cli.formats import number
-from airflow_provider_cfqueues.cli.lookup import find_queue
-from airflow_provider_cfqueues.cli.running import FAILED, INTERRUPTED, command, told_to_stop
+from airflow_provider_cfqueues.cli.running import FAILED, INTERRUPTED, command, find_queue, told_to_stop
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.engines.redriving.options import RedriveOptions
 from airflow_provider_cfqueues.engines.redriving.redrive import Redrive

@@ -1,4 +1,4 @@
-"""What every command runs in: where its output goes, how it is told to stop, and how it ends."""
+"""What every command needs: where its output goes, how it is told to stop, how it ends, and which queue is meant."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, TextIO
 
@@ -17,8 +17,9 @@ from airflow_provider_cfqueues._compat import AirflowException
 from airflow_provider_cfqueues.cli.definition import option_of
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.client.repeating import RepeatPolicy
-from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, NotFoundError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+from airflow_provider_cfqueues.models import Queue
 from airflow_provider_cfqueues.texts import printable
 
 FAILED, MISUSED, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
@@ -126,3 +127,25 @@ def told_to_stop(screen: Screen, also: Callable[[], None]) -> Iterator[threading
         yield stop
     finally:
         restore()
+
+
+def pick(queues: Sequence[Queue], given: str) -> Queue | None:
+    """Return the queue with this name. If there is none, return the queue with this ID, in upper or lower case."""
+    names = [queue for queue in queues if queue.queue_name == given]
+    exact = [queue for queue in queues if queue.queue_id == given]
+    alike = [queue for queue in queues if queue.queue_id.lower() == given.lower()]
+    return next(iter(names + exact + alike), None)
+
+
+def find_queue(hook: CloudflareQueuesHook, given: str) -> str:
+    """
+    Return the ID of a queue that was given by name or by ID; the name goes first.
+
+    :raises NotFoundError: the account has no such queue; the message names similar ones.
+    """
+    try:
+        return hook.get_queue_id(given, what="the name or ID of the queue")
+    except NotFoundError:
+        if found := pick(hook.list_queues(), given):
+            return found.queue_id
+        raise

@@ -15,8 +15,7 @@ import msgspec
 from airflow_provider_cfqueues.arguments import parse_delay
 from airflow_provider_cfqueues.cli.formats import number
 from airflow_provider_cfqueues.cli.lines import from_line
-from airflow_provider_cfqueues.cli.lookup import find_queue
-from airflow_provider_cfqueues.cli.running import command
+from airflow_provider_cfqueues.cli.running import command, find_queue
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.engines.copies import copy
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook

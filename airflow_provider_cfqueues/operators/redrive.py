@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues.operators.base import EngineOperator
-from airflow_provider_cfqueues.operators.fail_on import are_too_many, parse_fail_on
+from airflow_provider_cfqueues.operators.base import EngineOperator, are_too_many, parse_fail_on
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
