@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues.arguments import Seconds
@@ -129,7 +129,7 @@ class AdministrationHook(CloudflareBaseHook):
 
         :param queue_id: ID of the queue.
         """
-        return self._change_queue(queue_id, delivery_paused=True)
+        return once(queue_calls.update_queue(queue_id, {"delivery_paused": True}))
 
     pause_delivery, apause_delivery = twins(_pause_delivery)
 
@@ -139,7 +139,7 @@ class AdministrationHook(CloudflareBaseHook):
 
         :param queue_id: ID of the queue.
         """
-        return self._change_queue(queue_id, delivery_paused=False)
+        return once(queue_calls.update_queue(queue_id, {"delivery_paused": False}))
 
     resume_delivery, aresume_delivery = twins(_resume_delivery)
 
@@ -150,12 +150,9 @@ class AdministrationHook(CloudflareBaseHook):
         :param queue_id: ID of the queue.
         :param settings: see :class:`QueueSettings`.
         """
-        return self._change_queue(queue_id, **settings)
+        return once(queue_calls.update_queue(queue_id, arguments.parse_queue_settings(**settings)))
 
     update_queue, aupdate_queue = twins(_update_queue)
-
-    def _change_queue(self, queue_id: str, **settings: Any) -> Flow[Queue]:
-        return once(queue_calls.update_queue(queue_id, arguments.parse_queue_settings(**settings)))
 
     def _purge(self, queue_id: str) -> Flow[None]:
         """
