@@ -135,8 +135,6 @@ class CloudflareQueuesError(Exception):
         :param more: a further sentence about what failed.
         :param facts: attributes by name, such as ``conn_id`` or ``progress``.
         """
-        if unknown := [name for name in facts if not hasattr(self, name)]:
-            raise AttributeError(f"A {type(self).__name__} has no {', '.join(unknown)}")
         if more:
             facts["message"] = f"{self.message.rstrip('.')}. {more}"
         vars(self).update(facts)
