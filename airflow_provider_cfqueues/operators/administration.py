@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cfqueues.exceptions import AlreadyExistsError, NotFoundError
 from airflow_provider_cfqueues.operators.base import DeletingOperator, QueueOperator
 from airflow_provider_cfqueues.operators.consumers import (
     QueueEnsurePullConsumerOperator as QueueEnsurePullConsumerOperator,  # its earlier path
@@ -13,7 +14,6 @@ from airflow_provider_cfqueues.operators.consumers import (
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
     from airflow_provider_cfqueues.arguments import Seconds
-    from airflow_provider_cfqueues.exceptions import NotFoundError
     from airflow_provider_cfqueues.models import Queue
 
 NO_ACCOUNT = 7003
@@ -60,7 +60,6 @@ class QueueCreateOperator(QueueOperator):
 
         from airflow_provider_cfqueues import arguments
         from airflow_provider_cfqueues._compat import AirflowSkipException
-        from airflow_provider_cfqueues.exceptions import AlreadyExistsError
 
         arguments.parse_choice(self.if_exists, "if_exists", ("ignore", "update", "fail", "skip"))
         if self.queue_id:

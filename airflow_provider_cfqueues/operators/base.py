@@ -8,14 +8,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues import DEFAULT_CONNECTION
-from airflow_provider_cfqueues._compat import BaseOperator
+from airflow_provider_cfqueues._compat import AirflowSkipException, BaseOperator
+from airflow_provider_cfqueues.exceptions import NotFoundError
 from airflow_provider_cfqueues.links.queues import CloudflareQueueLink
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_cfqueues._compat import Context
-    from airflow_provider_cfqueues.exceptions import NotFoundError
     from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
 
@@ -119,8 +119,6 @@ class DeletingOperator(QueueOperator):
         """Delete it."""
 
         from airflow_provider_cfqueues import arguments
-        from airflow_provider_cfqueues._compat import AirflowSkipException
-        from airflow_provider_cfqueues.exceptions import NotFoundError
 
         arguments.parse_choice(self.if_missing, "if_missing", ("ignore", "fail", "skip"))
         queue_id = self.queue_id

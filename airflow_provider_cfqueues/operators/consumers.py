@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cfqueues.exceptions import NotFoundError
 from airflow_provider_cfqueues.operators.base import DeletingOperator, QueueOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
     from airflow_provider_cfqueues.arguments import Seconds
-    from airflow_provider_cfqueues.exceptions import NotFoundError
 
 
 SETTINGS = ("batch_size", "consumer_max_retries", "consumer_retry_delay", "visibility_timeout", "dead_letter_queue")

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow_provider_cfqueues.delays import DelayRule, ExponentialDelay, is_rule
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, ProcessingFailedError
 from airflow_provider_cfqueues.operators.base import EngineOperator, are_too_many, parse_fail_on
 
 if TYPE_CHECKING:
@@ -182,7 +183,6 @@ class QueueProcessOperator(EngineOperator):
 
     def _report_failure(self, context: Context, report: Report, error: BaseException) -> None:
         """Push the report of a task that fails, and let the error name what is not confirmed."""
-        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, ProcessingFailedError
 
         ti = context.get("ti")
         if ti is not None and not self._killed:  # a killed task has no time for it
@@ -251,7 +251,6 @@ class QueueProcessOperator(EngineOperator):
         return Situation(consumer=consumer, dead_letter_queue_id=found)
 
     def _judge(self, report: Report, share: float | None) -> None:
-        from airflow_provider_cfqueues.exceptions import ProcessingFailedError
 
         queue = self.queue_id or self.queue_name
         if self._killed:

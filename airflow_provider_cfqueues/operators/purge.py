@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues._compat import conf
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, PurgeTimeoutError
 from airflow_provider_cfqueues.operators.base import QueueOperator
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues.arguments import Seconds
     from airflow_provider_cfqueues.client.purging import Purge
     from airflow_provider_cfqueues.engines.processing.journal import Store
-    from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
     from airflow_provider_cfqueues.models import PurgeStatus
 
 MIN_POLL_INTERVAL = 1
@@ -70,7 +70,6 @@ class QueuePurgeOperator(QueueOperator):
         """Purge the queue."""
 
         from airflow_provider_cfqueues import arguments
-        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
         from airflow_provider_cfqueues.triggers.purging import QueuePurgeTrigger
 
         interval = arguments.parse_seconds(self.poll_interval, "poll_interval", at_least=MIN_POLL_INTERVAL)
@@ -107,7 +106,6 @@ class QueuePurgeOperator(QueueOperator):
         """
 
         from airflow_provider_cfqueues.client.purging import Purge
-        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
         from airflow_provider_cfqueues.models import PurgeStatus
 
         if "error" in event:
@@ -118,8 +116,6 @@ class QueuePurgeOperator(QueueOperator):
 
     def _begin(self, context: Context, queue_id: str) -> Purge:
         """Purge, unless an earlier try of the task has done so."""
-
-        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 
         store: Store | None = context.get("task_state_store")
         earlier = _remember(store, queue_id)
@@ -145,7 +141,6 @@ class QueuePurgeOperator(QueueOperator):
         return purge
 
     def _report(self, context: Context, purge: Purge, status: PurgeStatus) -> dict[str, Any]:
-        from airflow_provider_cfqueues.exceptions import PurgeTimeoutError
 
         if self.wait_for_completion and not status.completed:
             looked = f". The last look failed: {status.error}" if status.error else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cfqueues.exceptions import ProcessingFailedError
 from airflow_provider_cfqueues.operators.base import EngineOperator, are_too_many, parse_fail_on
 
 if TYPE_CHECKING:
@@ -140,7 +141,6 @@ class QueueRedriveOperator(EngineOperator):
 
     def _judge(self, report: RedriveReport, share: float | None) -> None:
         from airflow_provider_cfqueues.engines.settlement import Kind
-        from airflow_provider_cfqueues.exceptions import ProcessingFailedError
         from airflow_provider_cfqueues.texts import counted
 
         queue = self.queue_id or self.queue_name

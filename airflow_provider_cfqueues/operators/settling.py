@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_cfqueues.exceptions import UnconfirmedLeasesError, list_leases, shorten_lease
 from airflow_provider_cfqueues.operators.base import QueueOperator
 from airflow_provider_cfqueues.texts import counted
 
@@ -39,7 +40,6 @@ class _SettlingOperator(QueueOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Settle the leases."""
         from airflow_provider_cfqueues import arguments
-        from airflow_provider_cfqueues.exceptions import UnconfirmedLeasesError, list_leases
         from airflow_provider_cfqueues.models import AckResult
 
         arguments.parse_choice(self.fail_on, "fail_on", ("all", "any", "none"))
@@ -86,7 +86,6 @@ class _SettlingOperator(QueueOperator):
 
     def _log_result(self, leases: Mapping[str, Lease], result: AckResult) -> None:
         """Log everything that is known, before anything else can fail."""
-        from airflow_provider_cfqueues.exceptions import list_leases, shorten_lease
 
         acks, retries = result.ack_count, result.retry_count
         self.log.info(

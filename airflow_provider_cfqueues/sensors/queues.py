@@ -16,13 +16,13 @@ from airflow_provider_cfqueues._compat import (
     PokeReturnValue,
     conf,
 )
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.operators.base import QueueOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
     from airflow_provider_cfqueues.arguments import Seconds
     from airflow_provider_cfqueues.engines import probing
-    from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
     from airflow_provider_cfqueues.matching import Match
 
 SECONDS_FOR_THE_TRIGGER = 60
@@ -68,7 +68,6 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
         if not self.deferrable:
             return super().execute(context)
 
-        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
         from airflow_provider_cfqueues.triggers.sensing import TRIGGERS
 
         try:
@@ -104,8 +103,6 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
         :param context: the task's context.
         :param event: the trigger's event.
         """
-
-        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 
         self.hook.traffic.add_list(event.get("traffic", ()), name=self.queue_name)
         if "error" in event:
