@@ -43,13 +43,15 @@ class _SettlingOperator(QueueOperator):
         from airflow_provider_cfqueues.models import AckResult
 
         arguments.parse_choice(self.fail_on, "fail_on", ("all", "any", "none"))
-        acks, retries = getattr(self, self._acks, None), getattr(self, self._retries, None)
+        acks, retries = getattr(self, self._acks, ()), getattr(self, self._retries, ())
         to_ack = arguments.parse_leases(acks, self._acks)
         to_retry = arguments.delay_leases(arguments.parse_leases(retries, self._retries), self.delay_seconds)
         leases = {lease.lease_id: lease for lease in [*to_ack, *to_retry]}
-        missing = self._warn_of_none(acks, retries)
+        nones = [name for name, value in ((self._acks, acks), (self._retries, retries)) if arguments.is_none(value)]
+        for name in nones:
+            self.log.warning("%s is None: nothing is settled for it. Did a task return None, not an empty list?", name)
         if not leases:
-            if not missing:
+            if not nones:
                 self.log.info("No leases were given: nothing to settle")
             return self._push(context, AckResult())
         result = self.hook.ack(self.find_queue(), acks=to_ack, retries=to_retry)
@@ -65,17 +67,6 @@ class _SettlingOperator(QueueOperator):
                 messages=list(result.warnings.values()),
             )
         return report
-
-    def _warn_of_none(self, acks: Any, retries: Any) -> bool:
-        """Warn of each argument that is None; one of two that is really None may just not be given."""
-        from airflow_provider_cfqueues import arguments
-
-        named = {name: value for name, value in ((self._acks, acks), (self._retries, retries)) if name}
-        nones = [name for name, value in named.items() if arguments.is_none(value)]
-        missing = nones if len(nones) == len(named) else [name for name in nones if named[name] is not None]
-        for name in missing:
-            self.log.warning("%s is None: nothing is settled for it. Did a task return None, not an empty list?", name)
-        return bool(missing)
 
     def _push(self, context: Context, result: AckResult) -> dict[str, Any]:
         report = {"ack_count": result.ack_count, "retry_count": result.retry_count, "warnings": result.warnings}
@@ -186,8 +177,8 @@ class QueueSettleOperator(_SettlingOperator):
     def __init__(
         self,
         *,
-        ack_lease_ids: Any = None,
-        retry_lease_ids: Any = None,
+        ack_lease_ids: Any = (),
+        retry_lease_ids: Any = (),
         delay_seconds: Seconds | DelayRule | None = None,
         **kwargs: Any,
     ) -> None:
