@@ -31,15 +31,11 @@ def send(arguments: Namespace, hook: CloudflareQueuesHook, screen: Screen) -> No
     parse_delay(arguments.delay, "--delay")
     messages = [_outgoing(where, text, arguments) for where, text in _texts(arguments)]
     queue_id = find_queue(hook, arguments.queue)
-    sent = hook.send(queue_id, messages) if messages else None
-    count = sent.sent_count if sent else 0
-    facts = {
-        "queue_id": queue_id,
-        "sent_count": count,
-        "backlog_count": sent.backlog.backlog_count if sent and sent.backlog else None,
-    }
-    backlog = "" if facts["backlog_count"] is None else f"; its backlog is {number(facts['backlog_count'])}"
-    screen.result(facts, f"Sent {counted(count, 'message')} to {arguments.queue}{backlog}")
+    sent = hook.send(queue_id, messages)
+    waiting = sent.backlog.backlog_count if sent.backlog else None
+    backlog = "" if waiting is None else f"; its backlog is {number(waiting)}"
+    facts = {"queue_id": queue_id, "sent_count": sent.sent_count, "backlog_count": waiting}
+    screen.result(facts, f"Sent {counted(sent.sent_count, 'message')} to {arguments.queue}{backlog}")
 
 
 def _texts(arguments: Namespace) -> Iterator[tuple[str, str]]:
