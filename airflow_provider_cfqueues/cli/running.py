@@ -70,15 +70,9 @@ def describe(error: Exception) -> str:
     """Return an error's text. If the call took several requests, it counts the items that are done and not done."""
     if not isinstance(error, CloudflareQueuesError) or error.progress is None:
         return str(error)
-    progress = error.progress
-    counts = {
-        "done": len(progress.done),
-        "not confirmed": len(progress.unconfirmed),
-        "unknown (no answer said so)": len(progress.unknown),
-        "not done": len(progress.not_done),
-    }
-    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    return f"{error.brief()} Of {sum(counts.values())} {progress.kind}: {told}."
+    parts = {"done": error.progress.done, **error.progress.open}
+    told = "; ".join(f"{label}: {len(items)}" for label, items in parts.items() if items)
+    return f"{error.brief()} Of {sum(map(len, parts.values()))} {error.progress.kind}: {told}."
 
 
 def _fail(text: str, code: int) -> int:
