@@ -9,15 +9,10 @@ from airflow_provider_cfqueues.cli.formats import NO_DEAD_LETTER_QUEUE
 from airflow_provider_cfqueues.cli.running import command
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.exceptions import AlreadyExistsError
+from airflow_provider_cfqueues.hooks.administration import ConsumerSettings
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
-OF_THE_CONSUMER = (
-    "batch_size",
-    "consumer_max_retries",
-    "consumer_retry_delay",
-    "visibility_timeout",
-    "dead_letter_queue",
-)
+OF_THE_CONSUMER = tuple(ConsumerSettings.__annotations__)
 
 
 @command

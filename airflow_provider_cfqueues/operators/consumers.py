@@ -68,18 +68,13 @@ class QueueEnsurePullConsumerOperator(QueueOperator):
         arguments.parse_consumer(**settings)  # an error names what is wrong before the queue is looked up
         queue_id = self.find_queue()
         ensured = self.hook.ensure_pull_consumer(queue_id, **settings)
-        consumer = ensured.consumer
         self.log.info("The pull consumer of queue %s: %s", self.queue_name or queue_id, ensured.action)
         return {
             "queue_id": queue_id,
-            "consumer_id": consumer.consumer_id,
+            "consumer_id": ensured.consumer.consumer_id,
             "action": ensured.action,
             "untried": ensured.untried,
-            "batch_size": consumer.batch_size,
-            "consumer_max_retries": consumer.max_retries,
-            "consumer_retry_delay": consumer.retry_delay,
-            "visibility_timeout": consumer.visibility_timeout,
-            "dead_letter_queue": consumer.dead_letter_queue,
+            **{name: getattr(ensured.consumer, name.removeprefix("consumer_")) for name in SETTINGS},
         }
 
 
