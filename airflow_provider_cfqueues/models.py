@@ -161,14 +161,10 @@ class AckResult:
 
         :param other: the result of a later request of the same call.
         """
-        warnings = dict(self.warnings)
-        unkeyed = sum(key.startswith("#") for key in warnings)
-        for key, text in other.warnings.items():
-            if key.startswith("#"):
-                warnings[f"#{unkeyed}"] = text
-                unkeyed += 1
-            else:
-                warnings[key] = text
+        both = [*self.warnings.items(), *other.warnings.items()]
+        unkeyed = [text for key, text in both if key.startswith("#")]
+        warnings = {key: text for key, text in both if not key.startswith("#")}
+        warnings |= {f"#{position}": text for position, text in enumerate(unkeyed)}
         return AckResult(
             ack_count=_add(self.ack_count, other.ack_count),
             retry_count=_add(self.retry_count, other.retry_count),
