@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -181,14 +182,10 @@ def parse_fail_on(value: Any) -> float | None:
     if value in named:
         return named[value]
     arguments.refuse_none(value, "fail_on")
-    msg = f"fail_on must be 'all', 'any', 'none' or a share from 0 to 1, not {value!r}"
-    try:
-        share = arguments.parse_number(value, "fail_on")
-    except (TypeError, ValueError):
-        raise ValueError(msg) from None
-    if not 0 <= share <= 1:
-        raise ValueError(msg)
-    return share
+    with suppress(TypeError, ValueError):
+        if 0 <= (share := arguments.parse_number(value, "fail_on")) <= 1:
+            return share
+    raise ValueError(f"fail_on must be 'all', 'any', 'none' or a share from 0 to 1, not {value!r}")
 
 
 def are_too_many(bad: int, total: int, share: float | None) -> bool:
