@@ -183,7 +183,6 @@ class QueueProcessOperator(EngineOperator):
 
     def _report_failure(self, context: Context, report: Report, error: BaseException) -> None:
         """Push the report of a task that fails, and let the error name what is not confirmed."""
-
         ti = context.get("ti")
         if ti is not None and not self._killed:  # a killed task has no time for it
             with suppress(Exception):  # the failure matters more

@@ -116,7 +116,6 @@ class QueuePurgeOperator(QueueOperator):
 
     def _begin(self, context: Context, queue_id: str) -> Purge:
         """Purge, unless an earlier try of the task has done so."""
-
         store: Store | None = context.get("task_state_store")
         earlier = _remember(store, queue_id)
         if earlier is not None and earlier.is_of(self.hook.get_purge_status(queue_id)):

@@ -77,7 +77,6 @@ class _SettlingOperator(QueueOperator):
 
     def _log_result(self, leases: Mapping[str, Lease], result: AckResult) -> None:
         """Log everything that is known, before anything else can fail."""
-
         acks, retries = result.ack_count, result.retry_count
         self.log.info(
             "The API counted %s and %s",

@@ -103,7 +103,6 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
         :param context: the task's context.
         :param event: the trigger's event.
         """
-
         self.hook.traffic.add_list(event.get("traffic", ()), name=self.queue_name)
         if "error" in event:
             self._fail(CloudflareQueuesError.from_dict(event["error"]))
