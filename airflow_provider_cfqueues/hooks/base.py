@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 P = ParamSpec("P")
-Call: TypeAlias = Callable[Concatenate[Any, P], T]
+Method: TypeAlias = Callable[Concatenate[Any, P], T]
 
 
-def twins(flow: Call[P, Flow[T]]) -> tuple[Call[P, T], Call[P, Coroutine[Any, Any, T]]]:
+def twins(flow: Method[P, Flow[T]]) -> tuple[Method[P, T], Method[P, Coroutine[Any, Any, T]]]:
     """
     Return a call of a hook and its async twin.
 
