@@ -105,7 +105,7 @@ class MessageProbe(Probe):
 
     def _look(self, hook: CloudflareQueuesHook) -> Flow[Sequence[AnyMessage]]:
         size = PEEKED_AT_ONCE if self.match else min(self.max_messages, PEEKED_AT_ONCE)
-        peeked: list[PeekedMessage] = yield from hook.peek_flow(self.queue_id, max_messages=size)
+        peeked: list[PeekedMessage] = yield from hook.peek_flow(self.queue_id, size)
         return [message for message in peeked if self.matcher.wants(message)][: self.max_messages]
 
     def _is_worth_a_pull(self, hook: CloudflareQueuesHook) -> Flow[bool]:
@@ -117,16 +117,14 @@ class MessageProbe(Probe):
         cost = check_unmatched(situation, self.queue_id)
         hook.log_once("match", f"Queue {hook.name_of(self.queue_id)}: {cost}")
         try:
-            peeked: list[PeekedMessage] = yield from hook.peek_flow(self.queue_id, max_messages=PEEKED_AT_ONCE)
+            peeked: list[PeekedMessage] = yield from hook.peek_flow(self.queue_id, PEEKED_AT_ONCE)
         except CloudflareQueuesError as error:
             log.info("Could not peek at the queue, so the sensor pulls to see if messages match: %s", error)
             return True
         return any(matcher.wants(message) for message in peeked) or len(peeked) == PEEKED_AT_ONCE
 
     def _pull(self, hook: CloudflareQueuesHook) -> Flow[Sequence[Message]]:
-        pulled: PullResult = yield from hook.pull_flow(
-            self.queue_id, max_messages=self.max_messages, visibility_timeout=self.visibility_timeout
-        )
+        pulled: PullResult = yield from hook.pull_flow(self.queue_id, self.max_messages, self.visibility_timeout)
         wanted: list[Message] = []
         others: list[Case] = []
         failed = None

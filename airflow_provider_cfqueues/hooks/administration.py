@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues.arguments import Seconds
 from airflow_provider_cfqueues.client import administration, lookup, purging, queue_calls
 from airflow_provider_cfqueues.client.flow import API_VISIBILITY_SECONDS, once
-from airflow_provider_cfqueues.hooks.base import CloudflareBaseHook, twins
+from airflow_provider_cfqueues.hooks.base import CloudflareBaseHook
 from airflow_provider_cfqueues.models import UNKNOWN_CONSUMER
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class QueueSettings(TypedDict, total=False):
 class AdministrationHook(CloudflareBaseHook):
     """What :class:`~airflow_provider_cfqueues.hooks.queues.CloudflareQueuesHook` can do with queues and consumers."""
 
-    def get_queue_id_flow(self, name: str, *, what: str = "queue_name") -> Flow[str]:
+    def get_queue_id(self, name: str, *, what: str = "queue_name") -> str:
         """
         Return the ID of a queue; all pages of the list are searched, and the answer is kept for the hook's life.
 
@@ -61,9 +61,20 @@ class AdministrationHook(CloudflareBaseHook):
         :param what: where the name comes from, for the error: an argument, or the queue's consumer.
         :raises NotFoundError: the account has no such queue.
         """
-        return lookup.get_queue_id(arguments.parse_name(name, what), self._known, what)
+        return self.run(self.get_queue_id_flow(name, what=what))
 
-    get_queue_id, aget_queue_id = twins(get_queue_id_flow)
+    async def aget_queue_id(self, name: str, *, what: str = "queue_name") -> str:
+        """Async twin of :meth:`get_queue_id`."""
+        return await self.arun(self.get_queue_id_flow(name, what=what))
+
+    def get_queue_id_flow(self, name: str, *, what: str = "queue_name") -> Flow[str]:
+        """
+        Return the calls of :meth:`get_queue_id`, as a part of another flow.
+
+        :param name: the queue's name.
+        :param what: where the name comes from, for the error.
+        """
+        return (yield from lookup.get_queue_id(arguments.parse_name(name, what), self._known, what))
 
     def find_queue_flow(self, queue_id: str | None, queue_name: str | None, *, kind: str = "queue") -> Flow[str]:
         """
@@ -79,24 +90,28 @@ class AdministrationHook(CloudflareBaseHook):
         self._known.arguments[queue_id] = f"{kind}_id"
         return queue_id
 
-    def _list_queues(self) -> Flow[list[Queue]]:
+    def list_queues(self) -> list[Queue]:
         """Return all queues of the account, from all pages of the list."""
-        return lookup.list_queues()
+        return self.run(lookup.list_queues())
 
-    list_queues, alist_queues = twins(_list_queues)
+    async def alist_queues(self) -> list[Queue]:
+        """Async twin of :meth:`list_queues`."""
+        return await self.arun(lookup.list_queues())
 
-    def _get_queue(self, queue_id: str) -> Flow[Queue]:
+    def get_queue(self, queue_id: str) -> Queue:
         """
         Return a queue with its settings.
 
         :param queue_id: ID of the queue.
         :raises NotFoundError: the account has no such queue.
         """
-        return lookup.get_queue(queue_id, self._known)
+        return self.run(lookup.get_queue(queue_id, self._known))
 
-    get_queue, aget_queue = twins(_get_queue)
+    async def aget_queue(self, queue_id: str) -> Queue:
+        """Async twin of :meth:`get_queue`."""
+        return await self.arun(lookup.get_queue(queue_id, self._known))
 
-    def _create_queue(self, name: str, **settings: Unpack[QueueSettings]) -> Flow[Queue]:
+    def create_queue(self, name: str, **settings: Unpack[QueueSettings]) -> Queue:
         """
         Create a queue; to let it be pulled, it needs a pull consumer.
 
@@ -105,23 +120,30 @@ class AdministrationHook(CloudflareBaseHook):
         :raises AlreadyExistsError: there was a queue of this name before. If the answer is lost, a queue no older than
             the request counts as created by it; a warning says so.
         """
+        return self.run(self._create_queue(name, settings))
+
+    async def acreate_queue(self, name: str, **settings: Unpack[QueueSettings]) -> Queue:
+        """Async twin of :meth:`create_queue`."""
+        return await self.arun(self._create_queue(name, settings))
+
+    def _create_queue(self, name: str, settings: QueueSettings) -> Flow[Queue]:
         wanted = arguments.parse_queue_settings(**settings)
         return administration.create_queue(arguments.parse_name(name, "name"), wanted, self._known)
 
-    create_queue, acreate_queue = twins(_create_queue)
-
-    def _delete_queue(self, queue_id: str) -> Flow[None]:
+    def delete_queue(self, queue_id: str) -> None:
         """
         Delete a queue with all its messages.
 
         :param queue_id: ID of the queue.
         :raises NotFoundError: there is no such queue.
         """
-        return administration.delete_queue(queue_id, self._known)
+        self.run(administration.delete_queue(queue_id, self._known))
 
-    delete_queue, adelete_queue = twins(_delete_queue)
+    async def adelete_queue(self, queue_id: str) -> None:
+        """Async twin of :meth:`delete_queue`."""
+        await self.arun(administration.delete_queue(queue_id, self._known))
 
-    def _pause_delivery(self, queue_id: str) -> Flow[Queue]:
+    def pause_delivery(self, queue_id: str) -> Queue:
         """
         Pause the delivery of a queue: pulls fail with a QueuePausedError until it is resumed.
 
@@ -129,32 +151,44 @@ class AdministrationHook(CloudflareBaseHook):
 
         :param queue_id: ID of the queue.
         """
-        return once(queue_calls.update_queue(queue_id, {"delivery_paused": True}))
+        return self.run(self._set_paused(queue_id, paused=True))
 
-    pause_delivery, apause_delivery = twins(_pause_delivery)
+    async def apause_delivery(self, queue_id: str) -> Queue:
+        """Async twin of :meth:`pause_delivery`."""
+        return await self.arun(self._set_paused(queue_id, paused=True))
 
-    def _resume_delivery(self, queue_id: str) -> Flow[Queue]:
+    def resume_delivery(self, queue_id: str) -> Queue:
         """
         Let consumers pull from a queue again.
 
         :param queue_id: ID of the queue.
         """
-        return once(queue_calls.update_queue(queue_id, {"delivery_paused": False}))
+        return self.run(self._set_paused(queue_id, paused=False))
 
-    resume_delivery, aresume_delivery = twins(_resume_delivery)
+    async def aresume_delivery(self, queue_id: str) -> Queue:
+        """Async twin of :meth:`resume_delivery`."""
+        return await self.arun(self._set_paused(queue_id, paused=False))
 
-    def _update_queue(self, queue_id: str, **settings: Unpack[QueueSettings]) -> Flow[Queue]:
+    def _set_paused(self, queue_id: str, *, paused: bool) -> Flow[Queue]:
+        return once(queue_calls.update_queue(queue_id, {"delivery_paused": paused}))
+
+    def update_queue(self, queue_id: str, **settings: Unpack[QueueSettings]) -> Queue:
         """
         Change settings of a queue; those that are None stay.
 
         :param queue_id: ID of the queue.
         :param settings: see :class:`QueueSettings`.
         """
+        return self.run(self._update_queue(queue_id, **settings))
+
+    async def aupdate_queue(self, queue_id: str, **settings: Unpack[QueueSettings]) -> Queue:
+        """Async twin of :meth:`update_queue`."""
+        return await self.arun(self._update_queue(queue_id, **settings))
+
+    def _update_queue(self, queue_id: str, **settings: Any) -> Flow[Queue]:
         return once(queue_calls.update_queue(queue_id, arguments.parse_queue_settings(**settings)))
 
-    update_queue, aupdate_queue = twins(_update_queue)
-
-    def _purge(self, queue_id: str) -> Flow[None]:
+    def purge(self, queue_id: str) -> None:
         """
         Start to delete ALL messages of a queue, delayed ones included. It goes on after this call.
 
@@ -164,21 +198,25 @@ class AdministrationHook(CloudflareBaseHook):
         :param queue_id: ID of the queue.
         :raises CloudflareQueuesError: it failed; ``maybe_applied`` says whether it may have started.
         """
-        return once(queue_calls.purge(queue_id))
+        self.run(once(queue_calls.purge(queue_id)))
 
-    purge, apurge = twins(_purge)
+    async def apurge(self, queue_id: str) -> None:
+        """Async twin of :meth:`purge`."""
+        await self.arun(once(queue_calls.purge(queue_id)))
 
-    def _prepare_purge(self, queue_id: str) -> Flow[Purge]:
+    def prepare_purge(self, queue_id: str) -> Purge:
         """
         Look at a queue just before :meth:`purge`, so that :meth:`finish_purge` knows that purge from earlier ones.
 
         :param queue_id: ID of the queue.
         """
-        return purging.prepare_purge(queue_id)
+        return self.run(purging.prepare_purge(queue_id))
 
-    prepare_purge, aprepare_purge = twins(_prepare_purge)
+    async def aprepare_purge(self, queue_id: str) -> Purge:
+        """Async twin of :meth:`prepare_purge`."""
+        return await self.arun(purging.prepare_purge(queue_id))
 
-    def _finish_purge(self, purge: Purge, *, poll_interval: float = 5, end: float) -> Flow[PurgeStatus]:
+    def finish_purge(self, purge: Purge, *, poll_interval: float = 5, end: float) -> PurgeStatus:
         """
         Wait until a purge is done, or the time is up.
 
@@ -190,32 +228,41 @@ class AdministrationHook(CloudflareBaseHook):
         :return: the last status; ``completed`` is True only if this purge is done. ``error`` says why the last look
             failed, if it did.
         """
+        return self.run(self._finish_purge(purge, poll_interval, end))
+
+    async def afinish_purge(self, purge: Purge, *, poll_interval: float = 5, end: float) -> PurgeStatus:
+        """Async twin of :meth:`finish_purge`."""
+        return await self.arun(self._finish_purge(purge, poll_interval, end))
+
+    def _finish_purge(self, purge: Purge, poll_interval: Any, end: float) -> Flow[PurgeStatus]:
         interval = arguments.parse_seconds(poll_interval, "poll_interval", at_least=1)
         return purging.finish_purge(purge, self._known, poll_interval=interval, end=end)
 
-    finish_purge, afinish_purge = twins(_finish_purge)
-
-    def _get_purge_status(self, queue_id: str) -> Flow[PurgeStatus]:
+    def get_purge_status(self, queue_id: str) -> PurgeStatus:
         """
         Return how far the last purge of a queue is.
 
         :param queue_id: ID of the queue.
         """
-        return once(queue_calls.get_purge_status(queue_id))
+        return self.run(once(queue_calls.get_purge_status(queue_id)))
 
-    get_purge_status, aget_purge_status = twins(_get_purge_status)
+    async def aget_purge_status(self, queue_id: str) -> PurgeStatus:
+        """Async twin of :meth:`get_purge_status`."""
+        return await self.arun(once(queue_calls.get_purge_status(queue_id)))
 
-    def _list_consumers(self, queue_id: str) -> Flow[list[Consumer]]:
+    def list_consumers(self, queue_id: str) -> list[Consumer]:
         """
         Return the consumers of a queue, of all types.
 
         :param queue_id: ID of the queue.
         """
-        return once(queue_calls.list_consumers(queue_id))
+        return self.run(once(queue_calls.list_consumers(queue_id)))
 
-    list_consumers, alist_consumers = twins(_list_consumers)
+    async def alist_consumers(self, queue_id: str) -> list[Consumer]:
+        """Async twin of :meth:`list_consumers`."""
+        return await self.arun(once(queue_calls.list_consumers(queue_id)))
 
-    def _create_pull_consumer(self, queue_id: str, **settings: Unpack[ConsumerSettings]) -> Flow[Consumer]:
+    def create_pull_consumer(self, queue_id: str, **settings: Unpack[ConsumerSettings]) -> Consumer:
         """
         Add a pull consumer to a queue that has none; a setting that is not given is left to the API.
 
@@ -223,11 +270,16 @@ class AdministrationHook(CloudflareBaseHook):
         :param settings: see :class:`ConsumerSettings`.
         :raises AlreadyExistsError: the queue has a consumer.
         """
+        return self.run(self._create_pull_consumer(queue_id, settings))
+
+    async def acreate_pull_consumer(self, queue_id: str, **settings: Unpack[ConsumerSettings]) -> Consumer:
+        """Async twin of :meth:`create_pull_consumer`."""
+        return await self.arun(self._create_pull_consumer(queue_id, settings))
+
+    def _create_pull_consumer(self, queue_id: str, settings: ConsumerSettings) -> Flow[Consumer]:
         return administration.create_pull_consumer(queue_id, arguments.parse_consumer(**settings), self._known)
 
-    create_pull_consumer, acreate_pull_consumer = twins(_create_pull_consumer)
-
-    def _update_pull_consumer(self, queue_id: str, **settings: Unpack[ConsumerSettings]) -> Flow[Consumer]:
+    def update_pull_consumer(self, queue_id: str, **settings: Unpack[ConsumerSettings]) -> Consumer:
         """
         Change settings of a queue's pull consumer; those that are not given stay.
 
@@ -236,22 +288,29 @@ class AdministrationHook(CloudflareBaseHook):
         :raises AlreadyExistsError: the queue has a Worker consumer instead.
         :raises NotFoundError: the queue has no consumer.
         """
+        return self.run(self._update_pull_consumer(queue_id, settings))
+
+    async def aupdate_pull_consumer(self, queue_id: str, **settings: Unpack[ConsumerSettings]) -> Consumer:
+        """Async twin of :meth:`update_pull_consumer`."""
+        return await self.arun(self._update_pull_consumer(queue_id, settings))
+
+    def _update_pull_consumer(self, queue_id: str, settings: ConsumerSettings) -> Flow[Consumer]:
         return administration.update_pull_consumer(queue_id, arguments.parse_consumer(**settings), self._known)
 
-    update_pull_consumer, aupdate_pull_consumer = twins(_update_pull_consumer)
-
-    def _delete_pull_consumer(self, queue_id: str) -> Flow[None]:
+    def delete_pull_consumer(self, queue_id: str) -> None:
         """
         Remove a queue's pull consumer. The messages stay in the queue, and cannot be pulled any more.
 
         :param queue_id: ID of the queue.
         :raises NotFoundError: the queue has no pull consumer.
         """
-        return administration.delete_pull_consumer(queue_id, self._known)
+        self.run(administration.delete_pull_consumer(queue_id, self._known))
 
-    delete_pull_consumer, adelete_pull_consumer = twins(_delete_pull_consumer)
+    async def adelete_pull_consumer(self, queue_id: str) -> None:
+        """Async twin of :meth:`delete_pull_consumer`."""
+        await self.arun(administration.delete_pull_consumer(queue_id, self._known))
 
-    def _ensure_pull_consumer(self, queue_id: str, **settings: Unpack[ConsumerSettings]) -> Flow[EnsuredConsumer]:
+    def ensure_pull_consumer(self, queue_id: str, **settings: Unpack[ConsumerSettings]) -> EnsuredConsumer:
         """
         Make sure that a queue has a pull consumer with these settings, and wait until it can be pulled from.
 
@@ -266,6 +325,13 @@ class AdministrationHook(CloudflareBaseHook):
         :raises AlreadyExistsError: the queue has a Worker consumer.
         :raises PullNotEnabledError: the queue could not be pulled after a minute.
         """
+        return self.run(self._ensure_pull_consumer(queue_id, settings))
+
+    async def aensure_pull_consumer(self, queue_id: str, **settings: Unpack[ConsumerSettings]) -> EnsuredConsumer:
+        """Async twin of :meth:`ensure_pull_consumer`."""
+        return await self.arun(self._ensure_pull_consumer(queue_id, settings))
+
+    def _ensure_pull_consumer(self, queue_id: str, settings: ConsumerSettings) -> Flow[EnsuredConsumer]:
         wanted = arguments.parse_consumer(**settings)
         ensured = yield from administration.ensure_pull_consumer(queue_id, wanted, self._known)
         if ensured.untried:
@@ -273,9 +339,7 @@ class AdministrationHook(CloudflareBaseHook):
             self.log.warning("The new pull consumer of queue %s was not test-pulled: %s", queue, ensured.untried)
         return ensured
 
-    ensure_pull_consumer, aensure_pull_consumer = twins(_ensure_pull_consumer)
-
-    def _get_pull_consumer(self, queue_id: str) -> Flow[Consumer | None]:
+    def get_pull_consumer(self, queue_id: str) -> Consumer | None:
         """
         Return the pull consumer of a queue, looked at once in the hook's life.
 
@@ -286,9 +350,11 @@ class AdministrationHook(CloudflareBaseHook):
         :return: None if there is none, or if the token may not read it.
         :raises CloudflareQueuesError: it could not be looked at.
         """
-        return self.get_pull_consumer_flow(queue_id, required=True)
+        return self.run(self.get_pull_consumer_flow(queue_id, required=True))
 
-    get_pull_consumer, aget_pull_consumer = twins(_get_pull_consumer)
+    async def aget_pull_consumer(self, queue_id: str) -> Consumer | None:
+        """Async twin of :meth:`get_pull_consumer`."""
+        return await self.arun(self.get_pull_consumer_flow(queue_id, required=True))
 
     def get_pull_consumer_flow(
         self, queue_id: str, *, required: bool = False, is_dead_letter_queue: bool = False

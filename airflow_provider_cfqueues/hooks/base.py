@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from functools import partial, update_wrapper
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
@@ -27,29 +27,6 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues.client.transport import AsyncClient, Client, RepeatPolicy
 
 T = TypeVar("T")
-P = ParamSpec("P")
-Method: TypeAlias = Callable[Concatenate[Any, P], T]
-
-
-def twins(flow: Method[P, Flow[T]]) -> tuple[Method[P, T], Method[P, Coroutine[Any, Any, T]]]:
-    """
-    Return a call of a hook and its async twin.
-
-    :param flow: the method that returns the flow of both; its docstring is theirs.
-    """
-
-    def run(hook: CloudflareBaseHook, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return hook.run(flow(hook, *args, **kwargs))
-
-    async def arun(hook: CloudflareBaseHook, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await hook.arun(flow(hook, *args, **kwargs))
-
-    name = flow.__name__.strip("_").removesuffix("_flow")
-    for twin, called in ((run, name), (arun, f"a{name}")):
-        update_wrapper(twin, flow)
-        twin.__name__, twin.__qualname__ = called, twin.__qualname__.replace(flow.__name__, called)
-    arun.__doc__ = f"Async twin of :meth:`{name}`."
-    return run, arun
 
 
 class CloudflareBaseHook(BaseHook):

@@ -12,7 +12,6 @@ from airflow_provider_cfqueues.client.flow import once
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, shorten_lease
 from airflow_provider_cfqueues.hooks import form
 from airflow_provider_cfqueues.hooks.administration import AdministrationHook
-from airflow_provider_cfqueues.hooks.base import twins
 from airflow_provider_cfqueues.texts import counted
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class CloudflareQueuesHook(AdministrationHook):
     get_connection_form_widgets = staticmethod(form.connection_form_widgets)
     get_ui_field_behaviour = staticmethod(form.ui_field_behaviour)
 
-    def _ack(self, queue_id: str, *, acks: Any = (), retries: Any = ()) -> Flow[AckResult]:
+    def ack(self, queue_id: str, *, acks: Any = (), retries: Any = ()) -> AckResult:
         """
         Settle leases: ``POST …/messages/ack``, at most 100 leases a request.
 
@@ -58,6 +57,13 @@ class CloudflareQueuesHook(AdministrationHook):
         :raises CloudflareQueuesError: a request failed for good; ``progress`` has the leases that are settled, unknown
             and not settled.
         """
+        return self.run(self._ack(queue_id, acks, retries))
+
+    async def aack(self, queue_id: str, *, acks: Any = (), retries: Any = ()) -> AckResult:
+        """Async twin of :meth:`ack`."""
+        return await self.arun(self._ack(queue_id, acks, retries))
+
+    def _ack(self, queue_id: str, acks: Any, retries: Any) -> Flow[AckResult]:
         try:
             result = yield from message_flows.ack(
                 arguments.parse_id(queue_id, "queue_id"),
@@ -73,8 +79,6 @@ class CloudflareQueuesHook(AdministrationHook):
         self.log_messages(queue_id, result)
         return result
 
-    ack, aack = twins(_ack)
-
     def log_messages(self, queue_id: str, result: AckResult) -> None:
         """
         Log what the API said beside the counts.
@@ -85,9 +89,7 @@ class CloudflareQueuesHook(AdministrationHook):
         for message in result.messages:
             self.log.info("The API says of queue %s: %s", self.name_of(queue_id), message)
 
-    def pull_flow(
-        self, queue_id: str, *, max_messages: int | str, visibility_timeout: Seconds | None = None
-    ) -> Flow[PullResult]:
+    def pull(self, queue_id: str, *, max_messages: int | str, visibility_timeout: Seconds | None = None) -> PullResult:
         """
         Lease messages: ``POST …/messages/pull``, one request for each 100 asked for, until an answer is empty.
 
@@ -103,6 +105,16 @@ class CloudflareQueuesHook(AdministrationHook):
         :raises CloudflareQueuesError: no message could be pulled. If only a later request fails, the messages pulled
             before it are returned, with the failure as ``error`` and in the log.
         """
+        return self.run(self.pull_flow(queue_id, max_messages, visibility_timeout))
+
+    async def apull(
+        self, queue_id: str, *, max_messages: int | str, visibility_timeout: Seconds | None = None
+    ) -> PullResult:
+        """Async twin of :meth:`pull`."""
+        return await self.arun(self.pull_flow(queue_id, max_messages, visibility_timeout))
+
+    def pull_flow(self, queue_id: str, max_messages: Any, visibility_timeout: Any) -> Flow[PullResult]:
+        """Return the calls of :meth:`pull`, as a part of another flow."""
         size = arguments.parse_count(max_messages, "max_messages")
         timeout = arguments.parse_visibility_timeout(visibility_timeout)
         consumer = yield from self.get_pull_consumer_flow(queue_id)
@@ -116,8 +128,6 @@ class CloudflareQueuesHook(AdministrationHook):
             self.log.warning("Pulled only %s, because a later request failed: %s", got, result.error)
         return result
 
-    pull, apull = twins(pull_flow)
-
     def log_remarks(self, queue_id: str, result: PullResult) -> None:
         """
         Log what was odd in the answers to a pull.
@@ -128,14 +138,14 @@ class CloudflareQueuesHook(AdministrationHook):
         for remark in result.remarks:
             self.log.warning("Queue %s: %s", self.name_of(queue_id), remark)
 
-    def send_flow(
+    def send(
         self,
         queue_id: str,
         messages: Any,
         *,
         delay_seconds: Seconds | None = None,
         repeat_ambiguous: bool = False,
-    ) -> Flow[SendResult]:
+    ) -> SendResult:
         """
         Send messages: ``POST …/messages/batch``, cut at 100 messages and 256 KB a request.
 
@@ -152,15 +162,30 @@ class CloudflareQueuesHook(AdministrationHook):
         :raises CloudflareQueuesError: a request failed for good; ``progress`` has the positions of the messages that
             are sent, unknown and not sent.
         """
+        return self.run(self.send_flow(queue_id, messages, delay_seconds, repeat_ambiguous=repeat_ambiguous))
+
+    async def asend(
+        self,
+        queue_id: str,
+        messages: Any,
+        *,
+        delay_seconds: Seconds | None = None,
+        repeat_ambiguous: bool = False,
+    ) -> SendResult:
+        """Async twin of :meth:`send`."""
+        return await self.arun(self.send_flow(queue_id, messages, delay_seconds, repeat_ambiguous=repeat_ambiguous))
+
+    def send_flow(
+        self, queue_id: str, messages: Any, delay: Any = None, *, repeat_ambiguous: bool = False
+    ) -> Flow[SendResult]:
+        """Return the calls of :meth:`send`, as a part of another flow."""
         return message_flows.send(
             arguments.parse_id(queue_id, "queue_id"),
-            arguments.parse_messages(messages, delay_seconds),
+            arguments.parse_messages(messages, delay),
             repeat_ambiguous=repeat_ambiguous,
         )
 
-    send, asend = twins(send_flow)
-
-    def peek_flow(self, queue_id: str, *, max_messages: int | str = 10) -> Flow[list[PeekedMessage]]:
+    def peek(self, queue_id: str, *, max_messages: int | str = 10) -> list[PeekedMessage]:
         """
         Look at messages without leasing them: ``POST …/messages/peek``, one request.
 
@@ -171,17 +196,29 @@ class CloudflareQueuesHook(AdministrationHook):
         :param queue_id: ID of the queue.
         :param max_messages: how many messages at the most, 1 to 100.
         """
+        return self.run(self.peek_flow(queue_id, max_messages))
+
+    async def apeek(self, queue_id: str, *, max_messages: int | str = 10) -> list[PeekedMessage]:
+        """Async twin of :meth:`peek`."""
+        return await self.arun(self.peek_flow(queue_id, max_messages))
+
+    def peek_flow(self, queue_id: str, max_messages: Any) -> Flow[list[PeekedMessage]]:
+        """Return the call of :meth:`peek`, as a part of another flow."""
         size = arguments.parse_count(max_messages, "max_messages", at_most=message_calls.MAX_MESSAGES_PER_PULL)
         return once(message_calls.peek(queue_id, size))
 
-    peek, apeek = twins(peek_flow)
-
-    def get_metrics_flow(self, queue_id: str) -> Flow[QueueMetrics]:
+    def get_metrics(self, queue_id: str) -> QueueMetrics:
         """
         Return the backlog of a queue. Cloudflare calls the numbers best effort.
 
         :param queue_id: ID of the queue.
         """
-        return once(message_calls.get_metrics(queue_id))
+        return self.run(self.get_metrics_flow(queue_id))
 
-    get_metrics, aget_metrics = twins(get_metrics_flow)
+    async def aget_metrics(self, queue_id: str) -> QueueMetrics:
+        """Async twin of :meth:`get_metrics`."""
+        return await self.arun(self.get_metrics_flow(queue_id))
+
+    def get_metrics_flow(self, queue_id: str) -> Flow[QueueMetrics]:
+        """Return the call of :meth:`get_metrics`, as a part of another flow."""
+        return once(message_calls.get_metrics(queue_id))

@@ -80,4 +80,4 @@ class CloudflareQueuesNotifier(BaseNotifier):
         arguments.refuse_none(self.message_body, "message_body")
         message = arguments.parse_message(OutgoingMessage(body=self.message_body), "message_body")
         queue_id = yield from hook.find_queue_flow(self.queue_id, self.queue_name)
-        return (yield from hook.send_flow(queue_id, [message], delay_seconds=self.delay_seconds, repeat_ambiguous=True))
+        return (yield from hook.send_flow(queue_id, [message], self.delay_seconds, repeat_ambiguous=True))

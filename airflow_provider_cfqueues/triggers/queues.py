@@ -119,17 +119,30 @@ class QueueMessageTrigger(BaseEventTrigger):
         dag_ids: Sequence[str] | None = None,
         run_seconds: float = RUN_SECONDS,
     ) -> None:
-        self._kwargs: dict[str, Any] = dict(locals())  # all arguments, as long as there are no other names
-        del self._kwargs["self"], self._kwargs["__class__"]
-
         from airflow_provider_cfqueues.engines.watching.options import parse_watch_options
         from airflow_provider_cfqueues.engines.watching.spacing import Spacer
 
         super().__init__()  # type: ignore[no-untyped-call]
         _check_airflow(settle)
-        if isinstance(match, Sequence) and not isinstance(match, str):
-            self._kwargs["match"] = list(match)
-        self._kwargs["dag_ids"] = [dag_ids] if isinstance(dag_ids, str) else dag_ids and list(dag_ids)
+        self._kwargs: dict[str, Any] = {
+            "queue_id": queue_id,
+            "queue_name": queue_name,
+            "cloudflare_conn_id": cloudflare_conn_id,
+            "settle": settle,
+            "batch_size": batch_size,
+            "visibility_timeout": visibility_timeout,
+            "poll_interval": poll_interval,
+            "max_poll_interval": max_poll_interval,
+            "match": list(match) if isinstance(match, Sequence) and not isinstance(match, str) else match,
+            "unmatched": unmatched,
+            "delay_seconds": delay_seconds,
+            "dead_letter_queue": dead_letter_queue,
+            "include_body": include_body,
+            "max_event_bytes": max_event_bytes,
+            "max_in_flight": max_in_flight,
+            "dag_ids": [dag_ids] if isinstance(dag_ids, str) else dag_ids and list(dag_ids),
+            "run_seconds": run_seconds,
+        }
         ack_timeout = conf.getfloat("triggerer", "shared_stream_ack_timeout", fallback=300)
         try:
             self._options = parse_watch_options(self._kwargs, ack_timeout=ack_timeout)
