@@ -10,7 +10,7 @@ import sys
 import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any, TextIO
 
 from airflow_provider_cfqueues._compat import AirflowException
@@ -54,7 +54,10 @@ def command(work: Callable[[Namespace, CloudflareQueuesHook, Screen], int | None
             code = _fail(describe(error), FAILED)
         except AirflowException as error:  # the connection does not exist
             variable = f"AIRFLOW_CONN_{arguments.conn_id.upper()}"
-            code = _fail(f"{error}. Add it under Admin → Connections, or export {variable}", FAILED)
+            remedy = f"Add it under Admin → Connections, or export {variable}"
+            if variable in os.environ:
+                remedy = f"{variable} is set, but is neither a URI nor valid JSON: check its quotes and braces"
+            code = _fail(f"{error}. {remedy}", FAILED)
         except (TypeError, ValueError, ImportError) as error:  # the last: an extra is not installed
             argument, space, rest = str(error).partition(" ")
             failed = FAILED if isinstance(error, ImportError) else MISUSED
@@ -143,3 +146,10 @@ def find_queue(hook: CloudflareQueuesHook, given: str) -> str:
         if found := pick(hook.list_queues(), given):
             return found.queue_id
         raise
+
+
+def count_backlog(hook: CloudflareQueuesHook, queue_id: str) -> int | None:
+    """Return how many messages a queue has, leased and delayed ones included; None if the API does not say."""
+    with suppress(CloudflareQueuesError):
+        return hook.get_metrics(queue_id).backlog_count
+    return None
