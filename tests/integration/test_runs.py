@@ -13,6 +13,7 @@ import pytest
 from airflow import DAG
 from airflow.models import DagModel, DagRun
 from airflow.utils.session import create_session
+from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 from stored_dags import store
 
@@ -164,6 +165,27 @@ def test_each_message_starts_one_run_however_often_it_is_delivered(cf, run, targ
     assert sorted(run.conf["body"]["n"] for run in runs.values()) == list(range(5))
     assert set(next(iter(runs.values())).conf) == {"id", "body", "attempts", "timestamp", "content_type", "metadata"}
     assert queue_state(cf)["backlog_count"] == 0
+
+
+def test_a_run_whose_logical_date_another_run_has_is_started_all_the_same(cf, run, target):
+    """Airflow answers that as if the run itself existed."""
+    send(cf, "one", "two")
+    dag_id = target()
+    date = "execution_date" if AIRFLOW_VERSION.startswith("2.") else "logical_date"
+    taken = []
+
+    def collide(mapper, connection, new):
+        if new.dag_id == dag_id:
+            taken.append(getattr(new, date))
+            if len(taken) == 2:
+                setattr(new, date, taken[0])
+
+    event.listen(DagRun, "before_insert", collide)
+    try:
+        _, report = run(dag_id, delay_seconds=0, idle_timeout=1)
+    finally:
+        event.remove(DagRun, "before_insert", collide)
+    assert (report["acked"], report["runs_started"], len(runs_of(dag_id))) == (2, 2, 2)
 
 
 @pytest.mark.parametrize(
