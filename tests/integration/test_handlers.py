@@ -414,6 +414,20 @@ def test_reasons_in_exceptions_are_bounded_and_escaped(send, process):
     assert len(str(caught.value)) < 2_000
 
 
+@pytest.mark.parametrize("verdict", [Reject("no such customer"), RuntimeError("no such customer")])
+def test_what_a_handler_does_to_a_body_is_not_in_its_copy(cf, send, process, verdict):
+    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], consumer_max_retries=1)
+    send({"order": 7})
+
+    def handle(message):
+        message.body["seen_by"] = {message.body.pop("order")}
+        raise verdict
+
+    assert process(handle, dead_letter_queue="failed", fail_on="none")["rejected"] == 1
+    (copy,) = CloudflareQueuesHook().pull(cf.queues["failed"], max_messages=10)
+    assert copy.body["body"] == {"order": 7}
+
+
 UNSTORABLE = {
     "bytes": (b"x", "b'x'"),
     "not a number": (float("nan"), "nan"),

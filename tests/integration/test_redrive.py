@@ -39,6 +39,10 @@ def wants_orders(message):
     return message.body["type"] == "order"
 
 
+def takes_the_type_out(message):
+    return message.body.pop("type") == "order"
+
+
 def is_in_the_task(message):
     return WHERE.get() == "in the task"
 
@@ -144,6 +148,12 @@ def test_a_filter_sees_the_context_variables_of_the_task(cf, failed):
     token = WHERE.set("in the task")
     assert redrive(match=f"function:{__name__}.is_in_the_task")["moved"] == 1
     WHERE.reset(token)
+
+
+def test_what_a_filter_does_to_a_body_is_not_in_its_copy(cf, failed):
+    CloudflareQueuesHook().send(failed, [{"type": "order"}])
+    assert redrive(match=f"function:{__name__}.takes_the_type_out")["moved"] == 1
+    assert bodies(cf) == [({"type": "order"}, "json")]
 
 
 def test_a_filter_never_costs_a_message_its_last_delivery(cf, failed):
