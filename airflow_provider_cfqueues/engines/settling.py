@@ -91,8 +91,8 @@ class Settling:
         return result
 
     def is_leased_until(self, moment: datetime) -> bool:
-        """Return whether something is left open, and all of it is leased for longer than until a moment."""
-        ends = [one.message.lease_expires_at for one in self.open]
+        """Return whether something is left leased, and all of it for longer than until a moment."""
+        ends = [one.message.lease_expires_at for one in self.open if one.kind is Kind.UNCONFIRMED]
         return bool(ends) and all(end is not None and moment < end for end in ends)
 
     def try_again(self) -> None:

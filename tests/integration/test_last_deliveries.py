@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -17,11 +18,12 @@ from airflow_provider_cfqueues.exceptions import OverQuotaError, PermissionDenie
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Consumer
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, QueuePullOperator, QueueRetryOperator
-from airflow_provider_cfqueues.outcomes import Reject
+from airflow_provider_cfqueues.outcomes import Ack, Reject
 
 QUEUES = ["orders", "failed"]
 
 FULL = {"success": False, "errors": [{"code": 10251, "message": "full"}]}
+NO = {"success": False, "errors": []}
 
 
 @pytest.fixture
@@ -125,26 +127,39 @@ class JumpingClock:
         return self._began + timedelta(seconds=now - self._zero)
 
 
-def test_a_refused_copy_is_tried_again_until_the_lease_ends(cf, orders, send):
-    send("a")
+@pytest.mark.parametrize("beside", [[], ["done"]], ids=["alone", "beside an ack that fails"])
+def test_a_refused_copy_is_tried_again_until_the_lease_ends(cf, orders, send, beside):
+    send("a", *beside)
     cf.add_fault("batch", status=429, body=FULL, times=7)  # at five seconds each
+    if beside:
+        cf.add_fault("ack", status=403, body=NO)
     hook = CloudflareQueuesHook()
     situation = Situation(consumer=Consumer(type="http_pull", max_retries=1), dead_letter_queue_id=cf.queues["failed"])
     queue = HookQueue(hook, orders, visibility_timeout=60, situation=situation)
 
-    async def reject_it(message):
-        reject(message)
+    async def reject_a(messages):  # a batch, so that one request settles both
+        return [Reject("no such customer") if message.body == "a" else Ack() for message in messages]
 
     async def processed():
-        engine = Engine(queue, reject_it, Options(idle_timeout=0, visibility_timeout=60), now=JumpingClock())
+        options = Options(idle_timeout=0, visibility_timeout=60, batch_size=2)
+        engine = Engine(queue, reject_a, options, now=JumpingClock())
         await engine.run()
         await hook.aclose()
         return engine
 
     engine = run(processed())
-    assert engine.report.fates == {Kind.REJECTED: 1}
-    assert isinstance(engine.state.error, OverQuotaError)
+    assert engine.report.fates == Counter([Kind.REJECTED, *(Kind.ACKED for _ in beside)])
+    assert isinstance(engine.state.error, PermissionDeniedError if beside else OverQuotaError)
     assert [copy["reason"] for copy in copies(cf)] == ["no such customer"]
+
+
+def test_a_message_that_stays_leased_is_named_also_if_the_ack_of_another_fails(cf, send, process, logged):
+    send("a", "done")
+    cf.add_fault("batch", status=429, body=FULL, times=100)
+    cf.add_fault("ack", status=403, body=NO, times=100)
+    with pytest.raises(PermissionDeniedError):
+        process(lambda _: [Reject("no"), Ack()], batch=True, dead_letter_queue="failed", visibility_timeout=4)
+    assert "it could not be copied: Cloudflare may DELETE it when its lease ends" in logged()
 
 
 @pytest.fixture
@@ -215,7 +230,7 @@ def test_a_body_that_http_cannot_carry_stays_leased_and_is_named(cf, orders, sto
 
 def test_a_dead_letter_queue_that_refuses_does_not_keep_what_had_no_turn_from_being_sent_again(cf, send, stop_early):
     send("first", "a")
-    cf.add_fault("batch", status=403, body={"success": False, "errors": []})
+    cf.add_fault("batch", status=403, body=NO)
     assert stop_early(2, PermissionDeniedError, dead_letter_queue="failed") == {"acked": 1, "renewed": 1}
     assert copies(cf, "orders") == ["a"]
 
@@ -241,7 +256,7 @@ def test_a_message_whose_lease_is_over_is_kept_in_the_dead_letter_queue_of_the_t
 
 def test_a_consumer_that_cannot_be_read_is_taken_to_delete_after_three_deliveries(cf, orders, send, process):
     CloudflareQueuesHook().update_pull_consumer(orders, consumer_max_retries=100)
-    cf.add_fault("consumers", status=403, body={"success": False, "errors": []}, times=100)
+    cf.add_fault("consumers", status=403, body=NO, times=100)
     send("a")
     ends = [fates(process(fail, dead_letter_queue="failed")) for _ in range(3)]
     assert ends == [{"retried": 1}, {"retried": 1}, {"rejected": 1}]
