@@ -168,7 +168,7 @@ def test_each_message_starts_one_run_however_often_it_is_delivered(cf, run, targ
 
 
 def test_a_run_whose_logical_date_another_run_has_is_started_all_the_same(cf, run, target):
-    """Airflow answers that as if the run itself existed."""
+    """Airflow 3.1 and later answer that as if the run itself existed; 3.0 has an outage."""
     send(cf, "one", "two")
     dag_id = target()
     date = "execution_date" if AIRFLOW_VERSION.startswith("2.") else "logical_date"
@@ -182,10 +182,11 @@ def test_a_run_whose_logical_date_another_run_has_is_started_all_the_same(cf, ru
 
     event.listen(DagRun, "before_insert", collide)
     try:
-        _, report = run(dag_id, delay_seconds=0, idle_timeout=1)
+        run(dag_id, delay_seconds=0)
     finally:
         event.remove(DagRun, "before_insert", collide)
-    assert (report["acked"], report["runs_started"], len(runs_of(dag_id))) == (2, 2, 2)
+    run(dag_id)
+    assert (len(runs_of(dag_id)), queue_state(cf)["backlog_count"]) == (2, 0)
 
 
 @pytest.mark.parametrize(
