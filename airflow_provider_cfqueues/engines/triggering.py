@@ -24,7 +24,7 @@ from airflow_provider_cfqueues.engines.processing.handling import NotStarted
 from airflow_provider_cfqueues.engines.queue import NOT_ASKED, HookQueue
 from airflow_provider_cfqueues.engines.threads import DaemonThreads
 from airflow_provider_cfqueues.engines.waiting import utc_now
-from airflow_provider_cfqueues.outcomes import Reject, Retry
+from airflow_provider_cfqueues.outcomes import Reject
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat.runs import DagRuns
@@ -155,11 +155,11 @@ class RunStarter:
             else:
                 may_clear = False
                 if self._begin(message, partial(self.runs.clear, run_id, conf), lambda: False) is None:
-                    raise Retry(0, self._no_room)
+                    raise NotStarted(0, self._no_room)
 
     def _still_active(self, run_id: str, state: str) -> Exception:
         if self.is_stopping():
-            return Retry(0, f"the task ended while run {run_id} was {state}")
+            return NotStarted(0, f"the task ended while run {run_id} was {state}")
         return RuntimeError(
             f"The lease ended while run {run_id} was {state}. Raise visibility_timeout (now {self.lease_seconds:g} s, "
             f"at most {MAX_VISIBILITY_SECONDS} s)"

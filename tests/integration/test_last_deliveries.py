@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from datetime import datetime, timedelta, timezone
 
 import pytest
 from jumping_time import run
 
+from airflow_provider_cfqueues._compat import AirflowFailException
 from airflow_provider_cfqueues.engines.processing.engine import Engine
 from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.queue import HookQueue
@@ -218,6 +220,42 @@ def test_messages_whose_turn_did_not_come_go_to_the_dead_letter_queue_that_was_g
     kept = copies(cf)
     assert sorted(copy["body"] for copy in kept) == ["a", "b"]
     assert {copy["reason"] for copy in kept} == {"delivered once; the run ended before a handler took it"}
+
+
+def test_a_message_whose_handler_did_not_end_in_time_goes_there_with_that_reason(cf, send, orders):
+    send("a")
+    stuck = threading.Event()
+
+    def handle(message):
+        operator.on_kill()
+        stuck.wait(20)
+
+    given = {"queue_id": orders, "handler": handle, "grace": 0.1, "dead_letter_queue": "failed"}
+    operator = QueueProcessOperator(task_id="process", **given)
+    with pytest.raises(ProcessingFailedError):
+        operator.execute({})
+    stuck.set()
+    assert [copy["reason"] for copy in copies(cf)] == ["delivered once; the run ended before its handler did"]
+
+
+def test_a_run_that_fails_gives_back_what_waits_before_the_last_handler_has_ended(cf, send, process):
+    """Else their leases could end meanwhile, and nothing could save them."""
+    send("long", "fails", "a", "b")
+    waits, seen = threading.Event(), {}
+
+    def handle(message):
+        if message.body == "fails":
+            waits.wait(20)
+            raise AirflowFailException("no")
+        waits.set()
+        deadline = time.monotonic() + 20
+        while seen.get("leased") != 1 and time.monotonic() < deadline:
+            seen.update(state(cf)["states"])
+
+    with pytest.raises(AirflowFailException):
+        process(handle, concurrency=2, max_messages=4, expected_seconds_per_message=1)
+    assert seen["leased"] == 1
+    assert sorted(copies(cf, "orders")) == ["a", "b", "fails"]
 
 
 def test_a_body_that_http_cannot_carry_stays_leased_and_is_named(cf, orders, stop_early, logged):

@@ -327,6 +327,34 @@ def test_a_task_that_is_killed_gives_back_the_messages_of_runs_that_go_on(cf, ru
     assert (report["runs_existing"], report["acked"], len(runs_of(dag_id))) == (2, 2, 2)
 
 
+def test_a_task_that_is_killed_at_the_last_delivery_sends_a_message_again_whose_run_goes_on(cf, run, target):
+    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], consumer_max_retries=1)
+    send(cf, "one")
+    with suppress(AirflowTaskTimeout):  # dag.test() of Airflow 2 lets it through
+        run(target(), wait_for_completion=True, poll_interval=0.1, execution_timeout=timedelta(seconds=2))
+    (copy,) = queue_state(cf)["messages"]
+    assert (copy["body"], copy["attempts"], queue_state(cf)["totals"]["retried"]) == ("one", 0, 0)
+
+
+def test_a_message_that_found_no_room_for_its_run_does_not_count_as_handled(cf, run, target):
+    send(cf, "one")
+    dag_id = target()
+    run(dag_id)
+
+    def set_state(state):
+        with create_session() as session:
+            session.query(DagRun).filter(DagRun.dag_id == dag_id).update({"state": state})
+
+    def takes_the_room(message):
+        set_state("running")
+        return {}
+
+    set_state("success")
+    send(cf, "two")
+    _, report = run(dag_id, conf=takes_the_room, max_active=1, visibility_timeout=2, max_messages=1)
+    assert (report["pulled"], report["handled"], report["retried"], len(runs_of(dag_id))) == (1, 0, 1, 1)
+
+
 def test_a_run_that_was_deleted_is_started_again(cf, run, target):
     send(cf, "deleted")
     dag_id = target()

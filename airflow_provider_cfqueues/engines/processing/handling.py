@@ -33,7 +33,7 @@ MAX_SLICE = 256
 
 
 class NotStarted(Retry):
-    """The handler could not start with the message, so it is settled like a message that no handler took."""
+    """The handler could not start with the message or not wait for its end: it is settled as if no handler took it."""
 
 
 class Handling:
