@@ -452,6 +452,21 @@ def test_fail_on_says_how_many_may_stay(cf, failed, fail_on, fails):
         assert not fails
 
 
+def test_a_message_that_cannot_be_moved_and_stays_leased_counts_once(cf, failed):
+    CloudflareQueuesHook().update_pull_consumer(failed, consumer_max_retries=1)
+    cf.send(failed, "AP8=", content_type="bytes")
+    CloudflareQueuesHook().send(failed, ["a"])
+    with pytest.raises(ProcessingFailedError, match="1 of 2 messages to move"):
+        redrive(fail_on="any")
+
+
+def test_an_unmatched_message_that_could_not_be_given_back_does_not_count(cf, failed):
+    CloudflareQueuesHook().send(failed, ["a"])
+    cf.add_fault("ack", status=200, body={"success": True, "result": {"ackCount": 0, "retryCount": 0}})
+    report = redrive(match="literal:b")
+    assert (report["unmatched"], report["unconfirmed"]) == (1, 1)
+
+
 def test_a_lost_answer_duplicates_a_message_rather_than_losing_it(cf, failed):
     CloudflareQueuesHook().send(failed, ["a"])
     cf.add_fault("batch", drop="after")
