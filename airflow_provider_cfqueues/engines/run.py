@@ -140,6 +140,7 @@ class Run(Course):
                 settling.try_again()
                 error = await self._try_to_settle(settling)
         finally:
+            log_settlements(self.log, self.queue.name, settling.give_up())
             self._unconfirmed.note(self.log, self.queue.name, settling.unconfirmed(why_open))
 
     async def _try_to_settle(self, settling: Settling) -> CloudflareQueuesError | None:

@@ -101,6 +101,13 @@ class Settling:
             choose_settlement(one.case, self._situation) if one.kind is Kind.UNCONFIRMED else one for one in self.open
         ]
 
+    def give_up(self) -> list[Settlement]:
+        """Send no further copy; return what stays leased because of that."""
+        before = self.open
+        for kind in (Kind.REJECTED, Kind.RENEWED):
+            self._choose_again(kind)
+        return [one for one in self.open if one.kind is Kind.UNCONFIRMED and one not in before]
+
     @property
     def _ended(self) -> list[tuple[Settlement, bool]]:
         """All settlements, and whether the API confirmed them."""

@@ -186,8 +186,7 @@ def stop_early(orders):
             handler=handle,
             expected_seconds_per_message=0,
             max_messages=count,
-            grace=20,
-            **arguments,
+            **{"grace": 20, **arguments},
         )
         thread = threading.Thread(target=kill)
         thread.start()
@@ -305,3 +304,13 @@ def test_a_retry_of_yours_is_a_retry_even_at_the_last_delivery(cf, orders, send)
     leased = QueuePullOperator(task_id="pull", queue_id=orders, max_messages=1).execute({})
     QueueRetryOperator(task_id="retry", queue_id=orders, lease_ids=leased, delay_seconds=0).execute({})
     assert (state(cf)["totals"]["retried"], state(cf)["totals"]["acked"]) == (1, 0)
+
+
+def test_a_task_that_is_killed_while_nothing_can_be_copied_says_until_when_messages_can_be_saved(
+    cf, send, stop_early, logged
+):
+    send("first", "a")
+    cf.add_fault("batch", status=503, body=NO, times=1_000)
+    assert stop_early(2, grace=0.5) == {"acked": 1, "unconfirmed": 1}
+    assert "left leased until" in logged()
+    assert "it could not be copied: Cloudflare may DELETE it when its lease ends" in logged()
