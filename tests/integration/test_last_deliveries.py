@@ -309,8 +309,9 @@ def test_a_retry_of_yours_is_a_retry_even_at_the_last_delivery(cf, orders, send)
 def test_a_task_that_is_killed_while_nothing_can_be_copied_says_until_when_messages_can_be_saved(
     cf, send, stop_early, logged
 ):
-    send("first", "a")
+    send("first", "a", "b")
     cf.add_fault("batch", status=503, body=NO, times=1_000)
-    assert stop_early(2, grace=0.5) == {"acked": 1, "unconfirmed": 1}
-    assert "left leased until" in logged()
-    assert "it could not be copied: Cloudflare may DELETE it when its lease ends" in logged()
+    assert stop_early(3, grace=0.5) == {"acked": 1, "unconfirmed": 2}
+    (line,) = (line for line in logged().splitlines() if "are left leased until" in line)
+    assert "it could not be copied: Cloudflare may DELETE it when its lease ends" in line
+    assert [message["id"] in line for message in state(cf)["messages"]] == [True, True]
