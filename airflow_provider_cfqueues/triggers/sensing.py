@@ -66,7 +66,7 @@ class SensingTrigger(BaseTrigger):
         return f"{type(self).__module__}.{type(self).__qualname__}", arguments | asdict(self.probe)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield the one event. Nothing is awaited between the pull and the event: a stop there would lose both."""
+        """Yield the one event. Nothing is awaited between the pull and it: a stop there would leave messages leased."""
         hook = CloudflareQueuesHook(self.cloudflare_conn_id)
         hook.note_name(self.probe.queue_id, self.queue_name)
         try:

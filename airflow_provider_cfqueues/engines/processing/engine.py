@@ -151,7 +151,7 @@ class Engine:
                     counted(self.count_unhandled() - waiting, "message"),
                 )
                 self._settler.flush()  # now, as the API may need the time
-            if self.state.is_stopping:  # not at its end: the leases may be over before running handlers are
+            if self.state.is_stopping:  # at once: the leases may end before the handlers that still run do
                 self._give_back_waiting()
             left = self.state.seconds_left(beyond_grace)
             if left is not None and left <= 0:

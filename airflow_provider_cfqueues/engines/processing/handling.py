@@ -33,7 +33,7 @@ MAX_SLICE = 256
 
 
 class NotStarted(Retry):
-    """The handler could not start with the message or not wait for its end: it is settled as if no handler took it."""
+    """The handler could not begin, or not wait for the end of its work: settle the message as if none had taken it."""
 
 
 class Handling:
