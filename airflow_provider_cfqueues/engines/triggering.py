@@ -45,6 +45,13 @@ def name_run(queue_name: str, message: Message) -> str:
     return f"cloudflare_queues__{queue_name}__{kept}"
 
 
+class NoRuns(NotStarted, AirflowFailException):
+    """Airflow starts no run of the DAG, whatever the message. It ends the task."""
+
+    def __str__(self) -> str:
+        return str(self.reason)
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
 class RunStarter:
     """
@@ -85,7 +92,7 @@ class RunStarter:
         except ValueError as error:
             raise Reject(f"Airflow refuses its conf: {error}") from error
         except LookupError as error:
-            raise AirflowFailException(str(error)) from error
+            raise NoRuns(reason=str(error)) from error
         if is_new is None:
             raise NotStarted(0, self._no_room)
         with self._one_at_a_time:

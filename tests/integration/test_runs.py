@@ -379,6 +379,25 @@ def test_a_dag_that_is_not_there_ends_the_task(cf, run, target, logged):
     assert queue_state(cf)["backlog_count"] == 1
 
 
+def test_a_dag_that_goes_away_costs_no_message_its_last_delivery(cf, run, target):
+    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], consumer_max_retries=1)
+    send(cf, "for nobody")
+    dag_id = target()
+
+    def hides_the_dag(message):
+        with create_session() as session:
+            dag = session.query(DagModel).filter(DagModel.dag_id == dag_id)
+            if AIRFLOW_VERSION.startswith("2."):
+                dag.delete()
+            else:
+                dag.update({"is_stale": True})
+        return {}
+
+    state, _ = run(dag_id, conf=hides_the_dag)
+    (copy,) = queue_state(cf)["messages"]
+    assert (state, copy["attempts"], queue_state(cf)["totals"]["retried"]) == ("failed", 0, 0)
+
+
 def test_the_log_warns_of_a_paused_dag(cf, run, target, logged):
     dag_id = target()
     with create_session() as session:
