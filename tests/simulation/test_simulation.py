@@ -130,8 +130,8 @@ def planted(*, handling=Handling, settler=Settler, queue=HookQueue):
 class GivesNothingBack(Engine):
     """Forgets, at its end, what it pulled and did not handle."""
 
-    def _give_back(self, messages):
-        super()._give_back([])
+    def _give_back(self, messages, reason):
+        super()._give_back([], reason)
 
 
 class RetriesAtOnce(Engine):
