@@ -194,7 +194,7 @@ def reset_account(service: Service, seed: int, **consumer: Any) -> None:
     :param seed: decides the IDs that it makes up.
     :param consumer: settings of the first queue.
     """
-    service.broker.clear()
+    service.broker.store.clear()
     service.broker.store.db.execute("DELETE FROM sqlite_sequence")
     service.random.seed(seed)
     service.broker.clock.offset_ms = 0
