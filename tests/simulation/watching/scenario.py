@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from airflow_provider_cfqueues.engines.watching.options import DOUBT
-from airflow_provider_cfqueues.models import UNKNOWN_CONSUMER, Consumer
+from airflow_provider_cfqueues.models import Consumer
 from simulation.watching.matches import KINDS, LARGEST_EVENT, MATCHES
 
 ACK_TIMEOUT = 20.0
@@ -169,11 +169,6 @@ class Scenario:
         """Return whether a watcher refuses a queue that would delete what it does not want."""
         is_kept = self.has_dead_letter_queue or watcher.unmatched in ("ack", "retry")
         return MATCHES[watcher.match] is not None and not is_kept
-
-    def deletes(self, attempts: int) -> bool:
-        """Return whether a message may be deleted when it is given back, as far as the watchers know."""
-        consumer = self.consumer if self.knows_consumer else UNKNOWN_CONSUMER
-        return consumer.is_last_delivery(attempts) and consumer.dead_letter_queue is None
 
     def is_sure_of_runs(self, watcher: Watcher) -> bool:
         """

@@ -14,7 +14,7 @@ from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
 from simulation.network import Hook
-from simulation.process import DEAD_LETTER_QUEUE_ID, QUEUE_ID
+from simulation.scenario import DEAD_LETTER_QUEUE_ID, QUEUE_ID
 
 if TYPE_CHECKING:
     from simulation.watching.triggerer import Triggerer
@@ -43,7 +43,7 @@ class SimulatedSource:
         if world.random.random() < world.network.fault_rate:
             raise world.random.choice((CloudflareQueuesError("no such queue"), ValueError("no such connection")))
         situation = Situation(
-            consumer=scenario.consumer if scenario.knows_consumer else None,
+            consumer=self._triggerer.consumer,
             dead_letter_queue_id=DEAD_LETTER_QUEUE_ID if scenario.has_dead_letter_queue else None,
             unmatched=self._options.unmatched,
         )
