@@ -14,8 +14,6 @@ from typing import Any
 
 import requests
 
-MESSAGES_PER_SEND = 100
-
 
 class Cloudflare:
     """
@@ -46,7 +44,7 @@ class Cloudflare:
 
     def control(self, method: str, name: str, body: Any = None) -> Any:
         """Call a control path, which no fault meets."""
-        response = self._session.request(method, f"{self.control_url}/{name}", json=body, timeout=30)
+        response = self._session.request(method, f"{self.control_url}/{name}", json=body, timeout=120)
         response.raise_for_status()
         return response.json()
 
@@ -96,12 +94,12 @@ class Queue:
     name: str
     queue_id: str
 
-    def send(self, bodies: Sequence[Any]) -> None:
-        """Send texts and objects."""
-        for start in range(0, len(bodies), MESSAGES_PER_SEND):
+    def send(self, bodies: Sequence[Any], at_once: int = 100) -> None:
+        """Send texts and objects, so many in a request: the API takes 100, and 256 KB."""
+        for start in range(0, len(bodies), at_once):
             batch = [
                 {"body": body, "content_type": "text" if isinstance(body, str) else "json"}
-                for body in bodies[start : start + MESSAGES_PER_SEND]
+                for body in bodies[start : start + at_once]
             ]
             self.cloudflare.call("POST", f"/{self.queue_id}/messages/batch", {"messages": batch})
 
@@ -135,13 +133,14 @@ class Queue:
 
 
 @contextmanager
-def cloudflare(folder: Path, *queues: str, state: Path | None = None) -> Iterator[Cloudflare]:
+def cloudflare(folder: Path, *queues: str, state: Path | None = None, **options: Any) -> Iterator[Cloudflare]:
     """
     Start the emulator on a free port, and end it.
 
     :param folder: for its log.
     :param queues: the names of the queues that there are from the start.
     :param state: the file that holds what it knows, for whoever looks into it afterwards.
+    :param options: of the process.
     """
     command = [sys.executable, "-m", "airflow_provider_cfqueues.emulator", "--port", "0"]
     command += ["--api-token", f"harness-{secrets.token_hex(16)}"]  # that can be looked for in logs
@@ -150,7 +149,9 @@ def cloudflare(folder: Path, *queues: str, state: Path | None = None) -> Iterato
         command += ["--state", str(state)]
     log = folder / "emulator.log"
     with log.open("w") as stderr:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True, **options
+        )
     try:
         assert process.stdout is not None
         first_line = process.stdout.readline()
