@@ -15,8 +15,8 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
+from simulation.record import Violation
 from simulation.stage import Stage, emulated_account
-from simulation.truth import Violation
 from simulation.world import World
 
 SEEDS_AT_ONCE = 50

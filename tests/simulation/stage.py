@@ -16,8 +16,8 @@ from airflow_provider_cfqueues.emulator.service import Service
 from simulation.loop import MAX_STEPS, NEVER, VirtualTime
 from simulation.network import Network, Server
 from simulation.process import EPOCH
+from simulation.record import Violation
 from simulation.scenario import DEAD_LETTER_QUEUE_ID, QUEUE_ID
-from simulation.truth import Violation
 
 if TYPE_CHECKING:
     from simulation.scenario import Run

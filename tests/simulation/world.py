@@ -9,10 +9,11 @@ from airflow_provider_cfqueues.engines.processing.engine import Engine
 from airflow_provider_cfqueues.models import Consumer, Message
 from simulation.loop import VirtualTime
 from simulation.process import Process
+from simulation.record import Violation
 from simulation.scenario import DEAD_LETTER_QUEUE_ID, QUEUE_ID, Run, draw
 from simulation.stage import Stage
 from simulation.store import SharedStore
-from simulation.truth import Truth, Violation
+from simulation.truth import Truth
 
 MAX_DRAINS = 25
 JOURNAL_SEEDS = 4

@@ -8,8 +8,8 @@ from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.engines.settlement import Kind
 from harness.audit import account
 from simulation.loop import VirtualTime
+from simulation.record import Delivery, Record, Violation, may_delete
 from simulation.redriving.scenario import Scenario
-from simulation.truth import Delivery, Record, Violation, may_delete
 
 if TYPE_CHECKING:
     from simulation.redriving.process import Process

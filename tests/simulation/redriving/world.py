@@ -8,12 +8,12 @@ from airflow_provider_cfqueues.emulator.service import Service
 from airflow_provider_cfqueues.engines.redriving.options import RedriveOptions
 from airflow_provider_cfqueues.engines.redriving.redrive import Redrive
 from simulation.loop import VirtualTime
+from simulation.record import Violation
 from simulation.redriving.process import Process
 from simulation.redriving.scenario import LEASE_SECONDS, TARGET_ID, draw
 from simulation.redriving.truth import Truth
 from simulation.scenario import DEAD_LETTER_QUEUE_ID, QUEUE_ID, Doom
 from simulation.stage import Stage
-from simulation.truth import Violation
 
 MAX_RUNS = 25
 

@@ -14,7 +14,7 @@ from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.models import Message
 from harness.audit import account
 from simulation.loop import VirtualTime
-from simulation.truth import Delivery, Record, Violation, may_delete
+from simulation.record import Delivery, Record, Violation, may_delete
 from simulation.watching.matches import verdict
 
 if TYPE_CHECKING:

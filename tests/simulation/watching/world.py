@@ -20,9 +20,9 @@ from airflow_provider_cfqueues.engines.watching.stream import QueueStream
 from airflow_provider_cfqueues.triggers import queues
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
 from simulation.loop import VirtualTime
+from simulation.record import Violation
 from simulation.scenario import DEAD_LETTER_QUEUE_ID, QUEUE_ID
 from simulation.stage import Stage
-from simulation.truth import Violation
 from simulation.watching.matches import LARGE, verdict
 from simulation.watching.scenario import ACK_TIMEOUT, Life, Watcher, draw
 from simulation.watching.scheduler import COMMS, Scheduler
