@@ -11,7 +11,7 @@ from airflow_provider_cfqueues.engines.processing.journal import Journal
 from airflow_provider_cfqueues.engines.processing.runner import Runner
 from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.settlement import Kind, Situation
-from airflow_provider_cfqueues.models import Message
+from airflow_provider_cfqueues.models import Consumer, Message
 from airflow_provider_cfqueues.outcomes import Ack, Reject
 from simulation.handlers import make_handler
 from simulation.loop import MAX_STEPS, VirtualLoop
@@ -74,11 +74,24 @@ class Machine:
         self.has_jumped = False
         self.is_dead = False
         self.deliveries: list[Any] = []
+        self.consumer: Consumer | None = world.consumer if world.scenario.knows_consumer else None
         self.main: Any = None
 
     def now(self) -> datetime:
         """Return what the clock of this machine says."""
         return EPOCH + timedelta(seconds=self.world.time.now) + self.offset
+
+    def open_queue(self, visibility_timeout: float, **situation: Any) -> HookQueue:
+        """
+        Return the queue, as an engine in this process knows it.
+
+        :param visibility_timeout: seconds that its leases last.
+        :param situation: what else there is to know of it.
+        """
+        dead_letter_queue_id = DEAD_LETTER_QUEUE_ID if self.world.scenario.has_dead_letter_queue else None
+        known = Situation(consumer=self.consumer, dead_letter_queue_id=dead_letter_queue_id, **situation)
+        hook: Any = Hook(self)
+        return HookQueue(hook, QUEUE_ID, visibility_timeout=visibility_timeout, situation=known)
 
     def has_read(self, lease_ids: list[str]) -> None:
         """Note that the answer of a pull arrived."""
@@ -126,7 +139,6 @@ class Worker(Machine):
         super().__init__(world, name, run.skew)
         self.run = run
         self.engine: Any = None
-        self.consumer = world.consumer if world.scenario.knows_consumer else None
 
     def proceed(self, *, is_alone: bool) -> None:
         """
@@ -178,16 +190,7 @@ class Process(Worker):
         self.stopped_at: float | None = None
         self.killed_at: float | None = None
         self.last_answer: int | None = None
-        situation = Situation(
-            consumer=self.consumer,
-            dead_letter_queue_id=DEAD_LETTER_QUEUE_ID if world.scenario.has_dead_letter_queue else None,
-        )
-        queue = HookQueue(
-            Hook(self),  # type: ignore[arg-type]
-            QUEUE_ID,
-            visibility_timeout=self.options.visibility_timeout,
-            situation=situation,
-        )
+        queue = self.open_queue(self.options.visibility_timeout)
         handler = make_handler(self, run.shape, self.options.batch_size is not None)
         self.journal: Journal | None = None
         self.acked_at_start = 0

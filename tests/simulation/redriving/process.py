@@ -24,7 +24,7 @@ class Process(Worker):
 
     def __init__(self, world: World, name: str, run: Run) -> None:
         super().__init__(world, name, run)
-        hook: Any = Hook(self)  # type: ignore[arg-type]
+        hook: Any = Hook(self)
         options: Any = run.options
         self.engine = world.redrive_class(hook, QUEUE_ID, TARGET_ID, options, now=self.now, log=Quiet())
         self.main = self.loop.create_task(self.engine.move(self.consumer))

@@ -313,7 +313,6 @@ class Triggerer(Machine):
     def __init__(self, world: World, name: str, life: Life) -> None:
         super().__init__(world, name, life.skew)
         self.life = life
-        self.consumer = world.consumer if world.scenario.knows_consumer else None
         self.log = Log(self)
         self.is_ending = False
         self.cancelled_at = float("-inf")
