@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -233,9 +233,9 @@ class Airflow:
             found.setdefault(run_id, []).extend(read_messages(asset, extra))
         return [Run(run_id, tuple(messages)) for run_id, messages in found.items()]
 
-    def consumed(self, dag_ids: Iterable[str]) -> list[Event]:
-        """Return the messages that the runs of DAGs consumed, those of each DAG oldest first."""
-        return [message for dag_id in dag_ids for run in self.runs(dag_id) for message in run.messages]
+    def consumed(self, dag_id: str) -> list[Event]:
+        """Return the messages that the runs of a DAG consumed, oldest first."""
+        return [message for run in self.runs(dag_id) for message in run.messages]
 
     def locked_database(self) -> AbstractContextManager[None]:
         """Keep everybody else from writing."""

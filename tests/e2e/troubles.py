@@ -49,7 +49,7 @@ def start(world: World, queue: Queue) -> Triggerer:
 def finish(world: World, queue: Queue, messages: list[dict[str, Any]]) -> Verdict:
     """Wait until all is acked, leases that nobody holds any more included, and compare."""
     world.wait_until_acked(queue, move_clock=LEASE_SECONDS + 1)
-    verdict = world.judge({queue.name: messages}, queue.name)
+    verdict = world.judge({queue.name: messages})
     verdict.facts["messages"] = len(messages)
     check_queue(verdict, queue.name, queue.totals, len(messages))
     return verdict
@@ -135,7 +135,7 @@ def stranded(world: World) -> Verdict:
         triggerer.kill()  # before it can make an event without messages
 
     def without_run() -> list[str]:
-        consumed = {key_of(message.body) for message in airflow.consumed(["stranded"])}
+        consumed = {key_of(message.body) for message in airflow.consumed("stranded")}
         return [str(message["n"]) for message in messages if key_of(message) not in consumed]
 
     airflow.until("the ack of the first", lambda: queue.totals["acked"], every=0.2)
@@ -143,7 +143,7 @@ def stranded(world: World) -> Verdict:
     airflow.pass_time(AWAY_SECONDS)  # the scheduler looks for runs once a second
     before, leased = without_run(), queue.state()["states"]["leased"]
     world.cloudflare.advance(RUN_SECONDS + 1)
-    verdict = world.judge({"stranded": messages}, "stranded")
+    verdict = world.judge({"stranded": messages})
     world.wait_until_acked(queue)
     deliveries = [event.attempts for event in airflow.events("stranded")]
     verdict.facts |= {"without a run until the lease ended": before, "afterwards": without_run()}
