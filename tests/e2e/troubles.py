@@ -10,6 +10,7 @@ from e2e.scenarios import LEASE_SECONDS, numbered, watcher
 from e2e.triggerer import Triggerer
 from e2e.world import World
 from harness.audit import Verdict, check_queue
+from harness.chaos import FAULTS
 from harness.cloudflare import Queue
 
 AWAY_SECONDS = 10
@@ -17,15 +18,7 @@ RUN_SECONDS = 1_800
 """What a run has until its leases end."""
 SEND_EVERY_SECONDS = 0.25
 MOST_WAITING = 20
-TIMES_EACH = 3
-FAULTS: tuple[dict[str, Any], ...] = (
-    {"status": 500, "body": {"success": False, "errors": []}},
-    {"status": 429, "headers": {"retry-after": "1"}, "body": {"success": False, "errors": []}},
-    {"status": 502, "body": "<html>Bad gateway</html>"},
-    {"drop": "before"},
-    {"drop": "after"},
-    {"truncate": True},
-)
+TIMES_EACH = 2
 
 
 def watch(world: World, name: str, **arguments: Any) -> Queue:
@@ -76,7 +69,8 @@ def api(world: World) -> Verdict:
     airflow, queue = world.airflow, watch(world, "api")
     start(world, queue)
     for path in ("pull", "ack"):
-        faults = world.dice.sample(FAULTS * TIMES_EACH, len(FAULTS) * TIMES_EACH)
+        faults = [*FAULTS.values()] * TIMES_EACH
+        world.dice.shuffle(faults)
         dice = [{"share": 0.5, "seed": world.dice.getrandbits(32)} for _ in faults]
         world.cloudflare.add_faults(*({"path": path, **die, **fault} for die, fault in zip(dice, faults, strict=True)))
     failing = len(world.cloudflare.faults())

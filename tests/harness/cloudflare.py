@@ -29,6 +29,7 @@ class Cloudflare:
         self.account_id: str = attributes["account_id"]
         self.api_token: str = attributes["api_token"]
         self.log = log
+        self._queue_ids: dict[str, str] = attributes["queues"]
         self._session = requests.Session()
 
     @property
@@ -70,16 +71,16 @@ class Cloudflare:
         self.control("POST", "clock", {"advance_seconds": seconds})
 
     def queue(self, name: str) -> Queue:
-        """Return a queue that the emulator was started with."""
-        return Queue(self, name, self.attributes["queues"][name])
+        """Return a queue that the emulator was started with, or that was made here."""
+        return Queue(self, name, self._queue_ids[name])
 
     def create_queue(self, name: str) -> Queue:
         """Make a queue with a dead-letter queue, and so many deliveries that no message gets there by itself."""
         for one in (f"{name}-failed", name):
-            queue_id = self.call("POST", "", {"queue_name": one})["queue_id"]
+            self._queue_ids[one] = self.call("POST", "", {"queue_name": one})["queue_id"]
         consumer = {"type": "http_pull", "dead_letter_queue": f"{name}-failed", "settings": {"max_retries": 100}}
-        self.call("POST", f"/{queue_id}/consumers", consumer)
-        return Queue(self, name, queue_id)
+        self.call("POST", f"/{self._queue_ids[name]}/consumers", consumer)
+        return self.queue(name)
 
     def calls(self, path: str = "") -> int:
         """Return how many calls there were, of a path or of all; the emulator itself remembers only the latest."""
