@@ -130,7 +130,7 @@ class Truth(Record):
         if not (is_clear and scenario.has_one_stream):
             return
         for delivery in process.deliveries:
-            is_done = delivery.offered_to is not None or delivery.sent or delivery.is_copied
+            is_done = delivery.offered_to is not None or delivery.sent
             is_right = not delivery.is_read or is_done or may_delete(delivery)  # stays leased, and is named
             self.check(is_right, "%s was handed to nobody, and is not given back", delivery)
 
@@ -193,8 +193,7 @@ class Truth(Record):
         expected = self._scenario.watchers[0].delay_seconds
         is_right = delay == expected or (delivery.offered_to is None and not delay)
         self.check(is_right, "%s waits %s s instead of %s", delivery, delay, expected)
-        # A watcher that is told to end gives back what may be in no run.
-        if self._scenario.is_calm and not process.is_ending:
+        if self._scenario.is_calm:
             verdicts = self.verdicts(delivery).values()
             is_right = None in verdicts or not any(verdicts)
             self.check(is_right, "%s is given back though nothing failed", delivery)
@@ -242,7 +241,7 @@ class Truth(Record):
             last = max(deliveries, key=lambda delivery: delivery.attempt, default=None)
             if last is None or last.attempt <= self._scenario.max_retries:
                 raise Violation(f"message {number} is lost: nobody acked it, and Cloudflare had no reason to delete it")
-            if last.sent == "given back" and self._scenario.knows_consumer and not self._is_chosen(last):
+            if last.sent == "given back" and not self._is_chosen(last):
                 raise Violation(f"message {number} is lost: it was given back, and Cloudflare deleted it")
             self.counts["deleted by Cloudflare after max_retries"] += 1
         if self._scenario.is_calm:
@@ -251,8 +250,7 @@ class Truth(Record):
     def _is_chosen(self, delivery: Offer) -> bool:
         """Return whether whoever set up the watchers chose that a message nobody wants may be deleted."""
         verdicts = self.verdicts(delivery).values()
-        is_unwanted = delivery.unmatched == "retry" and not any(verdicts) and None not in verdicts
-        return is_unwanted or self._scenario.has_dead_letter_queue
+        return delivery.unmatched == "retry" and not any(verdicts) and None not in verdicts
 
     def judge_runs(self, runs: dict[str, list[set[int]]]) -> None:
         """
