@@ -47,8 +47,8 @@ def judge(acked=0, failed=0, rejected=0, missing="", **facts):
     ],
 )
 def test_a_message_is_handled_only_if_every_watcher_judged_it_and_airflow_took_each_event(facts, happened):
-    verdict = judge(**facts)
-    assert (verdict and verdict.happened) is happened
+    case = judge(**facts)
+    assert (case and case.happened) is happened
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_message_is_handled_only_if_every_watcher_judged_it_and_airflow_took_e
         ({"acked": 1, "judged": 1}, "no watcher wants it"),
     ],
 )
-def test_a_verdict_says_why_the_message_is_not_acked(facts, reason):
+def test_a_case_says_why_the_message_is_not_acked(facts, reason):
     assert judge(**facts).reason == reason
 
 
@@ -72,5 +72,5 @@ def test_a_watcher_that_looked_at_a_message_does_not_count_for_one_that_did_not(
     batch = SimpleNamespace(deliveries=[delivery], options=options)
     asyncio.run(Judge(options, log=None).choose(batch))
     assert (delivery.judged, delivery.offered) == (1, offered)
-    verdict = delivery.decide(SimpleNamespace(acked=2, failed=0, rejected=0))
-    assert verdict.happened is Happened.NOT_STARTED
+    case = delivery.decide(SimpleNamespace(acked=2, failed=0, rejected=0))
+    assert case.happened is Happened.NOT_STARTED

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from airflow_provider_cfqueues.engines.settlement import Happened
+from airflow_provider_cfqueues.engines.settlement import Case, Happened
 from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 from airflow_provider_cfqueues.engines.watching.runs import ExpectedRuns
 from airflow_provider_cfqueues.engines.watching.spacing import Spacing
@@ -16,20 +16,6 @@ from airflow_provider_cfqueues.models import Message
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import AdvanceOutcome
-
-
-class Verdict(NamedTuple):
-    """
-    What happened to a message; the one rule decides what the API is told.
-
-    :param message: the message.
-    :param happened: what happened to it.
-    :param reason: why it is not acked.
-    """
-
-    message: Message
-    happened: Happened
-    reason: str = ""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -59,25 +45,30 @@ class Delivery:
     left_to_task: bool = False
     refusals: list[str] = field(default_factory=list)
 
-    def decide(self, outcome: AdvanceOutcome, missing: str = "") -> Verdict | None:
+    def decide(self, outcome: AdvanceOutcome, missing: str = "", delay_seconds: int | None = None) -> Case | None:
         """
         Return what happened to a message; None where the settling is left to a DAG.
 
         :param outcome: how many watchers are done with the batch, failed, and refused it for good.
         :param missing: why a watcher of the queue is not there, which might have wanted the message.
+        :param delay_seconds: how long it waits if it is given back.
         """
         if self.left_to_task:
             return None
+        happened, reason = self._decide(outcome, missing)
+        return Case(message=self.message, happened=happened, reason=reason, delay_seconds=delay_seconds)
+
+    def _decide(self, outcome: AdvanceOutcome, missing: str) -> tuple[Happened, str]:
         if self.refusals:
-            return Verdict(self.message, Happened.REJECTED, "; ".join(self.refusals))
+            return Happened.REJECTED, "; ".join(self.refusals)
         was_seen_by_all = self.judged >= max(1, outcome.acked + outcome.failed + outcome.rejected)
         if not was_seen_by_all or self.offered > self.taken or (self.offered and outcome.failed):
-            return Verdict(self.message, Happened.NOT_STARTED, "Airflow did not confirm that its event is stored")
+            return Happened.NOT_STARTED, "Airflow did not confirm that its event is stored"
         if self.taken:
-            return Verdict(self.message, Happened.HANDLED)
+            return Happened.HANDLED, ""
         if missing:
-            return Verdict(self.message, Happened.NOT_STARTED, missing)
-        return Verdict(self.message, Happened.NOT_WANTED, "no watcher wants it")
+            return Happened.NOT_STARTED, missing
+        return Happened.NOT_WANTED, "no watcher wants it"
 
 
 @dataclass(kw_only=True, eq=False)

@@ -12,12 +12,14 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.settlement import Happened
-from airflow_provider_cfqueues.engines.watching.deliveries import Batch, Delivery, Verdict
+from airflow_provider_cfqueues.engines.settlement import Case, Happened
+from airflow_provider_cfqueues.engines.watching.batch_settling import BatchSettling
+from airflow_provider_cfqueues.engines.watching.deliveries import Batch, Delivery
 from airflow_provider_cfqueues.engines.watching.options import CONFIRM_SECONDS, SETTLE_SECONDS, WatchOptions
 from airflow_provider_cfqueues.engines.watching.runs import LAST_RUN_SECONDS
-from airflow_provider_cfqueues.engines.watching.verdicts import VerdictSettling
 from airflow_provider_cfqueues.exceptions import list_leases
 from airflow_provider_cfqueues.texts import counted
 
@@ -51,7 +53,7 @@ class Finishing:
         self._now = now
         self._log = log
         self._tasks: set[asyncio.Task[None]] = set()
-        self._settling: set[VerdictSettling] = set()
+        self._settling: set[BatchSettling] = set()
         self._held = 0
         self._closing = asyncio.Event()
         self._close_by = 0.0
@@ -61,19 +63,23 @@ class Finishing:
         """How many messages are decided, but still leased."""
         return self._held + sum(len(settling.lease_ids) for settling in self._settling)
 
-    def finish(self, batch: Batch, verdicts: Sequence[Verdict]) -> None:
+    def finish(self, batch: Batch, cases: Sequence[Case]) -> None:
         """
         Settle a batch, and say that it is resolved.
 
         It repeats until the leases end, raises nothing for a failure of the API, and logs what it could not settle.
         What takes longer than a few seconds does not hold up the next batch.
         """
-        self._in_background(self._finish(batch, verdicts))
+        self._in_background(self._finish(batch, cases))
 
     def give_back(self, deliveries: Collection[Delivery], delay_seconds: int | None) -> None:
         """Give back messages that no watcher has seen. They wait for ``delay_seconds``."""
-        verdicts = [Verdict(one.message, Happened.NOT_STARTED, "it was not offered to a watcher") for one in deliveries]
-        self._settle(verdicts, deliveries, delay_seconds)
+        happened, reason = Happened.NOT_STARTED, "it was not offered to a watcher"
+        cases = [
+            Case(message=one.message, happened=happened, reason=reason, delay_seconds=delay_seconds)
+            for one in deliveries
+        ]
+        self._settle(cases, deliveries)
 
     def begin_closing(self) -> None:
         """From now on, give up whatever takes longer than a few seconds."""
@@ -94,12 +100,12 @@ class Finishing:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _finish(self, batch: Batch, verdicts: Sequence[Verdict]) -> None:
+    async def _finish(self, batch: Batch, cases: Sequence[Case]) -> None:
         try:
-            if not (await self._confirm(batch) and await self._is_closed(batch, verdicts)):
-                verdicts = self._give_back_acks(verdicts)
-            if verdicts:
-                settling = self._settle(verdicts, batch.deliveries, self._options.delay_seconds)
+            if not (await self._confirm(batch) and await self._is_closed(batch, cases)):
+                cases = self._give_back_acks(cases)
+            if cases:
+                settling = self._settle(cases, batch.deliveries)
                 await asyncio.wait({settling}, timeout=HOLD_UP_SECONDS)
         finally:
             batch.resolved.set()
@@ -119,24 +125,24 @@ class Finishing:
         finally:
             created.cancel()
 
-    async def _is_closed(self, batch: Batch, verdicts: Sequence[Verdict]) -> bool:
+    async def _is_closed(self, batch: Batch, cases: Sequence[Case]) -> bool:
         """Wait until a later event has taken along those in doubt; return False where none does while leases last."""
-        if not batch.acked_once_closed or not any(one.happened is Happened.HANDLED for one in verdicts):
+        if not batch.acked_once_closed or not any(one.happened is Happened.HANDLED for one in cases):
             return True
         batch.resolved.set()  # the next event may be the one
         ends_at = min(one.lease_ends_at for one in batch.deliveries)
         closing = asyncio.ensure_future(batch.closing())
-        self._held += len(verdicts)
+        self._held += len(cases)
         try:
             await self._wait_unless_closing(closing, (ends_at - self._now()).total_seconds() - SETTLE_SECONDS)
             return closing.done() and all(spacing.is_closed for spacing in batch.acked_once_closed)
         finally:
-            self._held -= len(verdicts)
+            self._held -= len(cases)
             closing.cancel()
 
-    def _give_back_acks(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    def _give_back_acks(self, cases: Sequence[Case]) -> list[Case]:
         """Nothing acks these messages any more: given back, they come sooner than after their leases."""
-        handled = [one.message.lease_id for one in verdicts if one.happened is Happened.HANDLED]
+        handled = [one.message.lease_id for one in cases if one.happened is Happened.HANDLED]
         if handled:
             self._log.warning(
                 "Giving back %s of queue %s, because no run is known to have the event: %s",
@@ -144,23 +150,17 @@ class Finishing:
                 self._options.queue,
                 list_leases(handled),
             )
-        return [
-            Verdict(one.message, Happened.NOT_STARTED, "it is not known to be in a run")
-            if one.happened is Happened.HANDLED
-            else one
-            for one in verdicts
-        ]
+        changed = {"happened": Happened.NOT_STARTED, "reason": "it is not known to be in a run"}
+        return [msgspec.structs.replace(one, **changed) if one.happened is Happened.HANDLED else one for one in cases]
 
-    def _settle(
-        self, verdicts: Sequence[Verdict], deliveries: Collection[Delivery], delay_seconds: int | None
-    ) -> asyncio.Task[None]:
-        settling = VerdictSettling(verdicts, self._options, delay_seconds=delay_seconds, log=self._log)
+    def _settle(self, cases: Sequence[Case], deliveries: Collection[Delivery]) -> asyncio.Task[None]:
+        settling = BatchSettling(cases, self._options, log=self._log)
         self._settling.add(settling)
         task = self._in_background(self._settle_until(settling, min(one.lease_ends_at for one in deliveries)))
         task.add_done_callback(lambda _: self._settling.discard(settling))
         return task
 
-    async def _settle_until(self, settling: VerdictSettling, until: datetime) -> None:
+    async def _settle_until(self, settling: BatchSettling, until: datetime) -> None:
         trouble = ""
         while (left := (until - self._now()).total_seconds()) > 0:
             try:
@@ -184,7 +184,7 @@ class Finishing:
             trouble or "no time was left",
         )
 
-    async def _send(self, settling: VerdictSettling) -> None:
+    async def _send(self, settling: BatchSettling) -> None:
         await settling.send(await self._open_queue())
 
     async def _within(self, seconds: float, sending: Coroutine[Any, Any, None]) -> None:

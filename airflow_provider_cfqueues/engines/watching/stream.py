@@ -178,9 +178,9 @@ class QueueStream:
         for spacing in batch.spacings:
             spacing.decide(is_stored=not outcome.failed)
         missing = self._missing()
-        decided = [delivery.decide(outcome, missing) for delivery in batch.deliveries]
+        decided = [delivery.decide(outcome, missing, self._options.delay_seconds) for delivery in batch.deliveries]
         self._left_to_tasks += [delivery for delivery in batch.deliveries if delivery.left_to_task]
-        self._finishing.finish(batch, [verdict for verdict in decided if verdict is not None])
+        self._finishing.finish(batch, [case for case in decided if case is not None])
         if not self._options.delay_seconds and not any(delivery.offered for delivery in batch.deliveries):
             # The next pull would give the same messages: without a wait, they go round as fast as the API answers.
             wake_at = asyncio.get_running_loop().time() + self._options.poll_interval

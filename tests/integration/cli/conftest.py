@@ -32,13 +32,12 @@ def run(capfd, monkeypatch):
 
     def run(*arguments):
         capfd.readouterr()
-        with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
-            for name in (
-                "",
-                "airflow.task",
-            ):  # Airflow 2 left handlers there that write to what an earlier test captured
-                patch.setattr(logging.getLogger(name), "handlers", [])
-            main(arguments)
+        with monkeypatch.context() as patch:
+            # Airflow 2 left handlers there that write to what an earlier test captured.
+            patch.setattr(logging.root, "handlers", [])
+            patch.setattr(logging.getLogger("airflow.task"), "handlers", [])
+            with pytest.raises(SystemExit) as ended:
+                main(arguments)
         out, err = capfd.readouterr()
         return ended.value.code, out, err
 

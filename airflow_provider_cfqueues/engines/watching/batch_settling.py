@@ -9,34 +9,29 @@ from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.settlement import Case, Kind, choose_settlement
 from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
-from airflow_provider_cfqueues.engines.watching.deliveries import Verdict
 from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 from airflow_provider_cfqueues.exceptions import list_leases
 from airflow_provider_cfqueues.texts import counted
 
 
-class VerdictSettling:
+class BatchSettling:
     """
     Settles a batch; it can be called again until everything is settled.
 
-    :param verdicts: what happened to each message.
+    :param cases: what happened to each message.
     :param options: how the queue is watched.
-    :param delay_seconds: how long a message waits that is given back.
     """
 
-    def __init__(
-        self, verdicts: Sequence[Verdict], options: WatchOptions, *, delay_seconds: int | None, log: Any
-    ) -> None:
-        self._verdicts = verdicts
+    def __init__(self, cases: Sequence[Case], options: WatchOptions, *, log: Any) -> None:
+        self._cases = cases
         self._options = options
-        self._delay_seconds = delay_seconds
         self._log = log
         self._settling: Settling | None = None
 
     @property
     def lease_ids(self) -> list[str]:
         """The leases that are not settled yet."""
-        left = self._verdicts if self._settling is None else self._settling.open
+        left = self._cases if self._settling is None else self._settling.open
         return [one.message.lease_id for one in left]
 
     async def send(self, queue: HookQueue) -> None:
@@ -68,10 +63,6 @@ class VerdictSettling:
             raise settling.error
 
     def _decide(self, queue: HookQueue) -> Settling:
-        cases = [
-            Case(message=message, happened=happened, reason=reason, delay_seconds=self._delay_seconds)
-            for message, happened, reason in self._verdicts
-        ]
-        settlements = [choose_settlement(case, queue.situation) for case in cases]
+        settlements = [choose_settlement(case, queue.situation) for case in self._cases]
         log_settlements(self._log, self._options.queue, settlements)
         return Settling(settlements, queue.situation)
