@@ -75,10 +75,9 @@ class Record:
         self.violation = self.violation or text
         self.trace.append((self._time.now, None, f"VIOLATION: {text}".replace("%", "%%"), ()))
 
-    def show_trace(self, last: int | None = None) -> list[str]:
-        """Return the trace, or its end, as lines."""
-        events = self.trace if last is None else self.trace[-last:]
-        return [f"{now:10.3f}  {name or 'world':<6} {text % args}" for now, name, text, args in events]
+    def show_trace(self) -> list[str]:
+        """Return the trace as lines."""
+        return [f"{now:10.3f}  {name or 'world':<6} {text % args}" for now, name, text, args in self.trace]
 
     # -- what a request does
 

@@ -100,7 +100,7 @@ class Stage:
         raise NotImplementedError
 
     def outgoing(self, number: int) -> tuple[bytes, bool]:
-        """Return the body of a message, and whether it can be decoded; the other kind no program but a Worker sends."""
+        """Return the body of a message, and whether it is JSON, or v8, which nobody but a Worker can decode."""
         raise NotImplementedError
 
     def plan(self) -> None:
