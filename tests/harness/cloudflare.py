@@ -30,7 +30,7 @@ class Cloudflare:
         self.api_token: str = attributes["api_token"]
         self.log = log
         self._queue_ids: dict[str, str] = attributes["queues"]
-        self._session = requests.Session()
+        self.session = requests.Session()
 
     @property
     def control_url(self) -> str:
@@ -45,7 +45,7 @@ class Cloudflare:
 
     def control(self, method: str, name: str, body: Any = None) -> Any:
         """Call a control path, which no fault meets."""
-        response = self._session.request(method, f"{self.control_url}/{name}", json=body, timeout=120)
+        response = self.session.request(method, f"{self.control_url}/{name}", json=body, timeout=120)
         response.raise_for_status()
         return response.json()
 
@@ -53,7 +53,7 @@ class Cloudflare:
         """Call the API."""
         url = f"{self.base_url}/accounts/{self.account_id}/queues{path}"
         headers = {"Authorization": f"Bearer {self.api_token}"}
-        response = self._session.request(method, url, json=body, headers=headers, timeout=30)
+        response = self.session.request(method, url, json=body, headers=headers, timeout=30)
         response.raise_for_status()
         return response.json()["result"]
 
@@ -150,9 +150,8 @@ def cloudflare(folder: Path, *queues: str, state: Path | None = None, **options:
         command += ["--state", str(state)]
     log = folder / "emulator.log"
     with log.open("w") as stderr:
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True, **options
-        )
+        options = {"stderr": stderr, "start_new_session": True, **options}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
     try:
         assert process.stdout is not None
         first_line = process.stdout.readline()
