@@ -58,19 +58,19 @@ class Progress:
     not_done: tuple[Any, ...]
     result: Any
 
+    @property
+    def open(self) -> dict[str, tuple[Any, ...]]:
+        """The items that are not known to be done, by what is known of them."""
+        return {
+            "answered, but not confirmed": self.unconfirmed,
+            "unknown": self.unknown,
+            "certainly not done": self.not_done,
+        }
+
     def __str__(self) -> str:
-        open_items = len(self.unconfirmed) + len(self.unknown) + len(self.not_done)
-        total = len(self.done) + open_items
-        parts = [
-            f"{label}: {list_leases([str(item) for item in items])}"
-            for label, items in (
-                ("answered, but not confirmed", self.unconfirmed),
-                ("unknown", self.unknown),
-                ("certainly not done", self.not_done),
-            )
-            if items
-        ]
-        return f"{open_items} of {total} {self.kind} not confirmed ({'; '.join(parts)})."
+        count = sum(map(len, self.open.values()))
+        parts = [f"{label}: {list_leases([*map(str, items)])}" for label, items in self.open.items() if items]
+        return f"{count} of {len(self.done) + count} {self.kind} not confirmed ({'; '.join(parts)})."
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -135,8 +135,6 @@ class CloudflareQueuesError(Exception):
         :param more: a further sentence about what failed.
         :param facts: attributes by name, such as ``conn_id`` or ``progress``.
         """
-        if unknown := [name for name in facts if not hasattr(self, name)]:
-            raise AttributeError(f"A {type(self).__name__} has no {', '.join(unknown)}")
         if more:
             facts["message"] = f"{self.message.rstrip('.')}. {more}"
         vars(self).update(facts)

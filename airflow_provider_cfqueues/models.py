@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, overload
@@ -36,13 +36,22 @@ class _Content(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_xcom(self) -> dict[str, Any]:
         """Return the message as plain JSON values; :meth:`Message.to_xcom` says how."""
+        return self.to_plain(why_not_xcom, "Airflow cannot store the body as an XCom")
+
+    def to_plain(self, why_not: Callable[[Any], str | None], cannot: str) -> dict[str, Any]:
+        """
+        Return the message without its lease, as plain values that something can hold.
+
+        :param why_not: says why it cannot hold a value, if it cannot.
+        :param cannot: the beginning of ``body_error`` if it cannot hold the body.
+        """
         body = base64.b64encode(self.body).decode() if isinstance(self.body, bytes) else self.body
         raw, error = self.raw_body, self.body_error
-        if error is None and (reason := why_not_xcom(body)):
-            body, error = None, f"Airflow cannot store the body as an XCom: {reason}"
-        if why_not_xcom(raw):
+        if error is None and (reason := why_not(body)):
+            body, error = None, f"{cannot}: {reason}"
+        if error is not None and why_not(raw):
             raw = base64.b64encode(str(raw).encode("utf-8", "surrogatepass")).decode()
-            error = error and f"{error} (raw_body is base64 of it)"
+            error = f"{error} (raw_body is base64 of it)"
         metadata = dict(self.metadata)
         plain = {
             "id": self.id,
@@ -50,7 +59,7 @@ class _Content(msgspec.Struct, frozen=True, kw_only=True):
             "attempts": self.attempts,
             "timestamp": self.timestamp and self.timestamp.isoformat(),
             "content_type": self.content_type,
-            "metadata": {"unstorable": ascii(metadata)} if why_not_xcom(metadata) else metadata,
+            "metadata": {"unstorable": ascii(metadata)} if why_not(metadata) else metadata,
         }
         return plain if error is None else {**plain, "raw_body": raw, "body_error": error}
 
@@ -152,14 +161,10 @@ class AckResult:
 
         :param other: the result of a later request of the same call.
         """
-        warnings = dict(self.warnings)
-        unkeyed = sum(key.startswith("#") for key in warnings)
-        for key, text in other.warnings.items():
-            if key.startswith("#"):
-                warnings[f"#{unkeyed}"] = text
-                unkeyed += 1
-            else:
-                warnings[key] = text
+        both = [*self.warnings.items(), *other.warnings.items()]
+        unkeyed = [text for key, text in both if key.startswith("#")]
+        warnings = {key: text for key, text in both if not key.startswith("#")}
+        warnings |= {f"#{position}": text for position, text in enumerate(unkeyed)}
         return AckResult(
             ack_count=_add(self.ack_count, other.ack_count),
             retry_count=_add(self.retry_count, other.retry_count),

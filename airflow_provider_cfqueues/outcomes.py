@@ -26,6 +26,10 @@ class Retry(Exception):
     :param reason: why, for the log, as in :class:`Reject`; None = do not log it.
     """
 
+    # For subclasses whose own __init__ does not call this one.
+    delay_seconds: float | None = None
+    reason: str | None = ""
+
     def __init__(self, delay_seconds: float | None = None, reason: Any = "") -> None:
         self.delay_seconds = delay_seconds
         self.reason = None if reason is None else to_reason(reason)
@@ -39,6 +43,8 @@ class Reject(Exception):
     :param reason: why: text, an exception or anything else. Its text goes into the copy, the log and the task's error,
         cut to 500 characters, with control characters and lone surrogates escaped.
     """
+
+    reason: str = ""
 
     def __init__(self, reason: Any = "") -> None:
         self.reason = "" if reason is None else to_reason(reason)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarks.stage import SERVER, emulator, pin
+from benchmarks.stage import SERVER, emulator, fill, pin
 
 BATCH = 100
 
@@ -78,14 +78,16 @@ def measure(rounds: int, backlog: int) -> dict[str, float]:
     :param backlog: how many messages wait meanwhile, of 100 bytes each.
     """
     times: dict[str, list[float]] = {"pull": [], "ack": [], "peer, pull": [], "peer, ack": []}
-    with emulator() as cloudflare, bare_server() as peer_facts:
-        cloudflare.fill(backlog, body={"text": "x" * 90})
-        client = Client(cloudflare.account_url, {"authorization": f"Bearer {cloudflare.facts['api_token']}"})
+    with emulator() as queue, bare_server() as peer_facts:
+        fill(queue, backlog, body={"text": "x" * 90})
+        messages_url = (
+            f"{queue.cloudflare.base_url}/accounts/{queue.cloudflare.account_id}/queues/{queue.queue_id}/messages"
+        )
+        client = Client(messages_url, {"authorization": f"Bearer {queue.cloudflare.api_token}"})
         peer = Client(peer_facts["base_url"], {})
-        queue = f"/queues/{cloudflare.queue_id}/messages"
 
         def call(name: str, body: Any) -> Any:
-            took, answer = client.post(f"{queue}/{name}", body)
+            took, answer = client.post(f"/{name}", body)
             times[name].append(took)
             times[f"peer, {name}"].append(peer.post(f"/?size={len(answer)}", body)[0])
             return json.loads(answer)["result"]
@@ -94,5 +96,5 @@ def measure(rounds: int, backlog: int) -> dict[str, float]:
             messages = call("pull", {"batch_size": BATCH})["messages"]
             acks = [{"lease_id": message["lease_id"]} for message in messages]
             assert call("ack", {"acks": acks})["ackCount"] == BATCH
-            client.post(f"{queue}/batch", {"messages": [{"body": {"again": 1}}] * BATCH})
+            client.post("/batch", {"messages": [{"body": {"again": 1}}] * BATCH})
     return {name: statistics.median(taken) for name, taken in times.items()}

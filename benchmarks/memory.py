@@ -9,7 +9,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-from benchmarks.stage import OURS, Cloudflare, Row, emulator, pin
+from benchmarks.stage import OURS, Row, emulator, environment, fill, pin
+from harness.cloudflare import Queue
 
 LIMIT_MB = 50
 BACKLOG = 20_000
@@ -40,36 +41,32 @@ def rows(count: int) -> Iterator[Row]:
 
     :param count: how many messages.
     """
-    with emulator() as cloudflare:
-        resident = measure(cloudflare, count)
+    with emulator() as queue:
+        resident = measure(queue, count)
     growth = resident[-1] - resident[0]
     yield Row(f"process: RSS in MB after {count // 10:,} messages", resident[0])
     yield Row(f"process: MB that it grows by until {count:,}", growth, f"<= {LIMIT_MB}", growth <= LIMIT_MB)
 
 
-def measure(cloudflare: Cloudflare, count: int) -> list[float]:
+def measure(queue: Queue, count: int) -> list[float]:
     """
     Run the task, keep its queue filled, and return its memory in MB after each tenth.
 
-    :param cloudflare: the emulator.
+    :param queue: its queue.
     :param count: how many messages.
     """
     sent = min(count, BACKLOG)
-    cloudflare.fill(sent)
-    command = [sys.executable, "-c", TASK, cloudflare.queue_id, str(count)]
+    fill(queue, sent)
+    command = [sys.executable, "-c", TASK, queue.queue_id, str(count)]
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryDirectory() as home:
-        environment = {**os.environ, "AIRFLOW_HOME": home, **cloudflare.environment}
-        task = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=subprocess.DEVNULL, preexec_fn=pin(OURS)
-        )
-        with cloudflare.session() as session:
-            while task.poll() is None:
-                url = f"{cloudflare.account_url}/queues/{cloudflare.queue_id}/metrics"
-                backlog = session.get(url, timeout=60).json()["result"]["backlog_count"]
-                refill = max(0, min(count - sent, BACKLOG - backlog)) // 100 * 100
-                cloudflare.fill(refill)
-                sent += refill
-                time.sleep(0.2)
+        settings = {**os.environ, "AIRFLOW_HOME": home, **environment(queue)}
+        task = subprocess.Popen(command, env=settings, stdout=output, stderr=subprocess.DEVNULL, preexec_fn=pin(OURS))
+        while task.poll() is None:
+            backlog = queue.cloudflare.call("GET", f"/{queue.queue_id}/metrics")["backlog_count"]
+            refill = max(0, min(count - sent, BACKLOG - backlog)) // 100 * 100
+            fill(queue, refill)
+            sent += refill
+            time.sleep(0.2)
         output.seek(0)
         kilobytes = [int(line.split()[2]) for line in output if line.startswith("resident ")]
     if task.returncode or len(kilobytes) < 2:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.stage import Row, emulator, run_python
+from benchmarks.stage import Row, delay, emulator, environment, fill, run_python
 
 if TYPE_CHECKING:
     from benchmarks.rows import Effort
@@ -192,13 +192,13 @@ def measure(consumer: Consumer, python: str, count: int) -> Iterator[Row]:
     :param python: the interpreter that has it.
     :param count: how many messages it handles.
     """
-    with emulator() as cloudflare, tempfile.TemporaryDirectory() as home:
+    with emulator() as queue, tempfile.TemporaryDirectory() as home:
         if consumer.peer != "sqs":
-            cloudflare.fill(count + SPARE)
-            cloudflare.delay(DELAY_MS)
-        environment = {**os.environ, "AIRFLOW_HOME": home, **cloudflare.environment}
-        result = run_python(["-c", BEGIN + consumer.script, cloudflare.queue_id, str(count)], environment, python)
-        log, state = cloudflare.control("requests"), cloudflare.control("state")
+            fill(queue, count + SPARE)
+            delay(queue, DELAY_MS)
+        settings = {**os.environ, "AIRFLOW_HOME": home, **environment(queue)}
+        result = run_python(["-c", BEGIN + consumer.script, queue.queue_id, str(count)], settings, python)
+        log, totals = queue.cloudflare.control("GET", "requests"), queue.totals
     name = f"{consumer.name} ({result['package']})" if result["package"] else consumer.name
     thousands = result["done"] / 1000
     yield Row(f"{name}: messages/s, {DELAY_MS} ms", result["done"] / result["seconds"])
@@ -206,7 +206,6 @@ def measure(consumer: Consumer, python: str, count: int) -> Iterator[Row]:
     if result["requests"] is not None:  # SQS bills requests
         yield Row(f"{name}: requests and billed operations per 1,000", result["requests"] / thousands)
         return
-    totals = state["queues"][0]["totals"]
     calls = sum(request["path"].endswith(("/pull", "/ack")) for request in log)
     billed = (result["done"] + totals["delivered"] + totals["acked"]) / thousands
     mine = not consumer.peer

@@ -10,7 +10,8 @@ from typing import Any
 from benchmarks import emulator as emulator_speed
 from benchmarks import imports as import_times
 from benchmarks import memory, peers
-from benchmarks.stage import Cloudflare, Row, emulator, medians, run
+from benchmarks.stage import Row, delay, emulator, fill, medians, run
+from harness.cloudflare import Queue
 
 
 @dataclass(frozen=True)
@@ -43,23 +44,23 @@ Benchmark = Callable[[Effort], Iterator[Row]]
 
 
 @contextlib.contextmanager
-def queue_of(count: int, milliseconds: int, **options: Any) -> Iterator[Cloudflare]:
+def queue_of(count: int, milliseconds: int, **options: Any) -> Iterator[Queue]:
     """
     Run an emulator with a full queue, its requests delayed.
 
     :param count: how many messages.
     :param milliseconds: the latency of each request.
-    :param options: of :meth:`Cloudflare.fill`.
+    :param options: of :func:`~benchmarks.stage.fill`.
     """
-    with emulator() as cloudflare:
-        cloudflare.fill(count, **options)
-        cloudflare.delay(milliseconds)
-        yield cloudflare
+    with emulator() as queue:
+        fill(queue, count, **options)
+        delay(queue, milliseconds)
+        yield queue
 
 
 def _timed(child: str, count: int, milliseconds: int, *arguments: Any) -> dict[str, float]:
-    with queue_of(count, milliseconds) as cloudflare:
-        return run(cloudflare, child, cloudflare.queue_id, count, *arguments)
+    with queue_of(count, milliseconds) as queue:
+        return run(queue, child, queue.queue_id, count, *arguments)
 
 
 def cpu(effort: Effort) -> Iterator[Row]:
@@ -91,9 +92,9 @@ def rate(effort: Effort) -> Iterator[Row]:
 def large(effort: Effort) -> Iterator[Row]:
     """Process large messages, and look at what is held at once."""
     count, size = effort.count(4_000), 100_000
-    with queue_of(count, 50, body={"text": "x" * size}) as cloudflare:
-        figures = run(cloudflare, "process", cloudflare.queue_id, count)
-        most = most_open(cloudflare.control("requests")) * size / 1e6
+    with queue_of(count, 50, body={"text": "x" * size}) as queue:
+        figures = run(queue, "process", queue.queue_id, count)
+        most = most_open(queue.cloudflare.control("GET", "requests")) * size / 1e6
     yield Row("process, 4,000 x 100 KB: most MB asked for and not settled", most, "<= 64, one overshoot")
     yield Row("process, 4,000 x 100 KB: RSS in MB", figures["rss_mb"], "<= 400", figures["rss_mb"] <= 400)
 
@@ -117,8 +118,8 @@ def most_open(log: list[dict[str, Any]]) -> int:
 def hook(effort: Effort) -> Iterator[Row]:
     """Compare the CPU time of calls of the hook with that of ``requests``."""
     rounds = max(20, int(200 * effort.scale))
-    with queue_of(400, 0) as cloudflare:
-        figures = medians([run(cloudflare, "hook", cloudflare.queue_id, rounds) for _ in range(effort.runs)])
+    with queue_of(400, 0) as queue:
+        figures = medians([run(queue, "hook", queue.queue_id, rounds) for _ in range(effort.runs)])
     for name, target in (("pull", 1.25), ("ack", 1.1), ("send", 1.15)):
         ours, bare = figures[name], figures[f"bare {name}"]
         what = f"hook.{name}(100): CPU ms"
@@ -131,13 +132,12 @@ def commands(effort: Effort) -> Iterator[Row]:
         count, few = effort.count(messages), effort.count(1_000)
         ours, peer = [], []
         for _ in range(max(1, effort.runs // 2)):
-            with emulator("--queue", "target") as cloudflare:
-                cloudflare.fill(count + few)
-                cloudflare.delay(200)
-                queues = ["bench"] if child == "drain" else ["bench", "target"]
-                ids = [cloudflare.facts["queues"][name] for name in queues]
-                peer.append(run(cloudflare, f"bare_{child}", *ids, few))
-                ours.append(run(cloudflare, child, *queues, count))
+            with emulator("target") as queue:
+                fill(queue, count + few)
+                delay(queue, 200)
+                queues = [queue] if child == "drain" else [queue, queue.cloudflare.queue("target")]
+                peer.append(run(queue, f"bare_{child}", *(each.queue_id for each in queues), few))
+                ours.append(run(queue, child, *(each.name for each in queues), count))
         rate, bare = count / medians(ours)["seconds"], few / medians(peer)["seconds"]
         what = f"{child}: messages/s, 200 ms"
         yield Row(what, rate, f">= {target:,}", rate >= target, {"requests, one at a time": bare}, rate / bare)
@@ -146,24 +146,24 @@ def commands(effort: Effort) -> Iterator[Row]:
 def lookup(effort: Effort) -> Iterator[Row]:
     """Look for a queue that does not exist among 10,000, without added latency, beside reading the whole list."""
     count = effort.count(10_000)
-    with emulator() as cloudflare, cloudflare.session() as session:
+    with emulator() as queue:
         for number in range(count):
-            session.post(f"{cloudflare.account_url}/queues", json={"queue_name": f"queue-{number}"}, timeout=60)
-        ours = medians([run(cloudflare, "lookup", "queue-none") for _ in range(effort.runs)])["seconds"]
-        bare = medians([run(cloudflare, "bare_list") for _ in range(effort.runs)])["seconds"]
+            queue.cloudflare.call("POST", "", {"queue_name": f"queue-{number}"})
+        ours = medians([run(queue, "lookup", "queue-none") for _ in range(effort.runs)])["seconds"]
+        bare = medians([run(queue, "bare_list") for _ in range(effort.runs)])["seconds"]
     what = "get_queue_id: s for a name that 10,000 queues do not have"
     yield Row(what, ours, "<= 2", ours <= 2, {"all pages by requests": bare}, ours / bare)
 
 
 def loop(effort: Effort) -> Iterator[Row]:
     """Measure for how long an event loop stands still."""
-    with queue_of(201 * effort.runs + 1, 0, body={"text": "x" * 100_000}) as cloudflare:
-        figures = medians([run(cloudflare, "loop", cloudflare.queue_id) for _ in range(effort.runs)])
+    with queue_of(201 * effort.runs + 1, 0, body={"text": "x" * 100_000}) as queue:
+        figures = medians([run(queue, "loop", queue.queue_id) for _ in range(effort.runs)])
     gap, floor = figures["gap_ms"], figures["floor_ms"]
     what = "apull of 100 x 100 KB: ms that the event loop stands still"
     yield Row(what, gap, "<= 20", gap <= 20, {"json.loads in one go": floor}, gap / floor)
-    with emulator() as cloudflare:
-        gap = medians([run(cloudflare, "watchers", cloudflare.queue_id, 200) for _ in range(effort.runs)])["gap_ms"]
+    with emulator() as queue:
+        gap = medians([run(queue, "watchers", queue.queue_id, 200) for _ in range(effort.runs)])["gap_ms"]
     yield Row("200 watchers that start: ms that the event loop stands still", gap, "<= 50", gap <= 50)
 
 

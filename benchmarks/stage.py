@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import requests
+from harness.cloudflare import Queue, cloudflare
 
 ROOT = Path(__file__).parent.parent
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -51,131 +51,87 @@ def pin(cores: Sequence[int]) -> Callable[[], None] | None:
     return (lambda: os.sched_setaffinity(0, cores)) if cores else None
 
 
-@dataclass
-class Cloudflare:
-    """An emulator in a process of its own."""
-
-    facts: dict[str, Any]
-
-    @property
-    def queue_id(self) -> str:
-        """The queue that every benchmark uses."""
-        return str(self.facts["queues"]["bench"])
-
-    @property
-    def account_url(self) -> str:
-        """Where the API has the account."""
-        return f"{self.facts['base_url']}/accounts/{self.facts['account_id']}"
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """
-        What a consumer, ours or a peer, finds the emulator by.
-
-        Airflow's examples are switched off, as in production: to load their plugins takes longer than our start.
-        """
-        connection = {
-            "conn_type": "cloudflare",
-            "host": self.facts["base_url"],
-            "password": self.facts["api_token"],
-            "extra": {"account_id": self.facts["account_id"]},
-        }
-        return {
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW_CONN_CLOUDFLARE_DEFAULT": json.dumps(connection),
-            "CLOUDFLARE_BASE_URL": self.facts["base_url"],
-            "CF_TOKEN": self.facts["api_token"],
-            "CF_ACCOUNT": self.facts["account_id"],
-        }
-
-    def session(self) -> requests.Session:
-        """Return a session that the API accepts."""
-        session = requests.Session()
-        session.trust_env = False
-        session.headers["Authorization"] = f"Bearer {self.facts['api_token']}"
-        return session
-
-    def control(self, name: str, payload: Any = None) -> Any:
-        """
-        Ask the emulator itself.
-
-        :param name: of the control path.
-        :param payload: what is posted; None = a GET.
-        """
-        url = f"{self.facts['base_url'].removesuffix('/client/v4')}/_emulator/{name}"
-        answer = requests.request("GET" if payload is None else "POST", url, json=payload, timeout=120)
-        answer.raise_for_status()
-        return answer.json()
-
-    def fill(self, count: int, *, body: Any = None, queue_id: str | None = None) -> None:
-        """
-        Send messages.
-
-        :param count: how many.
-        :param body: of each; None = a small JSON object.
-        :param queue_id: another queue.
-        """
-        body = {"order": 1, "note": "small"} if body is None else body
-        size = 100 if len(json.dumps(body)) < 2_000 else 2
-        messages = {"messages": [{"body": body, "content_type": "json"}] * size}
-        url = f"{self.account_url}/queues/{queue_id or self.queue_id}/messages/batch"
-        with self.session() as session:
-            for _ in range(count // size):
-                session.post(url, json=messages, timeout=60).raise_for_status()
-
-    def delay(self, milliseconds: int) -> None:
-        """
-        Add latency to each request about messages.
-
-        :param milliseconds: how much.
-        """
-        paths = ("pull", "ack", "batch")
-        self.control("faults", [{"path": path, "delay_ms": milliseconds, "times": 10**9} for path in paths])
-
-
 @contextlib.contextmanager
-def emulator(*options: str) -> Iterator[Cloudflare]:
+def emulator(*queues: str) -> Iterator[Queue]:
     """
-    Run an emulator.
+    Run an emulator on its core, and give the queue that every benchmark uses.
 
-    :param options: of its command line.
+    :param queues: the names of further queues.
     """
-    command = [sys.executable, "-m", "airflow_provider_cfqueues.emulator", "--port", "0", "--queue", "bench", *options]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=pin(SERVER)
-    ) as process:
-        try:
-            assert process.stdout is not None
-            yield Cloudflare(json.loads(process.stdout.readline()))
-        finally:
-            process.terminate()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        # Without its log: to write it takes a tenth of the time.
+        cloudflare(Path(folder), "bench", *queues, preexec_fn=pin(SERVER), stderr=subprocess.DEVNULL) as emulated,
+    ):
+        yield emulated.queue("bench")
 
 
-def run(cloudflare: Cloudflare, name: str, *arguments: Any, python: str = sys.executable) -> dict[str, Any]:
+def environment(queue: Queue) -> dict[str, str]:
+    """
+    Return what a consumer, ours or a peer, finds the emulator by.
+
+    Airflow's examples are switched off, as in production: to load their plugins takes longer than our start.
+
+    :param queue: the queue.
+    """
+    emulated = queue.cloudflare
+    return {
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW_CONN_CLOUDFLARE_DEFAULT": json.dumps(emulated.connection),
+        "CLOUDFLARE_BASE_URL": emulated.base_url,
+        "CF_TOKEN": emulated.api_token,
+        "CF_ACCOUNT": emulated.account_id,
+    }
+
+
+def fill(queue: Queue, count: int, *, body: Any = None) -> None:
+    """
+    Send messages.
+
+    :param queue: where to.
+    :param count: how many.
+    :param body: of each; None = a small JSON object.
+    """
+    body = {"order": 1, "note": "small"} if body is None else body
+    queue.send([body] * count, at_once=100 if len(json.dumps(body)) < 2_000 else 2)
+    queue.cloudflare.session.close()  # a connection that is kept would slow down all others a little
+
+
+def delay(queue: Queue, milliseconds: int) -> None:
+    """
+    Add latency to each request about messages.
+
+    :param queue: a queue of the emulator.
+    :param milliseconds: how much.
+    """
+    paths = ("pull", "ack", "batch")
+    queue.cloudflare.add_faults(*({"path": path, "delay_ms": milliseconds, "times": 10**9} for path in paths))
+
+
+def run(queue: Queue, name: str, *arguments: Any) -> dict[str, Any]:
     """
     Run a function of :mod:`benchmarks.children` in a process of its own, and return what it measured.
 
-    :param cloudflare: the emulator.
+    :param queue: a queue of the emulator.
     :param name: of the function.
     :param arguments: its arguments, numbers or texts.
-    :param python: another interpreter.
     """
     with tempfile.TemporaryDirectory() as home:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "AIRFLOW_HOME": home, **cloudflare.environment}
-        return run_python(["-m", "benchmarks.children", name, *map(str, arguments)], environment, python)
+        settings = {**os.environ, "PYTHONPATH": str(ROOT), "AIRFLOW_HOME": home, **environment(queue)}
+        return run_python(["-m", "benchmarks.children", name, *map(str, arguments)], settings)
 
 
-def run_python(arguments: list[str], environment: dict[str, str], python: str = sys.executable) -> dict[str, Any]:
+def run_python(arguments: list[str], settings: dict[str, str], python: str = sys.executable) -> dict[str, Any]:
     """
     Run Python on the core of the measured, and return the JSON behind ``RESULT`` in its output.
 
     :param arguments: of the interpreter.
-    :param environment: of the process.
+    :param settings: its environment.
     :param python: the interpreter.
     """
     done = subprocess.run(
         [python, *arguments],
-        env=environment,
+        env=settings,
         capture_output=True,
         text=True,
         timeout=600,

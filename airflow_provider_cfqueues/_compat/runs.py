@@ -81,9 +81,16 @@ class _SupervisorRuns:
     def start(self, run_id: str, conf: dict[str, Any], *, clear: bool = False) -> bool:
         from airflow.sdk.execution_time.comms import ErrorResponse, TriggerDagRun
 
-        now = datetime.now(timezone.utc)
-        question = TriggerDagRun(dag_id=self._dag_id, run_id=run_id, conf=conf, logical_date=now, reset_dag_run=clear)
-        return not isinstance(self._ask(question), ErrorResponse)
+        for _ in range(_TRIES):
+            now = datetime.now(timezone.utc)
+            question = TriggerDagRun(
+                dag_id=self._dag_id, run_id=run_id, conf=conf, logical_date=now, reset_dag_run=clear
+            )
+            if not isinstance(self._ask(question), ErrorResponse):
+                return True
+            if self.exists(run_id):
+                return False  # else another run has this date, and the next microsecond is free
+        raise _no_free_date(self._dag_id, run_id)
 
     def clear(self, run_id: str, conf: dict[str, Any]) -> None:
         self.start(run_id, conf, clear=True)
@@ -137,6 +144,10 @@ def _no_run(dag_id: str, why: object) -> LookupError:
     )
 
 
+def _no_free_date(dag_id: str, run_id: str) -> RuntimeError:
+    return RuntimeError(f"Could not start run {run_id}: other runs of DAG {dag_id!r} have its logical date")
+
+
 class _DatabaseRuns:
     """Airflow 2."""
 
@@ -174,7 +185,7 @@ class _DatabaseRuns:
                 raise ValueError(str(error)) from error
             else:
                 return True
-        raise RuntimeError(f"Could not start run {run_id}: other runs of DAG {self._dag_id!r} have its logical date")
+        raise _no_free_date(self._dag_id, run_id)
 
     def clear(self, run_id: str, conf: dict[str, Any]) -> None:
         from airflow.models import DagBag

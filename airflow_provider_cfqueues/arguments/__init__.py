@@ -15,6 +15,7 @@ from airflow_provider_cfqueues.arguments.values import (
     Seconds,
     is_id,
     is_none,
+    parse_choice,
     parse_count,
     parse_delay,
     parse_id,

@@ -55,21 +55,17 @@ def parse_consumer(
     )
 
 
-def parse_queue_settings(
-    *, delivery_delay: Any = None, delivery_paused: bool | None = None, message_retention_period: Any = None
-) -> dict[str, Any]:
+def parse_queue_settings(*, delivery_delay: Any = None, message_retention_period: Any = None) -> dict[str, Any]:
     """
     Return those settings of a queue that are given, as the API gets them.
 
     :param delivery_delay: seconds that a message waits unless it says otherwise, 0 to 86,400.
-    :param delivery_paused: whether pulls get nothing.
     :param message_retention_period: seconds, 60 to 1,209,600 (14 days), after which a message is deleted.
     :raises TypeError: something is not a number.
     :raises ValueError: something is out of range.
     """
     settings = {
         "delivery_delay": parse_delay(delivery_delay, "delivery_delay"),
-        "delivery_paused": delivery_paused,
         "message_retention_period": parse_delay(
             message_retention_period,
             "message_retention_period",

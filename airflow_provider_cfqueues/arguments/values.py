@@ -6,7 +6,7 @@ import ast
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from reprlib import Repr
 from typing import Any, TypeAlias, TypeVar
@@ -98,6 +98,22 @@ def require_one(**given: Any) -> None:
         values = " and ".join(map(repr, given.values()))
         hint = "" if any(given.values()) else ". If one takes its value from a template or XCom, check why it is None"
         raise ValueError(f"Give exactly one of {' and '.join(given)}, not {values}{hint}")
+
+
+def parse_choice(value: Any, what: str, choices: Sequence[str]) -> str:
+    """
+    Return an argument that takes one of a few words.
+
+    :param value: the word.
+    :param what: the name of the argument, for the error.
+    :param choices: the words.
+    :raises ValueError: it is none of them.
+    """
+    refuse_none(value, what)
+    if value not in choices:
+        *others, last = map(repr, choices)
+        raise ValueError(f"{what} must be {', '.join(others)} or {last}, not {value!r}")
+    return str(value)
 
 
 def parse_number(value: Any, what: str) -> float:

@@ -30,20 +30,16 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
     :raises ValueError: it is not exactly an account ID and a queue name.
     """
     name = uri.path.strip("/")
-    problem = None
-    if not uri.netloc:
-        problem = "the account ID is missing"
-    elif not is_id(uri.netloc):
-        problem = "the account ID must be 1 to 32 letters, digits, '-' or '_', without user or port"
-    elif not name:
-        problem = "the queue name is missing"
-    elif "/" in name:
-        problem = "there is more than a queue name after the account ID"
-    elif uri.query:
-        problem = "there is a query (after '?')"
-    if problem:
+    problems = {
+        "the account ID is missing": not uri.netloc,
+        "the account ID must be 1 to 32 letters, digits, '-' or '_', without user or port": not is_id(uri.netloc),
+        "the queue name is missing": not name,
+        "there is more than a queue name after the account ID": "/" in name,
+        "there is a query (after '?')": uri.query,
+    }
+    if found := [problem for problem, is_there in problems.items() if is_there]:
         shown = uri._replace(netloc=uri.netloc.rpartition("@")[2]).geturl()  # without what may be a secret
-        msg = f"The URI of a queue's asset must be {SCHEME}://ACCOUNT_ID/QUEUE_NAME, but in {shown!r} {problem}"
+        msg = f"The URI of a queue's asset must be {SCHEME}://ACCOUNT_ID/QUEUE_NAME, but in {shown!r} {found[0]}"
         raise ValueError(msg)
     return uri._replace(netloc=uri.netloc.lower(), path=f"/{name}")
 

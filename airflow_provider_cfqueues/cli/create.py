@@ -6,22 +6,17 @@ from argparse import Namespace
 
 from airflow_provider_cfqueues.arguments import parse_consumer, parse_queue_settings
 from airflow_provider_cfqueues.cli.formats import NO_DEAD_LETTER_QUEUE
-from airflow_provider_cfqueues.cli.lookup import open_hook
 from airflow_provider_cfqueues.cli.running import command
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.exceptions import AlreadyExistsError
+from airflow_provider_cfqueues.hooks.administration import ConsumerSettings
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
-OF_THE_CONSUMER = (
-    "batch_size",
-    "consumer_max_retries",
-    "consumer_retry_delay",
-    "visibility_timeout",
-    "dead_letter_queue",
-)
+OF_THE_CONSUMER = tuple(ConsumerSettings.__annotations__)
 
 
 @command
-def create(arguments: Namespace, screen: Screen) -> None:
+def create(arguments: Namespace, hook: CloudflareQueuesHook, screen: Screen) -> None:
     """Create a queue with a pull consumer, or change the settings of one that exists."""
     name = arguments.queue
     settings = parse_queue_settings(
@@ -29,7 +24,6 @@ def create(arguments: Namespace, screen: Screen) -> None:
     )
     of_consumer = {key: getattr(arguments, key) for key in OF_THE_CONSUMER}
     parse_consumer(**of_consumer)  # a wrong value is an error before the queue is created
-    hook = open_hook(arguments.conn_id)
     try:
         queue_id, created = hook.create_queue(name, **settings).queue_id, True
     except AlreadyExistsError:

@@ -56,8 +56,8 @@ CONNECTION = _argument(
 )
 JSON = _argument("--json", action="store_true", help="print the result as JSON")
 QUEUE = _argument("queue", metavar="QUEUE", help="name of the queue, or its ID")
-MAX = _count("--max", "at most this many messages (all)", dest="max_messages")
-MATCH = "only messages that match literal:…, jsonpath:… or function:…; if repeated, any of them"
+MAX = _count("--max", "pull at most this many messages (all)", dest="max_messages")
+MATCH = "only messages that match literal:BODY, jsonpath:PATH or function:PATH; if repeated, any of them"
 IDLE_TIMEOUT = _seconds("--idle-timeout", "stop when the queue had no messages for so long (5)", default=5)
 
 COMMANDS = (

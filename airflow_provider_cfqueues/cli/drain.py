@@ -15,8 +15,15 @@ from collections.abc import Callable, Sequence
 
 from airflow_provider_cfqueues.arguments import parse_count, parse_optional, parse_seconds, parse_visibility_timeout
 from airflow_provider_cfqueues.cli.drained import Drained
-from airflow_provider_cfqueues.cli.lookup import find_queue, open_hook
-from airflow_provider_cfqueues.cli.running import FAILED, INTERRUPTED, command, describe, told_to_stop
+from airflow_provider_cfqueues.cli.running import (
+    FAILED,
+    INTERRUPTED,
+    command,
+    count_backlog,
+    describe,
+    find_queue,
+    told_to_stop,
+)
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.cli.sink import Sink, open_sink
 from airflow_provider_cfqueues.engines.course import Course
@@ -26,6 +33,7 @@ from airflow_provider_cfqueues.engines.settlement_log import log_settlements
 from airflow_provider_cfqueues.engines.settling import Settling
 from airflow_provider_cfqueues.engines.threads import DaemonThreads, run_beside
 from airflow_provider_cfqueues.engines.waiting import Idling
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.texts import to_reason
 
@@ -38,12 +46,11 @@ LOOKS = 5
 
 
 @command
-def drain(arguments: Namespace, screen: Screen) -> int:
+def drain(arguments: Namespace, hook: CloudflareQueuesHook, screen: Screen) -> int:
     """Pull messages into a file, and ack what is written."""
     limit = parse_optional(parse_count, arguments.max_messages, "max_messages")
     idle_timeout = parse_seconds(arguments.idle_timeout, "idle_timeout")
     parse_visibility_timeout(arguments.visibility_timeout)
-    hook = open_hook(arguments.conn_id)
     queue = HookQueue(hook, find_queue(hook, arguments.queue), visibility_timeout=arguments.visibility_timeout)
     with open_sink(arguments.output, screen.out, screen.note) as sink:
         to_stdout = arguments.output == "-"
@@ -55,6 +62,10 @@ def drain(arguments: Namespace, screen: Screen) -> int:
                 told_to_stop(screen, draining.course.stop) as stop,
             ):
                 draining.run(advance)
+            draining.report.backlog = count_backlog(hook, queue.queue_id)
+        except BrokenPipeError:
+            screen.note("The reader of stdout has ended: it may not have read all lines. Drain into a file instead")
+            raise
         finally:
             told.result(draining.report.facts(), draining.report.summary(arguments.queue, sink.name))
     if stop.is_set():
@@ -136,11 +147,10 @@ class Drain:
         try:
             pulled = await self._queue.pull(size)
             self._asked_for -= size - len(pulled)
-            backlog = pulled.backlog.backlog_count if pulled.backlog else None
             if pulled or len(self._under_way()) == 1:  # beside others, it may be that they got what there was
                 self._idling.answered(len(pulled), loop.time())
             if not pulled:
-                self._width, self.report.backlog = 1, backlog
+                self._width = 1
                 return
             self.report.held |= {message.lease_id: message.id for message in pulled}
             written, most = await loop.run_in_executor(self._writer, self._write, pulled.messages)
@@ -149,7 +159,7 @@ class Drain:
             self._width = max(1, min(self._width * 2 if is_more_waiting else self._width, most))
             self.course.notify()
             acked = await self._settle(pulled.messages, written)
-            advance(acked, None if backlog is None else self.report.fates[Kind.ACKED] + backlog)
+            advance(acked, self.report.fates[Kind.ACKED] + pulled.backlog.backlog_count if pulled.backlog else None)
         except Exception as error:  # noqa: BLE001 - raised again once all that is leased is settled
             self._error = self._error or error
 

@@ -23,7 +23,7 @@ class Drained:
     :param fates: how many messages ended how.
     :param held: the leases that are not known to be settled, with the IDs of their messages.
     :param texts: what the API said of some of these.
-    :param backlog: how many messages are left, if the queue gave nothing in the end.
+    :param backlog: how many messages are left, if the API said so.
     """
 
     queue_id: str
@@ -69,7 +69,8 @@ class Drained:
         if self.held:
             lines.append(
                 f"Not confirmed: {counted(len(self.held), 'lease')}. Messages that are not settled are delivered again "
-                f"when their leases end, within {self.visibility_timeout:g} s, which uses up one delivery of each"
+                f"when their leases end, within {self.visibility_timeout:g} s, which uses up one delivery of each. "
+                "Then their lines may be there twice"
             )
             lines += [
                 f"  {item['message_id']} (lease {item['lease']})" + (f": {item['text']}" if "text" in item else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import Any
 
@@ -17,19 +16,7 @@ def to_plain(message: Message | PeekedMessage) -> dict[str, Any]:
     A ``bytes`` body is base64. If the body could not be decoded, or JSON cannot hold it, ``body`` is None. Then there
     are two more keys: ``raw_body`` (as it came over the wire) and ``body_error``.
     """
-    value = base64.b64encode(message.body).decode() if isinstance(message.body, bytes) else message.body
-    error = message.body_error or _why_not_json(value)
-    plain = {
-        "id": message.id,
-        "body": value if error is None else None,
-        "attempts": message.attempts,
-        "timestamp": message.timestamp and message.timestamp.isoformat(),
-        "content_type": message.content_type,
-        "metadata": _as_json(dict(message.metadata)),
-    }
-    if error is not None:
-        plain |= {"raw_body": _as_json(message.raw_body), "body_error": error}
-    return plain
+    return message.to_plain(_why_not_json, "JSON cannot hold the body")
 
 
 def from_line(line: str) -> Message:
@@ -57,9 +44,5 @@ def _why_not_json(value: Any) -> str | None:
     try:
         to_json(value)
     except (ValueError, RecursionError) as error:
-        return f"JSON cannot hold the body: {error}"
+        return str(error)
     return None
-
-
-def _as_json(value: Any) -> Any:
-    return value if _why_not_json(value) is None else ascii(value)

@@ -7,8 +7,7 @@ from typing import Any
 
 from airflow_provider_cfqueues.cli.formats import age, body, plain
 from airflow_provider_cfqueues.cli.lines import to_plain
-from airflow_provider_cfqueues.cli.lookup import find_queue, open_hook
-from airflow_provider_cfqueues.cli.running import command
+from airflow_provider_cfqueues.cli.running import command, find_queue
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.engines.copies import is_wrapped
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
@@ -16,9 +15,8 @@ from airflow_provider_cfqueues.texts import counted
 
 
 @command
-def peek(arguments: Namespace, screen: Screen) -> None:
+def peek(arguments: Namespace, hook: CloudflareQueuesHook, screen: Screen) -> None:
     """Look at messages without leasing them."""
-    hook = open_hook(arguments.conn_id)
     queue_id = find_queue(hook, arguments.queue)
     messages = hook.peek(queue_id, max_messages=arguments.max_messages)
     rows = [to_plain(message) for message in messages]

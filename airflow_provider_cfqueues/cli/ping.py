@@ -8,8 +8,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from airflow_provider_cfqueues.cli.formats import NO_DEAD_LETTER_QUEUE, plain
-from airflow_provider_cfqueues.cli.lookup import open_hook, pick
-from airflow_provider_cfqueues.cli.running import FAILED, command
+from airflow_provider_cfqueues.cli.running import FAILED, command, pick
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
@@ -28,9 +27,9 @@ class Check(NamedTuple):
 
 
 @command
-def ping(arguments: Namespace, screen: Screen) -> int:
+def ping(arguments: Namespace, hook: CloudflareQueuesHook, screen: Screen) -> int:
     """Say whether a connection is good, and what it may do."""
-    checks = _check_connection(open_hook(arguments.conn_id), arguments.queue)
+    checks = _check_connection(hook, arguments.queue)
     facts = [
         {"check": check.name, "ok": check.ok, "warning": check.warns, "detail": check.detail}
         if screen.as_json
@@ -59,6 +58,7 @@ def _check_queue(hook: CloudflareQueuesHook, queue: str | None) -> Iterator[Chec
         missing = f"the account has no queue {queue!r}" if queue else "the account has no queues"
         if similar := get_close_matches(queue or "", [each.queue_name for each in queues]):
             missing += f"; similar names: {', '.join(similar)}"
+        missing += ". Check name and account ID, or use the command create"
         yield Check("queue", False if queue else None, missing)
         return
     if found.settings.get("delivery_paused"):
@@ -84,7 +84,7 @@ def _consumer(hook: CloudflareQueuesHook, queue: Queue) -> tuple[bool, str, bool
     name = queue.queue_name
     consumer = next((consumer for consumer in consumers if consumer.type == "http_pull"), None)
     if consumer is None:
-        return False, f"{name}: HTTP pull is not enabled; once: npx wrangler queues consumer http add {name}", False
+        return False, f"{name}: HTTP pull is not enabled; once: the command create {name}", False
     settings = f"{name}: max_retries={consumer.max_retries}"
     if consumer.dead_letter_queue:
         return True, f"{settings}, dead-letter queue {consumer.dead_letter_queue}", False

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_cfqueues.cli.formats import age, number, plain
-from airflow_provider_cfqueues.cli.lookup import find_queue, open_hook, pick
-from airflow_provider_cfqueues.cli.running import command
+from airflow_provider_cfqueues.cli.running import command, find_queue, pick
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.exceptions import NotFoundError, PermissionDeniedError
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
@@ -19,9 +18,8 @@ REQUESTS_AT_ONCE = 8
 
 
 @command
-def queues(arguments: Namespace, screen: Screen) -> None:
+def queues(arguments: Namespace, hook: CloudflareQueuesHook, screen: Screen) -> None:
     """List the queues with their backlog."""
-    hook = open_hook(arguments.conn_id)
     found = hook.list_queues()
     named = {queue.queue_id if (queue := pick(found, given)) else find_queue(hook, given) for given in arguments.queue}
     wanted = [queue for queue in found if not arguments.queue or queue.queue_id in named]

@@ -15,32 +15,27 @@ import msgspec
 from airflow_provider_cfqueues.arguments import parse_delay
 from airflow_provider_cfqueues.cli.formats import number
 from airflow_provider_cfqueues.cli.lines import from_line
-from airflow_provider_cfqueues.cli.lookup import find_queue, open_hook
-from airflow_provider_cfqueues.cli.running import command
+from airflow_provider_cfqueues.cli.running import command, find_queue
 from airflow_provider_cfqueues.cli.screen import Screen
 from airflow_provider_cfqueues.engines.copies import copy
+from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Message, OutgoingMessage
 from airflow_provider_cfqueues.texts import counted
 
 
 @command
-def send(arguments: Namespace, screen: Screen) -> None:
+def send(arguments: Namespace, hook: CloudflareQueuesHook, screen: Screen) -> None:
     """Send messages given as arguments, or the lines of a file or of stdin."""
     if arguments.drained and arguments.text:
         raise ValueError("give --drained (lines that drain wrote) or --text (each line is a text), not both")
     parse_delay(arguments.delay, "--delay")
     messages = [_outgoing(where, text, arguments) for where, text in _texts(arguments)]
-    hook = open_hook(arguments.conn_id)
     queue_id = find_queue(hook, arguments.queue)
-    sent = hook.send(queue_id, messages) if messages else None
-    count = sent.sent_count if sent else 0
-    facts = {
-        "queue_id": queue_id,
-        "sent_count": count,
-        "backlog_count": sent.backlog.backlog_count if sent and sent.backlog else None,
-    }
-    backlog = "" if facts["backlog_count"] is None else f"; its backlog is {number(facts['backlog_count'])}"
-    screen.result(facts, f"Sent {counted(count, 'message')} to {arguments.queue}{backlog}")
+    sent = hook.send(queue_id, messages)
+    waiting = sent.backlog.backlog_count if sent.backlog else None
+    backlog = "" if waiting is None else f"; its backlog is {number(waiting)}"
+    facts = {"queue_id": queue_id, "sent_count": sent.sent_count, "backlog_count": waiting}
+    screen.result(facts, f"Sent {counted(sent.sent_count, 'message')} to {arguments.queue}{backlog}")
 
 
 def _texts(arguments: Namespace) -> Iterator[tuple[str, str]]:

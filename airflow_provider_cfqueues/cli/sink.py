@@ -112,24 +112,21 @@ class Sink:
             return
         with Path(self.name).open("rb") as file:
             file.seek(max(0, size - LONGEST_LINE - 1))
-            rest = file.read().rpartition(b"\n")[2]
-        if not rest:
+            content = file.read()
+        rest = content[content.rfind(b"\n", 0, -1) + 1 :]
+        if len(rest) > LONGEST_LINE or rest[: len(BEGINNING)] != BEGINNING[: len(rest)]:
+            raise ValueError(f"{self.name}: drain did not write its last line. Give another file")
+        if rest.endswith(b"\n"):
             return
         if _is_object(rest):
             write_all(self._descriptor, b"\n", self.name)
             tell(f"{self.name} did not end with a line end: added one")
-        elif rest[: len(BEGINNING)] == BEGINNING[: len(rest)] and len(rest) <= LONGEST_LINE:
+        else:
             os.ftruncate(self._descriptor, size - len(rest))
             tell(
                 f"{self.name} ended in half a line ({len(rest):,} bytes) of a killed run: cut this half line. "
                 "Its message was not acked, and is delivered again"
             )
-        else:
-            msg = (
-                f"{self.name}: the last line has no line end, and drain did not write this line. Add a "
-                "line end, or give another file"
-            )
-            raise ValueError(msg)
 
     def _sync_directory(self) -> None:
         with suppress(OSError):  # not every file system can, nor may everybody read the directory

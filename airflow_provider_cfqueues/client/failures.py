@@ -41,7 +41,7 @@ def no_answer(
     if network.proxy is not None:
         msg += f". The request went through the proxy in {network.proxy.variable}: check its address, user and password"
     if settings.is_loopback and not connected:
-        msg += f". Nothing answers at {settings.base_url}: is the emulator running, and is this its port?"
+        msg += f". Nothing answers at {settings.base_url}: start the emulator, or correct its port in 'host'"
     failed = errors.TransportError(msg, queue=call.queue)
     failed.add(maybe_applied=connected)
     return failed

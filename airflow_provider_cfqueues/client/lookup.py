@@ -25,7 +25,7 @@ _LIKE_AN_ID = re.compile("[0-9a-fA-F]{32}")
 
 def get_pull_consumer(queue_id: str, known: Known, *, required: bool = False) -> Flow[Consumer | None]:
     """
-    Return a queue's pull consumer, which is read once; None if it cannot be read although the queue exists.
+    Return a queue's pull consumer, which is looked up once; None if it cannot be read although the queue exists.
 
     :param queue_id: ID of the queue.
     :param known: what was looked up before; the consumer is added to it.
@@ -37,8 +37,11 @@ def get_pull_consumer(queue_id: str, known: Known, *, required: bool = False) ->
         try:
             consumers: list[Consumer] = yield replace(queue_calls.list_consumers(queue_id), repeat=required)
         except CloudflareQueuesError as error:
-            if isinstance(error, NotFoundError) or (required and not isinstance(error, PermissionDeniedError)):
+            is_forbidden = isinstance(error, PermissionDeniedError)
+            if isinstance(error, NotFoundError) or (required and not is_forbidden):
                 raise
+            if not is_forbidden:
+                return None  # the next look may work
             consumers = []
         known.consumers[queue_id] = next((consumer for consumer in consumers if consumer.type == "http_pull"), None)
     return known.consumers[queue_id]

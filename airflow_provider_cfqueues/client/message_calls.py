@@ -61,12 +61,11 @@ def ack(queue_id: str, acks: Sequence[str], retries: Sequence[Lease]) -> Call[Ac
             repeated=envelope.repeated,
         )
 
-    return Call(
+    return reading.queue_call(
+        queue_id,
+        "POST /messages/ack",
         operation="ack",
         name="settle leases",
-        method="POST",
-        path=reading.queue_path(queue_id, "/messages/ack"),
-        queue=queue_id,
         payload={
             "acks": [{"lease_id": lease_id} for lease_id in acks],
             "retries": [reading.without_none(lease_id=r.lease_id, delay_seconds=r.delay_seconds) for r in retries],
@@ -140,12 +139,11 @@ def pull(queue_id: str, max_messages: int, visibility_timeout: float | None, lea
         )
 
     milliseconds = None if visibility_timeout is None else round(visibility_timeout * 1000)
-    return Call(
+    return reading.queue_call(
+        queue_id,
+        "POST /messages/pull",
         operation="pull",
         name="pull messages",
-        method="POST",
-        path=reading.queue_path(queue_id, "/messages/pull"),
-        queue=queue_id,
         payload=reading.without_none(batch_size=max_messages, visibility_timeout_ms=milliseconds),
         read=read,
     )
@@ -221,12 +219,11 @@ def peek(queue_id: str, max_messages: int) -> Call[list[PeekedMessage]]:
         items = (envelope.result or {}).get("messages") or ()
         return [_read_peeked(item) for item in items if isinstance(item, Mapping)]
 
-    return Call(
+    return reading.queue_call(
+        queue_id,
+        "POST /messages/peek",
         operation="peek",
         name="peek at messages",
-        method="POST",
-        path=reading.queue_path(queue_id, "/messages/peek"),
-        queue=queue_id,
         payload={"batch_size": max_messages},
         read=read,
     )
@@ -247,12 +244,11 @@ def send(queue_id: str, messages: Sequence[OutgoingMessage], *, repeat_ambiguous
     :param messages: the messages, with content type and delay as the API gets them.
     :param repeat_ambiguous: repeat also where the messages may have been accepted.
     """
-    return Call(
+    return reading.queue_call(
+        queue_id,
+        "POST /messages/batch",
         operation="send",
         name="send messages",
-        method="POST",
-        path=reading.queue_path(queue_id, "/messages/batch"),
-        queue=queue_id,
         payload={"messages": [outgoing_payload(message) for message in messages]},
         read=lambda envelope: SendResult(sent_count=len(messages), backlog=reading.read_backlog(envelope.result or {})),
         repeat_ambiguous=repeat_ambiguous,
@@ -273,11 +269,10 @@ def outgoing_payload(message: OutgoingMessage) -> dict[str, Any]:
 
 def get_metrics(queue_id: str) -> Call[QueueMetrics]:
     """Read the backlog (``queues-get-metrics``)."""
-    return Call(
+    return reading.queue_call(
+        queue_id,
+        "GET /metrics",
         operation="get_metrics",
         name="read the metrics",
-        method="GET",
-        path=reading.queue_path(queue_id, "/metrics"),
-        queue=queue_id,
         read=lambda envelope: reading.read_metrics(envelope.result),
     )

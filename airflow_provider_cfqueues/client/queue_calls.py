@@ -13,12 +13,11 @@ from airflow_provider_cfqueues.models import Consumer, PurgeStatus, Queue
 
 def list_consumers(queue_id: str) -> Call[list[Consumer]]:
     """Read the consumers of a queue (``queues-list-consumers``)."""
-    return Call(
+    return reading.queue_call(
+        queue_id,
+        "GET /consumers",
         operation="list_consumers",
         name="read the consumers",
-        method="GET",
-        path=reading.queue_path(queue_id, "/consumers"),
-        queue=queue_id,
         read=lambda envelope: [reading.read_consumer(item) for item in envelope.result or ()],
     )
 
@@ -29,12 +28,11 @@ def create_consumer(queue_id: str, consumer: Consumer) -> Call[Consumer]:
 
     :param consumer: its settings; what is None is left to the API.
     """
-    return Call(
+    return reading.queue_call(
+        queue_id,
+        "POST /consumers",
         operation="create_consumer",
         name="create the pull consumer",
-        method="POST",
-        path=reading.queue_path(queue_id, "/consumers"),
-        queue=queue_id,
         payload=_consumer_payload(consumer),
         read=lambda envelope: reading.read_consumer(envelope.result),
     )
@@ -46,12 +44,11 @@ def replace_consumer(queue_id: str, consumer: Consumer) -> Call[Consumer]:
 
     :param consumer: all of its settings, with its ID.
     """
-    return Call(
+    return reading.queue_call(
+        queue_id,
+        f"PUT /consumers/{consumer.consumer_id}",
         operation="update_consumer",
         name="update the pull consumer",
-        method="PUT",
-        path=reading.queue_path(queue_id, f"/consumers/{consumer.consumer_id}"),
-        queue=queue_id,
         payload=_consumer_payload(consumer),
         read=lambda envelope: reading.read_consumer(envelope.result),
     )
@@ -63,12 +60,11 @@ def delete_consumer(queue_id: str, consumer_id: str) -> Call[None]:
 
     :param consumer_id: ID of the consumer.
     """
-    return Call(
+    return reading.queue_call(
+        queue_id,
+        f"DELETE /consumers/{consumer_id}",
         name="delete the pull consumer",
         operation="delete_consumer",
-        method="DELETE",
-        path=reading.queue_path(queue_id, f"/consumers/{consumer_id}"),
-        queue=queue_id,
         read=lambda envelope: None,
     )
 
@@ -89,12 +85,11 @@ def _consumer_payload(consumer: Consumer) -> dict[str, Any]:
 
 def get_queue(queue_id: str) -> Call[Queue]:
     """Read a queue (``queues-get``)."""
-    return Call(
+    return reading.queue_call(
+        queue_id,
+        "GET",
         operation="get_queue",
         name="read the queue",
-        method="GET",
-        path=reading.queue_path(queue_id),
-        queue=queue_id,
         read=lambda envelope: reading.read_queue(envelope.result),
     )
 
@@ -125,12 +120,11 @@ def update_queue(queue_id: str, settings: Mapping[str, Any]) -> Call[Queue]:
 
     :param settings: the settings to change.
     """
-    return Call(
+    return reading.queue_call(
+        queue_id,
+        "PATCH",
         operation="update_queue",
         name="change the settings of the queue",
-        method="PATCH",
-        path=reading.queue_path(queue_id),
-        queue=queue_id,
         payload={"settings": dict(settings)},
         read=lambda envelope: reading.read_queue(envelope.result),
     )
@@ -138,24 +132,18 @@ def update_queue(queue_id: str, settings: Mapping[str, Any]) -> Call[Queue]:
 
 def delete_queue(queue_id: str) -> Call[None]:
     """Delete a queue with its messages (``queues-delete``)."""
-    return Call(
-        operation="delete_queue",
-        name="delete the queue",
-        method="DELETE",
-        path=reading.queue_path(queue_id),
-        queue=queue_id,
-        read=lambda envelope: None,
+    return reading.queue_call(
+        queue_id, "DELETE", operation="delete_queue", name="delete the queue", read=lambda envelope: None
     )
 
 
 def purge(queue_id: str) -> Call[None]:
     """Begin to delete all messages of a queue (``queues-purge``)."""
-    return Call(
+    return reading.queue_call(
+        queue_id,
+        "POST /purge",
         operation="purge",
         name="purge the queue",
-        method="POST",
-        path=reading.queue_path(queue_id, "/purge"),
-        queue=queue_id,
         payload={"delete_messages_permanently": True},
         read=lambda envelope: None,
         repeat_ambiguous=False,  # a second purge would delete what was sent after the first
@@ -178,14 +166,7 @@ def get_purge_status(queue_id: str) -> Call[PurgeStatus]:
             started_at=result.get("started_at") or None,
         )
 
-    return Call(
-        operation="get_purge",
-        name="read the purge status",
-        method="GET",
-        path=reading.queue_path(queue_id, "/purge"),
-        queue=queue_id,
-        read=read,
-    )
+    return reading.queue_call(queue_id, "GET /purge", operation="get_purge", name="read the purge status", read=read)
 
 
 def list_queues(page: int, name: str | None = None) -> Call[tuple[list[Queue], bool]]:

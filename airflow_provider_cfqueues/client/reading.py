@@ -1,25 +1,33 @@
-"""What several calls are made of: paths, payloads, and the objects in answers, read with tolerance."""
+"""What several calls have in common: the queue that they are about, and objects in answers, read with tolerance."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS, parse_id, read_date
-from airflow_provider_cfqueues.client.call import side_field
+from airflow_provider_cfqueues.client.call import Call, Envelope, side_field
 from airflow_provider_cfqueues.models import Consumer, Queue, QueueMetrics
 
+T = TypeVar("T")
 
-def queue_path(queue_id: str, rest: str = "") -> str:
+
+def queue_call(
+    queue_id: str, request: str, *, read: Callable[[Envelope], T | Coroutine[Any, Any, T]], **options: Any
+) -> Call[T]:
     """
-    Return the path of a call about a queue.
+    Return a call about a queue.
 
     :param queue_id: ID of the queue.
-    :param rest: what follows the queue, from its slash on.
+    :param request: the HTTP method, and what follows the queue in the path, such as ``GET /metrics``.
+    :param read: as for :class:`Call`.
+    :param options: what else a :class:`Call` is made of.
     :raises ValueError: it is no ID, so that it is not safe in a path.
     """
-    return f"/accounts/{{account_id}}/queues/{parse_id(queue_id, 'queue_id')}{rest}"
+    method, _, rest = request.partition(" ")
+    path = f"/accounts/{{account_id}}/queues/{parse_id(queue_id, 'queue_id')}{rest}"
+    return Call(method=method, path=path, queue=queue_id, read=read, **options)
 
 
 def read_queue(item: Mapping[str, Any]) -> Queue:

@@ -46,9 +46,9 @@ class SyncHttp:
         if network.certificates is not None:
             self._session.verify = network.certificates
 
-    def carry(self, call: Call[Any]) -> Answer:
+    async def carry(self, call: Call[Any]) -> Answer:
         """
-        Send a request and return its answer.
+        Send a request and return its answer. It blocks, and is a coroutine only as that of the async client is one.
 
         :param call: what is asked.
         :raises CloudflareQueuesError: no answer came that can be used.

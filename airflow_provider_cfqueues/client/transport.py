@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, ClassVar, TypeAlias, TypeVar
@@ -33,7 +33,7 @@ Observe: TypeAlias = Callable[[Call[Any]], AbstractContextManager[Exchange]]
 
 class _BaseClient:
     """
-    What both clients are. It is written for asyncio; the sync client has a carrier and a sleep that block.
+    What both clients are. It is written for asyncio; what the sync client awaits are a carrier and a sleep that block.
 
     :param settings: the checked connection.
     :param network: how the API is reached; None = as the environment says.
@@ -44,7 +44,7 @@ class _BaseClient:
     """
 
     _carrier: ClassVar[type[Any]]
-    _sleep: Callable[[float], Any]
+    _sleep: Callable[[float], Awaitable[None]]
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class _BaseClient:
         *,
         network: Network | None = None,
         policy: RepeatPolicy | None = None,
-        sleep: Callable[[float], Any] | None = None,
+        sleep: Callable[[float], Awaitable[None]] | None = None,
         observe: Observe = lambda call: nullcontext(Exchange()),
     ) -> None:
         self.settings = settings
@@ -66,19 +66,13 @@ class _BaseClient:
     def _tries(self, call: Call[T]) -> Tries[T]:
         return Tries(self._policy, call, self.settings, self._told)
 
-    async def _carry(self, call: Call[Any]) -> Any:
-        return await self._http.carry(call)
-
-    async def _wait(self, seconds: float) -> None:
-        await self._sleep(seconds)
-
     async def _drive(self, flow: Flow[T], *, patient: bool = False) -> T:
         try:
             step = next(flow)
             while True:
                 try:
                     result = await (
-                        self._wait(step.seconds) if isinstance(step, Pause) else self._repeat(step, patient)
+                        self._sleep(step.seconds) if isinstance(step, Pause) else self._repeat(step, patient)
                     )
                 except CloudflareQueuesError as error:
                     step = flow.throw(error)
@@ -98,22 +92,26 @@ class _BaseClient:
         async def one_try() -> T:
             tries.raise_first()
             with self._observe(call) as exchange:
-                exchange.answer = await self._carry(call)
+                exchange.answer = await self._http.carry(call)
                 exchange.result = result = await tries.reading(exchange.answer)
             return result
 
         try:
             return await one_try()
         except CloudflareQueuesError as error:
-            retrying = tries.failed(error, self._wait)
+            retrying = tries.failed(error, self._sleep)
         return await retrying(one_try)
+
+
+async def _block(seconds: float) -> None:
+    time.sleep(seconds)  # noqa: ASYNC251 - no event loop runs it
 
 
 class Client(_BaseClient):
     """Makes calls over ``requests``. Its coroutines block, so no event loop is needed to run them."""
 
     _carrier = SyncHttp
-    _sleep = staticmethod(time.sleep)
+    _sleep = staticmethod(_block)
 
     def run(self, flow: Flow[T]) -> T:
         """
@@ -123,12 +121,6 @@ class Client(_BaseClient):
         :raises CloudflareQueuesError: what the flow did not handle.
         """
         return _finish(self._drive(flow))
-
-    async def _carry(self, call: Call[Any]) -> Any:
-        return self._http.carry(call)
-
-    async def _wait(self, seconds: float) -> None:
-        self._sleep(seconds)
 
     def close(self) -> None:
         """Close the connections."""

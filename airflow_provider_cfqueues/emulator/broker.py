@@ -219,10 +219,6 @@ class Broker:
         """Return after how many deliveries a message leaves a queue; 0 where it cannot be pulled."""
         return self._lifecycle.deliveries(queue.consumer.settings.max_retries) if queue.consumer else 0
 
-    def clear(self) -> None:
-        """Forget every queue, consumer and message."""
-        self.store.clear()
-
     def close(self) -> None:
         """Close the store."""
         self.store.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import lru_cache
 from random import Random
 from typing import Any
@@ -23,6 +23,8 @@ from airflow_provider_cfqueues.emulator.model import (
 )
 from airflow_provider_cfqueues.emulator.store import Store
 
+_SELECT = f"SELECT {', '.join(field.name for field in fields(Queue))} FROM queues"  # noqa: S608 -- our own names
+
 
 class Registry:
     """The queues of the account."""
@@ -39,19 +41,19 @@ class Registry:
 
     def all(self) -> list[Queue]:
         """Return every queue, oldest first."""
-        rows = self._store.db.execute("SELECT * FROM queues ORDER BY number")
+        rows = self._store.db.execute(f"{_SELECT} ORDER BY number")
         return [_queue(row) for row in rows]
 
     def get(self, queue_id: str) -> Queue:
         """Return the queue with this id."""
-        row = self._store.db.execute("SELECT * FROM queues WHERE id = ?", (queue_id,)).fetchone()
+        row = self._store.db.execute(f"{_SELECT} WHERE id = ?", (queue_id,)).fetchone()
         if row is None:
             raise QueueNotFound(queue_id)
         return _queue(row)
 
     def find(self, name: str) -> Queue | None:
         """Return the queue with this name, if there is one."""
-        row = self._store.db.execute("SELECT * FROM queues WHERE name = ?", (name,)).fetchone()
+        row = self._store.db.execute(f"{_SELECT} WHERE name = ?", (name,)).fetchone()
         return None if row is None else _queue(row)
 
     def create(
@@ -157,17 +159,8 @@ def _json(value: Consumer | QueueSettings) -> str:
 
 
 def _queue(row: sqlite3.Row) -> Queue:
-    return Queue(
-        number=row["number"],
-        id=row["id"],
-        name=row["name"],
-        jurisdiction=row["jurisdiction"],
-        created_ms=row["created_ms"],
-        modified_ms=row["modified_ms"],
-        purged_ms=row["purged_ms"],
-        settings=QueueSettings(**json.loads(row["settings"])),
-        consumer=_consumer(row["consumer"], row["name"]) if row["consumer"] else None,
-    )
+    consumer = _consumer(row["consumer"], row["name"]) if row["consumer"] else None
+    return Queue(**{**row, "settings": QueueSettings(**json.loads(row["settings"])), "consumer": consumer})
 
 
 @lru_cache

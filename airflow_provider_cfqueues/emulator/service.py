@@ -138,7 +138,7 @@ class Service:
     def reset(self) -> None:
         """Go back to the start: its queues with their ids, real time, no messages, faults or logged calls."""
         self._forget()
-        self.broker.clear()
+        self.broker.store.clear()
         self.broker.clock.offset_ms = 0
         self.broker.store.put("clock_offset_ms", 0)
         for queue in self._at_start:

@@ -127,10 +127,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection; keep all that happens to it, or nothing where the outermost block raises."""
-        if self.db.in_transaction:
-            yield self.db
-            return
+        """Give the connection; keep all that happens to it, or nothing where the block raises."""
         self.db.execute("BEGIN IMMEDIATE")
         try:
             yield self.db

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cfqueues.bodies import decode_body
 from airflow_provider_cfqueues.client import message_calls, messages
 from airflow_provider_cfqueues.client.flow import Pause
 from airflow_provider_cfqueues.exceptions import InvalidRequestError
@@ -32,7 +33,7 @@ def wrap(message: Message, queue_id: str, reason: str) -> OutgoingMessage:
             **MARK,
             "id": message.id,
             "queue_id": queue_id,
-            "body": message.raw_body if undecoded else message.body,
+            "body": message.raw_body if undecoded else _delivered(message),
             "content_type": message.content_type,
             "metadata": dict(message.metadata),
             "attempts": message.attempts,
@@ -60,7 +61,7 @@ def copy(message: Message, *, unwrapped: bool) -> OutgoingMessage:
     """
     if message.body_error is not None:
         raise ValueError(f"its body could not be decoded: {message.body_error}")
-    body, content_type = message.body, message.content_type
+    body, content_type = _delivered(message), message.content_type
     if unwrapped and content_type == "json" and is_wrapped(body):
         body, content_type = body["body"], body["content_type"]
     expected: Any = {"text": str, "json": (dict, list)}.get(str(content_type))
@@ -73,6 +74,13 @@ def copy(message: Message, *, unwrapped: bool) -> OutgoingMessage:
     if not messages.fits(outgoing):
         raise ValueError("the message is larger than 128 KB, or has a value that JSON cannot hold (NaN)")
     return outgoing
+
+
+def _delivered(message: Message) -> Any:
+    """Return the body as it was delivered: a handler or a function in ``match`` may have changed the decoded one."""
+    if message.raw_body is None:  # it was not pulled
+        return message.body
+    return decode_body(message.raw_body, message.content_type)
 
 
 class Sender:

@@ -161,12 +161,13 @@ class MessageProbe(Probe):
             settlements = [choose_settlement(case, situation) for case in cases]
             log_settlements(log, queue, settlements)
             settling = Settling(settlements, situation)
-            yield from settling.send(self.queue_id)
+            try:
+                yield from settling.send(self.queue_id)
+            finally:
+                log_settlements(log, queue, settling.changed)
+                Unconfirmed().note(log, queue, settling.unconfirmed("no ack or retry got an answer"))
         except CloudflareQueuesError as error:
             log.warning("Could not give back %s before the leases end: %s", counted(len(cases), "message"), error)
-            return
-        log_settlements(log, queue, settling.changed)
-        Unconfirmed().note(log, queue, settling.unconfirmed("no ack or retry was sent"))
 
 
 def _case(message: Message, happened: Happened, delay_seconds: int) -> Case:

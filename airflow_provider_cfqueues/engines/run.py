@@ -114,27 +114,39 @@ class Run(Course):
         and a request that fails for good, stop the run.
         """
         why_open = "the run ended before the API answered"
+        told = 0.0
         try:
-            await self.queue.settle(settling)
+            error = await self._try_to_settle(settling)
             log_settlements(self.log, self.queue.name, settling.changed)
-            told = 0.0
-            while (error := settling.error) is not None:
+            while error is not None:
                 self.fail(error)
-                wait = max(error.retry_after or 0, SETTLE_AGAIN_SECONDS)
-                until = self.now() + timedelta(seconds=wait)
-                if isinstance(error, InvalidRequestError) or not settling.is_leased_until(until):
+                why_open = error.message
+                not_copied = settling.error
+                if not_copied is None or isinstance(not_copied, InvalidRequestError):
+                    break
+                wait = max(not_copied.retry_after or 0, SETTLE_AGAIN_SECONDS)
+                if not settling.is_leased_until(self.now() + timedelta(seconds=wait)):
                     break
                 if wait != told:
                     told = wait
                     self.log.warning(
-                        "Queue %s: could not copy messages: %s. Trying again in %.0f s", self.queue.name, error, wait
+                        "Queue %s: could not copy messages: %s. Trying again in %.0f s",
+                        self.queue.name,
+                        not_copied,
+                        wait,
                     )
                 if not await self.rest(wait):
                     break
                 settling.try_again()
-                await self.queue.settle(settling)
-        except CloudflareQueuesError as error:
-            why_open = error.message
-            self.fail(error)
+                error = await self._try_to_settle(settling)
         finally:
+            log_settlements(self.log, self.queue.name, settling.give_up())
             self._unconfirmed.note(self.log, self.queue.name, settling.unconfirmed(why_open))
+
+    async def _try_to_settle(self, settling: Settling) -> CloudflareQueuesError | None:
+        """Settle what can be settled now; return why not all is, if a request failed."""
+        try:
+            await self.queue.settle(settling)
+        except CloudflareQueuesError as error:
+            return error
+        return settling.error

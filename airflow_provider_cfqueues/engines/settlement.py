@@ -219,14 +219,6 @@ def _times(attempts: int | None) -> str:
     return {None: "at least once", 1: "once"}.get(attempts, f"{attempts} times")
 
 
-def parse_unmatched(value: object) -> str | None:
-    """Return what a caller chose for messages that are not wanted; raise a ValueError if it is no choice."""
-    if value is None or value in UNMATCHED:
-        return value
-    msg = f"unmatched must be {', '.join(map(repr, UNMATCHED))} or None, not {value!r}"
-    raise ValueError(msg)
-
-
 def check_unmatched(situation: Situation, queue_id: str) -> str:
     """
     Return, for the log, what happens to messages that ``match`` does not want.

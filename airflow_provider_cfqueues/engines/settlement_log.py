@@ -26,7 +26,7 @@ def log_settlements(log: Any, queue: str, settlements: Iterable[Settlement]) -> 
         is_left = kind is Kind.UNCONFIRMED
         ends = min((message.lease_expires_at for message in messages if message.lease_expires_at), default=None)
         fate = f"left leased{f' until {ends:%H:%M:%S} UTC' if ends else ''}" if is_left else kind.value
-        name = _name(messages, MAX_LISTED if "DELETES" in text else 1)
+        name = _name(messages, MAX_LISTED if is_left or "DELETES" in text else 1)
         (log.error if is_left else log.warning)("Queue %s: %s %s: %s", queue, name, fate, text)
 
 

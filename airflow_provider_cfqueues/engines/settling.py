@@ -91,8 +91,8 @@ class Settling:
         return result
 
     def is_leased_until(self, moment: datetime) -> bool:
-        """Return whether something is left open, and all of it is leased for longer than until a moment."""
-        ends = [one.message.lease_expires_at for one in self.open]
+        """Return whether something is left leased, and all of it for longer than until a moment."""
+        ends = [one.message.lease_expires_at for one in self.open if one.kind is Kind.UNCONFIRMED]
         return bool(ends) and all(end is not None and moment < end for end in ends)
 
     def try_again(self) -> None:
@@ -100,6 +100,13 @@ class Settling:
         self.open = [
             choose_settlement(one.case, self._situation) if one.kind is Kind.UNCONFIRMED else one for one in self.open
         ]
+
+    def give_up(self) -> list[Settlement]:
+        """Send no further copy; return what stays leased because of that."""
+        before = self.open
+        for kind in (Kind.REJECTED, Kind.RENEWED):
+            self._choose_again(kind)
+        return [one for one in self.open if one.kind is Kind.UNCONFIRMED and one not in before]
 
     @property
     def _ended(self) -> list[tuple[Settlement, bool]]:

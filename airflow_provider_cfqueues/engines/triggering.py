@@ -24,7 +24,7 @@ from airflow_provider_cfqueues.engines.processing.handling import NotStarted
 from airflow_provider_cfqueues.engines.queue import NOT_ASKED, HookQueue
 from airflow_provider_cfqueues.engines.threads import DaemonThreads
 from airflow_provider_cfqueues.engines.waiting import utc_now
-from airflow_provider_cfqueues.outcomes import Reject, Retry
+from airflow_provider_cfqueues.outcomes import Reject
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat.runs import DagRuns
@@ -43,6 +43,13 @@ def name_run(queue_name: str, message: Message) -> str:
     # Airflow takes letters, digits and _.~:+- only. Cloudflare's IDs have no others today.
     kept = re.sub(r"[^A-Za-z0-9_.:+-]", lambda found: f"~{ord(found[0]):x}~", message.id)
     return f"cloudflare_queues__{queue_name}__{kept}"
+
+
+class NoRuns(NotStarted, AirflowFailException):
+    """Airflow starts no run of the DAG, whatever the message. It ends the task."""
+
+    def __str__(self) -> str:
+        return str(self.reason)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -85,7 +92,7 @@ class RunStarter:
         except ValueError as error:
             raise Reject(f"Airflow refuses its conf: {error}") from error
         except LookupError as error:
-            raise AirflowFailException(str(error)) from error
+            raise NoRuns(reason=str(error)) from error
         if is_new is None:
             raise NotStarted(0, self._no_room)
         with self._one_at_a_time:
@@ -155,11 +162,11 @@ class RunStarter:
             else:
                 may_clear = False
                 if self._begin(message, partial(self.runs.clear, run_id, conf), lambda: False) is None:
-                    raise Retry(0, self._no_room)
+                    raise NotStarted(0, self._no_room)
 
     def _still_active(self, run_id: str, state: str) -> Exception:
         if self.is_stopping():
-            return Retry(0, f"the task ended while run {run_id} was {state}")
+            return NotStarted(0, f"the task ended while run {run_id} was {state}")
         return RuntimeError(
             f"The lease ended while run {run_id} was {state}. Raise visibility_timeout (now {self.lease_seconds:g} s, "
             f"at most {MAX_VISIBILITY_SECONDS} s)"

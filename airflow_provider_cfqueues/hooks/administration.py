@@ -76,6 +76,20 @@ class AdministrationHook(CloudflareBaseHook):
         """
         return (yield from lookup.get_queue_id(arguments.parse_name(name, what), self._known, what))
 
+    def find_queue_flow(self, queue_id: str | None, queue_name: str | None, *, kind: str = "queue") -> Flow[str]:
+        """
+        Return the ID of a queue that is given by its ID or by its name, as a part of another flow.
+
+        :param queue_id: ID of the queue. Exactly one of it and the name is given.
+        :param queue_name: name of the queue.
+        :param kind: how the names of both arguments begin, for errors.
+        """
+        arguments.require_one(**{f"{kind}_id": queue_id, f"{kind}_name": queue_name})
+        if not queue_id:
+            return (yield from self.get_queue_id_flow(str(queue_name), what=f"{kind}_name"))
+        self._known.arguments[queue_id] = f"{kind}_id"
+        return queue_id
+
     def list_queues(self) -> list[Queue]:
         """Return all queues of the account, from all pages of the list."""
         return self.run(lookup.list_queues())
@@ -137,11 +151,11 @@ class AdministrationHook(CloudflareBaseHook):
 
         :param queue_id: ID of the queue.
         """
-        return self.run(self._update_queue(queue_id, delivery_paused=True))
+        return self.run(self._set_paused(queue_id, paused=True))
 
     async def apause_delivery(self, queue_id: str) -> Queue:
         """Async twin of :meth:`pause_delivery`."""
-        return await self.arun(self._update_queue(queue_id, delivery_paused=True))
+        return await self.arun(self._set_paused(queue_id, paused=True))
 
     def resume_delivery(self, queue_id: str) -> Queue:
         """
@@ -149,11 +163,14 @@ class AdministrationHook(CloudflareBaseHook):
 
         :param queue_id: ID of the queue.
         """
-        return self.run(self._update_queue(queue_id, delivery_paused=False))
+        return self.run(self._set_paused(queue_id, paused=False))
 
     async def aresume_delivery(self, queue_id: str) -> Queue:
         """Async twin of :meth:`resume_delivery`."""
-        return await self.arun(self._update_queue(queue_id, delivery_paused=False))
+        return await self.arun(self._set_paused(queue_id, paused=False))
+
+    def _set_paused(self, queue_id: str, *, paused: bool) -> Flow[Queue]:
+        return once(queue_calls.update_queue(queue_id, {"delivery_paused": paused}))
 
     def update_queue(self, queue_id: str, **settings: Unpack[QueueSettings]) -> Queue:
         """

@@ -191,15 +191,6 @@ class CloudflareBaseHook(BaseHook):
         if name:
             self._known.queue_ids[name] = queue_id
 
-    def note_argument(self, queue_id: str, argument: str) -> None:
-        """
-        Note which argument holds the ID of a queue, for errors.
-
-        :param queue_id: ID of the queue.
-        :param argument: the argument's name.
-        """
-        self._known.arguments[queue_id] = argument
-
     def log_once(self, about: str, text: str) -> None:
         """
         Log something once in the hook's life.

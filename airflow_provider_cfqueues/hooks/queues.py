@@ -162,7 +162,7 @@ class CloudflareQueuesHook(AdministrationHook):
         :raises CloudflareQueuesError: a request failed for good; ``progress`` has the positions of the messages that
             are sent, unknown and not sent.
         """
-        return self.run(self._send(queue_id, messages, delay_seconds, repeat_ambiguous))
+        return self.run(self.send_flow(queue_id, messages, delay_seconds, repeat_ambiguous=repeat_ambiguous))
 
     async def asend(
         self,
@@ -173,9 +173,12 @@ class CloudflareQueuesHook(AdministrationHook):
         repeat_ambiguous: bool = False,
     ) -> SendResult:
         """Async twin of :meth:`send`."""
-        return await self.arun(self._send(queue_id, messages, delay_seconds, repeat_ambiguous))
+        return await self.arun(self.send_flow(queue_id, messages, delay_seconds, repeat_ambiguous=repeat_ambiguous))
 
-    def _send(self, queue_id: str, messages: Any, delay: Any, repeat_ambiguous: bool) -> Flow[SendResult]:
+    def send_flow(
+        self, queue_id: str, messages: Any, delay: Any = None, *, repeat_ambiguous: bool = False
+    ) -> Flow[SendResult]:
+        """Return the calls of :meth:`send`, as a part of another flow."""
         return message_flows.send(
             arguments.parse_id(queue_id, "queue_id"),
             arguments.parse_messages(messages, delay),

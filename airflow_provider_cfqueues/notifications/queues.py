@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues import DEFAULT_CONNECTION
@@ -10,7 +11,9 @@ from airflow_provider_cfqueues._compat import BaseNotifier
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
-    from airflow_provider_cfqueues.models import OutgoingMessage
+    from airflow_provider_cfqueues.client.flow import Flow
+    from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
+    from airflow_provider_cfqueues.models import SendResult
 
 
 class CloudflareQueuesNotifier(BaseNotifier):
@@ -55,13 +58,8 @@ class CloudflareQueuesNotifier(BaseNotifier):
 
         from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
-        message = self._message()
-        hook = CloudflareQueuesHook(self.cloudflare_conn_id)
-        try:
-            queue_id = self.queue_id or hook.get_queue_id(str(self.queue_name))
-            hook.send(queue_id, [message], repeat_ambiguous=True)
-        finally:
-            hook.close()
+        with closing(CloudflareQueuesHook(self.cloudflare_conn_id)) as hook:
+            hook.run(self._send(hook))
 
     async def async_notify(self, context: Context) -> None:
         """
@@ -72,19 +70,14 @@ class CloudflareQueuesNotifier(BaseNotifier):
 
         from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 
-        message = self._message()
-        hook = CloudflareQueuesHook(self.cloudflare_conn_id)
-        try:
-            queue_id = self.queue_id or await hook.aget_queue_id(str(self.queue_name))
-            await hook.asend(queue_id, [message], repeat_ambiguous=True)
-        finally:
-            await hook.aclose()
+        async with aclosing(CloudflareQueuesHook(self.cloudflare_conn_id)) as hook:
+            await hook.arun(self._send(hook))
 
-    def _message(self) -> OutgoingMessage:
+    def _send(self, hook: CloudflareQueuesHook) -> Flow[SendResult]:
         from airflow_provider_cfqueues import arguments
         from airflow_provider_cfqueues.models import OutgoingMessage
 
-        arguments.require_one(queue_id=self.queue_id, queue_name=self.queue_name)
         arguments.refuse_none(self.message_body, "message_body")
-        delay = arguments.parse_delay(self.delay_seconds)
-        return arguments.parse_message(OutgoingMessage(body=self.message_body), "message_body", delay)
+        message = arguments.parse_message(OutgoingMessage(body=self.message_body), "message_body")
+        queue_id = yield from hook.find_queue_flow(self.queue_id, self.queue_name)
+        return (yield from hook.send_flow(queue_id, [message], self.delay_seconds, repeat_ambiguous=True))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues.operators.base import QueueOperator, check_choice
+from airflow_provider_cfqueues.exceptions import AlreadyExistsError, NotFoundError
+from airflow_provider_cfqueues.operators.base import DeletingOperator, QueueOperator
 from airflow_provider_cfqueues.operators.consumers import (
     QueueEnsurePullConsumerOperator as QueueEnsurePullConsumerOperator,  # its earlier path
 )
@@ -59,9 +60,8 @@ class QueueCreateOperator(QueueOperator):
 
         from airflow_provider_cfqueues import arguments
         from airflow_provider_cfqueues._compat import AirflowSkipException
-        from airflow_provider_cfqueues.exceptions import AlreadyExistsError
 
-        check_choice("if_exists", self.if_exists, ("ignore", "update", "fail", "skip"))
+        arguments.parse_choice(self.if_exists, "if_exists", ("ignore", "update", "fail", "skip"))
         if self.queue_id:
             raise ValueError("QueueCreateOperator takes no queue_id: Cloudflare chooses it")
         name = arguments.parse_name(self.queue_name)
@@ -107,7 +107,7 @@ class QueueCreateOperator(QueueOperator):
         return queue, False
 
 
-class QueueDeleteOperator(QueueOperator):
+class QueueDeleteOperator(DeletingOperator):
     """
     Delete a queue with all its messages.
 
@@ -116,32 +116,12 @@ class QueueDeleteOperator(QueueOperator):
     :param if_missing: what to do if there is no such queue: ``ignore``, ``fail`` or ``skip`` (the task is skipped).
     """
 
-    template_fields: Sequence[str] = (*QueueOperator.template_fields, "if_missing")
-
-    def __init__(self, *, if_missing: str = "ignore", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.if_missing = if_missing
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Delete the queue."""
-
-        from airflow_provider_cfqueues._compat import AirflowSkipException
-        from airflow_provider_cfqueues.exceptions import NotFoundError
-
-        check_choice("if_missing", self.if_missing, ("ignore", "fail", "skip"))
-        queue_id = self.queue_id
-        try:
-            queue_id = self.find_queue()
-            self.hook.delete_queue(queue_id)
-        except NotFoundError as error:
-            if self.if_missing == "fail" or NO_ACCOUNT in error.codes:
-                raise
-            if self.if_missing == "skip":
-                raise AirflowSkipException(f"There is no queue {self.queue_name or queue_id}") from error
-            self.log.info("There is no queue %s: nothing to delete", self.queue_name or queue_id)
-            return {"queue_id": queue_id, "deleted": False}
+    def _delete(self, queue_id: str) -> None:
+        self.hook.delete_queue(queue_id)
         self.log.info("Deleted queue %s", self.queue_name or queue_id)
-        return {"queue_id": queue_id, "deleted": True}
+
+    def _explain_missing(self, error: NotFoundError) -> str:
+        return "" if NO_ACCOUNT in error.codes else f"There is no queue {self.queue_name or self.queue_id}"
 
 
 class QueuePauseOperator(QueueOperator):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues import DEFAULT_CONNECTION
-from airflow_provider_cfqueues._compat import BaseOperator
+from airflow_provider_cfqueues._compat import AirflowSkipException, BaseOperator
+from airflow_provider_cfqueues.exceptions import NotFoundError
 from airflow_provider_cfqueues.links.queues import CloudflareQueueLink
 
 if TYPE_CHECKING:
@@ -67,11 +70,7 @@ class QueueOperator(BaseOperator):
 
     def find_queue(self) -> str:
         """Return the ID of the queue, looked up where it was given by name."""
-
-        from airflow_provider_cfqueues import arguments
-
-        arguments.require_one(queue_id=self.queue_id, queue_name=self.queue_name)
-        queue_id = self.queue_id or self.hook.get_queue_id(str(self.queue_name))
+        queue_id = self.hook.run(self.hook.find_queue_flow(self.queue_id, self.queue_name))
         self.show_queue(queue_id)
         return queue_id
 
@@ -94,6 +93,48 @@ class QueueOperator(BaseOperator):
         :param task_instance: the task instance, which is not looked at.
         """
         return self.hook.traffic.to_openlineage()
+
+
+class DeletingOperator(QueueOperator):
+    """
+    An operator that deletes a queue, or something of it.
+
+    :param if_missing: what to do if it is not there: ``ignore``, ``fail`` or ``skip`` (the task is skipped).
+    """
+
+    template_fields: Sequence[str] = (*QueueOperator.template_fields, "if_missing")
+
+    def __init__(self, *, if_missing: str = "ignore", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.if_missing = if_missing
+
+    @abstractmethod
+    def _delete(self, queue_id: str) -> None:
+        """Delete it, and log that."""
+
+    @abstractmethod
+    def _explain_missing(self, error: NotFoundError) -> str:
+        """Return what is not there; empty if the error is about something else."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Delete it."""
+
+        from airflow_provider_cfqueues import arguments
+
+        arguments.parse_choice(self.if_missing, "if_missing", ("ignore", "fail", "skip"))
+        queue_id = self.queue_id
+        try:
+            queue_id = self.find_queue()
+            self._delete(queue_id)
+        except NotFoundError as error:
+            missing = self._explain_missing(error)
+            if self.if_missing == "fail" or not missing:
+                raise
+            if self.if_missing == "skip":
+                raise AirflowSkipException(missing) from error
+            self.log.info("%s: nothing to delete", missing)
+            return {"queue_id": queue_id, "deleted": False}
+        return {"queue_id": queue_id, "deleted": True}
 
 
 class EngineOperator(QueueOperator):
@@ -127,18 +168,26 @@ class EngineOperator(QueueOperator):
             engine.stop(killed=True)
 
 
-def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+def parse_fail_on(value: Any) -> float | None:
     """
-    Check an argument that takes one of a few words.
+    Return the share of messages that may fail: 0 for ``any``, 1 for ``all`` (fewer than all may), None for ``none``.
 
-    :param name: its name.
-    :param value: what was given.
-    :param choices: the words.
-    :raises ValueError: it is none of them.
+    :param value: ``any``, ``all``, ``none`` or a number from 0 to 1.
+    :raises ValueError: it is something else.
     """
+
     from airflow_provider_cfqueues import arguments
 
-    arguments.refuse_none(value, name)
-    if value not in choices:
-        *others, last = map(repr, choices)
-        raise ValueError(f"{name} must be {', '.join(others)} or {last}, not {value!r}")
+    named = {"any": 0.0, "all": 1.0, "none": None}
+    if value in named:
+        return named[value]
+    arguments.refuse_none(value, "fail_on")
+    with suppress(TypeError, ValueError):
+        if 0 <= (share := arguments.parse_number(value, "fail_on")) <= 1:
+            return share
+    raise ValueError(f"fail_on must be 'all', 'any', 'none' or a share from 0 to 1, not {value!r}")
+
+
+def are_too_many(bad: int, total: int, share: float | None) -> bool:
+    """Return whether more messages failed than the share that may, as :func:`parse_fail_on` returned it."""
+    return share is not None and bad > 0 and (bad >= total if share == 1 else bad > share * total)

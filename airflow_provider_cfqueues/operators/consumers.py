@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues.operators.base import QueueOperator, check_choice
+from airflow_provider_cfqueues.exceptions import NotFoundError
+from airflow_provider_cfqueues.operators.base import DeletingOperator, QueueOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
@@ -67,22 +68,17 @@ class QueueEnsurePullConsumerOperator(QueueOperator):
         arguments.parse_consumer(**settings)  # an error names what is wrong before the queue is looked up
         queue_id = self.find_queue()
         ensured = self.hook.ensure_pull_consumer(queue_id, **settings)
-        consumer = ensured.consumer
         self.log.info("The pull consumer of queue %s: %s", self.queue_name or queue_id, ensured.action)
         return {
             "queue_id": queue_id,
-            "consumer_id": consumer.consumer_id,
+            "consumer_id": ensured.consumer.consumer_id,
             "action": ensured.action,
             "untried": ensured.untried,
-            "batch_size": consumer.batch_size,
-            "consumer_max_retries": consumer.max_retries,
-            "consumer_retry_delay": consumer.retry_delay,
-            "visibility_timeout": consumer.visibility_timeout,
-            "dead_letter_queue": consumer.dead_letter_queue,
+            **{name: getattr(ensured.consumer, name.removeprefix("consumer_")) for name in SETTINGS},
         }
 
 
-class QueueDeletePullConsumerOperator(QueueOperator):
+class QueueDeletePullConsumerOperator(DeletingOperator):
     """
     Remove the pull consumer of a queue. The messages stay in the queue and cannot be pulled any more.
 
@@ -92,29 +88,10 @@ class QueueDeletePullConsumerOperator(QueueOperator):
         skipped).
     """
 
-    template_fields: Sequence[str] = (*QueueOperator.template_fields, "if_missing")
+    def _delete(self, queue_id: str) -> None:
+        self.hook.delete_pull_consumer(queue_id)
+        self.log.info("Removed the pull consumer of queue %s", self.queue_name or queue_id)
 
-    def __init__(self, *, if_missing: str = "ignore", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.if_missing = if_missing
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Remove the consumer."""
-
-        from airflow_provider_cfqueues._compat import AirflowSkipException
-        from airflow_provider_cfqueues.exceptions import NotFoundError
-
-        check_choice("if_missing", self.if_missing, ("ignore", "fail", "skip"))
-        queue_id = self.find_queue()
-        name = self.queue_name or queue_id
-        try:
-            self.hook.delete_pull_consumer(queue_id)
-        except NotFoundError as error:
-            if self.if_missing == "fail" or error.codes:
-                raise
-            if self.if_missing == "skip":
-                raise AirflowSkipException(f"Queue {name} has no pull consumer") from error
-            self.log.info("Queue %s has no pull consumer: nothing to remove", name)
-            return {"queue_id": queue_id, "deleted": False}
-        self.log.info("Removed the pull consumer of queue %s", name)
-        return {"queue_id": queue_id, "deleted": True}
+    def _explain_missing(self, error: NotFoundError) -> str:
+        is_about_queue = error.codes or error.queue == self.queue_name
+        return "" if is_about_queue else f"Queue {self.queue_name or self.queue_id} has no pull consumer"

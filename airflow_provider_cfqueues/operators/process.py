@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow_provider_cfqueues.delays import DelayRule, ExponentialDelay, is_rule
-from airflow_provider_cfqueues.operators.base import EngineOperator, check_choice
-from airflow_provider_cfqueues.operators.fail_on import are_too_many, parse_fail_on
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, ProcessingFailedError
+from airflow_provider_cfqueues.operators.base import EngineOperator, are_too_many, parse_fail_on
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
@@ -183,8 +183,6 @@ class QueueProcessOperator(EngineOperator):
 
     def _report_failure(self, context: Context, report: Report, error: BaseException) -> None:
         """Push the report of a task that fails, and let the error name what is not confirmed."""
-        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, ProcessingFailedError
-
         ti = context.get("ti")
         if ti is not None and not self._killed:  # a killed task has no time for it
             with suppress(Exception):  # the failure matters more
@@ -194,33 +192,31 @@ class QueueProcessOperator(EngineOperator):
             error.add(". ".join(filter(None, [summary, report.unconfirmed.when])), details=report.unconfirmed.named)
 
     def _options(self) -> Options:
+        from airflow_provider_cfqueues import arguments
         from airflow_provider_cfqueues._compat import AirflowFailException, AirflowSkipException
-        from airflow_provider_cfqueues.arguments import (
-            parse_count,
-            parse_delay,
-            parse_optional,
-            parse_seconds,
-            parse_visibility_timeout,
-        )
         from airflow_provider_cfqueues.engines.processing.options import Options, choose_visibility_timeout
 
-        check_choice("until", self.until, ("empty", "forever"))
-        batch_size = min(100, parse_count(self.batch_size, "batch_size")) if self.batch else None
-        expected = parse_optional(parse_seconds, self.expected_seconds_per_message, "expected_seconds_per_message")
-        timeout = parse_visibility_timeout(self.visibility_timeout)
+        arguments.parse_choice(self.until, "until", ("empty", "forever"))
+        batch_size = min(100, arguments.parse_count(self.batch_size, "batch_size")) if self.batch else None
+        expected = arguments.parse_optional(
+            arguments.parse_seconds, self.expected_seconds_per_message, "expected_seconds_per_message"
+        )
+        timeout = arguments.parse_visibility_timeout(self.visibility_timeout)
         delay: Any = self.delay_seconds
         return Options(
-            max_messages=parse_optional(parse_count, self.max_messages, "max_messages"),
-            max_duration=parse_optional(parse_seconds, self.max_duration, "max_duration"),
-            idle_timeout=None if self.until == "forever" else parse_seconds(self.idle_timeout, "idle_timeout"),
-            concurrency=parse_count(self.concurrency, "concurrency"),
+            max_messages=arguments.parse_optional(arguments.parse_count, self.max_messages, "max_messages"),
+            max_duration=arguments.parse_optional(arguments.parse_seconds, self.max_duration, "max_duration"),
+            idle_timeout=None
+            if self.until == "forever"
+            else arguments.parse_seconds(self.idle_timeout, "idle_timeout"),
+            concurrency=arguments.parse_count(self.concurrency, "concurrency"),
             batch_size=batch_size,
             visibility_timeout=choose_visibility_timeout(expected, batch_size) if timeout is None else timeout,
             expected_seconds_per_message=expected,
-            settle_interval=parse_seconds(self.settle_interval, "settle_interval"),
-            delay=delay if is_rule(delay) else parse_delay(delay),
-            max_attempts=parse_optional(parse_count, self.max_attempts, "max_attempts"),
-            grace=parse_seconds(self.grace, "grace"),
+            settle_interval=arguments.parse_seconds(self.settle_interval, "settle_interval"),
+            delay=delay if is_rule(delay) else arguments.parse_delay(delay),
+            max_attempts=arguments.parse_optional(arguments.parse_count, self.max_attempts, "max_attempts"),
+            grace=arguments.parse_seconds(self.grace, "grace"),
             dry_run=self.is_dry_run,
             keep_results=self.keep_results,
             ends_task=(AirflowSkipException, AirflowFailException),
@@ -254,7 +250,6 @@ class QueueProcessOperator(EngineOperator):
         return Situation(consumer=consumer, dead_letter_queue_id=found)
 
     def _judge(self, report: Report, share: float | None) -> None:
-        from airflow_provider_cfqueues.exceptions import ProcessingFailedError
 
         queue = self.queue_id or self.queue_name
         if self._killed:

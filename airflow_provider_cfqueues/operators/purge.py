@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cfqueues._compat import conf
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError, PurgeTimeoutError
 from airflow_provider_cfqueues.operators.base import QueueOperator
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from airflow_provider_cfqueues.arguments import Seconds
     from airflow_provider_cfqueues.client.purging import Purge
     from airflow_provider_cfqueues.engines.processing.journal import Store
-    from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
     from airflow_provider_cfqueues.models import PurgeStatus
 
 MIN_POLL_INTERVAL = 1
@@ -70,7 +70,6 @@ class QueuePurgeOperator(QueueOperator):
         """Purge the queue."""
 
         from airflow_provider_cfqueues import arguments
-        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
         from airflow_provider_cfqueues.triggers.purging import QueuePurgeTrigger
 
         interval = arguments.parse_seconds(self.poll_interval, "poll_interval", at_least=MIN_POLL_INTERVAL)
@@ -88,7 +87,8 @@ class QueuePurgeOperator(QueueOperator):
                 trigger=QueuePurgeTrigger(
                     cloudflare_conn_id=self.cloudflare_conn_id,
                     queue_name=self.queue_name,
-                    poll_interval=interval,
+                    poke_interval=interval,
+                    max_poke_interval=interval,
                     end=end,
                     **asdict(purge),
                 ),
@@ -106,7 +106,6 @@ class QueuePurgeOperator(QueueOperator):
         """
 
         from airflow_provider_cfqueues.client.purging import Purge
-        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
         from airflow_provider_cfqueues.models import PurgeStatus
 
         if "error" in event:
@@ -117,9 +116,6 @@ class QueuePurgeOperator(QueueOperator):
 
     def _begin(self, context: Context, queue_id: str) -> Purge:
         """Purge, unless an earlier try of the task has done so."""
-
-        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
-
         store: Store | None = context.get("task_state_store")
         earlier = _remember(store, queue_id)
         if earlier is not None and earlier.is_of(self.hook.get_purge_status(queue_id)):
@@ -144,7 +140,6 @@ class QueuePurgeOperator(QueueOperator):
         return purge
 
     def _report(self, context: Context, purge: Purge, status: PurgeStatus) -> dict[str, Any]:
-        from airflow_provider_cfqueues.exceptions import PurgeTimeoutError
 
         if self.wait_for_completion and not status.completed:
             looked = f". The last look failed: {status.error}" if status.error else ""

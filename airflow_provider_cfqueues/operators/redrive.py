@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues.operators.base import EngineOperator
-from airflow_provider_cfqueues.operators.fail_on import are_too_many, parse_fail_on
+from airflow_provider_cfqueues.exceptions import ProcessingFailedError
+from airflow_provider_cfqueues.operators.base import EngineOperator, are_too_many, parse_fail_on
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
@@ -104,16 +104,12 @@ class QueueRedriveOperator(EngineOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Move the messages."""
-        from airflow_provider_cfqueues import arguments
         from airflow_provider_cfqueues.engines.redriving.redrive import Redrive
 
         options = self._options()
         share = parse_fail_on(self.fail_on)
-        arguments.require_one(target_queue_id=self.target_queue_id, target_queue_name=self.target_queue_name)
-        target_id = self.target_queue_id or self.hook.get_queue_id(
-            str(self.target_queue_name), what="target_queue_name"
-        )
-        self.hook.note_argument(target_id, "target_queue_id")
+        target = self.hook.find_queue_flow(self.target_queue_id, self.target_queue_name, kind="target_queue")
+        target_id = self.hook.run(target)
         redrive = Redrive(self.hook, self.find_queue(), target_id, options, log=self.log)
         self._note_engine(redrive)
         try:
@@ -145,11 +141,10 @@ class QueueRedriveOperator(EngineOperator):
 
     def _judge(self, report: RedriveReport, share: float | None) -> None:
         from airflow_provider_cfqueues.engines.settlement import Kind
-        from airflow_provider_cfqueues.exceptions import ProcessingFailedError
         from airflow_provider_cfqueues.texts import counted
 
         queue = self.queue_id or self.queue_name
-        bad = report.unmovable + report.fates[Kind.UNCONFIRMED] + report.fates[Kind.EXPIRED]
+        bad = report.unmovable + report.in_doubt
         if self._killed:
             counts = {"given back": report.fates[Kind.RETRIED], "not confirmed": report.fates[Kind.UNCONFIRMED]}
             others = "".join(f", {count} {word}" for word, count in counts.items() if count)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_provider_cfqueues.operators.base import check_choice
 from airflow_provider_cfqueues.operators.process import QueueProcessOperator
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ class QueueTriggerDagRunsOperator(QueueProcessOperator):
         from airflow_provider_cfqueues import arguments
         from airflow_provider_cfqueues.arguments import MAX_VISIBILITY_SECONDS
 
-        check_choice("on_failed_run", self.on_failed_run, ("reject", "clear"))
+        arguments.parse_choice(self.on_failed_run, "on_failed_run", ("reject", "clear"))
         self.max_active = arguments.parse_optional(arguments.parse_count, self.max_active, "max_active")
         if self.concurrency is None:
             self.concurrency = (self.max_active or RUNS_AWAITED) if self.wait_for_completion else 1

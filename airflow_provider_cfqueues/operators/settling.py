@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_cfqueues.operators.base import QueueOperator, check_choice
+from airflow_provider_cfqueues.exceptions import UnconfirmedLeasesError, list_leases, shorten_lease
+from airflow_provider_cfqueues.operators.base import QueueOperator
 from airflow_provider_cfqueues.texts import counted
 
 if TYPE_CHECKING:
@@ -39,17 +40,18 @@ class _SettlingOperator(QueueOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Settle the leases."""
         from airflow_provider_cfqueues import arguments
-        from airflow_provider_cfqueues.exceptions import UnconfirmedLeasesError, list_leases
         from airflow_provider_cfqueues.models import AckResult
 
-        check_choice("fail_on", self.fail_on, ("all", "any", "none"))
-        acks, retries = getattr(self, self._acks, None), getattr(self, self._retries, None)
+        arguments.parse_choice(self.fail_on, "fail_on", ("all", "any", "none"))
+        acks, retries = getattr(self, self._acks, ()), getattr(self, self._retries, ())
         to_ack = arguments.parse_leases(acks, self._acks)
         to_retry = arguments.delay_leases(arguments.parse_leases(retries, self._retries), self.delay_seconds)
         leases = {lease.lease_id: lease for lease in [*to_ack, *to_retry]}
-        missing = self._warn_of_none(acks, retries)
+        nones = [name for name, value in ((self._acks, acks), (self._retries, retries)) if arguments.is_none(value)]
+        for name in nones:
+            self.log.warning("%s is None: nothing is settled for it. Did a task return None, not an empty list?", name)
         if not leases:
-            if not missing:
+            if not nones:
                 self.log.info("No leases were given: nothing to settle")
             return self._push(context, AckResult())
         result = self.hook.ack(self.find_queue(), acks=to_ack, retries=to_retry)
@@ -66,17 +68,6 @@ class _SettlingOperator(QueueOperator):
             )
         return report
 
-    def _warn_of_none(self, acks: Any, retries: Any) -> bool:
-        """Warn of each argument that is None; one of two that is really None may just not be given."""
-        from airflow_provider_cfqueues import arguments
-
-        named = {name: value for name, value in ((self._acks, acks), (self._retries, retries)) if name}
-        nones = [name for name, value in named.items() if arguments.is_none(value)]
-        missing = nones if len(nones) == len(named) else [name for name in nones if named[name] is not None]
-        for name in missing:
-            self.log.warning("%s is None: nothing is settled for it. Did a task return None, not an empty list?", name)
-        return bool(missing)
-
     def _push(self, context: Context, result: AckResult) -> dict[str, Any]:
         report = {"ack_count": result.ack_count, "retry_count": result.retry_count, "warnings": result.warnings}
         if "ti" in context and self.do_xcom_push:
@@ -86,8 +77,6 @@ class _SettlingOperator(QueueOperator):
 
     def _log_result(self, leases: Mapping[str, Lease], result: AckResult) -> None:
         """Log everything that is known, before anything else can fail."""
-        from airflow_provider_cfqueues.exceptions import list_leases, shorten_lease
-
         acks, retries = result.ack_count, result.retry_count
         self.log.info(
             "The API counted %s and %s",
@@ -187,8 +176,8 @@ class QueueSettleOperator(_SettlingOperator):
     def __init__(
         self,
         *,
-        ack_lease_ids: Any = None,
-        retry_lease_ids: Any = None,
+        ack_lease_ids: Any = (),
+        retry_lease_ids: Any = (),
         delay_seconds: Seconds | DelayRule | None = None,
         **kwargs: Any,
     ) -> None:

@@ -16,13 +16,13 @@ from airflow_provider_cfqueues._compat import (
     PokeReturnValue,
     conf,
 )
+from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.operators.base import QueueOperator
 
 if TYPE_CHECKING:
     from airflow_provider_cfqueues._compat import Context
     from airflow_provider_cfqueues.arguments import Seconds
     from airflow_provider_cfqueues.engines import probing
-    from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
     from airflow_provider_cfqueues.matching import Match
 
 SECONDS_FOR_THE_TRIGGER = 60
@@ -68,7 +68,6 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
         if not self.deferrable:
             return super().execute(context)
 
-        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
         from airflow_provider_cfqueues.triggers.sensing import TRIGGERS
 
         try:
@@ -104,9 +103,6 @@ class _QueueSensor(QueueOperator, BaseSensorOperator):
         :param context: the task's context.
         :param event: the trigger's event.
         """
-
-        from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
-
         self.hook.traffic.add_list(event.get("traffic", ()), name=self.queue_name)
         if "error" in event:
             self._fail(CloudflareQueuesError.from_dict(event["error"]))
@@ -197,7 +193,7 @@ class QueueMessageSensor(_QueueSensor):
     def _probe(self) -> probing.MessageProbe:
         from airflow_provider_cfqueues import arguments
         from airflow_provider_cfqueues.engines import probing
-        from airflow_provider_cfqueues.engines.settlement import parse_unmatched
+        from airflow_provider_cfqueues.engines.settlement import UNMATCHED
 
         return probing.MessageProbe(
             queue_id=self.find_queue(),
@@ -205,7 +201,7 @@ class QueueMessageSensor(_QueueSensor):
             max_messages=arguments.parse_count(self.max_messages, "max_messages"),
             visibility_timeout=arguments.parse_visibility_timeout(self.visibility_timeout),
             match=self.match,
-            unmatched=parse_unmatched(self.unmatched),
+            unmatched=arguments.parse_optional(arguments.parse_choice, self.unmatched, "unmatched", choices=UNMATCHED),
             unmatched_delay_seconds=arguments.parse_delay(self.unmatched_delay_seconds, "unmatched_delay_seconds") or 0,
             dead_letter_queue=arguments.parse_optional(
                 arguments.parse_name, self.dead_letter_queue, "dead_letter_queue"

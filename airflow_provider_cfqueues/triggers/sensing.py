@@ -34,10 +34,10 @@ class SensingTrigger(BaseTrigger):
     :param end: when to give up, in seconds since the epoch.
     :param silent_fail: whether a failed poke is logged only.
     :param queue_name: the queue's name, if it was given by name; for texts.
-    :param probe: the arguments of the probe.
+    :param probe: the arguments of the probe, or of what else is waited for.
     """
 
-    probe_class: ClassVar[type[probing.Probe]]
+    probe_class: ClassVar[type[Any]]
 
     def __init__(
         self,
@@ -66,19 +66,17 @@ class SensingTrigger(BaseTrigger):
         return f"{type(self).__module__}.{type(self).__qualname__}", arguments | asdict(self.probe)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield the one event. Nothing is awaited between the pull and the event."""
-        yield TriggerEvent(await self._wait())
-
-    async def _wait(self) -> dict[str, Any]:
+        """Yield the one event. Nothing is awaited between the pull and it: a stop there would leave messages leased."""
         hook = CloudflareQueuesHook(self.cloudflare_conn_id)
         hook.note_name(self.probe.queue_id, self.queue_name)
         try:
-            event = await self._poke_until_found(hook)
-        except CloudflareQueuesError as error:
-            event = {"error": error.to_dict()}
+            try:
+                event = await self._poke_until_found(hook)
+            except CloudflareQueuesError as error:
+                event = {"error": error.to_dict()}
+            yield TriggerEvent({**event, "traffic": hook.traffic.to_list()})
         finally:
             await hook.aclose()
-        return {**event, "traffic": hook.traffic.to_list()}
 
     async def _poke_until_found(self, hook: CloudflareQueuesHook) -> dict[str, Any]:
         interval = self.poke_interval

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from e2e.events import Run, key_of
 from e2e.scenarios import numbered, watcher
-from e2e.world import RUN_PATIENCE_SECONDS, World
+from e2e.world import World
 from harness.audit import Verdict, account, check_queue
 
 AFTERWARDS_SECONDS = 8
@@ -64,43 +62,29 @@ class Watched:
         self.queue.send(messages)
 
 
-def judge(world: World, watched: Sequence[Watched], dag_ids: Iterable[str] = ()) -> Verdict:
+def judge(world: World, watched: Sequence[Watched]) -> Verdict:
     """
     Wait until every message is in a run of each DAG, or patience ends, and count what there is then.
 
     :param world: where they run.
-    :param watched: the queues.
-    :param dag_ids: the DAGs; none = those of the queues.
+    :param watched: the queues; those that share their DAGs share all messages.
     """
-    dags = list(dag_ids) or [dag_id for each in watched for dag_id in each.dag_ids]
-    wanted = {key_of(message) for each in watched for message in each.sent}
-    began = time.monotonic()
-
-    def in_runs() -> bool:
-        return all(wanted <= _consumed(world.airflow.runs(dag_id)) for dag_id in dags)
-
-    with suppress(TimeoutError):  # the verdict says which are missing
-        world.airflow.until("runs with all messages", in_runs, seconds=RUN_PATIENCE_SECONDS, every=0.2)
-    seconds = time.monotonic() - began
-    runs_in_time = {dag_id: world.airflow.runs(dag_id) for dag_id in dags}
+    messages = [message for each in watched for message in each.sent]
+    assets = [asset for each in watched for asset in each.watchers]
+    dag_ids = watched[0].dag_ids
+    verdict = world.judge(dict.fromkeys(dag_ids, messages), assets)
     for each in watched:
         world.wait_until_acked(each.queue, move_clock=1_000)  # a run that came too late leaves leases
     world.airflow.pass_time(AFTERWARDS_SECONDS)
-    events = sum(world.airflow.event_count(asset) for each in watched for asset in each.watchers)
-    verdict = Verdict({"messages": len(wanted), "events": events, "all in runs after, s": round(seconds, 1)})
-    for dag_id, in_time in runs_in_time.items():
+    verdict.facts |= {"messages": len(messages), "events": sum(map(world.airflow.event_count, assets))}
+    for dag_id in dag_ids:
         runs = world.airflow.runs(dag_id)
-        again = account(wanted, [key for run in runs for key in run.keys]).again
+        again = account((), [key for run in runs for key in run.keys]).again
         empty = sum(not run.keys for run in runs)
         verdict.facts[dag_id] = f"{len(runs)} runs, {empty} empty, {sum(again.values())} messages twice"
-        verdict.none_of(f"{dag_id}: messages without a run", wanted - _consumed(in_time))
     for each in watched:
         check_queue(verdict, each.queue.name, each.queue.totals, len(each.sent))
     return verdict
-
-
-def _consumed(runs: Iterable[Run]) -> set[str]:
-    return {key for run in runs for key in run.keys}
 
 
 def bursts(world: World) -> Verdict:
@@ -169,7 +153,7 @@ def either(world: World) -> Verdict:
         one.send(10)
         other.send(10)
         world.airflow.pass_time(0.5)
-    return judge(world, [one, other], ["either"])
+    return judge(world, [one, other])
 
 
 def stopped(world: World) -> Verdict:
@@ -207,7 +191,7 @@ def paused(world: World) -> Verdict:
 
 
 def changed(world: World) -> Verdict:
-    """Change an argument of the watcher again and again, while messages come: Airflow replaces the watcher each time."""
+    """Change an argument of the watcher again and again while messages come, so that Airflow replaces the watcher."""
     watched = Watched(world, "changed")
     watched.start()
     for number in range(2 if world.is_short else 4):

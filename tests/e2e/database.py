@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from pathlib import Path
 from typing import Any
 
-from harness.local_airflow import stop
-from harness.scale_cluster import Cluster, start_postgres
+from harness.local_airflow import Processes
+from harness.scale_cluster import start_postgres
 
 
 class Sqlite:
@@ -61,13 +61,13 @@ class Postgres:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._cluster = Cluster(folder)
+        self._server = Processes(folder)
         data = folder / "postgres"
         data.mkdir()
         for parent in (folder, *folder.parents):  # its user is not ours
             if parent.stat().st_mode & 0o077 == 0:
                 parent.chmod(0o711)
-        self.address = start_postgres(self._cluster, data)
+        self.address = start_postgres(self._server, data)
 
     def query(self, sql: str, *values: Any) -> list[Any]:
         """
@@ -93,4 +93,4 @@ class Postgres:
 
     def stop(self) -> None:
         """End the server."""
-        stop(self._cluster.processes)
+        self._server.stop()

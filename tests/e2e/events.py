@@ -1,12 +1,9 @@
-"""What DAG runs consumed, against the messages that were sent."""
+"""What asset events and DAG runs hold, as the metadata database has it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
-
-from harness.audit import account
 
 
 class Event(NamedTuple):
@@ -45,25 +42,6 @@ def read_messages(asset: str, extra: Any) -> list[Event]:
     held = json.loads(extra) if isinstance(extra, str) else extra or {}
     messages = held.get("payload", {}).get("messages", ())
     return [Event(asset, message["id"], message.get("body"), message["attempts"]) for message in messages]
-
-
-def compare(events: Sequence[Event], expected: Mapping[str, Collection[Any]]) -> tuple[list[str], int]:
-    """
-    Return what is wrong with what runs consumed, and how many messages they consumed again.
-
-    :param events: what they consumed.
-    :param expected: the bodies of the messages by asset; no two are the same.
-    """
-    problems, again = [], 0
-    for asset, bodies in expected.items():
-        stored = (key_of(event.body) for event in events if event.asset == asset)
-        found = account(map(key_of, bodies), stored)
-        if found.lost:
-            problems.append(f"{len(found.lost)} messages LOST for {asset}, such as {sorted(found.lost)[:3]}")
-        if strange := sorted(found.strange):
-            problems.append(f"{len(strange)} events of {asset} of no message, such as {strange[:3]}")
-        again += sum(found.again.values())
-    return problems, again
 
 
 def key_of(body: Any) -> str:

@@ -43,9 +43,9 @@ def examples(world: World) -> Verdict:
         raise TimeoutError(f"{error}; so far: {runs()}") from None
     for queue in queues.values():
         world.wait_until_acked(queue)
-    dead = next(queue for queue in world.cloudflare.control("GET", "state")["queues"] if queue["name"] == "shop-failed")
+    dead = world.cloudflare.queue("shop-failed").backlog
     succeeded = [dag for dag, state in runs().items() if state == "success"]
-    verdict = Verdict({"runs of": len(succeeded), "dead-lettered": dead["backlog_count"]})
-    verdict.expect(dead["backlog_count"] == 1, f"{dead['backlog_count']} messages are in shop-failed, not 1")
+    verdict = Verdict({"runs of": len(succeeded), "dead-lettered": dead})
+    verdict.expect(dead == 1, f"{dead} messages are in shop-failed, not 1")
     verdict.expect(len(succeeded) == len(DAGS), f"not all runs succeeded: {runs()}")
     return verdict

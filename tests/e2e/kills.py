@@ -47,7 +47,7 @@ class Round:
     @property
     def in_runs(self) -> int:
         """How many messages of it are in a run."""
-        consumed = {key_of(message.body) for message in self.world.airflow.consumed([self.queue.name])}
+        consumed = {key_of(message.body) for message in self.world.airflow.consumed(self.queue.name)}
         return len(consumed & set(map(key_of, self.messages)))
 
     def send(self) -> None:
@@ -188,7 +188,7 @@ def kills(world: World) -> Verdict:
             one = Round(world, queue, messages, len(world.airflow.events(queue.name)), queue.totals["acked"])
             is_reached, triggerer = kill(one, steps[step], victim, triggerer)
             missed[step] += not is_reached
-            found = world.judge({queue.name: numbered(sent)}, queue.name)
+            found = world.judge({queue.name: numbered(sent)})
             again[f"{step}, {victim}"] += found.facts[AGAIN] - again.total()
             verdict.facts |= found.facts
             verdict.problems += [f"{step}, {victim} killed: {problem}" for problem in found.problems]

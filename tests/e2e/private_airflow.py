@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ import requests
 from e2e.database import Postgres, Sqlite
 from e2e.events import Event, Run, read_messages
 from e2e.triggerer import POLL_SECONDS, Triggerer
-from harness.local_airflow import IS_AIRFLOW_2, airflow, configure, free_port, stop
+from harness.local_airflow import IS_AIRFLOW_2, Processes, airflow, configure, free_port, migrate
 
 Answer = TypeVar("Answer")
 
@@ -49,6 +49,7 @@ class Airflow:
         self.signs = folder / "signs"
         self.triggerers: list[Triggerer] = []
         self.restarts: Counter[str] = Counter()
+        self._processes = Processes(folder)
         self._components: dict[tuple[str, ...], subprocess.Popen[bytes]] = {}
         self._kept: Triggerer | None = None
         self._dag_ids: dict[str, None] = {}
@@ -82,9 +83,7 @@ class Airflow:
     def start(self) -> None:
         """Start all but the triggerer."""
         self.write_dags([])
-        migrated = subprocess.run(airflow("db", "migrate"), capture_output=True, text=True, check=False)
-        if migrated.returncode:
-            raise RuntimeError(f"airflow db migrate failed:\n{migrated.stderr[-3000:]}")
+        migrate()
         self._start("scheduler", "--skip-serve-logs")
         if not IS_AIRFLOW_2:  # there, the scheduler reads DAG files, and tasks write to the database
             self._start("api-server", "--host", "127.0.0.1", "--port", str(self._port))
@@ -107,9 +106,7 @@ class Airflow:
         subprocess.run(command, capture_output=True, check=True)
 
     def _start(self, *command: str) -> None:
-        with (self.folder / f"{command[0]}.log").open("ab") as log:
-            process = subprocess.Popen(airflow(*command), stdout=log, stderr=log, start_new_session=True)
-        self._components[command] = process
+        self._components[command] = self._processes.start(command[0], airflow(*command))
 
     def _revive(self) -> None:
         """Start again what has ended, as an operating system does."""
@@ -138,7 +135,7 @@ class Airflow:
         for triggerer in self.triggerers:
             with suppress(ProcessLookupError):
                 triggerer.go_on()
-        stop([*self._components.values(), *(triggerer.process for triggerer in self.triggerers)])
+        self._processes.stop()
         self.database.stop()
 
     # -- DAGs and the triggerer -------------------------------------------------------------------------------------
@@ -162,7 +159,7 @@ class Airflow:
 
     def start_triggerer(self, name: str, *, ack_timeout: float = 300) -> Triggerer:
         """Start a triggerer; its log has the name and a number."""
-        triggerer = Triggerer(self.folder / f"triggerer-{len(self.triggerers):03}-{name}.log", ack_timeout)
+        triggerer = Triggerer(self._processes, f"triggerer-{len(self.triggerers):03}-{name}", ack_timeout)
         self.triggerers.append(triggerer)
         return triggerer
 
@@ -236,9 +233,9 @@ class Airflow:
             found.setdefault(run_id, []).extend(read_messages(asset, extra))
         return [Run(run_id, tuple(messages)) for run_id, messages in found.items()]
 
-    def consumed(self, dag_ids: Iterable[str]) -> list[Event]:
-        """Return the messages that the runs of DAGs consumed, those of each DAG oldest first."""
-        return [message for dag_id in dag_ids for run in self.runs(dag_id) for message in run.messages]
+    def consumed(self, dag_id: str) -> list[Event]:
+        """Return the messages that the runs of a DAG consumed, oldest first."""
+        return [message for run in self.runs(dag_id) for message in run.messages]
 
     def locked_database(self) -> AbstractContextManager[None]:
         """Keep everybody else from writing."""

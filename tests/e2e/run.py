@@ -19,6 +19,7 @@ import time
 import traceback
 from pathlib import Path
 
+from airflow_provider_cfqueues._compat import HAS_SHARED_STREAMS
 from e2e.bursts import BURSTS
 from e2e.examples import examples
 from e2e.kills import kills
@@ -131,9 +132,7 @@ def main() -> int:
 
 def default_scenarios(*, is_short: bool) -> list[str]:
     """Return what is run where nothing is named; before Airflow 3.3 a DAG settles, never the trigger."""
-    from airflow import __version__
-
-    if tuple(map(int, __version__.split(".")[:2])) < (3, 3):
+    if not HAS_SHARED_STREAMS:
         return ["runs"] if IS_AIRFLOW_2 else ["task", "stranded", *BURSTS, "runs", "logs"]
     return list(SHORT if is_short else SCENARIOS)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from airflow_provider_cfqueues._compat import HAS_SHARED_STREAMS
 from e2e.world import World
 from harness.audit import Verdict, account, check_queue
 from harness.chaos import OFTEN, faults
@@ -63,7 +64,7 @@ class Campaign:
     @property
     def poison_left(self) -> int:
         """How many messages stay in the queue: Airflow 3.0 to 3.2 do not say that they refuse a conf."""
-        return 0 if can_refuse() else 1
+        return 0 if IS_AIRFLOW_2 or HAS_SHARED_STREAMS else 1
 
     def look(self) -> int:
         """Return how many runs there are, and note how many are active."""
@@ -89,13 +90,6 @@ class Campaign:
         """Let the leases end of whoever is dead."""
         self.world.cloudflare.advance(LEASE_SECONDS + 1)
         self._moved = time.monotonic()
-
-
-def can_refuse() -> bool:
-    """Return whether this Airflow says that a DAG's params refuse a conf."""
-    from airflow import __version__
-
-    return IS_AIRFLOW_2 or tuple(map(int, __version__.split(".")[:2])) >= (3, 3)
 
 
 def runs(world: World) -> Verdict:
@@ -143,16 +137,9 @@ def check(verdict: Verdict, campaign: Campaign) -> None:
     )
     verdict.expect(most <= MAX_ACTIVE and campaign.most_active <= MAX_ACTIVE, f"{most} runs were active at once")
     check_queue(verdict, queue.name, queue.totals, campaign.messages + 1 - campaign.poison_left)
-    rejected = world_queue(campaign, f"{queue.name}-failed")["backlog_count"]
+    rejected = campaign.world.cloudflare.queue(f"{queue.name}-failed").backlog
     verdict.facts["rejected"] = rejected
     verdict.expect(rejected == 1 - campaign.poison_left, f"{rejected} messages are in the dead-letter queue")
-
-
-def world_queue(campaign: Campaign, name: str) -> dict[str, Any]:
-    """Return what the emulator says of a queue."""
-    queues = campaign.world.cloudflare.control("GET", "state")["queues"]
-    found: dict[str, Any] = next(queue for queue in queues if queue["name"] == name)
-    return found
 
 
 def read_conf(stored: Any) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def burst(world: World) -> Verdict:
     seconds = time.monotonic() - began
     time.sleep(3)  # what came twice would come now
     expected = {"burst-all": messages, "burst-even": messages[::2], "burst-odd": messages[1::2]}
-    verdict = world.judge(expected, *expected)
+    verdict = world.judge(expected)
     verdict.facts |= {
         "messages": len(messages),
         "pulls that gave messages": triggerer.count(rf"Pulled \d+ messages? of queue {queue.name}"),
@@ -134,7 +134,10 @@ def many(world: World) -> Verdict:
         queue.send([bodies[wave] for bodies in expected.values()])
         world.wait_until_acked(queue)
     time.sleep(3)
-    verdict = world.judge(expected, *dag_ids)
+    by_dag = {spec["dag_id"]: [body for name in spec["watchers"] for body in expected[name]] for spec in specs}
+    verdict = world.judge(by_dag, expected)
+    events = airflow.events(list(expected))
+    verdict.none_of("messages in an event of another", [e.body for e in events if e.body not in expected[e.asset]])
     messages = len(waves) * len(expected)
     verdict.facts |= {
         "watchers": len(expected),

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 
-from harness.local_airflow import airflow
+from harness.local_airflow import Processes, airflow
 
 HEARTBEAT_SECONDS = 1
 DEAD_AFTER_SECONDS = 4
@@ -24,26 +22,21 @@ class Triggerer:
     """
     A triggerer: one process that talks to the database, and its child that runs the triggers.
 
-    :param log: file for its output.
+    :param processes: what starts it.
+    :param name: of its log.
     :param ack_timeout: ``[triggerer] shared_stream_ack_timeout``.
     """
 
-    def __init__(self, log: Path, ack_timeout: float) -> None:
-        self.log = log
+    def __init__(self, processes: Processes, name: str, ack_timeout: float) -> None:
+        self.log = processes.home / f"{name}.log"
         self.ack_timeout = ack_timeout
         settings = {
             "AIRFLOW__TRIGGERER__SHARED_STREAM_ACK_TIMEOUT": str(ack_timeout),
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": str(HEARTBEAT_SECONDS),
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": str(DEAD_AFTER_SECONDS),
         }
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                airflow("triggerer", "--skip-serve-logs"),
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                env={**os.environ, **settings},
-            )
+        command = airflow("triggerer", "--skip-serve-logs")
+        self.process = processes.start(name, command, env={**os.environ, **settings})
 
     @property
     def is_alive(self) -> bool:

@@ -10,6 +10,7 @@ from e2e.scenarios import LEASE_SECONDS, numbered, watcher
 from e2e.triggerer import Triggerer
 from e2e.world import World
 from harness.audit import Verdict, check_queue
+from harness.chaos import FAULTS
 from harness.cloudflare import Queue
 
 AWAY_SECONDS = 10
@@ -17,15 +18,7 @@ RUN_SECONDS = 1_800
 """What a run has until its leases end."""
 SEND_EVERY_SECONDS = 0.25
 MOST_WAITING = 20
-TIMES_EACH = 3
-FAULTS: tuple[dict[str, Any], ...] = (
-    {"status": 500, "body": {"success": False, "errors": []}},
-    {"status": 429, "headers": {"retry-after": "1"}, "body": {"success": False, "errors": []}},
-    {"status": 502, "body": "<html>Bad gateway</html>"},
-    {"drop": "before"},
-    {"drop": "after"},
-    {"truncate": True},
-)
+TIMES_EACH = 2
 
 
 def watch(world: World, name: str, **arguments: Any) -> Queue:
@@ -49,7 +42,7 @@ def start(world: World, queue: Queue) -> Triggerer:
 def finish(world: World, queue: Queue, messages: list[dict[str, Any]]) -> Verdict:
     """Wait until all is acked, leases that nobody holds any more included, and compare."""
     world.wait_until_acked(queue, move_clock=LEASE_SECONDS + 1)
-    verdict = world.judge({queue.name: messages}, queue.name)
+    verdict = world.judge({queue.name: messages})
     verdict.facts["messages"] = len(messages)
     check_queue(verdict, queue.name, queue.totals, len(messages))
     return verdict
@@ -76,7 +69,8 @@ def api(world: World) -> Verdict:
     airflow, queue = world.airflow, watch(world, "api")
     start(world, queue)
     for path in ("pull", "ack"):
-        faults = world.dice.sample(FAULTS * TIMES_EACH, len(FAULTS) * TIMES_EACH)
+        faults = [*FAULTS.values()] * TIMES_EACH
+        world.dice.shuffle(faults)
         dice = [{"share": 0.5, "seed": world.dice.getrandbits(32)} for _ in faults]
         world.cloudflare.add_faults(*({"path": path, **die, **fault} for die, fault in zip(dice, faults, strict=True)))
     failing = len(world.cloudflare.faults())
@@ -135,7 +129,7 @@ def stranded(world: World) -> Verdict:
         triggerer.kill()  # before it can make an event without messages
 
     def without_run() -> list[str]:
-        consumed = {key_of(message.body) for message in airflow.consumed(["stranded"])}
+        consumed = {key_of(message.body) for message in airflow.consumed("stranded")}
         return [str(message["n"]) for message in messages if key_of(message) not in consumed]
 
     airflow.until("the ack of the first", lambda: queue.totals["acked"], every=0.2)
@@ -143,7 +137,7 @@ def stranded(world: World) -> Verdict:
     airflow.pass_time(AWAY_SECONDS)  # the scheduler looks for runs once a second
     before, leased = without_run(), queue.state()["states"]["leased"]
     world.cloudflare.advance(RUN_SECONDS + 1)
-    verdict = world.judge({"stranded": messages}, "stranded")
+    verdict = world.judge({"stranded": messages})
     world.wait_until_acked(queue)
     deliveries = [event.attempts for event in airflow.events("stranded")]
     verdict.facts |= {"without a run until the lease ended": before, "afterwards": without_run()}

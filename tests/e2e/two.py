@@ -71,7 +71,7 @@ def two(world: World) -> Verdict:
         phase(pair, sent, total.facts["messages"])
         world.wait_until_acked(queue, move_clock=LEASE_SECONDS + 1)
         world.airflow.pass_time(3)
-        found = world.judge({queue.name: numbered(total.facts["messages"])}, queue.name)
+        found = world.judge({queue.name: numbered(total.facts["messages"])})
         total.problems += [f"{name}: {problem}" for problem in found.problems]
         total.facts |= {**found.facts, f"again: {name}": found.facts[AGAIN] - again}
         again = found.facts[AGAIN]

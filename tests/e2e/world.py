@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator, Mapping
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_cfqueues._compat import HAS_SHARED_STREAMS
-from e2e.events import compare
+from e2e.events import key_of
 from e2e.private_airflow import Airflow
-from harness.audit import Verdict
+from harness.audit import Account, Verdict, account
 from harness.cloudflare import Cloudflare, Queue
 
 AGAIN = "messages again, in runs"
@@ -77,27 +78,33 @@ class World:
         finally:
             sign.unlink()
 
-    def judge(self, expected: Mapping[str, Collection[Any]], *dag_ids: str) -> Verdict:
+    def judge(self, expected: Mapping[str, Collection[Any]], assets: Iterable[str] = ()) -> Verdict:
         """
-        Wait until each message is in a run, or patience ends, and compare.
+        Wait until each message is in a run of its DAG, or patience ends, and compare.
 
         A stored event is not enough: Airflow 3.0 to 3.3 may leave it without a run.
 
-        :param expected: the bodies of the messages by asset; no two are the same.
-        :param dag_ids: the DAGs that run for these assets.
+        :param expected: the bodies of the messages by DAG; no two of a DAG are the same.
+        :param assets: those of the DAGs, if they have other names.
         """
+        wanted = [(dag_id, key_of(body)) for dag_id, bodies in expected.items() for body in bodies]
+        began = time.monotonic()
 
-        def compared() -> tuple[list[str], int]:
-            return compare(self.airflow.consumed(dag_ids), expected)
+        def in_runs() -> Account:
+            events = ((dag_id, event) for dag_id in expected for event in self.airflow.consumed(dag_id))
+            return account(wanted, [(dag_id, key_of(event.body)) for dag_id, event in events])
 
         with suppress(TimeoutError):  # the verdict says which are missing
             self.airflow.until(
-                "runs with all messages", lambda: not compared()[0], seconds=RUN_PATIENCE_SECONDS, every=0.2
+                "runs with all messages", lambda: not in_runs().lost, seconds=RUN_PATIENCE_SECONDS, every=0.2
             )
-        problems, again = compared()
-        events = sum(map(self.airflow.event_count, expected))
-        runs = sum(len(self.airflow.runs(dag_id)) for dag_id in dag_ids)
-        return Verdict({"events": events, "runs": runs, AGAIN: again}, problems)
+        seconds, found = time.monotonic() - began, in_runs()
+        verdict = Verdict({"all in runs after, s": round(seconds, 1), AGAIN: sum(found.again.values())})
+        verdict.none_of("messages without a run", found.lost)
+        verdict.none_of("messages of nobody", found.strange)
+        verdict.facts["events"] = sum(map(self.airflow.event_count, assets or expected))
+        verdict.facts["runs"] = sum(len(self.airflow.runs(dag_id)) for dag_id in expected)
+        return verdict
 
     def wait_until_acked(self, queue: Queue, *, move_clock: float = 0) -> None:
         """

@@ -16,7 +16,6 @@ import random
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 from harness.audit import Verdict, show
 from harness.cloudflare import Cloudflare, Queue, cloudflare
 from harness.ledger import Handled, Run, audit, read_handled
-from harness.local_airflow import ended_in_order
+from harness.local_airflow import airflow_home, ended_in_order
 
 FAILING = 0.10
 PATHS = ("pull", "ack", "batch", "consumers", "queues")
@@ -205,13 +204,7 @@ def process_until_empty(chaos: Chaos) -> None:
 
 def wreak(messages: int, kills: int, seed: int, seconds: float, keep: Path | None) -> Verdict:
     """Wreak the havoc and return what became of the messages."""
-    with tempfile.TemporaryDirectory(prefix="cfqueues-chaos-") as name:
-        folder = Path(name)
-        os.environ.update(
-            AIRFLOW_HOME=name,
-            AIRFLOW__CORE__LOAD_EXAMPLES="False",
-            AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{name}/airflow.db",
-        )
+    with airflow_home() as folder:
         import airflow_provider_cfqueues.operators.process  # noqa: F401 - once, before the forks
 
         with cloudflare(folder, "orders", "failed", state=folder / "state") as emulated:

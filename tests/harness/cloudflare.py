@@ -14,8 +14,6 @@ from typing import Any
 
 import requests
 
-MESSAGES_PER_SEND = 100
-
 
 class Cloudflare:
     """
@@ -31,7 +29,8 @@ class Cloudflare:
         self.account_id: str = attributes["account_id"]
         self.api_token: str = attributes["api_token"]
         self.log = log
-        self._session = requests.Session()
+        self._queue_ids: dict[str, str] = attributes["queues"]
+        self.session = requests.Session()
 
     @property
     def control_url(self) -> str:
@@ -46,7 +45,7 @@ class Cloudflare:
 
     def control(self, method: str, name: str, body: Any = None) -> Any:
         """Call a control path, which no fault meets."""
-        response = self._session.request(method, f"{self.control_url}/{name}", json=body, timeout=30)
+        response = self.session.request(method, f"{self.control_url}/{name}", json=body, timeout=120)
         response.raise_for_status()
         return response.json()
 
@@ -54,7 +53,7 @@ class Cloudflare:
         """Call the API."""
         url = f"{self.base_url}/accounts/{self.account_id}/queues{path}"
         headers = {"Authorization": f"Bearer {self.api_token}"}
-        response = self._session.request(method, url, json=body, headers=headers, timeout=30)
+        response = self.session.request(method, url, json=body, headers=headers, timeout=30)
         response.raise_for_status()
         return response.json()["result"]
 
@@ -72,16 +71,16 @@ class Cloudflare:
         self.control("POST", "clock", {"advance_seconds": seconds})
 
     def queue(self, name: str) -> Queue:
-        """Return a queue that the emulator was started with."""
-        return Queue(self, name, self.attributes["queues"][name])
+        """Return a queue that the emulator was started with, or that was made here."""
+        return Queue(self, name, self._queue_ids[name])
 
     def create_queue(self, name: str) -> Queue:
         """Make a queue with a dead-letter queue, and so many deliveries that no message gets there by itself."""
         for one in (f"{name}-failed", name):
-            queue_id = self.call("POST", "", {"queue_name": one})["queue_id"]
+            self._queue_ids[one] = self.call("POST", "", {"queue_name": one})["queue_id"]
         consumer = {"type": "http_pull", "dead_letter_queue": f"{name}-failed", "settings": {"max_retries": 100}}
-        self.call("POST", f"/{queue_id}/consumers", consumer)
-        return Queue(self, name, queue_id)
+        self.call("POST", f"/{self._queue_ids[name]}/consumers", consumer)
+        return self.queue(name)
 
     def calls(self, path: str = "") -> int:
         """Return how many calls there were, of a path or of all; the emulator itself remembers only the latest."""
@@ -96,12 +95,12 @@ class Queue:
     name: str
     queue_id: str
 
-    def send(self, bodies: Sequence[Any]) -> None:
-        """Send texts and objects."""
-        for start in range(0, len(bodies), MESSAGES_PER_SEND):
+    def send(self, bodies: Sequence[Any], at_once: int = 100) -> None:
+        """Send texts and objects, so many in a request: the API takes 100, and 256 KB."""
+        for start in range(0, len(bodies), at_once):
             batch = [
                 {"body": body, "content_type": "text" if isinstance(body, str) else "json"}
-                for body in bodies[start : start + MESSAGES_PER_SEND]
+                for body in bodies[start : start + at_once]
             ]
             self.cloudflare.call("POST", f"/{self.queue_id}/messages/batch", {"messages": batch})
 
@@ -135,13 +134,14 @@ class Queue:
 
 
 @contextmanager
-def cloudflare(folder: Path, *queues: str, state: Path | None = None) -> Iterator[Cloudflare]:
+def cloudflare(folder: Path, *queues: str, state: Path | None = None, **options: Any) -> Iterator[Cloudflare]:
     """
     Start the emulator on a free port, and end it.
 
     :param folder: for its log.
     :param queues: the names of the queues that there are from the start.
     :param state: the file that holds what it knows, for whoever looks into it afterwards.
+    :param options: of the process.
     """
     command = [sys.executable, "-m", "airflow_provider_cfqueues.emulator", "--port", "0"]
     command += ["--api-token", f"harness-{secrets.token_hex(16)}"]  # that can be looked for in logs
@@ -150,7 +150,8 @@ def cloudflare(folder: Path, *queues: str, state: Path | None = None) -> Iterato
         command += ["--state", str(state)]
     log = folder / "emulator.log"
     with log.open("w") as stderr:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True)
+        options = {"stderr": stderr, "start_new_session": True, **options}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
     try:
         assert process.stdout is not None
         first_line = process.stdout.readline()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 from collections.abc import Iterator
@@ -57,5 +58,5 @@ No log-in is needed. Press Ctrl-C to stop.""",
             flush=True,
         )
         with suppress(KeyboardInterrupt):
-            api.until_one_dies()
+            api.processes.until("Ctrl-C", lambda: False, seconds=math.inf)
     return 0 if state == "success" else 1

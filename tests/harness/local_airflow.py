@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -55,77 +56,84 @@ def airflow(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "airflow", *arguments]
 
 
-def start(home: Path, port: int, processes: list[subprocess.Popen[bytes]]) -> None:
+class Processes:
     """
-    Start all components, each in a process group of its own; their output goes to files.
+    Programs, each a process group of its own, whose output goes to files.
 
     :param home: where the files are.
-    :param port: of the web page.
-    :param processes: gets each one at once, so that whoever is interrupted here can end them.
     """
-    commands = {"scheduler": ["--skip-serve-logs"], "triggerer": ["--skip-serve-logs"]}
-    if IS_AIRFLOW_2:
-        commands["webserver"] = ["--hostname", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    else:
-        commands |= {"api-server": ["--host", "127.0.0.1", "--port", str(port)], "dag-processor": []}
-    for name, options in commands.items():
-        with (home / f"{name}.log").open("wb") as log:
-            command = airflow(name, *options)
-            processes.append(subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True))
 
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.running: list[subprocess.Popen[bytes]] = []
 
-def stop(processes: list[subprocess.Popen[bytes]]) -> None:
-    """End all components with all that they started; it takes at most some twenty seconds."""
-    print("\nStopping ...", flush=True)
-    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.SIG_IGN)  # a second Ctrl-C would leave half of them behind
-    for end in (signal.SIGTERM, signal.SIGKILL):
-        for process in processes:
-            try:
-                os.killpg(process.pid, end)
-            except ProcessLookupError:
-                continue
-        deadline = time.monotonic() + 10
-        for process in processes:
-            try:
-                process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                continue
+    def start(self, name: str, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        """Start one; whoever is interrupted afterwards can end it."""
+        with (self.home / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **options)
+        self.running.append(process)
+        return process
 
-
-class Api:
-    """Airflow's REST API, asked until it answers."""
-
-    def __init__(self, url: str, processes: list[subprocess.Popen[bytes]], home: Path) -> None:
-        self.url, self.processes, self.home = url, processes, home
-        self.headers: dict[str, str] = {}
-
-    def until(self, what: str, ask: Any, seconds: float = 180) -> Any:
-        """Ask until the answer is true; end this process where that takes too long or a component dies."""
-        print(f"Waiting for {what} ...", flush=True)
+    def until(self, what: str, ask: Callable[[], Any], seconds: float = 180, every: float = 0.1) -> Any:
+        """Ask until the answer is true; give up where that takes too long or a process ends."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if ended := [process.args[3] for process in self.processes if process.poll() is not None]:
-                self.give_up(f"Airflow's {' and '.join(ended)} ended while waiting for {what}")
-            try:
-                if answer := ask():
-                    return answer
-            except requests.RequestException:
-                pass
-            time.sleep(1)
-        return self.give_up(f"Gave up waiting for {what} after {seconds:g} s")
+        while not (answer := ask()):
+            if ended := self.ended:
+                self.give_up(f"{ended} ended while waiting for {what}")
+            if time.monotonic() > deadline:
+                self.give_up(f"Gave up waiting for {what} after {seconds:g} s")
+            time.sleep(every)
+        return answer
 
-    def until_one_dies(self) -> None:
-        """Wait; end this process where a component dies."""
-        while all(process.poll() is None for process in self.processes):
-            time.sleep(1)
-        self.give_up("One of Airflow's components ended")
+    @property
+    def ended(self) -> str:
+        """What has ended by itself."""
+        return " and ".join(shlex.join(process.args) for process in self.running if process.poll() is not None)
 
     def give_up(self, why: str) -> NoReturn:
         """End this process with the last lines of all logs."""
         for log in sorted(self.home.glob("*.log")):
             print(f"--- {log.name}\n{log.read_text()[-2000:]}", file=sys.stderr)
         sys.exit(why)
+
+    def stop(self) -> None:
+        """End all with all that they started, the last one first; it takes at most some twenty seconds."""
+        print("\nStopping ...", flush=True)
+        for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(ending, signal.SIG_IGN)  # a second Ctrl-C would leave half of them behind
+        for end in (signal.SIGTERM, signal.SIGKILL):
+            for process in self.running[::-1]:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, end)
+            deadline = time.monotonic() + 10
+            for process in self.running:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.1, deadline - time.monotonic()))
+
+
+def migrate() -> None:
+    """Make Airflow's database."""
+    done = subprocess.run(airflow("db", "migrate"), capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"airflow db migrate failed:\n{done.stderr[-3000:]}")
+
+
+class Api:
+    """Airflow's REST API, asked until it answers."""
+
+    def __init__(self, url: str, processes: Processes) -> None:
+        self.url, self.processes = url, processes
+        self.headers: dict[str, str] = {}
+
+    def until(self, what: str, ask: Callable[[], Any], seconds: float = 180) -> Any:
+        """Ask until the answer is true; end this process where that takes too long or a component dies."""
+        print(f"Waiting for {what} ...", flush=True)
+
+        def answer() -> Any:
+            with suppress(requests.RequestException):
+                return ask()
+
+        return self.processes.until(what, answer, seconds, every=1)
 
     def log_in(self) -> bool:
         """Return whether it serves, and fetch a token if it wants one: this Airflow takes everybody for an admin."""
@@ -183,15 +191,27 @@ def running(home: Path, port: int) -> Iterator[Api]:
     if IS_AIRFLOW_2:
         (home / "webserver_config.py").write_text('AUTH_ROLE_PUBLIC = "Admin"\n')
     print("Setting up Airflow's database ...", flush=True)
-    subprocess.run(airflow("db", "migrate"), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    processes: list[subprocess.Popen[bytes]] = []
+    migrate()
+    processes = Processes(home)
     try:
-        start(home, port, processes)
-        api = Api(f"http://127.0.0.1:{port}", processes, home)
+        processes.start("scheduler", airflow("scheduler", "--skip-serve-logs"))
+        processes.start("triggerer", airflow("triggerer", "--skip-serve-logs"))
+        if IS_AIRFLOW_2:
+            options = ["--hostname", "127.0.0.1", "--port", str(port), "--workers", "1"]
+            processes.start("webserver", airflow("webserver", *options))
+        else:
+            start_server(processes, port)
+        api = Api(f"http://127.0.0.1:{port}", processes)
         api.until("Airflow's web page", api.log_in)
         yield api
     finally:
-        stop(processes)
+        processes.stop()
+
+
+def start_server(processes: Processes, port: int) -> None:
+    """Start what serves Airflow 3, and what reads its DAG files."""
+    processes.start("api-server", airflow("api-server", "--host", "127.0.0.1", "--port", str(port)))
+    processes.start("dag-processor", airflow("dag-processor"))
 
 
 @contextmanager

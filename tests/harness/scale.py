@@ -23,7 +23,7 @@ from harness.audit import Verdict, show
 from harness.cloudflare import Cloudflare, cloudflare
 from harness.ledger import Handled, Run, audit, read_handled
 from harness.local_airflow import Api, end_of_run, ended_in_order, start_run
-from harness.scale_cluster import SLOTS_PER_WORKER, Cluster, cluster, find, until
+from harness.scale_cluster import SLOTS_PER_WORKER, Cluster, cluster, find
 
 SURVIVOR, VICTIM = "worker-1", "worker-2"
 DAG_ID = "scale"
@@ -48,7 +48,7 @@ class Scale:
         self.cluster = started
         self.queue = emulated.queue("orders")
         self.record = Path(os.environ["SCALE_HANDLED"])
-        self.api = Api(os.environ["AIRFLOW__API__BASE_URL"], started.processes, started.home)
+        self.api = Api(os.environ["AIRFLOW__API__BASE_URL"], started)
 
     def handled(self, first: int) -> list[Handled]:
         """Read what handlers wrote of the messages of a pass, by the number of its first one."""
@@ -64,7 +64,7 @@ class Scale:
         tasks = SLOTS_PER_WORKER * len(workers)
         print(f"{name}: {self.messages} messages, {tasks} tasks on {' and '.join(workers)}", flush=True)
         start_run(self.api, DAG_ID, name, conf={"tasks": tasks})
-        until("half of the messages", lambda: len(self.handled(first)) >= self.messages / 2, self.cluster, 300)
+        self.cluster.until("half of the messages", lambda: len(self.handled(first)) >= self.messages / 2, 300)
         if kill is not None:
             count = self.cluster.kill_worker(kill)
             print(f"{kill}: its {count} processes are killed with -9", flush=True)

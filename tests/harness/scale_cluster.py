@@ -9,15 +9,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import psutil
 
 from harness import local_airflow
+from harness.local_airflow import Processes, airflow, free_port, migrate, start_server
 
 INSTALL = "On Debian and Ubuntu: apt-get install postgresql redis-server (they need not run: private ones are started)"
 HEARTBEAT_TIMEOUT_SECONDS = 20
@@ -41,36 +41,29 @@ def unprivileged() -> dict[str, Any]:
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
-class Cluster:
+class Cluster(Processes):
     """
-    Databases, Airflow's components and Celery workers, each in a process group of its own.
+    Databases, Airflow's components and Celery workers.
 
     :param home: where the logs are.
     """
 
     def __init__(self, home: Path) -> None:
-        self.home = home
-        self.processes: list[subprocess.Popen[bytes]] = []
+        super().__init__(home)
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
-
-    def start(self, name: str, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-        """Start a process; its output goes to a file."""
-        with (self.home / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **options)
-        self.processes.append(process)
-        return process
 
     def start_worker(self, name: str) -> None:
         """Start a Celery worker that takes two tasks at once, and wait until it takes them."""
         options = ["--celery-hostname", f"{name}@scale", "--concurrency", str(SLOTS_PER_WORKER)]
-        command = local_airflow.airflow("celery", "worker", *options, "--skip-serve-logs", "--without-mingle")
+        command = airflow("celery", "worker", *options, "--skip-serve-logs", "--without-mingle")
         self.workers[name] = self.start(name, command, env=os.environ | {"SCALE_WORKER": name})
-        until(f"{name} to be ready", lambda: f"{name}@scale ready" in (self.home / f"{name}.log").read_text(), self)
+        log = self.home / f"{name}.log"
+        self.until(f"{name} to be ready", lambda: f"{name}@scale ready" in log.read_text())
 
     def kill_worker(self, name: str) -> int:
         """End a worker as a machine that loses its power does: all its processes at once, by -9; return how many."""
         worker = self.workers.pop(name)
-        self.processes.remove(worker)
+        self.running.remove(worker)
         family = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children(recursive=True)]
         for process in family:
             process.suspend()  # else one notices what becomes of another, and says so
@@ -78,23 +71,6 @@ class Cluster:
             process.kill()
         worker.wait()
         return len(family)
-
-    def give_up(self, why: str) -> NoReturn:
-        """End the script with the last lines of all logs."""
-        for log in sorted(self.home.glob("*.log")):
-            print(f"--- {log.name}\n{log.read_text()[-2000:]}", file=sys.stderr)
-        sys.exit(why)
-
-
-def until(what: str, ask: Callable[[], Any], cluster: Cluster, seconds: float = 120) -> Any:
-    """Ask until the answer is true; give up where that takes too long or a process ends."""
-    deadline = time.monotonic() + seconds
-    while not (answer := ask()):
-        ended = [process.args for process in cluster.processes if process.poll() is not None]
-        if ended or time.monotonic() > deadline:
-            cluster.give_up(f"Gave up waiting for {what}: {ended or f'{seconds:g} s are over'}")
-        time.sleep(0.1)
-    return answer
 
 
 @contextmanager
@@ -110,16 +86,18 @@ def cluster(home: Path, dags: Path) -> Iterator[Cluster]:
         try:
             database = start_postgres(started, Path(data))
             broker = start_redis(started, Path(data))
-            configure(home, dags, database, broker)
-            start_airflow(started)
+            port = configure(home, dags, database, broker)
+            migrate()
+            start_server(started, port)
+            started.start("scheduler", airflow("scheduler", "--skip-serve-logs"))
             yield started
         finally:
-            local_airflow.stop(started.processes[::-1])  # databases last
+            started.stop()
 
 
-def start_postgres(started: Cluster, data: Path) -> str:
+def start_postgres(started: Processes, data: Path) -> str:
     """Start PostgreSQL; return its address for SQLAlchemy."""
-    port, password, options = local_airflow.free_port(), secrets.token_hex(16), unprivileged()
+    port, password, options = free_port(), secrets.token_hex(16), unprivileged()
     if options:
         os.chown(data, options["user"], options["group"])
     given = data / "password"
@@ -137,32 +115,31 @@ def start_postgres(started: Cluster, data: Path) -> str:
     command += [part for setting in settings for part in ("-c", setting)]
     started.start("postgres", command, cwd=data, **options)
     ready = [find("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-    until("PostgreSQL", lambda: subprocess.run(ready, check=False).returncode == 0, started)
+    started.until("PostgreSQL", lambda: subprocess.run(ready, check=False).returncode == 0)
     return f"postgresql+psycopg2://airflow:{password}@127.0.0.1:{port}/postgres"
 
 
-def start_redis(started: Cluster, data: Path) -> str:
+def start_redis(started: Processes, data: Path) -> str:
     """Start Redis; return its address for Celery."""
-    port, password = local_airflow.free_port(), secrets.token_hex(16)
+    port, password = free_port(), secrets.token_hex(16)
     settings = f'bind 127.0.0.1\nport {port}\nrequirepass {password}\nsave ""\ndir {data}\n'
     process = started.start("redis", [find("redis-server"), "-"], stdin=subprocess.PIPE, cwd=data, **unprivileged())
     assert process.stdin is not None
     process.stdin.write(settings.encode())
     process.stdin.close()
     log = started.home / "redis.log"
-    until("Redis", lambda: "Ready to accept connections" in log.read_text(), started)
+    started.until("Redis", lambda: "Ready to accept connections" in log.read_text())
     return f"redis://:{password}@127.0.0.1:{port}/0"
 
 
-def configure(home: Path, dags: Path, database: str, broker: str) -> None:
-    """Set up Airflow by environment variables, for all components alike."""
+def configure(home: Path, dags: Path, database: str, broker: str) -> int:
+    """Set up Airflow by environment variables, for all components alike; return the port of its API server."""
     from cryptography.fernet import Fernet
 
-    port = local_airflow.free_port()
+    port = free_port()
     local_airflow.configure(port)
     os.environ.update(
         AIRFLOW_HOME=str(home),
-        AIRFLOW__API__PORT=str(port),
         AIRFLOW__API__SECRET_KEY=secrets.token_hex(32),
         AIRFLOW__CELERY__BROKER_URL=broker,
         AIRFLOW__CELERY__RESULT_BACKEND=f"db+{database}",
@@ -176,14 +153,4 @@ def configure(home: Path, dags: Path, database: str, broker: str) -> None:
         AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT=str(HEARTBEAT_TIMEOUT_SECONDS),
         AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL="5",
     )
-
-
-def start_airflow(started: Cluster) -> None:
-    """Migrate the database and start what schedules and serves."""
-    migrated = subprocess.run(local_airflow.airflow("db", "migrate"), capture_output=True, text=True, check=False)
-    if migrated.returncode:
-        sys.exit(f"airflow db migrate failed: {migrated.stderr[-2000:]}")
-    port = os.environ["AIRFLOW__API__PORT"]
-    started.start("api-server", local_airflow.airflow("api-server", "--host", "127.0.0.1", "--port", port))
-    started.start("scheduler", local_airflow.airflow("scheduler", "--skip-serve-logs"))
-    started.start("dag-processor", local_airflow.airflow("dag-processor"))
+    return port

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from simulation.redriving.run import play as play_redrives
+from simulation.redriving.world import World as Redrives
 from simulation.run import play
-from simulation.watching.run import play as play_watching
+from simulation.watching.world import World as Watchers
 
 
 @pytest.mark.parametrize("first", range(0, 400, 50))
@@ -16,9 +16,9 @@ def test_the_engine_loses_hides_and_acks_nothing(first):
 
 @pytest.mark.parametrize("first", range(0, 60, 10))
 def test_watchers_lose_hide_and_ack_nothing(first):
-    assert [result for result in play_watching(range(first, first + 10)) if result.violation] == []
+    assert [result for result in play(range(first, first + 10), Watchers) if result.violation] == []
 
 
 @pytest.mark.parametrize("first", range(0, 60, 10))
 def test_redrives_lose_hide_and_delete_nothing(first):
-    assert [result for result in play_redrives(range(first, first + 10)) if result.violation] == []
+    assert [result for result in play(range(first, first + 10), Redrives) if result.violation] == []

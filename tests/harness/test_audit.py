@@ -6,15 +6,9 @@ import json
 
 import pytest
 
-from e2e.events import Event, compare
 from harness.audit import GONE_UNACKED, Verdict, account, check_queue, show
 
-SENT = [{"n": n} for n in range(3)]
 TOTALS = {"acked": 3, **dict.fromkeys(GONE_UNACKED, 0)}
-
-
-def stored(*numbers, asset="orders"):
-    return [Event(asset, f"message-{n}", {"n": n}, 1) for n in numbers]
 
 
 def test_nothing_is_wrong_where_all_work_was_done():
@@ -31,24 +25,6 @@ def test_work_that_nobody_asked_for_is_found():
 
 def test_work_that_was_done_again_is_counted():
     assert account(range(3), [0, 1, 1, 1, 2, 2]).again == {1: 2, 2: 1}
-
-
-def test_a_message_without_an_event_is_lost():
-    assert compare(stored(0, 2), {"orders": SENT}) == (["1 messages LOST for orders, such as ['{\"n\": 1}']"], 0)
-
-
-def test_an_event_of_another_asset_does_not_count():
-    ((lost,), again) = compare([*stored(0, 1), *stored(2, asset="returns")], {"orders": SENT})
-    assert (lost[:15], again) == ("1 messages LOST", 0)
-
-
-def test_an_event_of_no_message_is_found():
-    ((strange,), _) = compare(stored(0, 1, 2, 3), {"orders": SENT})
-    assert strange == "1 events of orders of no message, such as ['{\"n\": 3}']"
-
-
-def test_events_that_come_again_are_counted():
-    assert compare(stored(0, 1, 1, 1, 2, 2), {"orders": SENT}) == ([], 3)
 
 
 @pytest.mark.parametrize("totals", [{"acked": 2}, *({way: 1} for way in GONE_UNACKED)])

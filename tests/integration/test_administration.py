@@ -239,7 +239,11 @@ def test_a_new_consumer_is_not_tried_out_on_a_message_that_it_could_cost_its_las
     queue = hook.create_queue("new").queue_id
     hook.send(queue, ["a"])
     waits = []
-    client = Client(hook.get_conn().settings, sleep=waits.append)
+
+    async def sleep(seconds):
+        waits.append(seconds)
+
+    client = Client(hook.get_conn().settings, sleep=sleep)
     wanted = Consumer(type="http_pull", max_retries=1)
     for action in ("created", "unchanged"):
         ensured = client.run(administration.ensure_pull_consumer(queue, wanted, Known()))
@@ -269,7 +273,11 @@ def test_where_nobody_may_peek_a_new_consumer_is_given_time_as_a_pull_could_cost
     hook.delete_pull_consumer(queue)
     cf.add_fault("peek", status=status, body={"success": False, "errors": [{"code": code, "message": "no"}]})
     waits = []
-    client = Client(hook.get_conn().settings, sleep=waits.append)
+
+    async def sleep(seconds):
+        waits.append(seconds)
+
+    client = Client(hook.get_conn().settings, sleep=sleep)
     ensured = client.run(administration.ensure_pull_consumer(queue, Consumer(type="http_pull", max_retries=3), Known()))
     client.close()
     assert (ensured.action, waits) == ("created", [30])

@@ -101,7 +101,7 @@ def test_whoever_tests_a_connection_does_not_wait_for_repeats(connect, cf):
     works, message = CloudflareQueuesHook().test_connection()
     assert not works
     assert "Connection refused" in message
-    assert "/client/v4: is the emulator running, and is this its port?" in message
+    assert "/client/v4: start the emulator, or correct its port in 'host'" in message
     assert time.monotonic() - started < 5
 
 

@@ -414,6 +414,40 @@ def test_reasons_in_exceptions_are_bounded_and_escaped(send, process):
     assert len(str(caught.value)) < 2_000
 
 
+class NoStock(Retry):
+    def __init__(self, order):
+        self.order = order
+
+
+class NoCustomer(Reject):
+    def __init__(self, order):
+        self.order = order
+
+
+@pytest.mark.parametrize(("kind", "counted"), [(NoStock, "retried"), (NoCustomer, "rejected")])
+def test_an_outcome_of_ones_own_needs_nothing_of_the_class_above(send, process, kind, counted):
+    send("a", "b")
+
+    def handle(message):
+        raise kind(message.body)
+
+    assert process(handle, dead_letter_queue="failed", fail_on="none")[counted] == 2
+
+
+@pytest.mark.parametrize("verdict", [Reject("no such customer"), RuntimeError("no such customer")])
+def test_what_a_handler_does_to_a_body_is_not_in_its_copy(cf, send, process, verdict):
+    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], consumer_max_retries=1)
+    send({"order": 7})
+
+    def handle(message):
+        message.body["seen_by"] = {message.body.pop("order")}
+        raise verdict
+
+    assert process(handle, dead_letter_queue="failed", fail_on="none")["rejected"] == 1
+    (copy,) = CloudflareQueuesHook().pull(cf.queues["failed"], max_messages=10)
+    assert copy.body["body"] == {"order": 7}
+
+
 UNSTORABLE = {
     "bytes": (b"x", "b'x'"),
     "not a number": (float("nan"), "nan"),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+from collections import Counter
 from datetime import datetime, timedelta, timezone
 
 import pytest
 from jumping_time import run
 
+from airflow_provider_cfqueues._compat import AirflowFailException
 from airflow_provider_cfqueues.engines.processing.engine import Engine
 from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.queue import HookQueue
@@ -17,11 +20,12 @@ from airflow_provider_cfqueues.exceptions import OverQuotaError, PermissionDenie
 from airflow_provider_cfqueues.hooks.queues import CloudflareQueuesHook
 from airflow_provider_cfqueues.models import Consumer
 from airflow_provider_cfqueues.operators.queues import QueueProcessOperator, QueuePullOperator, QueueRetryOperator
-from airflow_provider_cfqueues.outcomes import Reject
+from airflow_provider_cfqueues.outcomes import Ack, Reject
 
 QUEUES = ["orders", "failed"]
 
 FULL = {"success": False, "errors": [{"code": 10251, "message": "full"}]}
+NO = {"success": False, "errors": []}
 
 
 @pytest.fixture
@@ -125,26 +129,39 @@ class JumpingClock:
         return self._began + timedelta(seconds=now - self._zero)
 
 
-def test_a_refused_copy_is_tried_again_until_the_lease_ends(cf, orders, send):
-    send("a")
+@pytest.mark.parametrize("beside", [[], ["done"]], ids=["alone", "beside an ack that fails"])
+def test_a_refused_copy_is_tried_again_until_the_lease_ends(cf, orders, send, beside):
+    send("a", *beside)
     cf.add_fault("batch", status=429, body=FULL, times=7)  # at five seconds each
+    if beside:
+        cf.add_fault("ack", status=403, body=NO)
     hook = CloudflareQueuesHook()
     situation = Situation(consumer=Consumer(type="http_pull", max_retries=1), dead_letter_queue_id=cf.queues["failed"])
     queue = HookQueue(hook, orders, visibility_timeout=60, situation=situation)
 
-    async def reject_it(message):
-        reject(message)
+    async def reject_a(messages):  # a batch, so that one request settles both
+        return [Reject("no such customer") if message.body == "a" else Ack() for message in messages]
 
     async def processed():
-        engine = Engine(queue, reject_it, Options(idle_timeout=0, visibility_timeout=60), now=JumpingClock())
+        options = Options(idle_timeout=0, visibility_timeout=60, batch_size=2)
+        engine = Engine(queue, reject_a, options, now=JumpingClock())
         await engine.run()
         await hook.aclose()
         return engine
 
     engine = run(processed())
-    assert engine.report.fates == {Kind.REJECTED: 1}
-    assert isinstance(engine.state.error, OverQuotaError)
+    assert engine.report.fates == Counter([Kind.REJECTED, *(Kind.ACKED for _ in beside)])
+    assert isinstance(engine.state.error, PermissionDeniedError if beside else OverQuotaError)
     assert [copy["reason"] for copy in copies(cf)] == ["no such customer"]
+
+
+def test_a_message_that_stays_leased_is_named_also_if_the_ack_of_another_fails(cf, send, process, logged):
+    send("a", "done")
+    cf.add_fault("batch", status=429, body=FULL, times=100)
+    cf.add_fault("ack", status=403, body=NO, times=100)
+    with pytest.raises(PermissionDeniedError):
+        process(lambda _: [Reject("no"), Ack()], batch=True, dead_letter_queue="failed", visibility_timeout=4)
+    assert "it could not be copied: Cloudflare may DELETE it when its lease ends" in logged()
 
 
 @pytest.fixture
@@ -169,8 +186,7 @@ def stop_early(orders):
             handler=handle,
             expected_seconds_per_message=0,
             max_messages=count,
-            grace=20,
-            **arguments,
+            **{"grace": 20, **arguments},
         )
         thread = threading.Thread(target=kill)
         thread.start()
@@ -205,6 +221,42 @@ def test_messages_whose_turn_did_not_come_go_to_the_dead_letter_queue_that_was_g
     assert {copy["reason"] for copy in kept} == {"delivered once; the run ended before a handler took it"}
 
 
+def test_a_message_whose_handler_did_not_end_in_time_goes_there_with_that_reason(cf, send, orders):
+    send("a")
+    stuck = threading.Event()
+
+    def handle(message):
+        operator.on_kill()
+        stuck.wait(20)
+
+    given = {"queue_id": orders, "handler": handle, "grace": 0.1, "dead_letter_queue": "failed"}
+    operator = QueueProcessOperator(task_id="process", **given)
+    with pytest.raises(ProcessingFailedError):
+        operator.execute({})
+    stuck.set()
+    assert [copy["reason"] for copy in copies(cf)] == ["delivered once; the run ended before its handler did"]
+
+
+def test_a_run_that_fails_gives_back_what_waits_before_the_last_handler_has_ended(cf, send, process):
+    """Else their leases could end meanwhile, and nothing could save them."""
+    send("long", "fails", "a", "b")
+    waits, seen = threading.Event(), {}
+
+    def handle(message):
+        if message.body == "fails":
+            waits.wait(20)
+            raise AirflowFailException("no")
+        waits.set()
+        deadline = time.monotonic() + 20
+        while seen.get("leased") != 1 and time.monotonic() < deadline:
+            seen.update(state(cf)["states"])
+
+    with pytest.raises(AirflowFailException):
+        process(handle, concurrency=2, max_messages=4, expected_seconds_per_message=1)
+    assert seen["leased"] == 1
+    assert sorted(copies(cf, "orders")) == ["a", "b", "fails"]
+
+
 def test_a_body_that_http_cannot_carry_stays_leased_and_is_named(cf, orders, stop_early, logged):
     cf.send(orders, "first", content_type="text")
     cf.send(orders, "AP8=", content_type="bytes")
@@ -215,7 +267,7 @@ def test_a_body_that_http_cannot_carry_stays_leased_and_is_named(cf, orders, sto
 
 def test_a_dead_letter_queue_that_refuses_does_not_keep_what_had_no_turn_from_being_sent_again(cf, send, stop_early):
     send("first", "a")
-    cf.add_fault("batch", status=403, body={"success": False, "errors": []})
+    cf.add_fault("batch", status=403, body=NO)
     assert stop_early(2, PermissionDeniedError, dead_letter_queue="failed") == {"acked": 1, "renewed": 1}
     assert copies(cf, "orders") == ["a"]
 
@@ -241,7 +293,7 @@ def test_a_message_whose_lease_is_over_is_kept_in_the_dead_letter_queue_of_the_t
 
 def test_a_consumer_that_cannot_be_read_is_taken_to_delete_after_three_deliveries(cf, orders, send, process):
     CloudflareQueuesHook().update_pull_consumer(orders, consumer_max_retries=100)
-    cf.add_fault("consumers", status=403, body={"success": False, "errors": []}, times=100)
+    cf.add_fault("consumers", status=403, body=NO, times=100)
     send("a")
     ends = [fates(process(fail, dead_letter_queue="failed")) for _ in range(3)]
     assert ends == [{"retried": 1}, {"retried": 1}, {"rejected": 1}]
@@ -252,3 +304,14 @@ def test_a_retry_of_yours_is_a_retry_even_at_the_last_delivery(cf, orders, send)
     leased = QueuePullOperator(task_id="pull", queue_id=orders, max_messages=1).execute({})
     QueueRetryOperator(task_id="retry", queue_id=orders, lease_ids=leased, delay_seconds=0).execute({})
     assert (state(cf)["totals"]["retried"], state(cf)["totals"]["acked"]) == (1, 0)
+
+
+def test_a_task_that_is_killed_while_nothing_can_be_copied_says_until_when_messages_can_be_saved(
+    cf, send, stop_early, logged
+):
+    send("first", "a", "b")
+    cf.add_fault("batch", status=503, body=NO, times=1_000)
+    assert stop_early(3, grace=0.5) == {"acked": 1, "unconfirmed": 2}
+    (line,) = (line for line in logged().splitlines() if "are left leased until" in line)
+    assert "it could not be copied: Cloudflare may DELETE it when its lease ends" in line
+    assert [message["id"] in line for message in state(cf)["messages"]] == [True, True]

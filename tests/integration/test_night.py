@@ -8,7 +8,7 @@ import traceback
 
 import pytest
 
-from airflow_provider_cfqueues.cli.lookup import open_hook
+from airflow_provider_cfqueues.cli.running import ONE_QUICK_REPEAT
 from airflow_provider_cfqueues.client.queue_calls import list_queues
 from airflow_provider_cfqueues.client.repeating import RepeatPolicy, Told, Tries
 from airflow_provider_cfqueues.client.settings import parse_settings
@@ -194,9 +194,8 @@ def test_a_connection_that_is_refused_is_named_by_host_and_port(cf, connect):
 def test_a_command_waits_for_one_repeat_while_nothing_answers_and_as_a_task_does_once_something_did():
     extra = {"account_id": "a" * 32}
     settings = parse_settings("x", host=None, login=None, password="secret-token", extra=extra)
-    policy = open_hook("x").repeat_policy
-    assert 0.5 <= seconds_of_repeats(settings, policy) <= 0.75
-    assert 30 < seconds_of_repeats(settings, policy, was_answered=True) < 60
+    assert 0.5 <= seconds_of_repeats(settings, ONE_QUICK_REPEAT) <= 0.75
+    assert 30 < seconds_of_repeats(settings, ONE_QUICK_REPEAT, was_answered=True) < 60
 
 
 def seconds_of_repeats(settings, policy=None, *, was_answered=False):

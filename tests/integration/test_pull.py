@@ -187,3 +187,9 @@ def test_a_message_that_is_printed_shows_its_body_and_no_lease(hook, queue):
     pulled = hook.pull(queue, max_messages=1)
     assert "body='hello'" in repr(pulled[0])
     assert pulled[0].lease_id not in repr(pulled[0]) + repr(pulled)
+
+
+def test_a_consumer_that_could_not_be_read_beside_a_pull_is_read_when_it_is_asked_for(hook, cf, queue):
+    cf.add_fault(path="consumers", status=500)
+    hook.pull(queue, max_messages=1)
+    assert hook.get_pull_consumer(queue).max_retries == 3

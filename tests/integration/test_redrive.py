@@ -39,6 +39,10 @@ def wants_orders(message):
     return message.body["type"] == "order"
 
 
+def takes_the_type_out(message):
+    return message.body.pop("type") == "order"
+
+
 def is_in_the_task(message):
     return WHERE.get() == "in the task"
 
@@ -144,6 +148,12 @@ def test_a_filter_sees_the_context_variables_of_the_task(cf, failed):
     token = WHERE.set("in the task")
     assert redrive(match=f"function:{__name__}.is_in_the_task")["moved"] == 1
     WHERE.reset(token)
+
+
+def test_what_a_filter_does_to_a_body_is_not_in_its_copy(cf, failed):
+    CloudflareQueuesHook().send(failed, [{"type": "order"}])
+    assert redrive(match=f"function:{__name__}.takes_the_type_out")["moved"] == 1
+    assert bodies(cf) == [({"type": "order"}, "json")]
 
 
 def test_a_filter_never_costs_a_message_its_last_delivery(cf, failed):
@@ -440,6 +450,21 @@ def test_fail_on_says_how_many_may_stay(cf, failed, fail_on, fails):
         assert fails
     else:
         assert not fails
+
+
+def test_a_message_that_cannot_be_moved_and_stays_leased_counts_once(cf, failed):
+    CloudflareQueuesHook().update_pull_consumer(failed, consumer_max_retries=1)
+    cf.send(failed, "AP8=", content_type="bytes")
+    CloudflareQueuesHook().send(failed, ["a"])
+    with pytest.raises(ProcessingFailedError, match="1 of 2 messages to move"):
+        redrive(fail_on="any")
+
+
+def test_an_unmatched_message_that_could_not_be_given_back_does_not_count(cf, failed):
+    CloudflareQueuesHook().send(failed, ["a"])
+    cf.add_fault("ack", status=200, body={"success": True, "result": {"ackCount": 0, "retryCount": 0}})
+    report = redrive(match="literal:b")
+    assert (report["unmatched"], report["unconfirmed"]) == (1, 1)
 
 
 def test_a_lost_answer_duplicates_a_message_rather_than_losing_it(cf, failed):

@@ -67,7 +67,8 @@ def test_a_number_whose_xcom_is_none_is_named(cf):
         (QueueAckOperator, {"lease_ids": None}, ["lease_ids"]),
         (QueueAckOperator, {"lease_ids": "None"}, ["lease_ids"]),
         (QueueRetryOperator, {"lease_ids": " null\n"}, ["lease_ids"]),
-        (QueueSettleOperator, {}, ["ack_lease_ids", "retry_lease_ids"]),
+        (QueueSettleOperator, {}, []),
+        (QueueSettleOperator, {"ack_lease_ids": None}, ["ack_lease_ids"]),
         (QueueSettleOperator, {"ack_lease_ids": "None", "retry_lease_ids": []}, ["ack_lease_ids"]),
         (QueueSettleOperator, {"retry_lease_ids": []}, []),
         (QueueAckOperator, {"lease_ids": ""}, []),
@@ -82,11 +83,12 @@ def test_leases_that_are_none_are_a_warning_with_the_arguments_name(cf, logged, 
     assert ("nothing to settle" in log) == (not warned)
 
 
-def test_leases_that_are_none_are_a_warning_also_beside_others(cf, logged):
+@pytest.mark.parametrize("none", [None, "None"])
+def test_leases_that_are_none_are_a_warning_also_beside_others(cf, logged, none):
     hook = CloudflareQueuesHook()
     hook.send(cf.queues["my-queue"], ["a"])
     leases = [message.to_xcom() for message in hook.pull(cf.queues["my-queue"], max_messages=1)]
-    operator = QueueSettleOperator(task_id="t", queue_name="my-queue", ack_lease_ids="None", retry_lease_ids=leases)
+    operator = QueueSettleOperator(task_id="t", queue_name="my-queue", ack_lease_ids=none, retry_lease_ids=leases)
     assert operator.execute({})["retry_count"] == 1
     assert "ack_lease_ids is None: nothing is settled" in logged()
 

@@ -36,18 +36,18 @@ class Caller:
     def __call__(self, call):
         return asyncio.run(self._async(call)) if self.is_async else self._sync(call)
 
+    async def _sleep(self, seconds):
+        self.waits.append(seconds)
+
     def _sync(self, call):
-        client = Client(self.settings, policy=self.policy, sleep=self.waits.append)
+        client = Client(self.settings, policy=self.policy, sleep=self._sleep)
         try:
             return client.run(once(call))
         finally:
             client.close()
 
     async def _async(self, call):
-        async def sleep(seconds):
-            self.waits.append(seconds)
-
-        client = AsyncClient(self.settings, policy=self.policy, sleep=sleep)
+        client = AsyncClient(self.settings, policy=self.policy, sleep=self._sleep)
         try:
             return await client.run(once(call))
         finally:

@@ -13,6 +13,7 @@ import pytest
 from airflow import DAG
 from airflow.models import DagModel, DagRun
 from airflow.utils.session import create_session
+from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 from stored_dags import store
 
@@ -166,6 +167,28 @@ def test_each_message_starts_one_run_however_often_it_is_delivered(cf, run, targ
     assert queue_state(cf)["backlog_count"] == 0
 
 
+def test_a_run_whose_logical_date_another_run_has_is_started_all_the_same(cf, run, target):
+    """Airflow 3 answers that as if the run itself existed; in ``dag.test()``, only 3.3 does."""
+    send(cf, "one", "two")
+    dag_id = target()
+    date = "execution_date" if AIRFLOW_VERSION.startswith("2.") else "logical_date"
+    taken = []
+
+    def collide(mapper, connection, new):
+        if new.dag_id == dag_id:
+            taken.append(getattr(new, date))
+            if len(taken) == 2:
+                setattr(new, date, taken[0])
+
+    event.listen(DagRun, "before_insert", collide)
+    try:
+        run(dag_id, delay_seconds=0)
+    finally:
+        event.remove(DagRun, "before_insert", collide)
+    run(dag_id)
+    assert (len(runs_of(dag_id)), queue_state(cf)["backlog_count"]) == (2, 0)
+
+
 @pytest.mark.parametrize(
     "conf",
     [
@@ -304,6 +327,34 @@ def test_a_task_that_is_killed_gives_back_the_messages_of_runs_that_go_on(cf, ru
     assert (report["runs_existing"], report["acked"], len(runs_of(dag_id))) == (2, 2, 2)
 
 
+def test_a_task_that_is_killed_at_the_last_delivery_sends_a_message_again_whose_run_goes_on(cf, run, target):
+    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], consumer_max_retries=1)
+    send(cf, "one")
+    with suppress(AirflowTaskTimeout):  # dag.test() of Airflow 2 lets it through
+        run(target(), wait_for_completion=True, poll_interval=0.1, execution_timeout=timedelta(seconds=2))
+    (copy,) = queue_state(cf)["messages"]
+    assert (copy["body"], copy["attempts"], queue_state(cf)["totals"]["retried"]) == ("one", 0, 0)
+
+
+def test_a_message_that_found_no_room_for_its_run_does_not_count_as_handled(cf, run, target):
+    send(cf, "one")
+    dag_id = target()
+    run(dag_id)
+
+    def set_state(state):
+        with create_session() as session:
+            session.query(DagRun).filter(DagRun.dag_id == dag_id).update({"state": state})
+
+    def takes_the_room(message):
+        set_state("running")
+        return {}
+
+    set_state("success")
+    send(cf, "two")
+    _, report = run(dag_id, conf=takes_the_room, max_active=1, visibility_timeout=2, max_messages=1)
+    assert (report["pulled"], report["handled"], report["retried"], len(runs_of(dag_id))) == (1, 0, 1, 1)
+
+
 def test_a_run_that_was_deleted_is_started_again(cf, run, target):
     send(cf, "deleted")
     dag_id = target()
@@ -326,6 +377,25 @@ def test_a_dag_that_is_not_there_ends_the_task(cf, run, target, logged):
     assert state == "failed"
     assert "no_such_dag" in logged()
     assert queue_state(cf)["backlog_count"] == 1
+
+
+def test_a_dag_that_goes_away_costs_no_message_its_last_delivery(cf, run, target):
+    CloudflareQueuesHook().update_pull_consumer(cf.queues["orders"], consumer_max_retries=1)
+    send(cf, "for nobody")
+    dag_id = target()
+
+    def hides_the_dag(message):
+        with create_session() as session:
+            dag = session.query(DagModel).filter(DagModel.dag_id == dag_id)
+            if AIRFLOW_VERSION.startswith("2."):
+                dag.delete()
+            else:
+                dag.update({"is_stale": True})
+        return {}
+
+    state, _ = run(dag_id, conf=hides_the_dag)
+    (copy,) = queue_state(cf)["messages"]
+    assert (state, copy["attempts"], queue_state(cf)["totals"]["retried"]) == ("failed", 0, 0)
 
 
 def test_the_log_warns_of_a_paused_dag(cf, run, target, logged):

@@ -7,6 +7,8 @@ import importlib
 import inspect
 import json
 import sys
+import time
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -249,7 +251,7 @@ def test_what_becomes_of_messages_that_nobody_wants_can_be_chosen(cf, wait, unma
 
 
 def test_a_wrong_choice_is_an_error(wait):
-    with pytest.raises(ValueError, match="unmatched must be 'ack', 'dead_letter', 'retry' or None, not 'delete'"):
+    with pytest.raises(ValueError, match="unmatched must be 'ack', 'dead_letter' or 'retry', not 'delete'"):
         wait(QueueMessageSensor, match=ORDER, unmatched="delete")
 
 
@@ -275,6 +277,8 @@ def test_what_was_found_is_returned_even_if_the_rest_cannot_be_given_back(cf, wa
     (message,) = wait(QueueMessageSensor, match=ORDER)
     assert message["body"] == {"type": "order"}
     assert "Could not give back 1 message before the leases end" in logged()
+    (left,) = (each["id"] for each in messages_of(cf) if each["id"] != message["id"])
+    assert f"Message: {left} (lease " in logged()
 
 
 def test_without_a_lease_messages_are_looked_at_and_left_where_they_are(cf, wait, send):
@@ -414,6 +418,31 @@ def test_a_cancelled_trigger_gives_back_what_its_pull_in_flight_leased(cf, queue
     cancel_while_pulling(queue, "a", "b")
     assert states(cf) == ["ready", "ready"]
     assert [len(body["retries"]) for body in calls(cf, "ack")] == [2]
+
+
+@pytest.mark.parametrize("steps", range(8))
+def test_a_trigger_that_is_cancelled_at_the_answer_of_its_pull_has_fired_or_gives_back(cf, queue, steps):
+    trigger = revive(defer(QueueMessageSensor, queue_id=queue, poke_interval=0).trigger)
+    CloudflareQueuesHook().send(queue, ["a"])
+    looks, fired = len(calls(cf, "pull")), []
+
+    async def work():
+        async for event in trigger.run():
+            fired.append(event)
+
+    async def cancel():
+        task = asyncio.ensure_future(work())
+        while len(calls(cf, "pull")) == looks:  # noqa: ASYNC110 - each step of the loop counts
+            await asyncio.sleep(0)
+        time.sleep(0.02)  # noqa: ASYNC251 - until the answer has arrived
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancel())
+    assert states(cf) == (["leased"] if fired else ["ready"])
 
 
 def test_a_cancelled_trigger_sends_again_what_may_not_be_delivered_again(cf, cancel_while_pulling):

@@ -28,10 +28,7 @@ def settings(host, token="token"):
 def run(request):
     """Drive a flow once, without repeats; return its result and the pauses that it made."""
 
-    async def run_async(flow, host, pauses):
-        async def sleep(seconds):
-            pauses.append(seconds)
-
+    async def run_async(flow, host, sleep):
         client = AsyncClient(settings(host), policy=RepeatPolicy(max_seconds=0), sleep=sleep)
         try:
             return await client.run(flow)
@@ -40,9 +37,13 @@ def run(request):
 
     def run(flow, host):
         pauses = []
+
+        async def sleep(seconds):
+            pauses.append(seconds)
+
         if request.param == "async":
-            return asyncio.run(run_async(flow, host, pauses)), pauses
-        client = Client(settings(host), policy=RepeatPolicy(max_seconds=0), sleep=pauses.append)
+            return asyncio.run(run_async(flow, host, sleep)), pauses
+        client = Client(settings(host), policy=RepeatPolicy(max_seconds=0), sleep=sleep)
         try:
             return client.run(flow), pauses
         finally:

@@ -214,6 +214,28 @@ def test_a_message_whose_copies_are_refused_stays_leased_at_its_last_delivery(cf
     assert "it could not be copied: Cloudflare may DELETE it when its lease ends" in logged()
 
 
+def test_a_message_that_stays_leased_is_named_also_if_the_retry_of_another_fails(cf, logged):
+    queue = cf.queues[NAME]
+    cf.send(queue, {"n": 1})
+    cf.add_fault("batch", status=404, body={"success": False, "errors": [{"code": 11000, "message": "gone"}]}, times=99)
+
+    async def scenario():
+        triggerer = Triggerer()
+        watched = {"match": "literal:other", "delay_seconds": 60, "dead_letter_queue": "failed"}
+        triggerer.watch(queue_name=NAME, **watched)
+        for count in (1, 2):
+            await until(lambda count=count: len(calls(cf, "ack")) == count)
+            if count == 2:  # the third delivery comes with the first one of another
+                cf.send(queue, {"n": 2})
+                cf.add_fault("ack", status=403, body={"success": False, "errors": []}, times=99)
+            cf.advance(61)
+        await until(lambda: len(calls(cf, "ack")) > 2)
+        await triggerer.stop()
+
+    run(scenario())
+    assert "it could not be copied: Cloudflare may DELETE it when its lease ends" in logged()
+
+
 def test_a_message_that_a_match_fails_for_is_dead_lettered_with_the_reason(cf, queue):
     async def scenario():
         triggerer = Triggerer()

@@ -13,6 +13,8 @@ from contextvars import Context
 from typing import Any
 
 NEVER = float("inf")
+MAX_STEPS = 100_000
+"""Callbacks after which a seed that has not ended is given up."""
 
 
 class VirtualTime:

@@ -176,13 +176,7 @@ class Network:
             self._truth.note(process, "request %d, %s: %s", number, call.name, fault.name)
         else:
             self._truth.note(process, "request %d, %s", number, call.name)
-        self._truth.sends(process, call)
-        if call.path.endswith("/ack"):
-            self._truth.check_settlement(process, call.payload)
-            if fault.name:
-                self._truth.settling_meets_fault(call.payload)
-        if call.path.endswith("/batch") and fault.name:
-            self._truth.copying_meets_fault(process)
+        self._truth.sends(process, call, fault.name)
         if fault.up + fault.down > TIMEOUT:
             self._time.after(TIMEOUT, lambda: self._break(process, call, answer, "timed out"))
         self._time.after(fault.up, lambda: self._arrive(process, call, content, answer, fault, number))

@@ -11,13 +11,12 @@ from airflow_provider_cfqueues.engines.processing.journal import Journal
 from airflow_provider_cfqueues.engines.processing.runner import Runner
 from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.settlement import Kind, Situation
-from airflow_provider_cfqueues.models import Message
+from airflow_provider_cfqueues.models import Consumer, Message
 from airflow_provider_cfqueues.outcomes import Ack, Reject
 from simulation.handlers import make_handler
-from simulation.loop import VirtualLoop
+from simulation.loop import MAX_STEPS, VirtualLoop
 from simulation.network import Hook
 from simulation.scenario import DEAD_LETTER_QUEUE_ID, QUEUE_ID, Run
-from simulation.stage import MAX_STEPS
 from simulation.truth import least_delay
 
 if TYPE_CHECKING:
@@ -75,11 +74,32 @@ class Machine:
         self.has_jumped = False
         self.is_dead = False
         self.deliveries: list[Any] = []
+        self.consumer: Consumer | None = world.consumer if world.scenario.knows_consumer else None
         self.main: Any = None
 
     def now(self) -> datetime:
         """Return what the clock of this machine says."""
         return EPOCH + timedelta(seconds=self.world.time.now) + self.offset
+
+    def open_queue(self, visibility_timeout: float, **situation: Any) -> HookQueue:
+        """
+        Return the queue, as an engine in this process knows it.
+
+        :param visibility_timeout: seconds that its leases last.
+        :param situation: what else there is to know of it.
+        """
+        dead_letter_queue_id = DEAD_LETTER_QUEUE_ID if self.world.scenario.has_dead_letter_queue else None
+        known = Situation(consumer=self.consumer, dead_letter_queue_id=dead_letter_queue_id, **situation)
+        hook: Any = Hook(self)
+        return HookQueue(hook, QUEUE_ID, visibility_timeout=visibility_timeout, situation=known)
+
+    def has_read(self, lease_ids: list[str]) -> None:
+        """Note that the answer of a pull arrived."""
+        for lease_id in lease_ids:
+            self.truth.deliveries[lease_id].is_read = True
+
+    def look_at_clock(self) -> None:
+        """Judge nothing: it may take as long as it needs."""
 
     def jump(self, seconds: float) -> None:
         """Set its clock."""
@@ -90,6 +110,11 @@ class Machine:
     def die(self) -> None:
         """End at once."""
         self.is_dead = True
+
+    def end(self) -> None:
+        """Judge its end, which it came to by itself."""
+        self.truth.judge_run(self)
+        self.die()
 
     def crash(self) -> None:
         """End at once, and not by itself."""
@@ -113,6 +138,7 @@ class Worker(Machine):
     def __init__(self, world: Any, name: str, run: Run) -> None:
         super().__init__(world, name, run.skew)
         self.run = run
+        self.engine: Any = None
 
     def proceed(self, *, is_alone: bool) -> None:
         """
@@ -143,7 +169,9 @@ class Worker(Machine):
 
     def stop(self, *, killed: bool) -> None:
         """Ask what runs in it to end."""
-        raise NotImplementedError
+        if not self.is_dead:
+            self.truth.note(self, "is killed" if killed else "is stopped")
+            self.engine.stop(killed=killed)
 
 
 class Process(Worker):
@@ -158,21 +186,11 @@ class Process(Worker):
     def __init__(self, world: World, name: str, run: Run) -> None:
         super().__init__(world, name, run)
         self.options = run.options
-        self.consumer = world.consumer if world.scenario.knows_consumer else None
         self.has_processed = False
         self.stopped_at: float | None = None
         self.killed_at: float | None = None
         self.last_answer: int | None = None
-        situation = Situation(
-            consumer=self.consumer,
-            dead_letter_queue_id=DEAD_LETTER_QUEUE_ID if world.scenario.has_dead_letter_queue else None,
-        )
-        queue = HookQueue(
-            Hook(self),  # type: ignore[arg-type]
-            QUEUE_ID,
-            visibility_timeout=self.options.visibility_timeout,
-            situation=situation,
-        )
+        queue = self.open_queue(self.options.visibility_timeout)
         handler = make_handler(self, run.shape, self.options.batch_size is not None)
         self.journal: Journal | None = None
         self.acked_at_start = 0
@@ -200,14 +218,12 @@ class Process(Worker):
             self.truth.blame("a handler's SystemExit tore down the run: what was done is not settled")
 
     def stop(self, *, killed: bool) -> None:
-        """Ask the engine to end."""
-        if not self.is_dead:
-            self.truth.note(self, "is killed" if killed else "is stopped")
-            if killed and self.killed_at is None:
-                self.killed_at = self.world.time.now
-            if self.stopped_at is None:
-                self.stopped_at = self.world.time.now
-            self.engine.stop(killed=killed)
+        """Ask the engine to end, and note when."""
+        if killed and self.killed_at is None:
+            self.killed_at = self.world.time.now
+        if self.stopped_at is None:
+            self.stopped_at = self.world.time.now
+        super().stop(killed=killed)
 
     def look_at_clock(self) -> None:
         """Judge that it ends once it is killed."""
@@ -216,18 +232,12 @@ class Process(Worker):
             over += 0 if self.journal is None else SECONDS_OF_JOURNAL
             self.truth.check(self.world.time.now <= over, "%s runs on after it was killed", self.name)
 
-    def end(self) -> None:
-        """Judge its end, which it came to by itself."""
-        self.truth.judge_run(self)
-        self.die()
-
     # -- what the network and the handlers tell
 
     def has_read(self, lease_ids: list[str]) -> None:
         """Note that the answer of a pull arrived."""
         self.last_answer = len(lease_ids)
-        for lease_id in lease_ids:
-            self.truth.deliveries[lease_id].is_read = True
+        super().has_read(lease_ids)
 
     def begins(self, message: Message) -> None:
         """Note that a handler is given a message."""

@@ -7,21 +7,17 @@ import gc
 import multiprocessing
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow_provider_cfqueues.engines.processing.engine import Engine
-from simulation.truth import Violation
-from simulation.world import World, emulated_account
-
-if TYPE_CHECKING:
-    from airflow_provider_cfqueues.emulator.service import Service
-    from simulation.loop import VirtualTime
+from simulation.record import Violation
+from simulation.stage import Stage, emulated_account
+from simulation.world import World
 
 SEEDS_AT_ONCE = 50
 
@@ -54,32 +50,20 @@ def rare_collection() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def play(seeds: range, engine_class: type[Engine] = Engine, *, with_trace: bool = False) -> Iterator[Result]:
-    """
-    Play seeds of the engine and yield what each showed.
-
-    :param seeds: the seeds.
-    :param engine_class: the engine; a test plants a bug here.
-    :param with_trace: keep the trace of seeds that show nothing as well.
-    """
-    return play_worlds(
-        seeds, lambda seed, service, time: World(seed, service, time, engine_class), with_trace=with_trace
-    )
-
-
-def play_worlds(
-    seeds: range, make_world: Callable[[int, Service, VirtualTime], Any], *, with_trace: bool = False
+def play(
+    seeds: Iterable[int], world_class: type[Stage] = World, *, with_trace: bool = False, **planted: Any
 ) -> Iterator[Result]:
     """
     Play seeds and yield what each showed.
 
     :param seeds: the seeds.
-    :param make_world: returns the world of a seed.
+    :param world_class: what is played.
     :param with_trace: keep the trace of seeds that show nothing as well.
+    :param planted: classes of the package, by the argument of the world that takes them; a test plants a bug here.
     """
-    with emulated_account() as (service, time), rare_collection():
+    with world_class.surroundings(), emulated_account() as (service, time), rare_collection():
         for seed in seeds:
-            world = make_world(seed, service, time)
+            world = world_class(seed, service, time, **planted)
             violation = ""
             try:
                 world.play()
@@ -92,24 +76,22 @@ def play_worlds(
             yield Result(seed=seed, violation=violation, trace=trace, counts=counts)
 
 
-def play_on_all_cores(
-    seeds: range, processes: int | None = None, play: Callable[[range], Iterator[Result]] = play
-) -> Iterator[Result]:
+def play_on_all_cores(seeds: range, processes: int | None = None, world_class: type[Stage] = World) -> Iterator[Result]:
     """
     Play seeds in processes of their own, which no seed depends on, and yield what each showed, in order.
 
     :param seeds: the seeds.
     :param processes: how many; None = one for each core.
-    :param play: what plays them.
+    :param world_class: what is played.
     """
     parts = [seeds[start : start + SEEDS_AT_ONCE] for start in range(0, len(seeds), SEEDS_AT_ONCE)]
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        for results in pool.map(partial(_play_part, play), parts):
+        for results in pool.map(partial(_play_part, world_class), parts):
             yield from results
 
 
-def _play_part(play: Callable[[range], Iterator[Result]], seeds: range) -> list[Result]:
-    return list(play(seeds))
+def _play_part(world_class: type[Stage], seeds: range) -> list[Result]:
+    return list(play(seeds, world_class))
 
 
 def main() -> int:
@@ -124,24 +106,24 @@ def main() -> int:
     what.add_argument("--redriving", action="store_true", help="redrives from a queue to another instead of the engine")
     parser.add_argument("--processes", type=int, help="how many play at once (default: one for each core)")
     arguments = parser.parse_args()
-    play_all: Callable[..., Iterator[Result]] = play
-    again = "scripts/simulate --seed"
+    world_class: type[Stage] = World
+    kind = ""
     if arguments.watching:
-        from simulation.watching.run import play as play_all
+        from simulation.watching.world import World as world_class
 
-        again = "scripts/simulate --watching --seed"
+        kind = "--watching "
     if arguments.redriving:
-        from simulation.redriving.run import play as play_all
+        from simulation.redriving.world import World as world_class
 
-        again = "scripts/simulate --redriving --seed"
+        kind = "--redriving "
     if arguments.seed is not None:
-        [result] = play_all(range(arguments.seed, arguments.seed + 1), with_trace=True)
+        [result] = play([arguments.seed], world_class, with_trace=True)
         print("\n".join(result.trace))
         print(f"seed {result.seed}: {result.violation or 'all is well'}")
         return int(bool(result.violation))
     seeds = range(arguments.start, arguments.start + arguments.seeds)
-    results = play_on_all_cores(seeds, arguments.processes, play_all)
-    return _show(results, len(seeds), again, keep_going=arguments.keep_going)
+    results = play_on_all_cores(seeds, arguments.processes, world_class)
+    return _show(results, len(seeds), f"scripts/simulate {kind}--seed", keep_going=arguments.keep_going)
 
 
 def _show(results: Iterator[Result], count: int, again: str, *, keep_going: bool) -> int:

@@ -126,7 +126,7 @@ def draw(random: Random) -> Scenario:
         latency=random.choice((0.0, 0.02, 0.1, base.visibility_timeout / 20)),
         pace=pace,
         outage=(begin := 20 * random.random(), begin + 100 * random.random()) if random.random() < 0.1 else None,
-        broker_jumps=tuple(_draw_jump(random) for _ in range(2) if random.random() < 0.1),
+        broker_jumps=tuple(draw_jump(random) for _ in range(2) if random.random() < 0.1),
     )
     if random.random() < 0.25:  # deliveries that may be the last ones, on a queue that deletes
         moves = has_dead_letter_queue and random.random() < 0.3
@@ -180,14 +180,15 @@ def draw_run(random: Random, base: Options, seconds: float, *, is_first: bool) -
         shape=random.choices(("async", "sync", "lambda"), (85, 12, 3))[0],
         doom=doom,
         skew=random.choice((0.0, -3600.0, 0.7, 86_400.0)),
-        jump=_draw_jump(random, random.choice((-1, 1))) if random.random() < 0.1 else None,
+        jump=draw_jump(random, random.choice((-1, 1))) if random.random() < 0.1 else None,
         starts_after=random.choice((0.0, 1.0, 30 * random.random())),
         beside=not is_first and random.random() < 0.3,
     )
 
 
-def _draw_jump(random: Random, direction: int = 1) -> tuple[float, float]:
-    return 30 * random.random(), direction * random.choice((0.5, 3.0, 20.0, 100.0))
+def draw_jump(random: Random, direction: int = 1, before: float = 30) -> tuple[float, float]:
+    """Return when a clock jumps, and how far."""
+    return before * random.random(), direction * random.choice((0.5, 3.0, 20.0, 100.0))
 
 
 def _draw_item(random: Random, has_dead_letter_queue: bool, can_be_poison: bool) -> Item:

@@ -1,5 +1,5 @@
 """
-What really happened: which lease was given to whom, what its handler said and when, what the broker did.
+What handlers said, and when.
 
 The engine is judged by that: at each request, at each handler's start, and at the end of each run.
 """
@@ -7,12 +7,9 @@ The engine is judged by that: at each request, at each handler's start, and at t
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cfqueues.bodies import decode_body
-from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.delays import ExponentialDelay
 from airflow_provider_cfqueues.engines.processing.options import Options
 from airflow_provider_cfqueues.engines.settlement import Kind
@@ -20,110 +17,42 @@ from airflow_provider_cfqueues.models import Message
 from airflow_provider_cfqueues.outcomes import Ack, Reject, Retry
 from harness.audit import account
 from simulation.loop import NEVER, VirtualTime
-from simulation.scenario import DEAD_LETTER_QUEUE_ID, Item, Scenario
+from simulation.record import Delivery, Record, Violation, may_delete
+from simulation.scenario import Item, Scenario
 
 if TYPE_CHECKING:
     from simulation.process import Process
 
 
-class Violation(Exception):
-    """Something happened that must never happen."""
-
-
-@dataclass(slots=True, eq=False)
-class Delivery:
+@dataclass(slots=True, eq=False, kw_only=True)
+class Handling(Delivery):
     """
-    A lease, and what became of it.
+    A lease whose message is for a handler.
 
-    :param number: of the message.
-    :param message_id: its ID in the queue. A message that is sent again gets a new one.
-    :param attempt: which delivery of it.
-    :param process: whose lease it is.
-    :param ends_ms: when it ends, by the broker's clock.
+    :param began_at: when its handler began.
+    :param ended_at: when it ended.
+    :param verdict: what it said.
+    :param least_delay: the least that the message must wait then.
     """
 
-    number: int
-    message_id: str
-    attempt: int
-    process: Process
-    ends_ms: int
-    is_read: bool = False
     began_at: float | None = None
     ended_at: float | None = None
     verdict: Any = None
     least_delay: float | None = None
-    is_copied: bool = False
-    sent: str = ""
-    honoured: str = ""
-
-    def __str__(self) -> str:
-        return f"message {self.number}, delivery {self.attempt}, of {self.process.name}"
-
-
-class Record:
-    """
-    What happened in a seed, in order, and the first thing that must not.
-
-    :param time: the time.
-    """
-
-    def __init__(self, time: VirtualTime) -> None:
-        self.trace: list[tuple[Any, ...]] = []
-        self.violation = ""
-        self._time = time
-
-    def note(self, process: Any, text: str, *args: Any) -> None:
-        """Add to the trace; it is formatted only if somebody looks."""
-        self.trace.append((self._time.now, process and process.name, text, args))
-
-    def sends(self, process: Any, call: Call[Any]) -> None:
-        """Note that a request leaves its process."""
-
-    def check(self, holds: bool, text: str, *args: Any) -> None:
-        """Blame the code under test unless something holds."""
-        if not holds:
-            self.blame(text % args)
-
-    def blame(self, text: str) -> None:
-        """Remember the first thing that must not happen; the code under test cannot swallow it."""
-        self.violation = self.violation or text
-        self.trace.append((self._time.now, None, f"VIOLATION: {text}".replace("%", "%%"), ()))
-
-    numbers: dict[str, int]
-
-    def number_of(self, message_id: str, body: Any) -> int:
-        """Return the number of a message; one that was sent again has another ID, and a dead letter that of another."""
-        if message_id not in self.numbers:
-            document = json.loads(body) if isinstance(body, (bytes, str)) else body
-            if "id" in document:
-                return self.numbers[document["id"]]
-            self.numbers[message_id] = document["n"] if "n" in document else document["number"]
-        return self.numbers[message_id]
-
-    def settling_meets_fault(self, payload: Any) -> None:
-        """Note that something goes wrong with a request to settle leases."""
-
-    def copying_meets_fault(self, process: Any) -> None:
-        """Note that something goes wrong with a request that sends copies."""
-
-    def show_trace(self, last: int | None = None) -> list[str]:
-        """Return the trace, or its end, as lines."""
-        events = self.trace if last is None else self.trace[-last:]
-        return [f"{now:10.3f}  {name or 'world':<6} {text % args}" for now, name, text, args in events]
 
 
 class Truth(Record):
     """
-    The record of a seed, and its judge.
+    The record of a seed of the engine, and its judge.
 
     :param time: the time.
     :param items: the messages.
     """
 
+    delivery_class = Handling
+
     def __init__(self, time: VirtualTime, items: tuple[Item, ...]) -> None:
         super().__init__(time)
-        self.deliveries: dict[str, Delivery] = {}
-        self.numbers: dict[str, int] = {}
         self._items = items
 
     def item(self, message: Message) -> Item:
@@ -132,92 +61,35 @@ class Truth(Record):
 
     # -- what a request does
 
-    def applied(self, process: Process, call: Call[Any], document: Any, number: int, broker_ms: int) -> Any:
-        """
-        Note what the broker did at a request; return the leases it gave.
-
-        :param process: who asked.
-        :param call: what for.
-        :param document: the broker's answer.
-        :param number: of the request.
-        :param broker_ms: the broker's time.
-        """
-        if not document["success"]:
-            return None
-        result = document["result"]
-        if call.path.endswith("/pull"):
-            ends_ms = broker_ms + call.payload["visibility_timeout_ms"]
-            lease_ids = []
-            for item in result["messages"]:
-                content_type = item["metadata"].get("CF-Content-Type")
-                body = None if item["id"] in self.numbers else decode_body(item["body"], content_type)
-                delivery = Delivery(self.number_of(item["id"], body), item["id"], item["attempts"], process, ends_ms)
-                self.deliveries[item["lease_id"]] = delivery
-                process.deliveries.append(delivery)
-                lease_ids.append(item["lease_id"])
-            shown = [(d.number, d.attempt) for d in map(self.deliveries.__getitem__, lease_ids)]
-            self.note(process, "request %d gives (message, delivery): %s", number, shown)
-            return lease_ids
-        if call.path.endswith("/ack"):
-            for kind in ("acks", "retries"):
-                for item in call.payload[kind]:
-                    if item["lease_id"] not in result["warnings"]:
-                        self.deliveries[item["lease_id"]].honoured = kind
-            self.note(process, "request %d settles %s and %s", number, result["ackCount"], result["retryCount"])
-        if call.path.endswith("/batch"):
-            is_renewal = f"/queues/{DEAD_LETTER_QUEUE_ID}/" not in call.path
-            bodies = [copy["body"] for copy in call.payload["messages"]]
-            copied = [self._note_copy(process, body, is_renewal=is_renewal) for body in bodies]
-            self.note(process, "request %d %s messages %s", number, "renews" if is_renewal else "copies", copied)
-        return None
-
-    def _note_copy(self, process: Process, body: Any, *, is_renewal: bool) -> int:
-        number = self.number_of("", body) if "id" in body else body["n"]
-        mine = [one for one in reversed(process.deliveries) if one.number == number and one.is_read]
-        # A queue may hold several copies of a message, and a copy whose answer was lost is sent again.
-        fitting = [one for one in mine if (may_delete(one) if is_renewal else one.attempt == body.get("attempts"))]
-        delivery = next((one for one in fitting if not one.is_copied), (fitting or mine)[0])
-        delivery.is_copied = True
+    def check_copy(self, process: Process, delivery: Handling, fitting: list[Handling], is_renewal: bool) -> None:
+        """Judge that a copy is of what was rejected or not seen, or of what may be deleted."""
         self.check(not process.options.dry_run, "%s is copied in a dry run", delivery)
         if is_renewal:
-            self.check(may_delete(delivery), "%s is sent again, and nothing would delete it", delivery)
             for one in fitting:  # the body does not say of which delivery: the copy stands for all that were read
                 one.is_copied = one.is_copied or one.message_id == delivery.message_id
-            return number
+            return
         limit = process.options.max_attempts
-        is_unseen = self._items[number].is_undecodable or (limit is not None and delivery.attempt > limit)
+        is_unseen = self._items[delivery.number].is_undecodable or (limit is not None and delivery.attempt > limit)
         is_right = isinstance(delivery.verdict, Reject) or is_unseen or may_delete(delivery)
         self.check(is_right, "%s is dead-lettered, and nobody rejected it", delivery)
-        return number
 
-    def check_settlement(self, process: Process, payload: Any) -> None:
-        """Judge a request to settle leases as it is sent."""
-        for item in payload["acks"]:
-            delivery = self.deliveries[item["lease_id"]]
-            is_done = isinstance(delivery.verdict, Ack) or delivery.is_copied
-            if process.journal is None:
-                self.check(delivery.process is process, "%s settles %s", process.name, delivery)
-            elif delivery.verdict is None:
-                is_done = is_done or self._was_handled(delivery)
-            self.check(is_done, "%s is acked, and was neither handled nor accepted by the dead-letter queue", delivery)
-            self.check(not process.options.dry_run, "%s is acked in a dry run", delivery)
-            self._note_sent(delivery, "acked")
-        for item in payload["retries"]:
-            delivery = self.deliveries[item["lease_id"]]
-            self.check(delivery.process is process, "%s settles %s", process.name, delivery)
-            self._check_retry(delivery, item.get("delay_seconds"))
-            self._note_sent(delivery, "retried")
+    def check_ack(self, process: Process, delivery: Handling) -> None:
+        """Judge that what is acked is done, or kept elsewhere."""
+        is_done = isinstance(delivery.verdict, Ack) or delivery.is_copied
+        if process.journal is not None and delivery.verdict is None:
+            is_done = is_done or self._was_handled(delivery)
+        self.check(is_done, "%s is acked, and was neither handled nor accepted by the dead-letter queue", delivery)
+        self.check(not process.options.dry_run, "%s is acked in a dry run", delivery)
+        owner = process if process.journal is None else delivery.process  # it may know the leases of another try
+        self.note_sent(owner, delivery, "acked")
 
-    def _was_handled(self, delivery: Delivery) -> bool:
+    def _was_handled(self, delivery: Handling) -> bool:
         """Return whether another delivery of the message was handled with success: all that a journal may know."""
         return any(d.number == delivery.number and isinstance(d.verdict, Ack) for d in self.deliveries.values())
 
-    def _note_sent(self, delivery: Delivery, kind: str) -> None:
-        self.check(delivery.sent in ("", kind), "%s is %s after it was %s", delivery, kind, delivery.sent)
-        delivery.sent = kind
-
-    def _check_retry(self, delivery: Delivery, delay: int | None) -> None:
-        process = delivery.process
+    def check_retry(self, process: Process, delivery: Handling, delay: int | None) -> None:
+        """Judge that what is given back failed or had no turn, and waits for as long as was asked for."""
+        self.note_sent(process, delivery, "given back")
         is_kept = not may_delete(delivery) or (has_failed(delivery) and not process.options.dry_run)
         self.check(is_kept, "%s is given back, Cloudflare may delete it by that, and no handler failed", delivery)
         grace_ends = NEVER if process.killed_at is None else process.killed_at + process.options.grace
@@ -242,17 +114,11 @@ class Truth(Record):
         read = [delivery for delivery in process.deliveries if delivery.is_read]
         self.check(report.pulled == len(read), "%s was given %d, pulled %d", process.name, len(read), report.pulled)
         self.check(engine._window.open == 0, "%s has %d open at its end", process.name, engine._window.open)
-        acked = sum(delivery.honoured == "acks" for delivery in read)
-        retried = sum(delivery.honoured == "retries" for delivery in read)
-        self.check(
-            fates[Kind.ACKED] + fates[Kind.REJECTED] <= acked, "%s reports more acks than took place", process.name
-        )
-        self.check(fates[Kind.RETRIED] <= retried, "%s reports more retries than took place", process.name)
+        self.check_report(process, report, fates[Kind.ACKED] + fates[Kind.REJECTED])
         if process.killed_at is None:
             done = sum(delivery.verdict is not None for delivery in read)
             self.check(report.handled >= done, "%s handled %d, reports %d", process.name, done, report.handled)
-        alive = [task for task in process.loop._tasks if not task.done()]
-        self.check(not alive, "%s left tasks behind: %s", process.name, alive)
+        self.check_tasks(process)
         self._judge_end(process)
 
     def _judge_end(self, process: Process) -> None:
@@ -294,14 +160,7 @@ class Truth(Record):
             raise Violation(f"messages {lost} are lost: never handled, and not in the dead-letter queue")
 
 
-def may_delete(delivery: Delivery) -> bool:
-    """Return whether Cloudflare may delete a message that is given back, as its process has to see it."""
-    consumer = delivery.process.consumer
-    limit = 3 if consumer is None or consumer.max_retries is None else consumer.max_retries
-    return delivery.attempt >= limit and (consumer is None or consumer.dead_letter_queue is None)
-
-
-def has_failed(delivery: Delivery) -> bool:
+def has_failed(delivery: Handling) -> bool:
     """Return whether a handler saw a message and failed, or asked for another delivery."""
     return delivery.verdict is not None and not isinstance(delivery.verdict, (Ack, Reject))
 

@@ -76,7 +76,7 @@ def test_leases_that_the_counts_lack_are_named_with_what_the_api_said(warnings, 
 def refuse_copies(happened, attempts, **arguments):
     """Settle a message while every copy of it is refused; return the settling, and the calls that it made."""
     situation = Situation(consumer=Consumer(type="http_pull", max_retries=3), dead_letter_queue_id="failed")
-    message = Message(id="m", lease_id="l", body="x", raw_body="x", attempts=attempts)
+    message = Message(id="m", lease_id="l", body="x", raw_body='"x"', attempts=attempts)
     one = Settling([choose_settlement(Case(message=message, happened=happened, **arguments), situation)], situation)
     flow, calls = one.send("orders"), []
     with suppress(StopIteration):

@@ -120,8 +120,8 @@ class Engine:
             self._workers.end_when_idle()
             await self._until_done(*workers)
             ends = await _cancel(pulling, *self._puller.requests, *workers)
-            self._give_back(self._leave_running())
-            self._give_back(self._workers.give_up_waiting())
+            self._give_back(self._leave_running(), "the run ended before its handler did")
+            self._give_back_waiting()
             self._settler.flush()
             await self._until_done(*self._settler.requests, beyond_grace=SETTLE_SECONDS)
             await self._settler.give_up()
@@ -150,20 +150,26 @@ class Engine:
                     self._options.grace,
                     counted(self.count_unhandled() - waiting, "message"),
                 )
-                self._give_back(self._workers.give_up_waiting())
                 self._settler.flush()  # now, as the API may need the time
+            if self.state.is_stopping:  # at once: the leases may end before the handlers that still run do
+                self._give_back_waiting()
             left = self.state.seconds_left(beyond_grace)
             if left is not None and left <= 0:
                 return
             await self.state.wait(timeout=left)
 
-    def _give_back(self, messages: Iterable[Message]) -> None:
+    def _give_back_waiting(self) -> None:
+        if self._workers.waiting:
+            self._give_back(self._workers.give_up_waiting(), "the run ended before a handler took it")
+            self._settler.flush()
+
+    def _give_back(self, messages: Iterable[Message], reason: str) -> None:
         now = self.state.now()
         cases = [
             Case(
                 message=message,
                 happened=Happened.NOT_STARTED,
-                reason="the run ended before a handler took it",
+                reason=reason,
                 delay_seconds=0,
                 is_over=message.lease_expires_at is not None and message.lease_expires_at <= now,
             )
@@ -221,7 +227,7 @@ class Engine:
     def _settle(self, handled: Handled) -> None:
         message = handled.message
         settlement = choose_settlement(handled, self.state.situation)
-        if not handled.is_over:
+        if handled.happened is not Happened.NOT_STARTED:
             self.report.add(handled, self._options)
             self.report.activity.progressed(self.state.clock())
             if self.journal is not None:

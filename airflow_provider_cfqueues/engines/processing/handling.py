@@ -33,7 +33,7 @@ MAX_SLICE = 256
 
 
 class NotStarted(Retry):
-    """The handler could not start with the message, so it is settled like a message that no handler took."""
+    """The handler could not begin, or not wait for the end of its work: settle the message as if none had taken it."""
 
 
 class Handling:

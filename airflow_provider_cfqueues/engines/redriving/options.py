@@ -62,12 +62,14 @@ class RedriveReport(RunReport):
     A message that was delivered again during the run is counted again.
 
     :param sent_not_acked: how many of the unconfirmed ones the target has: a further redrive sends them again.
+    :param in_doubt: messages to move, without unmovable ones, that are not confirmed or whose leases ended first.
     :param unmatched: how many ``match`` did not want.
     :param unmovable: how many could not be moved unaltered, were refused, or failed in ``match``.
     :param listed: the first hundred of these, each with ``message_id`` and ``reason``.
     """
 
     sent_not_acked: int = 0
+    in_doubt: int = 0
     unmatched: int = 0
     unmovable: int = 0
     listed: list[dict[str, str]] = field(default_factory=list)

@@ -230,6 +230,10 @@ class Redrive:
         backlog = self.report.backlog
         self._on_moved(counts[Kind.ACKED], None if backlog is None else self.report.moved + backlog)
         self.report.sent_not_acked += settling.count_unconfirmed(Happened.HANDLED)
+        self.report.in_doubt += settling.count_unconfirmed(Happened.HANDLED, Happened.NOT_STARTED)
+        self.report.in_doubt += sum(
+            one.kind is Kind.EXPIRED and one.case.happened is Happened.NOT_STARTED for one in settlements
+        )
         for name in ("moved", "renewed", "expired"):
             count(name, counts[FATES[name]], queue=self._source.queue_id)
 

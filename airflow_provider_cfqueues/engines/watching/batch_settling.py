@@ -45,9 +45,11 @@ class BatchSettling:
         if settling.error is not None:
             settling.try_again()
         before = len(settling.settled)
-        await queue.settle(settling)
-        if is_first:
-            log_settlements(self._log, name, settling.changed)
+        try:
+            await queue.settle(settling)
+        finally:
+            if is_first:
+                log_settlements(self._log, name, settling.changed)
         new = settling.settled[before:]
         if new:  # else it is said elsewhere that it fails
             given_back = sum(one.kind is Kind.RETRIED for one, _ in new)

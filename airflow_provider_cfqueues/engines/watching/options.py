@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_provider_cfqueues import arguments
 from airflow_provider_cfqueues.client.message_calls import MAX_MESSAGES_PER_PULL
-from airflow_provider_cfqueues.engines.settlement import parse_unmatched
+from airflow_provider_cfqueues.engines.settlement import UNMATCHED
 from airflow_provider_cfqueues.matching import Match, check_match
 
 SETTLE_SECONDS = 60
@@ -83,9 +83,6 @@ def parse_watch_options(given: Mapping[str, Any], *, ack_timeout: float) -> Watc
     queue_id, queue_name, dead_letter_queue = given["queue_id"], given["queue_name"], given["dead_letter_queue"]
     arguments.require_one(queue_id=queue_id, queue_name=queue_name)
     check_match(given["match"])
-    if given["settle"] not in ("event", "task"):
-        msg = f"settle must be 'event' or 'task', not {given['settle']!r}"
-        raise ValueError(msg)
     wait, longest_wait = (_parse_interval(given, name) for name in ("poll_interval", "max_poll_interval"))
     if longest_wait < wait:
         msg = f"max_poll_interval ({longest_wait:g} s) must not be below poll_interval ({wait:g} s)"
@@ -96,13 +93,13 @@ def parse_watch_options(given: Mapping[str, Any], *, ack_timeout: float) -> Watc
         cloudflare_conn_id=given["cloudflare_conn_id"],
         queue_id=arguments.parse_id(queue_id, "queue_id") if queue_id else None,
         queue_name=arguments.parse_name(queue_name) if queue_name else None,
-        settle=given["settle"],
+        settle=arguments.parse_choice(given["settle"], "settle", ("event", "task")),
         batch_size=min(MAX_MESSAGES_PER_PULL, arguments.parse_count(given["batch_size"], "batch_size")),
         visibility_timeout=_parse_visibility_timeout(given, ack_timeout, run_seconds),
         poll_interval=wait,
         max_poll_interval=longest_wait,
         match=given["match"],
-        unmatched=parse_unmatched(given["unmatched"]),
+        unmatched=arguments.parse_optional(arguments.parse_choice, given["unmatched"], "unmatched", choices=UNMATCHED),
         delay_seconds=arguments.parse_delay(given["delay_seconds"]),
         dead_letter_queue=arguments.parse_optional(arguments.parse_name, dead_letter_queue, "dead_letter_queue"),
         include_body=given["include_body"],

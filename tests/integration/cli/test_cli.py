@@ -194,7 +194,7 @@ def test_a_queue_is_named_by_its_name_or_else_by_its_id(run, connect):
 def test_redrive_moves_messages_and_tells_how_many(cf, run):
     send(cf, {"kind": "a"}, {"kind": "b"}, {"kind": "a"}, queue="orders-failed")
     code, out, _ = run("redrive", "orders-failed", "orders", "--max", "2")
-    assert (code, out) == (0, "Moved 2 messages of orders-failed to orders\n")
+    assert (code, out) == (0, "Moved 2 messages of orders-failed to orders, the backlog of orders-failed is 1\n")
     code, out, _ = run("redrive", "orders-failed", "orders", "--idle-timeout", "0", "--json")
     assert (code, json.loads(out)["moved"], in_queue(cf)) == (0, 1, {"ready": 3})
 
@@ -213,11 +213,20 @@ def test_redrive_tells_of_each_end_of_a_message(cf, run):
     CloudflareQueuesHook().update_pull_consumer(cf.queues["orders-failed"], consumer_max_retries=1)
     arguments = ["--match", "literal:a", "--visibility-timeout", "900", "--idle-timeout", "0"]
     code, out, _ = run("redrive", "orders-failed", "orders", *arguments)
-    assert (code, out) == (
-        0, "Moved 1 message of orders-failed to orders, 1 did not match, 1 sent to the same queue again\n"
-    )  # fmt: skip
+    assert code == 0
+    assert out == (
+        "Moved 1 message of orders-failed to orders, 1 did not match (delayed by 300 s), 1 sent to the same queue "
+        "again, the backlog of orders-failed is 1\n"
+    )
     (pull, *_) = (request for request in cf.requests() if request["path"].endswith("/pull"))
     assert pull["body"]["visibility_timeout_ms"] == 900_000
+
+
+def test_redrive_fails_if_leases_ended_before_their_messages_were_sent(cf, run):
+    send(cf, "a", queue="orders-failed")
+    cf.add_fault("pull", delay_ms=50)
+    code, out, _ = run("redrive", "orders-failed", "orders", "--visibility-timeout", "0.001", "--max", "1")
+    assert (code, out.split(", ")[1]) == (1, "1 not sent before their leases ended")
 
 
 def test_redrive_says_what_is_in_the_target_although_it_is_not_acked(cf, run):
@@ -263,7 +272,7 @@ def test_ping_says_what_is_missing(cf, run):
     rows = [columns(line) for line in out.splitlines()[1:] if not line.startswith(" ")]
     assert code == 1
     assert [row[0] for row in rows] == ["yes", "yes", "yes", "NO", "NO"]
-    assert "npx wrangler queues consumer http add orders" in out
+    assert "the command create orders" in out
     assert "Queues Write" in out
 
 
@@ -280,6 +289,7 @@ def test_ping_of_a_bad_token_stops_there_and_shows_no_token(cf, connect, run):
     [
         (["peek", "ordres"], 1, "similar names: orders"),
         (["queues", "--conn-id", "nowhere"], 1, "export AIRFLOW_CONN_NOWHERE"),
+        (["queues", "--conn-id", "broken"], 1, "AIRFLOW_CONN_BROKEN is set, but is neither a URI nor valid JSON"),
         (["send", "orders", "--file", "/does/not/exist"], 1, "/does/not/exist"),
         (["send", "orders", "x", "--delay", "-1"], 2, "error: --delay must be from 0 to 86400 seconds"),
         (["send", "orders", "x", "--delay", "999999"], 2, "not 999999\n"),
@@ -297,6 +307,7 @@ def test_ping_of_a_bad_token_stops_there_and_shows_no_token(cf, connect, run):
 )
 def test_an_error_is_one_line_on_stderr(cf, run, monkeypatch, arguments, code, says):
     monkeypatch.delenv("_AIRFLOW_PROCESS_CONTEXT")
+    monkeypatch.setenv("AIRFLOW_CONN_BROKEN", '{"conn_type": "cloudflare"')
     got, out, err = run(*arguments)
     assert (got, out) == (code, "")
     (line,) = [line for line in err.splitlines() if "GET /" not in line and "POST /" not in line]

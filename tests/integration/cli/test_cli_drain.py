@@ -60,7 +60,7 @@ def test_drain_writes_messages_without_leases_and_acks_them(cf, drain, tmp_path)
 def test_drain_appends_up_to_its_limit_and_tells_as_json(cf, drain, tmp_path):
     send(cf, *["x"] * 5)
     path = tmp_path / "orders.jsonl"
-    path.write_text("kept\n")
+    path.write_text('{"id": "kept"}\n')
     code, out, _ = drain(path, "--max", "3", "--json")
     assert (code, in_queue(cf)) == (0, {"ready": 2})
     assert {key: json.loads(out)[key] for key in ("written", "acked")} == {"written": 3, "acked": 3}
@@ -89,6 +89,12 @@ def test_drain_tells_what_the_queue_still_holds(cf, drain, tmp_path):
     assert "could not be written" not in err
 
 
+def test_drain_that_ends_early_tells_what_the_queue_still_holds(cf, drain, tmp_path):
+    send_many(cf, 300)
+    _, out, _ = drain(tmp_path / "f", "--max", "120")
+    assert out.endswith(", acked 120, its backlog is 180\n")
+
+
 def test_half_a_line_of_a_killed_run_is_cut_before_the_next_is_written(cf, drain, tmp_path):
     send(cf, "a", "b")
     path = tmp_path / "orders.jsonl"
@@ -111,13 +117,17 @@ def test_a_whole_line_whose_line_end_is_missing_is_kept(cf, drain, tmp_path):
     assert "did not end with a line end: added one" in err
 
 
-@pytest.mark.parametrize("theirs", ["dear diary", '{"id": ' + "x" * 2_000_001], ids=["text", "long"])
+@pytest.mark.parametrize(
+    "theirs",
+    ["dear diary", "dear diary\n", '{"a": 1}', '{"id": ' + "x" * 2_000_001],
+    ids=["text", "line", "object", "long"],
+)
 def test_a_file_of_something_else_is_left_alone_and_nothing_leased(cf, drain, tmp_path, theirs):
     send(cf, "a")
     (tmp_path / "diary").write_text(theirs)
     code, out, err = drain(tmp_path / "diary")
     assert (code, out, (tmp_path / "diary").read_text() == theirs) == (2, "", True)
-    assert "drain did not write this line" in err
+    assert "drain did not write its last line" in err
     assert [message["attempts"] for message in messages(cf)] == [0]
 
 
@@ -227,6 +237,7 @@ def test_a_reader_that_goes_away_gets_the_rest_given_back(cf, drain, unread):
     with unread():
         code, _, err = drain("-", "--json")
     assert (code, in_queue(cf)) == (141, {"ready": 2})
+    assert "it may not have read all lines" in err
     assert json.loads(err[err.index("{\n") :])["given_back"] == 2
 
 

@@ -106,6 +106,13 @@ def test_a_bad_line_is_named_by_its_number(cf, run, typed, data, says):
     assert says in err
 
 
+def test_a_request_that_fails_is_told_with_how_many_messages_are_not_sent(cf, run):
+    cf.add_fault("batch", drop="after")
+    code, out, err = run("send", "orders", *map(str, range(150)))
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1].endswith(" Of 150 messages: unknown: 100; certainly not done: 50.")
+
+
 def test_an_empty_text_is_a_message_where_it_is_meant(cf, run):
     assert run("send", "orders", "a", "", "b", "--text")[1] == "Sent 3 messages to orders; its backlog is 3\n"
     assert sent(cf) == [("text", "a"), ("text", ""), ("text", "b")]

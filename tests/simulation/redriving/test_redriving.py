@@ -11,19 +11,20 @@ from airflow_provider_cfqueues.engines.queue import HookQueue
 from airflow_provider_cfqueues.engines.redriving.redrive import Redrive
 from airflow_provider_cfqueues.engines.settlement import Case, Happened, choose_settlement
 from airflow_provider_cfqueues.models import Consumer
-from simulation.redriving.run import play
+from simulation.redriving.world import World
+from simulation.run import play
 
 SEEDS = 200
 
 
 def test_no_message_is_lost_acked_unsent_or_given_back_to_be_deleted_whatever_fails():
-    failed = [f"seed {result.seed}: {result.violation}" for result in play(range(SEEDS)) if result.violation]
+    failed = [f"seed {result.seed}: {result.violation}" for result in play(range(SEEDS), World) if result.violation]
     assert failed == []
 
 
 def test_a_seed_gives_the_same_run_whatever_ran_before_it():
-    [alone] = play(range(19, 20), with_trace=True)
-    *_, last = play(range(10, 20), with_trace=True)
+    [alone] = play([19], World, with_trace=True)
+    *_, last = play(range(10, 20), World, with_trace=True)
     assert alone == last
 
 
@@ -94,6 +95,6 @@ class MovesWhatStays(Redrive):
     ],
 )
 def test_a_bug_planted_on_purpose_is_found(redrive, violation):
-    found = next((result for result in play(range(300), redrive) if result.violation), None)
+    found = next((result for result in play(range(300), World, redrive_class=redrive) if result.violation), None)
     assert found is not None
     assert re.search(violation, found.violation)

@@ -7,7 +7,8 @@ from random import Random
 from typing import Any
 
 from airflow_provider_cfqueues.engines.watching.options import DOUBT
-from airflow_provider_cfqueues.models import UNKNOWN_CONSUMER, Consumer
+from airflow_provider_cfqueues.models import Consumer
+from simulation.scenario import draw_jump
 from simulation.watching.matches import KINDS, LARGEST_EVENT, MATCHES
 
 ACK_TIMEOUT = 20.0
@@ -170,11 +171,6 @@ class Scenario:
         is_kept = self.has_dead_letter_queue or watcher.unmatched in ("ack", "retry")
         return MATCHES[watcher.match] is not None and not is_kept
 
-    def deletes(self, attempts: int) -> bool:
-        """Return whether a message may be deleted when it is given back, as far as the watchers know."""
-        consumer = self.consumer if self.knows_consumer else UNKNOWN_CONSUMER
-        return consumer.is_last_delivery(attempts) and consumer.dead_letter_queue is None
-
     def is_sure_of_runs(self, watcher: Watcher) -> bool:
         """
         Return whether each message that a watcher acks must be in a run.
@@ -234,7 +230,7 @@ def draw(random: Random) -> Scenario:
         outage=(begin := 30 * random.random(), begin + 100 * random.random())
         if is_in_trouble and random.random() < 0.1
         else None,
-        broker_jumps=tuple(_draw_jump(random) for _ in range(2 * is_in_trouble) if random.random() < 0.07),
+        broker_jumps=tuple(draw_jump(random, before=40) for _ in range(2 * is_in_trouble) if random.random() < 0.07),
         log_seconds=random.choice((0.0, 0.001, 0.1)) if is_calm else random.choice((0.0, 0.01, 0.3, 3.0)),
         store_seconds=0.01 if is_calm else random.choice((0.01, 0.01, 0.1, 2.0)),
         store_fault_rate=is_in_trouble * random.choice((0, 0, 0.02, 0.1)),
@@ -321,12 +317,8 @@ def _draw_life(random: Random) -> Life:
         cancels_at_event=random.choice((0.0, 0.0, 0.05, 0.3)),
         starts_after=random.choice((0.0, 1.0, 30 * random.random())),
         skew=random.choice((0.0, -3600.0, 0.7, 86_400.0)),
-        jump=_draw_jump(random, random.choice((-1, 1))) if random.random() < 0.07 else None,
+        jump=draw_jump(random, random.choice((-1, 1)), before=40) if random.random() < 0.07 else None,
     )
-
-
-def _draw_jump(random: Random, direction: int = 1) -> tuple[float, float]:
-    return 40 * random.random(), direction * random.choice((0.5, 3.0, 20.0, 100.0))
 
 
 def _draw_item(random: Random) -> Item:

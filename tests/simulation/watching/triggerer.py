@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.jobs.triggerer_job_runner import _USER_ACTION_CANCEL_MSG, TriggerRunner, messages
 from airflow.triggers.shared_stream import SharedStreamManager
 
+from simulation.loop import MAX_STEPS
 from simulation.process import Machine
-from simulation.stage import MAX_STEPS
 from simulation.watching.scenario import ACK_TIMEOUT, Life
 from simulation.watching.triggers import make_trigger_class
 
@@ -366,18 +366,10 @@ class Triggerer(Machine):
             self.world.database.delete(number)
         task.cancel(_USER_ACTION_CANCEL_MSG)
 
-    def has_read(self, lease_ids: list[str]) -> None:
-        """Note that the answer of a pull arrived."""
-        for lease_id in lease_ids:
-            self.truth.deliveries[lease_id].is_read = True
-
     def blame(self, text: str) -> None:
         """Blame the code under test; not for what it does while what is left of the process is disposed of."""
         if not self.is_dead:
             self.truth.blame(f"{self.name}: {text}")
-
-    def look_at_clock(self) -> None:
-        """It may run for ever."""
 
     def stop(self) -> None:
         """Do what a signal does; it is killed where it does not end in time."""
@@ -386,8 +378,3 @@ class Triggerer(Machine):
             self.truth.note(self, "is told to end")
             self.runner.end()
             self.world.time.after(self.life.killed_after, self.crash)
-
-    def end(self) -> None:
-        """Judge its end, which it came to by itself."""
-        self.truth.judge_run(self)
-        self.die()

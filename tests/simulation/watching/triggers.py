@@ -9,12 +9,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.shared_stream import SharedStreamProducer
 
 from airflow_provider_cfqueues.engines.queue import HookQueue
-from airflow_provider_cfqueues.engines.settlement import Situation
 from airflow_provider_cfqueues.engines.watching.options import WatchOptions
 from airflow_provider_cfqueues.exceptions import CloudflareQueuesError
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
-from simulation.network import Hook
-from simulation.process import DEAD_LETTER_QUEUE_ID, QUEUE_ID
 
 if TYPE_CHECKING:
     from simulation.watching.triggerer import Triggerer
@@ -38,21 +35,10 @@ class SimulatedSource:
     async def open(self) -> HookQueue:
         """Look the queue up, or fail to."""
         world = self._triggerer.world
-        scenario = world.scenario
         await asyncio.sleep(world.network.latency * world.random.random())
         if world.random.random() < world.network.fault_rate:
             raise world.random.choice((CloudflareQueuesError("no such queue"), ValueError("no such connection")))
-        situation = Situation(
-            consumer=scenario.consumer if scenario.knows_consumer else None,
-            dead_letter_queue_id=DEAD_LETTER_QUEUE_ID if scenario.has_dead_letter_queue else None,
-            unmatched=self._options.unmatched,
-        )
-        return HookQueue(
-            Hook(self._triggerer),  # type: ignore[arg-type]
-            QUEUE_ID,
-            visibility_timeout=self._options.visibility_timeout,
-            situation=situation,
-        )
+        return self._triggerer.open_queue(self._options.visibility_timeout, unmatched=self._options.unmatched)
 
     async def aclose(self) -> None:
         """Let go of the connection."""

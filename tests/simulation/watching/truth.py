@@ -7,7 +7,6 @@ The watchers are judged by that: at each request, and at the end of each seed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,7 @@ from airflow_provider_cfqueues.client.call import Call
 from airflow_provider_cfqueues.models import Message
 from harness.audit import account
 from simulation.loop import VirtualTime
-from simulation.process import QUEUE_ID
-from simulation.truth import Record, Violation
+from simulation.record import Delivery, Record, Violation, may_delete
 from simulation.watching.matches import verdict
 
 if TYPE_CHECKING:
@@ -25,15 +23,11 @@ if TYPE_CHECKING:
     from simulation.watching.triggerer import Triggerer
 
 
-@dataclass(slots=True, eq=False)
-class Delivery:
+@dataclass(slots=True, eq=False, kw_only=True)
+class Offer(Delivery):
     """
-    A lease, and what became of it.
+    A lease whose message is for watchers.
 
-    :param number: of the message.
-    :param kind: of the message.
-    :param attempt: which delivery of it.
-    :param process: whose lease it is; None where the broker's answer never came.
     :param batch: the batch that it was handed to Airflow in; 0 = it never was.
     :param offered_to: the watchers that were there when it was handed to Airflow; None = it never was.
     :param unmatched: what becomes of it where none of them wants it.
@@ -41,23 +35,12 @@ class Delivery:
     :param stored_for: the watchers whose event of it was stored.
     """
 
-    number: int
-    kind: str
-    attempt: int
-    process: Triggerer
     batch: int = 0
     offered_to: dict[int, Watcher] | None = None
     unmatched: str = ""
     taken_by: set[int] = field(default_factory=set)
     stored_for: set[int] = field(default_factory=set)
-    is_read: bool = False
     is_resolved: bool = False
-    is_copied: bool = False
-    sent: str = ""
-    honoured: str = ""
-
-    def __str__(self) -> str:
-        return f"message {self.number}, delivery {self.attempt}, of {self.process.name}"
 
 
 class Truth(Record):
@@ -68,13 +51,11 @@ class Truth(Record):
     :param scenario: the seed.
     """
 
+    delivery_class = Offer
+
     def __init__(self, time: VirtualTime, scenario: Scenario) -> None:
         super().__init__(time)
-        self.deliveries: dict[str, Delivery] = {}
-        self.numbers: dict[str, int] = {}
-        self.counts: Counter[str] = Counter()
         self.watchers: dict[int, Watcher] = {}
-        self.find_renewed: Callable[[], None] = lambda: None
         self.scheduler: Scheduler
         self._scenario = scenario
         self._batches = 0
@@ -85,6 +66,11 @@ class Truth(Record):
     def kind(self, number: int) -> str:
         """Return the kind of a message."""
         return self._scenario.items[number].kind
+
+    def verdicts(self, delivery: Offer) -> dict[int, bool | None]:
+        """Return whether each watcher that a message was offered to wants it; None where it refuses it."""
+        kind = self.kind(delivery.number)
+        return {number: verdict(watcher, kind) for number, watcher in (delivery.offered_to or {}).items()}
 
     # -- what Airflow does
 
@@ -111,7 +97,7 @@ class Truth(Record):
                 self.counts["messages in events taken after the ack timeout"] += 1
             else:
                 delivery.taken_by.add(entry.trigger_id)
-            wants = verdict(self.watchers[entry.trigger_id], delivery.kind)
+            wants = verdict(self.watchers[entry.trigger_id], self.kind(delivery.number))
             self.check(wants is True, "watcher %d put %s, which it does not want, in", entry.trigger_id, delivery)
         shown = [delivery.number for delivery in self.in_event(entry)]
         self.note(process, "takes an event of messages %s for watcher %d", shown, entry.trigger_id)
@@ -132,7 +118,7 @@ class Truth(Record):
         self.counts["events stored" if is_there else "events swallowed by Airflow"] += 1
         return messages
 
-    def in_event(self, entry: Any) -> list[Delivery]:
+    def in_event(self, entry: Any) -> list[Offer]:
         """Return the messages of an event."""
         return [self.deliveries[message["lease_id"]] for message in entry.event.payload["messages"]]
 
@@ -143,43 +129,37 @@ class Truth(Record):
         if not (is_clear and scenario.has_one_stream):
             return
         for delivery in process.deliveries:
-            is_right = not delivery.is_read or delivery.offered_to is not None or delivery.sent
-            is_right = (
-                is_right or delivery.is_copied or scenario.deletes(delivery.attempt)
-            )  # stays leased, and is named
+            is_done = delivery.offered_to is not None or delivery.sent or delivery.is_copied
+            is_right = not delivery.is_read or is_done or may_delete(delivery)  # stays leased, and is named
             self.check(is_right, "%s was handed to nobody, and is not given back", delivery)
 
     # -- what a request does
 
+    def sends(self, process: Triggerer, call: Call[Any], fault: str) -> None:
+        """Judge a request as it leaves its process; what meets a fault may be settled again, or later than others."""
+        super().sends(process, call, fault)
+        if fault and call.path.endswith("/ack"):
+            items = [*call.payload["acks"], *call.payload["retries"]]
+            self._troubled.update(self.deliveries[item["lease_id"]].batch for item in items)
+        if fault and call.path.endswith("/batch"):
+            self._troubled.update(delivery.batch for delivery in process.deliveries if not delivery.honoured)
+
     def check_settlement(self, process: Triggerer, payload: Any) -> None:
-        """Judge a request to settle leases as it is sent."""
+        """Judge that a batch is settled in as few requests as can be, and in what way."""
         items = [*payload["acks"], *payload["retries"]]
         for batch in {self.deliveries[item["lease_id"]].batch for item in items} - {0}:
             self._settlings[batch] += 1
             is_right = self._settlings[batch] <= -(-self._sizes[batch] // 100) or batch in self._troubled
             self.check(is_right, "batch %d is settled in more requests than it needs, and none failed", batch)
-        for item in payload["acks"]:
-            self._check_ack(process, self.deliveries[item["lease_id"]])
-        for item in payload["retries"]:
-            self._check_retry(process, self.deliveries[item["lease_id"]], item.get("delay_seconds"))
+        super().check_settlement(process, payload)
 
-    def settling_meets_fault(self, payload: Any) -> None:
-        """Note that the leases may be settled again."""
-        self._troubled.update(
-            self.deliveries[item["lease_id"]].batch for item in (*payload["acks"], *payload["retries"])
-        )
-
-    def copying_meets_fault(self, process: Triggerer) -> None:
-        """Note that what waits for its copy is settled later than the others."""
-        self._troubled.update(delivery.batch for delivery in process.deliveries if not delivery.honoured)
-
-    def _check_ack(self, process: Triggerer, delivery: Delivery) -> None:
+    def check_ack(self, process: Triggerer, delivery: Offer) -> None:
+        """Judge that what is acked is stored for each watcher that wants it, and will be in a run."""
         self._check_sent(process, delivery, "acked")
         if delivery.is_copied:
             return
-        offered_to = delivery.offered_to or {}
-        self.check(bool(offered_to), "%s is acked, and no watcher was given it", delivery)
-        verdicts = {number: verdict(watcher, delivery.kind) for number, watcher in offered_to.items()}
+        verdicts = self.verdicts(delivery)
+        self.check(bool(verdicts), "%s is acked, and no watcher was given it", delivery)
         self.check(None not in verdicts.values(), "%s is acked, and a watcher refused it", delivery)
         wanted_by = {number for number, wants in verdicts.items() if wants}
         missing = sorted(wanted_by - delivery.stored_for)
@@ -191,7 +171,7 @@ class Truth(Record):
         for watcher in (self.watchers[number] for number in delivery.stored_for):
             self._check_run_is_due(delivery, watcher)
 
-    def _check_run_is_due(self, delivery: Delivery, watcher: Watcher) -> None:
+    def _check_run_is_due(self, delivery: Offer, watcher: Watcher) -> None:
         """Judge that what is acked is in a run, or will be even if no event ever follows."""
         missed = [
             dag
@@ -204,21 +184,21 @@ class Truth(Record):
             )
         self.counts["acked while their run was only guessed"] += bool(missed)
 
-    def _check_retry(self, process: Triggerer, delivery: Delivery, delay: int | None) -> None:
+    def check_retry(self, process: Triggerer, delivery: Offer, delay: int | None) -> None:
+        """Judge that what is given back is not deleted by that, and waits for as long as the watchers say."""
         self._check_sent(process, delivery, "given back")
-        is_kept = not self._scenario.deletes(delivery.attempt) or self._is_chosen(delivery)
+        is_kept = not may_delete(delivery) or self._is_chosen(delivery)
         self.check(is_kept, "%s is given back, and Cloudflare may delete it", delivery)
         expected = self._scenario.watchers[0].delay_seconds
         is_right = delay == expected or (delivery.offered_to is None and not delay)
         self.check(is_right, "%s waits %s s instead of %s", delivery, delay, expected)
         # A watcher that is told to end gives back what may be in no run.
-        if self._scenario.is_calm and delivery.offered_to and not process.is_ending:
-            is_wanted = any(verdict(watcher, delivery.kind) for watcher in delivery.offered_to.values())
-            is_refused = any(verdict(watcher, delivery.kind) is None for watcher in delivery.offered_to.values())
-            self.check(is_refused or not is_wanted, "%s is given back though nothing failed", delivery)
+        if self._scenario.is_calm and not process.is_ending:
+            verdicts = self.verdicts(delivery).values()
+            is_right = None in verdicts or not any(verdicts)
+            self.check(is_right, "%s is given back though nothing failed", delivery)
 
-    def _check_sent(self, process: Triggerer, delivery: Delivery, kind: str) -> None:
-        self.check(delivery.process is process, "%s settles %s", process.name, delivery)
+    def _check_sent(self, process: Triggerer, delivery: Offer, kind: str) -> None:
         held = [number for number in delivery.taken_by if self.watchers[number].settle == "task"]
         # A request may be repeated after Airflow took an event that it does not wait for.
         self.check(
@@ -228,92 +208,22 @@ class Truth(Record):
             kind,
             held,
         )
-        self.check(delivery.sent in ("", kind), "%s is %s after it was %s", delivery, kind, delivery.sent)
-        delivery.sent = kind
+        self.note_sent(process, delivery, kind)
 
-    def applied(self, process: Triggerer, call: Call[Any], document: Any, number: int, broker_ms: int) -> Any:
-        """
-        Note what the broker did at a request; return the leases it gave.
-
-        :param process: who asked.
-        :param call: what for.
-        :param document: the broker's answer.
-        :param number: of the request.
-        :param broker_ms: the broker's time.
-        """
-        if not document["success"]:
-            return None
-        result = document["result"]
-        if call.path.endswith("/pull"):
-            for item in result["messages"]:
-                message = self.numbers[item["id"]]
-                delivery = Delivery(message, self.kind(message), item["attempts"], process)
-                self.deliveries[item["lease_id"]] = delivery
-                process.deliveries.append(delivery)
-            shown = [(self.numbers[item["id"]], item["attempts"]) for item in result["messages"]]
-            self.note(process, "request %d gives (message, delivery): %s", number, shown)
-            return [item["lease_id"] for item in result["messages"]]
-        if call.path.endswith("/ack"):
-            self.honoured(call.payload, result)
-            self.note(process, "request %d settles %s and %s", number, result["ackCount"], result["retryCount"])
-        if call.path.endswith("/batch"):
-            self._note_copies(process, call.payload["messages"], number, is_renewal=QUEUE_ID in call.path)
-            self.find_renewed()
-        return None
-
-    def honoured(self, payload: Any, result: Any) -> None:
-        """Note which leases the broker settled."""
-        for kind in ("acks", "retries"):
-            for item in payload[kind]:
-                if item["lease_id"] not in result["warnings"]:
-                    self.deliveries[item["lease_id"]].honoured = kind
-
-    def _note_copies(self, process: Triggerer, copies: list[Any], number: int, *, is_renewal: bool) -> None:
-        copied = []
-        for copy in copies:
-            if (delivery := self._copied(process, copy)) is None:
-                continue
-            copied.append(delivery)
-            delivery.is_copied = True
-            self.counts["renewals" if is_renewal else "copies"] += 1
-            deletes = self._scenario.deletes(delivery.attempt)
-            if is_renewal:
-                self.check(deletes, "%s is sent again, and could have been given back", delivery)
-                continue
-            verdicts = [verdict(watcher, delivery.kind) for watcher in (delivery.offered_to or {}).values()]
-            is_unwanted = delivery.unmatched == "dead_letter" and not any(verdicts)
-            is_right = None in verdicts or is_unwanted or deletes
-            self.check(is_right, "%s is dead-lettered, and nobody refused it", delivery)
-        verb = "sends again" if is_renewal else "copies"
-        self.note(process, "request %d %s %s", number, verb, [delivery.number for delivery in copied])
-
-    def _copied(self, process: Triggerer, copy: Any) -> Delivery | None:
-        """
-        Return the delivery that a copy is of; None where it was copied before.
-
-        A bare copy does not say which delivery it is of. As long as one is not acked, its copy may be sent once more.
-        """
-        body = copy["body"]
-        is_wrapped = "attempts" in body
-        message = self.numbers[body["id"]] if is_wrapped else body["number"]
-        found = [
-            delivery
-            for delivery in process.deliveries
-            if delivery.number == message
-            and not delivery.honoured
-            and (not is_wrapped or delivery.attempt == body["attempts"])
-        ]
-        new = [delivery for delivery in found if not delivery.is_copied]
-        is_repeated = len(new) < len(found) and not is_wrapped
-        return new[-1] if new and not (is_repeated and not self._scenario.deletes(new[-1].attempt)) else None
+    def check_copy(self, process: Triggerer, delivery: Offer, fitting: list[Offer], is_renewal: bool) -> None:
+        """Judge that what is dead-lettered was refused, is wanted by no watcher, or may be deleted."""
+        self.counts["renewals" if is_renewal else "copies"] += 1
+        verdicts = self.verdicts(delivery).values()
+        is_unwanted = delivery.unmatched == "dead_letter" and not any(verdicts)
+        is_right = is_renewal or None in verdicts or is_unwanted or may_delete(delivery)
+        self.check(is_right, "%s is dead-lettered, and nobody refused it", delivery)
 
     # -- judgement
 
     def judge_run(self, process: Triggerer) -> None:
         """Judge a triggerer that came to its end."""
         self.note(process, "ends")
-        alive = [task for task in process.loop._tasks if not task.done()]
-        self.check(not alive, "%s left tasks behind: %s", process.name, alive)
+        self.check_tasks(process)
         airflows = {details["task"] for details in process.runner.triggers.values()}
         untold = [task for task in process.loop._tasks if task.done() and task._log_traceback and task not in airflows]
         self.check(not untold, "%s: nobody took what ended %s", process.name, untold)
@@ -331,17 +241,16 @@ class Truth(Record):
             last = max(deliveries, key=lambda delivery: delivery.attempt, default=None)
             if last is None or last.attempt <= self._scenario.max_retries:
                 raise Violation(f"message {number} is lost: nobody acked it, and Cloudflare had no reason to delete it")
-            if last.sent == "given back" and self._scenario.knows_consumer and not self._is_chosen(last):
+            if last.sent == "given back" and not self._is_chosen(last):
                 raise Violation(f"message {number} is lost: it was given back, and Cloudflare deleted it")
             self.counts["deleted by Cloudflare after max_retries"] += 1
         if self._scenario.is_calm:
             self._judge_calm()
 
-    def _is_chosen(self, delivery: Delivery) -> bool:
+    def _is_chosen(self, delivery: Offer) -> bool:
         """Return whether whoever set up the watchers chose that a message nobody wants may be deleted."""
-        verdicts = [verdict(watcher, delivery.kind) for watcher in (delivery.offered_to or {}).values()]
-        is_unwanted = delivery.unmatched == "retry" and not any(verdicts) and None not in verdicts
-        return is_unwanted or self._scenario.has_dead_letter_queue
+        verdicts = self.verdicts(delivery).values()
+        return delivery.unmatched == "retry" and not any(verdicts) and None not in verdicts
 
     def judge_runs(self, runs: dict[str, list[set[int]]]) -> None:
         """

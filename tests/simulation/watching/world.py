@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import random as random_module
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from random import Random
+from functools import partial
 from typing import Any
 
 from airflow.jobs import triggerer_job_runner
@@ -16,27 +15,33 @@ from airflow.sdk.execution_time import task_runner
 from airflow.triggers import shared_stream
 
 from airflow_provider_cfqueues.client import message_calls
-from airflow_provider_cfqueues.emulator.model import Outgoing
 from airflow_provider_cfqueues.emulator.service import Service
 from airflow_provider_cfqueues.engines.watching.stream import QueueStream
 from airflow_provider_cfqueues.triggers import queues
 from airflow_provider_cfqueues.triggers.queues import QueueMessageTrigger
 from simulation.loop import VirtualTime
-from simulation.network import Network, Server
-from simulation.process import DEAD_LETTER_QUEUE_ID, QUEUE_ID
+from simulation.record import Violation
+from simulation.scenario import DEAD_LETTER_QUEUE_ID, QUEUE_ID
 from simulation.stage import Stage
-from simulation.truth import Violation
 from simulation.watching.matches import LARGE, verdict
 from simulation.watching.scenario import ACK_TIMEOUT, Life, Watcher, draw
 from simulation.watching.scheduler import COMMS, Scheduler
 from simulation.watching.triggerer import Triggerer
 from simulation.watching.truth import Truth
-from simulation.world import reset_account, rows_of
 
 LONGEST_LIFE = 120.0
 LONGEST_CLOSING = 90.0
 LONGEST_DRAIN = 3_000.0
 SETTING = "AIRFLOW__TRIGGERER__SHARED_STREAM_"
+
+
+class Silent:
+    """A log and a span that nobody reads."""
+
+    def info(self, *_: Any, **__: Any) -> None:
+        pass
+
+    warning = set_status = info
 
 
 class Database:
@@ -88,10 +93,10 @@ class Database:
 
 class World(Stage):
     """
-    One seed.
+    One seed of watchers that share the stream of a queue.
 
     :param seed: decides everything.
-    :param service: an emulated account, used for one seed after another.
+    :param service: an emulated account.
     :param time: its time.
     :param trigger_class: the trigger; a test plants a bug here.
     :param stream_class: the stream; likewise.
@@ -105,33 +110,36 @@ class World(Stage):
         trigger_class: type[QueueMessageTrigger] = QueueMessageTrigger,
         stream_class: type[QueueStream] = QueueStream,
     ) -> None:
-        super().__init__(Random(seed), time)
-        self.seed = seed
+        super().__init__(seed, service, time)
         self.scenario = draw(self.random)
         self.trigger_class = trigger_class
         self.stream_class = stream_class
-        self.truth = Truth(time, self.scenario)
-        self.network = Network(time, self.random, Server(service), self.truth, self.scenario)
+        self.consumer = self.scenario.consumer
+        self.prepare(
+            Truth(time, self.scenario),
+            dead_letter_queue=self.consumer.dead_letter_queue or "",
+            max_retries=self.consumer.max_retries,
+        )
         self.database = Database(self)
         self.scheduler = self.truth.scheduler = Scheduler(self)
-        self.processes: list[Triggerer] = []
-        self.is_healed = False
-        self._service = service
-        self.truth.find_renewed = self._find_renewed
-        reset_account(
-            service,
-            seed,
-            dead_letter_queue="dead" if self.scenario.has_dead_letter_queue else "",
-            max_retries=self.scenario.max_retries,
-        )
 
-    def violation(self) -> str:
-        """Return what was found that must not happen; empty where all is well."""
-        return self.truth.violation
-
-    def counts(self) -> dict[str, int]:
-        """Return how much happened."""
-        return {"messages": len(self.scenario.items), "deliveries": len(self.truth.deliveries)} | self.truth.counts
+    @classmethod
+    @contextmanager
+    def surroundings(cls) -> Iterator[None]:
+        """Set what a triggerer reads; no triggers in greenlets, no lines in the log, and no spans."""
+        before = dict(os.environ), shared_stream.log, triggerer_job_runner._make_trigger_span
+        task_runner.SUPERVISOR_COMMS = COMMS
+        os.environ[f"{SETTING}ACK_TIMEOUT"] = str(ACK_TIMEOUT)
+        os.environ["AIRFLOW_DISABLE_GREENBACK_PORTAL"] = "true"
+        shared_stream.log = Silent()
+        triggerer_job_runner._make_trigger_span = lambda **_: nullcontext(Silent())
+        try:
+            yield
+        finally:
+            del task_runner.SUPERVISOR_COMMS
+            os.environ.clear()
+            os.environ.update(before[0])
+            shared_stream.log, triggerer_job_runner._make_trigger_span = before[1:]
 
     def draw_store_fault(self) -> str:
         """Decide what becomes of an event that is to be stored; empty where all goes well."""
@@ -139,68 +147,42 @@ class World(Stage):
             return ""
         return self.random.choice(("not stored", "stored, then failed", "dropped", "not confirmed"))
 
+    def outgoing(self, number: int) -> tuple[bytes, bool]:
+        """Return the body of a message, and whether it can be decoded."""
+        kind = self.scenario.items[number].kind
+        body = {"kind": kind, "n": number, **({"text": LARGE} if kind == "large" else {})}
+        return json.dumps(body).encode(), kind != "odd"
+
     # -- the play
 
-    def play(self) -> None:
-        """
-        Play the seed.
-
-        :raises Violation: something happened that must not.
-        """
-        state = random_module.getstate()
-        random_module.seed(self.seed)  # the package's own jitter
+    def act(self) -> None:
+        """Do what the scenario says, until what is wanted has left the queue, and judge it."""
         COMMS.world = self
         queues._MISSING.clear()
-        try:
-            self._plan()
-            for number, life in enumerate(self.scenario.lives, 1):
-                self.wait(life.starts_after)
-                self._live(f"life{number}", life, is_last=number == len(self.scenario.lives))
-            self._drain()
-            left = {self.truth.numbers[message_id] for message_id, _ in rows_of(self._service, QUEUE_ID)}
-            self.truth.judge_runs(self.scheduler.runs)
-            self.truth.judge_calm_runs(self.scheduler.runs)
-            self.truth.judge(left, set(self._dead_letters()))
-        finally:
-            for process in self.processes:
-                process.die()
-                process.loop.dispose()
-            random_module.setstate(state)
+        self.plan()
+        for number, life in enumerate(self.scenario.lives, 1):
+            self.wait(life.starts_after)
+            self._live(f"life{number}", life, is_last=number == len(self.scenario.lives))
+        self._drain()
+        self.truth.judge_runs(self.scheduler.runs)
+        self.truth.judge_calm_runs(self.scheduler.runs)
+        self.truth.judge(self.left_in(QUEUE_ID), self.left_in(DEAD_LETTER_QUEUE_ID))
 
-    def _plan(self) -> None:
+    def plan(self) -> None:
+        """See to it that all happens when the scenario says so."""
+        super().plan()
         scenario, at = self.scenario, self.time.at
-        moments: dict[float, list[int]] = {}
-        for number, item in enumerate(scenario.items):
-            moments.setdefault(item.sent_at, []).append(number)
-        for moment, numbers in moments.items():
-            at(moment, lambda numbers=numbers: self._send(numbers))
         for watcher in scenario.watchers:
             if watcher.appears_at:
-                at(watcher.appears_at, lambda watcher=watcher: self.database.add(watcher))
+                at(watcher.appears_at, partial(self.database.add, watcher))
             else:
                 self.database.add(watcher)
         for number, watcher in enumerate(scenario.watchers, 1):
             if watcher.vanishes_at is not None:
                 at(watcher.vanishes_at, lambda number=number: self.is_healed or self.database.delete(number))
-        for moment, seconds in scenario.broker_jumps:
-            at(moment, lambda seconds=seconds: self._jump_broker(seconds))
         if scenario.database_away:
             moment, seconds, waits = scenario.database_away
             at(moment, lambda: self.is_healed or self._lose_database(seconds, waits=waits))
-
-    def _send(self, numbers: list[int]) -> None:
-        outgoing = []
-        for number in numbers:
-            kind = self.scenario.items[number].kind
-            body = {"kind": kind, "number": number, **({"text": LARGE} if kind == "large" else {})}
-            type_ = "v8" if kind == "odd" else "json"
-            outgoing.append(Outgoing(body=json.dumps(body).encode(), content_type=type_, base64=kind == "odd"))
-        self.truth.numbers.update(zip(self._service.broker.send(QUEUE_ID, outgoing), numbers, strict=True))
-        self.truth.note(None, "sends messages %s", [(number, self.truth.kind(number)) for number in numbers])
-
-    def _jump_broker(self, seconds: float) -> None:
-        self.truth.note(None, "the broker's clock jumps %s s", seconds)
-        self._service.broker.clock.advance(seconds)
 
     def _lose_database(self, seconds: float, *, waits: bool) -> None:
         self.truth.note(None, "the database is away for %s s, and is %s", seconds, "waited for" if waits else "missed")
@@ -220,11 +202,9 @@ class World(Stage):
     def _live(self, name: str, life: Life, *, is_last: bool) -> None:
         self.run_until_database_is_there()
         process = Triggerer(self, name, life)
-        self.truth.note(process, "starts: %s", life)
-        self.processes.append(process)
-        self.live.append(process)
+        self.start(process, life)
         if life.jump:
-            self.time.after(life.jump[0], lambda: process.jump(life.jump[1]))
+            self.time.after(life.jump[0], partial(process.jump, life.jump[1]))
         if life.ends_after_seconds is not None:
             self.time.after(life.ends_after_seconds, process.stop)
         over = self.time.now + LONGEST_LIFE
@@ -248,14 +228,13 @@ class World(Stage):
             call = message_calls.ack(QUEUE_ID, [lease_id], [])
             _, document = self.network.server.apply(call, call.content() or b"")
             self.truth.note(None, "a DAG settles message %d", self.truth.deliveries[lease_id].number)
-            self.truth.honoured(call.payload, document["result"])
+            self.truth.settled(call.payload, document["result"])
 
         self.time.after(5 * self.random.random(), settle)
 
     def _drain(self) -> None:
         """Nothing fails any more: what is wanted, or not to stay, must leave the queue."""
-        self.is_healed = True
-        self.network.heal()
+        self.heal()
         self.scenario = replace(self.scenario, log_seconds=0.01, store_seconds=0.01)
         self.run_until_database_is_there()
         for number in range(1, len(self.truth.watchers) + 1):
@@ -268,9 +247,7 @@ class World(Stage):
         over = self.time.now + (LONGEST_DRAIN if is_sure else LONGEST_LIFE)
         while due := self._due():
             if not self.live:  # the last one may have ended, even now, of a fault that began before
-                process = Triggerer(self, "drain", Life())
-                self.processes.append(process)
-                self.live.append(process)
+                self.start(Triggerer(self, "drain", Life()), Life())
             if self.time.now > over:
                 if not is_sure:
                     break
@@ -292,52 +269,9 @@ class World(Stage):
             for watcher in watchers
         )
         due = []
-        for message_id, _ in rows_of(self._service, QUEUE_ID):
-            number = self.truth.numbers[message_id]
+        for number in self.left_in(QUEUE_ID):
             verdicts = [verdict(watcher, self.truth.kind(number)) for watcher in watchers]
             is_refused = None in verdicts
             if (is_refused and self.scenario.has_dead_letter_queue) or (not is_refused and (any(verdicts) or leaves)):
                 due.append(number)
         return due
-
-    def _dead_letters(self) -> Iterator[int]:
-        numbers = self.truth.numbers
-        for message_id, body in rows_of(self._service, DEAD_LETTER_QUEUE_ID):
-            if message_id in numbers:
-                yield numbers[message_id]
-            else:
-                copy = json.loads(body)
-                yield numbers[copy["id"]] if "attempts" in copy else copy["number"]
-
-    def _find_renewed(self) -> None:
-        """Note the IDs of messages that were sent to their queue again."""
-        for message_id, body in rows_of(self._service, QUEUE_ID):
-            if message_id not in self.truth.numbers:
-                self.truth.numbers[message_id] = json.loads(body)["number"]
-
-
-class Silent:
-    """A log and a span that nobody reads."""
-
-    def info(self, *_: Any, **__: Any) -> None:
-        pass
-
-    warning = set_status = info
-
-
-@contextmanager
-def settings_of_airflow() -> Iterator[None]:
-    """Set what a triggerer reads; no triggers in greenlets, no lines in the log, and no spans."""
-    before = dict(os.environ), shared_stream.log, triggerer_job_runner._make_trigger_span
-    task_runner.SUPERVISOR_COMMS = COMMS
-    os.environ[f"{SETTING}ACK_TIMEOUT"] = str(ACK_TIMEOUT)
-    os.environ["AIRFLOW_DISABLE_GREENBACK_PORTAL"] = "true"
-    shared_stream.log = Silent()
-    triggerer_job_runner._make_trigger_span = lambda **_: nullcontext(Silent())
-    try:
-        yield
-    finally:
-        del task_runner.SUPERVISOR_COMMS
-        os.environ.clear()
-        os.environ.update(before[0])
-        shared_stream.log, triggerer_job_runner._make_trigger_span = before[1:]
