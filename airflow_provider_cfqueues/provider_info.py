@@ -76,7 +76,7 @@ def get_provider_info() -> dict[str, Any]:
                         "login": "Account e-mail",
                         "host": "API base URL",
                         "port": "Port (not used)",
-                        "schema": "Schema (ignored)",
+                        "schema": "Schema (not used)",
                     },
                     "placeholders": {
                         "password": "with the permission Queues Write",
