@@ -250,7 +250,6 @@ class QueueProcessOperator(EngineOperator):
         return Situation(consumer=consumer, dead_letter_queue_id=found)
 
     def _judge(self, report: Report, share: float | None) -> None:
-
         queue = self.queue_id or self.queue_name
         if self._killed:
             msg = f"The task was killed. {report.conclusion()}"

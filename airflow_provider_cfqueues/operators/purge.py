@@ -140,7 +140,6 @@ class QueuePurgeOperator(QueueOperator):
         return purge
 
     def _report(self, context: Context, purge: Purge, status: PurgeStatus) -> dict[str, Any]:
-
         if self.wait_for_completion and not status.completed:
             looked = f". The last look failed: {status.error}" if status.error else ""
             raise PurgeTimeoutError(
