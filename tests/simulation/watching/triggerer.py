@@ -316,6 +316,7 @@ class Triggerer(Machine):
         self.log = Log(self)
         self.is_ending = False
         self.cancelled_at = float("-inf")
+        self.newest_stream: object = None
         self.supervisor = Supervisor(self)
         self.runner = Runner(self)
         self.main = self.loop.create_task(self._run())
