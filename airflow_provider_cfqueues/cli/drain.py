@@ -64,7 +64,7 @@ def drain(arguments: Namespace, hook: CloudflareQueuesHook, screen: Screen) -> i
                 draining.run(advance)
             draining.report.backlog = count_backlog(hook, queue.queue_id)
         except BrokenPipeError:
-            screen.note("The reader of stdout has ended: it may not have read all lines. Drain into a file instead")
+            screen.note(f"The reader of {sink.name} has ended, and may not have read all lines. Use a file instead")
             raise
         finally:
             told.result(draining.report.facts(), draining.report.summary(arguments.queue, sink.name))

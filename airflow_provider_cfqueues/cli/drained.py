@@ -70,7 +70,7 @@ class Drained:
             lines.append(
                 f"Not confirmed: {counted(len(self.held), 'lease')}. Messages that are not settled are delivered again "
                 f"when their leases end, within {self.visibility_timeout:g} s, which uses up one delivery of each. "
-                "Then their lines may be there twice"
+                "The output may then have their lines twice"
             )
             lines += [
                 f"  {item['message_id']} (lease {item['lease']})" + (f": {item['text']}" if "text" in item else "")

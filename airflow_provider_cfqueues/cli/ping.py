@@ -58,7 +58,7 @@ def _check_queue(hook: CloudflareQueuesHook, queue: str | None) -> Iterator[Chec
         missing = f"the account has no queue {queue!r}" if queue else "the account has no queues"
         if similar := get_close_matches(queue or "", [each.queue_name for each in queues]):
             missing += f"; similar names: {', '.join(similar)}"
-        missing += ". Check name and account ID, or use the command create"
+        missing += ". Check its name and the account ID, or create it (command create)"
         yield Check("queue", False if queue else None, missing)
         return
     if found.settings.get("delivery_paused"):

@@ -48,7 +48,7 @@ def redrive(arguments: Namespace, hook: CloudflareQueuesHook, screen: Screen) ->
         screen.result(facts, _what_was_moved(facts, arguments, options))
     if stop.is_set():
         return INTERRUPTED
-    return FAILED if any(facts[name] for name in ("unmovable", "unconfirmed", "expired")) else 0
+    return FAILED if moving.report.failed else 0
 
 
 def _what_was_moved(facts: dict[str, Any], arguments: Namespace, options: RedriveOptions) -> str:

@@ -144,7 +144,7 @@ class QueueRedriveOperator(EngineOperator):
         from airflow_provider_cfqueues.texts import counted
 
         queue = self.queue_id or self.queue_name
-        bad = report.unmovable + report.in_doubt
+        bad = report.failed
         if self._killed:
             counts = {"given back": report.fates[Kind.RETRIED], "not confirmed": report.fates[Kind.UNCONFIRMED]}
             others = "".join(f", {count} {word}" for word, count in counts.items() if count)

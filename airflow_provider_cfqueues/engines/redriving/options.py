@@ -75,6 +75,11 @@ class RedriveReport(RunReport):
     listed: list[dict[str, str]] = field(default_factory=list)
 
     @property
+    def failed(self) -> int:
+        """How many messages were to be moved, and are not known to be."""
+        return self.unmovable + self.in_doubt
+
+    @property
     def moved(self) -> int:
         """Messages that the target accepted, and whose ack is confirmed."""
         return self.fates[Kind.ACKED]

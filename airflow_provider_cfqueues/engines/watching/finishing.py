@@ -148,7 +148,7 @@ class Finishing:
             closing.cancel()
 
     async def _is_stored(self, batch: Batch, cases: Sequence[Case]) -> bool:
-        """Return whether a confirmed event is stored: not if Airflow stops its watcher now, because its row is gone."""
+        """Return whether a confirmed event is stored: not if Airflow stops its watcher because its row is gone."""
         batch.resolved.set()
         self._held += len(cases)
         with suppress(asyncio.TimeoutError):

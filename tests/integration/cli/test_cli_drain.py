@@ -237,7 +237,7 @@ def test_a_reader_that_goes_away_gets_the_rest_given_back(cf, drain, unread):
     with unread():
         code, _, err = drain("-", "--json")
     assert (code, in_queue(cf)) == (141, {"ready": 2})
-    assert "it may not have read all lines" in err
+    assert "The reader of stdout has ended, and may not have read all lines" in err
     assert json.loads(err[err.index("{\n") :])["given_back"] == 2
 
 
